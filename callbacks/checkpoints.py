@@ -1,0 +1,90 @@
+"""When a run is saved: at epochs' ends now and then, and when it is asked to stop."""
+
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+KEEP = 2
+
+
+class Interrupted(Exception):
+    """The run was asked to stop by a signal and has saved itself. `code` is the exit code, 128 + signal."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
+class Checkpoints(Checkpoint):
+    """Saves `<stage>-<epoch>-<batch>.ckpt` at epoch ends at least `every_minutes` apart and at the end of the stage.
+
+    A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
+    next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
+    when resumed, but at the epoch's end then. The newest two files of the stage stay.
+    """
+
+    def __init__(self, *, folder: Path, stage: str, every_minutes: float, signalled: Callable[[], int | None]) -> None:
+        self.folder, self.stage, self.every_minutes, self.signalled = folder, stage, every_minutes, signalled
+        self._saved_at = self._counted_to = time.monotonic()
+        self._seconds = 0.0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clocks."""
+        self._saved_at = self._counted_to = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the stage, over all its resumptions."""
+        now = time.monotonic()
+        self._seconds += now - self._counted_to
+        self._counted_to = now
+        return self._seconds
+
+    def state_dict(self) -> dict[str, Any]:
+        """The time spent."""
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self._seconds = state_dict["seconds"]
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves and leaves if asked to."""
+        if not trainer.is_last_batch:
+            self._leave_if_signalled(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves when due, and leaves if asked to."""
+        self._leave_if_signalled(trainer)
+        last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
+        if last or trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_minutes):
+            self.save(trainer)
+
+    def _leave_if_signalled(self, trainer: L.Trainer) -> None:
+        number = self.signalled()
+        if number is not None:
+            self.save(trainer)
+            raise Interrupted(number)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Writes a checkpoint and removes what is older than the newest two of this stage."""
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        trainer.save_checkpoint(self.folder / f"{self.stage}-{trainer.current_epoch:06d}-{batch:06d}.ckpt")
+        self._saved_at = time.monotonic()
+        if trainer.is_global_zero:
+            for old in checkpoints(self.folder, self.stage)[:-KEEP]:
+                old.unlink()
+
+
+def checkpoints(folder: Path, stage: str) -> list[Path]:
+    """The stage's checkpoints, oldest first."""
+    return sorted(folder.glob(f"{stage}-*.ckpt"), key=lambda path: path.name)

@@ -1,0 +1,65 @@
+"""Scores the policy in the real environment while it learns."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from mopo_pl.evaluation import Episodes, evaluate
+from mopo_pl.sac.module import SACModule
+
+
+class PolicyEvaluation(L.Callback):
+    """Deterministic episodes every `every_n_epochs` epochs; the returns stay in `history`.
+
+    The environment's seeds are the same at each evaluation, so that a change of the curve is a change of the policy, and
+    nothing here draws from a stream that training uses.
+    """
+
+    def __init__(
+        self,
+        *,
+        act: Callable[[SACModule], Callable[[np.ndarray], np.ndarray]],
+        env_id: str,
+        env_kwargs: Mapping[str, Any],
+        episodes: int,
+        every_n_epochs: int,
+        seed: int,
+        score: Callable[[float], float | None],
+    ) -> None:
+        """`act`: makes, of the module, the function from observations [n, D] to actions [n, A] in the environment's
+        units; `score`: the normalised score of a return, None where no reference is known.
+        """
+        self.act, self.env_id, self.env_kwargs = act, env_id, env_kwargs
+        self.episodes, self.every_n_epochs, self.seed, self.score = episodes, every_n_epochs, seed, score
+        self.history: list[list[float]] = []
+        """[updates, mean return] of each evaluation."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluates when due."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        assert isinstance(pl_module, SACModule)
+        episodes = self.run(pl_module)
+        mean = float(episodes.returns.mean())
+        self.history.append([float(pl_module.updates), mean])
+        values = {"return": mean, "return_std": float(episodes.returns.std()), "length": float(episodes.lengths.mean())}
+        score = self.score(mean)
+        if score is not None:
+            values["score"] = score
+        pl_module.log_dict({f"evaluation/{name}": value for name, value in values.items()})
+
+    def run(self, module: SACModule) -> Episodes:
+        """One evaluation of the module as it is."""
+        return evaluate(
+            self.act(module), env_id=self.env_id, env_kwargs=self.env_kwargs, episodes=self.episodes, seed=self.seed
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self.history = [list(point) for point in state_dict["history"]]

@@ -1,0 +1,88 @@
+"""How far a stage is: a bar on a terminal, a plain line every few seconds off it."""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import ProgressBar
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+EVERY_BATCHES = 50
+
+
+class StageProgress(ProgressBar):
+    """One line for the whole stage, with the time that is left; `at_most` says that it may end before its last epoch."""
+
+    def __init__(self, *, stage: str, watch: tuple[str, ...], at_most: bool, every_seconds: float) -> None:
+        """`watch`: names of logged values to show, where they exist."""
+        super().__init__()
+        self.stage, self.watch, self.at_most, self.every_seconds = stage, watch, at_most, every_seconds
+        self._enabled = True
+        self._bar: Progress | None = None
+
+    def disable(self) -> None:
+        """Shows nothing, as on all ranks but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Shows again."""
+        self._enabled = True
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Opens the bar."""
+        self._start = self._shown = time.monotonic()
+        self._done_before = self._share(trainer)
+        if self._enabled and sys.stderr.isatty():
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+            self._bar = Progress(*columns, transient=True)
+            self._task = self._bar.add_task(self.stage, total=1.0)
+            self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at the clock now and then."""
+        if self._enabled and batch_idx % EVERY_BATCHES == 0:
+            self._show(trainer, print_line=lambda text: print(text, file=sys.stderr, flush=True))
+
+    def _show(self, trainer: L.Trainer, print_line: Callable[[str], None]) -> None:
+        share = self._share(trainer)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=share, description=self._text(trainer))
+        elif time.monotonic() - self._shown >= self.every_seconds:
+            self._shown = time.monotonic()
+            done = max(share - self._done_before, 1e-9)
+            left = (self._shown - self._start) * (1 - share) / done
+            most = "at most " if self.at_most else ""
+            print_line(f"{self._text(trainer)}  {share:4.0%}  {most}{_clock(left)} left")
+
+    def _share(self, trainer: L.Trainer) -> float:
+        epochs, batches = trainer.max_epochs or 1, trainer.num_training_batches
+        done = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.current.completed / max(batches, 1)
+        return min(done / epochs, 1.0)
+
+    def _text(self, trainer: L.Trainer) -> str:
+        values = trainer.callback_metrics
+        shown = [f"{name.split('/')[-1]} {float(values[name]):.4g}" for name in self.watch if name in values]
+        return f"{self.stage}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown)
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Closes the bar."""
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Closes the bar before the error is printed."""
+        self._close()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,68 @@
+"""Regenerates the imagined data with the current policy."""
+
+from typing import Any
+
+import lightning as L
+import torch
+
+from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.dynamics.rollouts import PenalisedModel, RolloutStatistics, branch
+from mopo_pl.sac.module import SACModule
+from mopo_pl.streams import stream
+
+
+class RolloutRefresh(L.Callback):
+    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the ring.
+
+    The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
+    LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
+    rank; each rank rolls out from its own stream.
+    """
+
+    def __init__(
+        self, model: PenalisedModel, *, horizon: int, starts: int, every_n_epochs: int, chunk: int, seed: int
+    ) -> None:
+        self.model = model
+        self.horizon, self.starts, self.every_n_epochs, self.chunk = horizon, starts, every_n_epochs, chunk
+        self.seed = seed
+        self.done = 0
+        """Refreshes made; makes a repeated epoch start after a resume harmless."""
+        self._generator_state: torch.Tensor | None = None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Moves the model to the device of training and opens this rank's stream."""
+        self.model.transition.to(pl_module.device)
+        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        if self._generator_state is not None:
+            self._generator.set_state(self._generator_state)
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refreshes when due."""
+        if self.done > trainer.current_epoch // self.every_n_epochs:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, SACModule) and isinstance(data, OfflineDataModule)
+        summary = self.refresh(pl_module, data)
+        pl_module.log_dict({f"rollout/{name}": value for name, value in summary.items()})
+
+    def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
+        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined."""
+        statistics = RolloutStatistics(module.device)
+        data.ring.begin()
+        for begin in range(0, self.starts, self.chunk):
+            starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
+            rollout = branch(
+                self.model, lambda s: module.actor.sample(s, self._generator), starts, self.horizon, self._generator
+            )
+            data.ring.append(rollout.transitions.rows[rollout.valid])
+            statistics.add(rollout, self.model.coef)
+        self.done += 1
+        return statistics.summary()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The refreshes made, and the stream."""
+        return {"done": self.done, "generator": self._generator.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.done, self._generator_state = state_dict["done"], state_dict["generator"].cpu()

@@ -1,0 +1,62 @@
+"""`python -m mopo_pl train | evaluate | inspect`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mopo_pl import command
+from mopo_pl.problems import InputError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a subcommand; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["train"]:
+        return command.main(arguments[1:])
+    options = _parser().parse_args(arguments)
+    try:
+        return options.act(options)
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m mopo_pl")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    commands.add_parser("train", help="as python train.py (see train --help)", add_help=False)
+    evaluate = commands.add_parser("evaluate", help="score the policy of a run again")
+    evaluate.add_argument("run", type=Path, help="run folder")
+    evaluate.add_argument("--episodes", type=int, default=20, help="deterministic episodes (%(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (%(default)s)")
+    evaluate.set_defaults(act=_evaluate)
+    inspect = commands.add_parser("inspect", help="say what a dataset holds")
+    inspect.add_argument("dataset", help="as dataset= of train.py")
+    inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
+    inspect.set_defaults(act=_inspect)
+    return parser
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from mopo_pl.run.reevaluation import evaluate_run
+
+    if options.episodes < 1:
+        raise InputError(f"--episodes {options.episodes} must be at least 1")
+    return evaluate_run(options.run, options.episodes, options.seed)
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from mopo_pl.compose import compose
+    from mopo_pl.data.sources import open_dataset
+    from mopo_pl.inspection import describe
+
+    config = compose([f"dataset={options.dataset}", *options.settings])
+    dataset = open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
+    print(describe(dataset))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,71 @@
+"""The command line: `python train.py …`, which is also `python -m mopo_pl train …`."""
+
+import copy
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mopo_pl.compose import compose, to_yaml
+from mopo_pl.config import Config
+from mopo_pl.problems import InputError
+
+OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Does what the arguments say; returns the exit code: 0, 2 for wrong input, 128 + signal when interrupted.
+
+    Torch and Lightning are imported only where something is opened or trained, so that help answers at once.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = [argument for argument in arguments if argument in OPTIONS]
+    try:
+        return _act(options, [argument for argument in arguments if argument not in OPTIONS])
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _act(options: list[str], arguments: list[str]) -> int:
+    if "--help" in options or "-h" in options:
+        from mopo_pl.help import help_text
+
+        print(help_text())
+        return 0
+    config = compose(arguments)
+    if "--print-config" in options:
+        print(to_yaml(config), end="")
+        return 0
+    if "--dry-run" in options:
+        from mopo_pl.run.plan import plan
+
+        print("\n\n".join(plan(single) for single in each_seed(config)))
+        return 0
+    from mopo_pl.run.session import run
+
+    for single in each_seed(config):
+        code = run(single)
+        if code:
+            return code
+    return 0
+
+
+def each_seed(config: Config) -> list[Config]:
+    """One configuration for each seed, with a run folder of its own."""
+    if not isinstance(config.seed, list):
+        return [config]
+    singles = []
+    for seed in config.seed:
+        single = copy.deepcopy(config)
+        single.seed = seed
+        single.run_dir = (
+            None
+            if config.run_dir is None
+            else str(Path(config.run_dir).with_name(f"{Path(config.run_dir).name}_s{seed}"))
+        )
+        singles.append(single)
+    return singles

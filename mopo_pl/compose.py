@@ -1,0 +1,259 @@
+"""From `group=choice` and `a.b=c` to a `Config`: dataclass < dataset < preset < trainer, logger < command line."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mopo_pl.config import Config
+from mopo_pl.contradictions import contradictions
+from mopo_pl.problems import InputError
+
+CONF = Path(__file__).parent / "conf"
+GROUPS = ("dataset", "preset", "trainer", "logger")
+HARMLESS = (
+    "logger",
+    "evaluation",
+    "trainer.enable_progress_bar",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.profiler",
+)
+"""What may be given beside `resume=`: it changes no weight that is already trained."""
+OTHER_FLAGS = {
+    "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation",
+    "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
+    "trainer.max_steps": "Lightning would count three optimiser steps an update; use trainer.max_epochs",
+}
+
+
+def choices(group: str) -> dict[str, Path]:
+    """Name and file of each choice of a group."""
+    return {path.stem: path for path in sorted((CONF / group).glob("*.yaml"))}
+
+
+def compose(arguments: Sequence[str]) -> Config:
+    """The configuration that the arguments of a command line describe; raises InputError with all that is wrong."""
+    if any(argument.startswith("resume=") for argument in arguments):
+        return _resumed(arguments)
+    problems: list[str] = []
+    pairs = _pairs(arguments, problems)
+    config: DictConfig = OmegaConf.structured(Config)
+    selected = _selected(pairs, config, problems)
+    for layer in _layers(selected, problems):
+        config = _merged(config, layer, problems)
+    config = _overridden(config, [(key, text) for key, text in pairs if key not in GROUPS], problems)
+    _replace_logger(config, pairs, problems)
+    return _checked(config, problems)
+
+
+def config_from_file(path: Path) -> Config:
+    """Reads a run's `config.yaml`; raises InputError where it is missing or has keys that are unknown now."""
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
+    problems: list[str] = []
+    config = _merged(OmegaConf.structured(Config), _Layer(str(path), _load(path)), problems)
+    config.logger = _load(path).get("logger", {})
+    return _checked(config, problems)
+
+
+def to_yaml(config: Config) -> str:
+    """All values, resolved."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+@dataclasses.dataclass
+class _Layer:
+    source: str
+    values: DictConfig
+
+
+def _load(path: Path) -> DictConfig:
+    loaded = OmegaConf.load(path)
+    return loaded if isinstance(loaded, DictConfig) else OmegaConf.create({})
+
+
+def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
+    """key=value, split; anything else is a problem."""
+    pairs = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            problems.append(
+                f"{argument}: write {key.lstrip('-')}=… without dashes (only --help, --print-config, --dry-run)"
+            )
+        elif not equals:
+            problems.append(f"{argument}: write key=value, or group=choice")
+        else:
+            pairs.append((key, value))
+    return pairs
+
+
+def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[str]) -> dict[str, str]:
+    """The choice of each group, the defaults where none is given."""
+    selected = {"dataset": config.dataset, "preset": config.preset, "trainer": "default"}
+    for key, value in pairs:
+        if key == "logger" and value.startswith("{"):
+            continue
+        if key in GROUPS:
+            selected[key] = value
+    for group, choice in selected.items():
+        if choice in choices(group) or (group == "dataset" and _names_data(choice)):
+            continue
+        problems.append(f"{group}={choice}: there is no such choice{_meant(choice, choices(group))}")
+    return selected
+
+
+def _names_data(choice: str) -> bool:
+    """A file or an id, rather than a misspelt choice."""
+    return bool(re.search(r"[/.\\]|-v\d+$", choice))
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    near = difflib.get_close_matches(word, known, 1)
+    return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
+
+
+def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
+    """The files of the selected choices in their order; published λ and h follow the preset they belong to."""
+    published: DictConfig = OmegaConf.create({})
+    for group in GROUPS:
+        path = choices(group).get(selected.get(group, ""))
+        values = _load(path) if path is not None else OmegaConf.create({})
+        if group == "dataset":
+            published = values.pop("published", published)
+        if group in ("trainer", "logger"):
+            values = OmegaConf.create({group: values}) if group in selected else OmegaConf.create({})
+        yield _Layer(f"conf/{group}/{selected.get(group)}.yaml", values)
+        if group == "preset" and selected["preset"] in published:
+            numbers = published[selected["preset"]]
+            yield _Layer(
+                "published",
+                OmegaConf.create({"penalty": {"coef": numbers.coef}, "rollout": {"horizon": numbers.horizon}}),
+            )
+    yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
+
+
+def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:
+    """Merges key by key, so that one wrong key hides no other; a logger choice replaces the map of loggers."""
+    if "logger" in layer.values and layer.source.startswith("conf/logger"):
+        config.logger = layer.values.logger
+        return config
+    for key, value in _leaves(layer.values):
+        _set(config, key, value, f"{layer.source}: {key}", problems)
+    return config
+
+
+def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key in values:
+        value = values[key]
+        path = f"{prefix}{key}"
+        free = path.split(".")[0] in ("env_kwargs", "logger")
+        if isinstance(value, DictConfig) and not free:
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
+    for key, text in pairs:
+        try:
+            value = OmegaConf.create(f"value: {text}").value if text else None
+        except Exception as error:
+            problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
+            continue
+        _set(config, key, value, f"{key}={text}", problems)
+    return config
+
+
+def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:
+    known = _known_keys()
+    if key in OTHER_FLAGS:
+        problems.append(f"{where}: {OTHER_FLAGS[key]}")
+    elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
+        problems.append(
+            f"{where}: there is no such key{_meant(key, known)}"
+            if _meant_close(key)
+            else f"{where}: there is no such key; --help lists all"
+        )
+    elif key in _sections():
+        problems.append(
+            f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(_sections()[key]))}=…"
+        )
+    else:
+        # YAML reads true as a truth value where `compile` takes it as a word.
+        value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
+        try:
+            OmegaConf.update(config, key, value, merge=False, force_add=key.startswith(("env_kwargs.", "logger.")))
+        except (OmegaConfBaseException, ValueError) as error:
+            problems.append(f"{where}: {str(error).splitlines()[0]}")
+
+
+def _meant_close(key: str) -> bool:
+    return bool(difflib.get_close_matches(key, _known_keys(), 1))
+
+
+def _sections() -> dict[str, list[str]]:
+    """The nested dataclasses of Config and their fields."""
+    nested = {}
+    for entry in dataclasses.fields(Config):
+        if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
+            nested[entry.name] = [inner.name for inner in dataclasses.fields(entry.default_factory)]
+    return nested
+
+
+def _known_keys() -> list[str]:
+    """Every dotted key."""
+    sections = _sections()
+    plain = [entry.name for entry in dataclasses.fields(Config)]
+    return plain + [f"{section}.{inner}" for section, inners in sections.items() for inner in inners]
+
+
+def _replace_logger(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> None:
+    """`logger={…}` replaces the map; `logger.csv.x=y` given beside it is kept."""
+    maps = [value for key, value in pairs if key == "logger" and value.startswith("{")]
+    if maps:
+        config.logger = OmegaConf.create(f"value: {maps[-1]}").value
+        _overridden(config, [(key, text) for key, text in pairs if key.startswith("logger.")], problems)
+
+
+def _checked(config: DictConfig, problems: list[str]) -> Config:
+    """The dataclass, if nothing is wrong with it."""
+    built = OmegaConf.to_object(config)
+    assert isinstance(built, Config)
+    problems += contradictions(built)
+    if problems:
+        raise InputError(problems)
+    return built
+
+
+def _resumed(arguments: Sequence[str]) -> Config:
+    """A run's own configuration; what changes no trained weight may be given beside it."""
+    problems: list[str] = []
+    pairs = _pairs(arguments, problems)
+    folder = Path(next(value for key, value in pairs if key == "resume"))
+    stored = OmegaConf.structured(config_from_file(folder / "config.yaml"))
+    rest = [(key, text) for key, text in pairs if key != "resume"]
+    for key, text in rest:
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in HARMLESS):
+            problems.append(
+                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join(HARMLESS)}"
+            )
+    if problems:
+        raise InputError(problems)
+    choice = [text for key, text in rest if key == "logger" and not text.startswith("{")]
+    if choice:
+        path = choices("logger").get(choice[-1])
+        if path is None:
+            raise InputError(f"logger={choice[-1]}: there is no such choice{_meant(choice[-1], choices('logger'))}")
+        stored.logger = _load(path)
+    stored = _overridden(stored, [(key, text) for key, text in rest if key != "logger"], problems)
+    _replace_logger(stored, rest, problems)
+    stored.resume, stored.run_dir = str(folder), str(folder)
+    return _checked(stored, problems)

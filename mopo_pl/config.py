@@ -1,0 +1,228 @@
+"""Every default of the system, each written once.
+
+The dataclasses are OmegaConf structured configs. The docstring under a field is its help text
+(`python train.py --help`). Files in `conf/` and the command line only deviate from what stands here.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Optional
+
+
+@dataclass
+class DataConfig:
+    """How `dataset` is opened."""
+
+    source: Optional[str] = None
+    """What is opened: a path (.hdf5, .npz), a Minari id, or `collect:pendulum`; null: the value of `dataset` itself."""
+    d4rl_folder: str = "~/.d4rl/datasets"
+    """Folder in which D4RL names such as `halfcheetah-medium-v2` are looked up."""
+    time_limit: Optional[int] = None
+    """Length at which episodes are cut where the file marks no time limits (D4RL v0: 1000) [steps]."""
+    action_low: Optional[list[float]] = None
+    """Lower action bounds, one per dimension; null: from the file's or the environment's space, else -1."""
+    action_high: Optional[list[float]] = None
+    """Upper action bounds, one per dimension; null: from the file's or the environment's space, else +1."""
+    clip_actions: bool = False
+    """Clip logged actions that lie outside the bounds instead of refusing them."""
+    collect_steps: int = 20_000
+    """Length of a log that is collected here (`collect:…` sources) [steps]."""
+    collect_seed: int = 0
+    """Seed of a log that is collected here."""
+
+
+@dataclass
+class DynamicsConfig:
+    """The Gaussian ensemble p_i(r, Δs | s, a) = N(μ_i, diag σ_i²), and its training."""
+
+    members: int = 7
+    """Networks in the ensemble."""
+    elites: int = 5
+    """Members with the lowest holdout error; rollouts draw among them."""
+    hidden_sizes: list[int] = field(default_factory=lambda: [200, 200, 200, 200])
+    """Widths of the hidden layers."""
+    weight_decay: list[float] = field(default_factory=lambda: [2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4])
+    """L2 coefficient of each layer's weights, ½·c·‖W‖², output layer included; biases are free."""
+    learning_rate: float = 1e-3
+    """Step size of Adam."""
+    batch_size: int = 256
+    """Rows per member and step."""
+    bound_coef: float = 0.01
+    """Coefficient of Σ max log σ² − Σ min log σ², which keeps the learned bounds tight."""
+    max_epochs: int = 200
+    """Upper limit of passes over the bootstrap samples [epochs]."""
+    patience: int = 5
+    """Epochs in which no member improves, after which training stops at the next such epoch."""
+    improvement: float = 0.01
+    """Relative fall of a member's holdout error that counts as an improvement."""
+    holdout_fraction: float = 0.2
+    """Share of the rows held out, up to `holdout_max`."""
+    holdout_max: int = 1000
+    """Most rows held out."""
+
+
+@dataclass
+class RolloutConfig:
+    """Branched rollouts of the current policy in the learned model."""
+
+    horizon: int = 5
+    """h: imagined steps from each logged start [steps]."""
+    starts: int = 50_000
+    """Logged states from which rollouts start, at each refresh."""
+    every_n_epochs: int = 1
+    """Policy epochs between refreshes."""
+    retain_epochs: int = 5
+    """Refreshes kept; the oldest leaves first."""
+    real_ratio: float = 0.05
+    """Share of each batch drawn from the log; 1: no model at all."""
+    chunk: int = 500
+    """Starts rolled out together; bounds memory, and small chunks stay in cache."""
+
+
+@dataclass
+class PenaltyConfig:
+    """r̃ = r̂ − λ·u(s, a)."""
+
+    name: str = "max_aleatoric"
+    """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`."""
+    coef: float = 2.5
+    """λ, in units of reward per unit of u."""
+
+
+@dataclass
+class SACConfig:
+    """Soft actor-critic."""
+
+    hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
+    """Widths of the hidden layers of actor and critics."""
+    actor_lr: float = 1e-4
+    """Step size of the actor's Adam."""
+    critic_lr: float = 3e-4
+    """Step size of the critics' Adam."""
+    alpha_lr: float = 1e-4
+    """Step size of the temperature's Adam."""
+    actor_schedule: Literal["cosine", "constant"] = "cosine"
+    """Course of the actor's step size over the run."""
+    schedule_epochs: Optional[int] = None
+    """Epochs over which the schedule runs; null: `trainer.max_epochs` at the start of the run."""
+    discount: float = 0.99
+    """γ."""
+    tau: float = 0.005
+    """τ: share of the critic that enters its slow copy at each update."""
+    batch_size: int = 256
+    """Rows of an update."""
+    target_entropy: Optional[float] = None
+    """H̄ [nats]; null: minus the number of action dimensions."""
+    alpha_init: float = 1.0
+    """First value of the temperature α."""
+    alpha_max: Optional[float] = 1.0
+    """Upper limit of α where it is used; null: none."""
+    log_std_min: float = -5.0
+    """Lower limit of the actor's log σ."""
+    log_std_max: float = 2.0
+    """Upper limit of the actor's log σ."""
+    deterministic_backup: bool = False
+    """Leave the entropy term out of the critic's target."""
+    normalise_observations: bool = False
+    """Feed actor and critics z-scored observations (statistics of the log)."""
+    updates_per_epoch: int = 1000
+    """Updates between refreshes, log rows and evaluations."""
+
+
+@dataclass
+class EvaluationConfig:
+    """Episodes in the real environment, where `env_id` names one."""
+
+    episodes: int = 10
+    """Deterministic episodes of an evaluation during training."""
+    every_n_epochs: int = 1
+    """Policy epochs between evaluations."""
+    final_episodes: int = 20
+    """Deterministic episodes of the evaluation that ends a run."""
+
+
+@dataclass
+class CheckpointConfig:
+    """What a run keeps to be continued from."""
+
+    every_minutes: float = 2.0
+    """Least time between two checkpoints at epochs' ends [minutes]."""
+
+
+@dataclass
+class TrainerConfig:
+    """The Lightning Trainer's own flags by their own names, for both stages."""
+
+    accelerator: str = "auto"
+    """Hardware: auto, cpu, gpu, …"""
+    devices: Any = 1
+    """Number of devices, a list of them, or `auto`."""
+    num_nodes: int = 1
+    """Machines."""
+    strategy: str = "auto"
+    """How processes cooperate: auto, ddp."""
+    precision: str = "32-true"
+    """Arithmetic: 32-true, bf16-mixed, 64-true."""
+    max_epochs: int = 1000
+    """Length of the policy stage [epochs of `sac.updates_per_epoch` updates]."""
+    max_time: Optional[str] = None
+    """Longest duration of a stage, DD:HH:MM:SS."""
+    limit_train_batches: Optional[Any] = None
+    """Batches of an epoch (int) or share of them (float); null: all."""
+    fast_dev_run: Any = False
+    """Run so many batches of each stage only, without checkpoints: a smoke test."""
+    overfit_batches: Any = 0.0
+    """Train on so many batches again and again."""
+    deterministic: Optional[Any] = None
+    """Refuse (true) or announce (warn) operations that are not reproducible."""
+    benchmark: Optional[bool] = None
+    """Let cuDNN choose its algorithms by trial."""
+    profiler: Optional[str] = None
+    """simple, advanced or pytorch."""
+    detect_anomaly: bool = False
+    """Trace the operation that made a gradient NaN; slow."""
+    log_every_n_steps: int = 50
+    """Batches between rows of values logged inside an epoch."""
+    enable_progress_bar: bool = True
+    """A bar on a terminal, a plain line every few seconds off it."""
+    enable_model_summary: bool = False
+    """Lightning's table of parameters at the start of a stage."""
+
+
+@dataclass
+class Config:
+    """One run."""
+
+    dataset: str = "pendulum"
+    """A choice in conf/dataset, a Minari id, or a file: .hdf5 (D4RL keys) or .npz."""
+    preset: str = "default"
+    """A choice in conf/preset."""
+    seed: Any = 0
+    """Seed of all random streams; a list makes one run of each."""
+    stage: Literal["all", "dynamics", "policy"] = "all"
+    """Which stages run; `policy` needs `dynamics_from`."""
+    dynamics_from: Optional[str] = None
+    """Run folder whose ensemble is used instead of training one."""
+    run_dir: Optional[str] = None
+    """Where the run leaves its files; null: runs/<dataset>/<date-time>_s<seed>."""
+    resume: Optional[str] = None
+    """Run folder to continue; its own configuration applies."""
+    env_id: Optional[str] = None
+    """Gymnasium environment for evaluation, spaces and termination rule; null: none (or the file's own)."""
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    """Arguments of the environment."""
+    termination: Optional[str] = None
+    """When imagined episodes end: `never`, `module:function`, an environment's id; null: the rule known for `env_id`."""
+    compile: Literal["auto", "true", "false"] = "auto"
+    """Compile the SAC update with torch.compile; auto: never on a CPU, where it is measured to be slower."""
+    threads: Optional[int] = None
+    """CPU threads of torch; null: torch's own choice."""
+    data: DataConfig = field(default_factory=DataConfig)
+    dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
+    sac: SACConfig = field(default_factory=SACConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=lambda: {"csv": {}})
+    """Loggers, a map from name to arguments: csv, tensorboard, wandb, mlflow; {}: none beside metrics.jsonl."""

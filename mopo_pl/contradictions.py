@@ -1,0 +1,122 @@
+"""Values that do not go together, or lie outside what their symbol may be."""
+
+from collections.abc import Iterator
+
+from mopo_pl.config import Config
+
+PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
+"""Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+"""Names of `run.loggers.LOGGERS`, likewise."""
+
+
+def contradictions(config: Config) -> list[str]:
+    """One sentence for each thing that cannot be."""
+    return [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
+
+
+def _counts(config: Config) -> Iterator[str]:
+    dynamics, rollout, sac, evaluation = config.dynamics, config.rollout, config.sac, config.evaluation
+    counts = {
+        "dynamics.members": dynamics.members,
+        "dynamics.elites": dynamics.elites,
+        "dynamics.batch_size": dynamics.batch_size,
+        "dynamics.max_epochs": dynamics.max_epochs,
+        "dynamics.holdout_max": dynamics.holdout_max,
+        "rollout.horizon": rollout.horizon,
+        "rollout.starts": rollout.starts,
+        "rollout.every_n_epochs": rollout.every_n_epochs,
+        "rollout.retain_epochs": rollout.retain_epochs,
+        "rollout.chunk": rollout.chunk,
+        "sac.batch_size": sac.batch_size,
+        "sac.updates_per_epoch": sac.updates_per_epoch,
+        "evaluation.episodes": evaluation.episodes,
+        "evaluation.every_n_epochs": evaluation.every_n_epochs,
+        "evaluation.final_episodes": evaluation.final_episodes,
+        "trainer.max_epochs": config.trainer.max_epochs,
+        "data.collect_steps": config.data.collect_steps,
+    }
+    optional = {
+        "threads": config.threads,
+        "sac.schedule_epochs": sac.schedule_epochs,
+        "data.time_limit": config.data.time_limit,
+    }
+    counts |= {key: value for key, value in optional.items() if value is not None}
+    for key, value in counts.items():
+        if value < 1:
+            yield f"{key}={value} must be at least 1"
+    for key, sizes in {"dynamics.hidden_sizes": dynamics.hidden_sizes, "sac.hidden_sizes": sac.hidden_sizes}.items():
+        if not sizes or min(sizes) < 1:
+            yield f"{key}={sizes} must be widths of at least 1, one per layer"
+
+
+def _ranges(config: Config) -> Iterator[str]:
+    dynamics, sac = config.dynamics, config.sac
+    if not 0 <= config.rollout.real_ratio <= 1:
+        yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
+    if not 0 < dynamics.holdout_fraction < 1:
+        yield f"dynamics.holdout_fraction={dynamics.holdout_fraction} must lie between 0 and 1"
+    if not 0 <= dynamics.improvement < 1:
+        yield f"dynamics.improvement={dynamics.improvement} must lie in [0, 1)"
+    if not 0 <= sac.discount < 1:
+        yield f"sac.discount={sac.discount} must lie in [0, 1)"
+    if not 0 < sac.tau <= 1:
+        yield f"sac.tau={sac.tau} must lie in (0, 1]"
+    positive = {
+        "dynamics.learning_rate": dynamics.learning_rate,
+        "sac.actor_lr": sac.actor_lr,
+        "sac.critic_lr": sac.critic_lr,
+        "sac.alpha_lr": sac.alpha_lr,
+        "sac.alpha_init": sac.alpha_init,
+        "sac.alpha_max": sac.alpha_max,
+    }
+    for key, value in positive.items():
+        if value is not None and not value > 0:
+            yield f"{key}={value} must be positive"
+    not_negative = {
+        "penalty.coef": config.penalty.coef,
+        "dynamics.patience": dynamics.patience,
+        "dynamics.bound_coef": dynamics.bound_coef,
+        "checkpoint.every_minutes": config.checkpoint.every_minutes,
+        **{f"dynamics.weight_decay[{i}]": value for i, value in enumerate(dynamics.weight_decay)},
+    }
+    for key, value in not_negative.items():
+        if not value >= 0:
+            yield f"{key}={value} must not be negative"
+
+
+def _relations(config: Config) -> Iterator[str]:
+    dynamics, sac = config.dynamics, config.sac
+    if dynamics.elites > dynamics.members:
+        yield f"dynamics.elites={dynamics.elites} is more than dynamics.members={dynamics.members}"
+    layers = len(dynamics.hidden_sizes) + 1
+    if len(dynamics.weight_decay) != layers:
+        yield (
+            f"dynamics.weight_decay has {len(dynamics.weight_decay)} coefficients; dynamics.hidden_sizes make {layers} "
+            "layers, the output layer included"
+        )
+    if sac.log_std_min >= sac.log_std_max:
+        yield f"sac.log_std_min={sac.log_std_min} is not below sac.log_std_max={sac.log_std_max}"
+    only_real = config.rollout.real_ratio == 1
+    if config.stage == "policy" and config.dynamics_from is None and not only_real:
+        yield "stage=policy needs dynamics_from=<run folder>, whose ensemble it uses"
+    if config.stage == "dynamics" and config.dynamics_from is not None:
+        yield "stage=dynamics trains an ensemble; dynamics_from would replace it"
+    low, high = config.data.action_low, config.data.action_high
+    if low is not None and high is not None and len(low) != len(high):
+        yield f"data.action_low has {len(low)} dimensions, data.action_high {len(high)}"
+
+
+def _names(config: Config) -> Iterator[str]:
+    if config.penalty.name not in PENALTIES and ":" not in config.penalty.name:
+        yield f"penalty.name={config.penalty.name} is not known; there are {', '.join(PENALTIES)}, or module:function"
+    for name in config.logger:
+        if name not in LOGGERS and ":" not in str(name):
+            yield f"logger {name} is not known; there are {', '.join(LOGGERS)}, or module:Class"
+    if not config.trainer.strategy.startswith(("auto", "ddp")) or "static_graph" in config.trainer.strategy:
+        yield f"trainer.strategy={config.trainer.strategy} is not supported; networks this small gain from auto or ddp only"
+    seeds = config.seed if isinstance(config.seed, list) else [config.seed]
+    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
+        yield f"seed={config.seed} must be an integer of at least 0, or a list of them"
+    elif len(set(seeds)) != len(seeds):
+        yield f"seed={config.seed} names a seed twice"

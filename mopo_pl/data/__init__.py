@@ -1,0 +1,1 @@
+"""Logs: file formats, the currency `Transitions`, buffers and batches."""

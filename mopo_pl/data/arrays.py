@@ -1,0 +1,50 @@
+"""`.npz` logs: plain arrays under the names people use for them."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from mopo_pl.data.raw import RawLog
+from mopo_pl.problems import InputError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "observations": ("obs", "observations", "observation"),
+    "actions": ("action", "actions"),
+    "rewards": ("reward", "rewards"),
+    "terminals": ("done", "terminal", "terminals", "terminations"),
+    "next_observations": ("next_obs", "next_observations"),
+    "timeouts": ("timeout", "timeouts", "truncated", "truncations"),
+}
+"""Each field, and the keys under which it is looked for. `done` means terminal: a time limit belongs in `timeouts`."""
+OPTIONAL = ("next_observations", "timeouts")
+
+
+def read_npz(path: Path) -> RawLog:
+    """Reads a log; raises InputError where the file is damaged or a key is missing."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            found = find_keys(file.files, str(path), NAMES)
+            arrays = {name: file[key] for name, key in found.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as .npz: it is damaged or no such file ({error})") from error
+    return RawLog(source=str(path), keys=found, **arrays)
+
+
+def find_keys(present: list[str], source: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """Which key of the file holds each field; raises InputError that names every missing one."""
+    found, problems = {}, []
+    for name, keys in names.items():
+        matches = [key for key in keys if key in present]
+        if len(matches) > 1:
+            problems.append(f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other")
+        elif matches:
+            found[name] = matches[0]
+        elif name not in OPTIONAL:
+            problems.append(f"{source} has no {name}: none of {', '.join(keys)} among its keys {', '.join(present)}")
+    if problems:
+        raise InputError(problems)
+    return found

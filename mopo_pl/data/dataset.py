@@ -1,0 +1,61 @@
+"""`OfflineDataset`: a log, opened and checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mopo_pl.data.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class OfflineDataset:
+    """N logged transitions in their order of collection, and what is known of where they come from."""
+
+    name: str
+    """As the user called it."""
+    hash: str
+    """SHA-256 over the packed rows and the episode bounds."""
+    transitions: Transitions
+    """[N, W] float32 on the CPU, actions scaled to [-1, 1]."""
+    episode_ends: Tensor
+    """Row after the last of each episode, ascending [K] int64; the last one is N."""
+    finished: Tensor
+    """Whether the episode ended by itself or by a time limit, not merely where the file does [K] bool."""
+    next_known: Tensor
+    """Rows whose next observation is true; the others train the critic (terminal) but not the model [N] bool."""
+    action_low: np.ndarray
+    """Bounds that -1 stands for [A] float32."""
+    action_high: np.ndarray
+    """Bounds that +1 stands for [A] float32."""
+    env_id: str | None = None
+    """Environment named by the file, if any."""
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Its arguments."""
+
+    def __len__(self) -> int:
+        return len(self.transitions)
+
+    @property
+    def obs_dim(self) -> int:
+        """D."""
+        return self.transitions.obs_dim
+
+    @property
+    def action_dim(self) -> int:
+        """A."""
+        return self.transitions.action_dim
+
+    def episode_lengths(self) -> Tensor:
+        """Steps of each episode [K]."""
+        return self.episode_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
+
+    def episode_returns(self) -> Tensor:
+        """Undiscounted return of each finished episode, float64; of all episodes where none is finished."""
+        # Sums by segments: an episode's return is the difference of the running sum at its two ends.
+        total = torch.cat([torch.zeros(1, dtype=torch.float64), self.transitions.rewards.double().cumsum(0)])
+        returns = total[self.episode_ends].diff(prepend=total[:1])
+        return returns[self.finished] if self.finished.any() else returns

@@ -1,0 +1,43 @@
+"""`.hdf5` logs with D4RL's keys (Fu et al. 2020)."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mopo_pl.data.arrays import find_keys
+from mopo_pl.data.raw import RawLog
+from mopo_pl.problems import InputError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    name: (name,) for name in ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
+}
+
+
+def read_hdf5(path: Path) -> RawLog:
+    """Reads a log; the attributes `env_id` and `env_kwargs` (JSON) are taken where the file has them.
+
+    Raises InputError where the file is damaged or a key is missing.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            found = find_keys(list(file.keys()), str(path), NAMES)
+            arrays = {name: _array(file, key, path) for name, key in found.items()}
+            env_id, env_kwargs = file.attrs.get("env_id"), file.attrs.get("env_kwargs", "{}")
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read as HDF5: it is damaged or cut short ({error})") from error
+    return RawLog(
+        source=str(path),
+        keys=found,
+        env_id=None if env_id is None else str(env_id),
+        env_kwargs=json.loads(env_kwargs),
+        **arrays,
+    )
+
+
+def _array(file: h5py.File, key: str, path: Path) -> np.ndarray:
+    item = file[key]
+    if not isinstance(item, h5py.Dataset):
+        raise InputError(f"{path}: {key} is a group, not an array")
+    return item[()]

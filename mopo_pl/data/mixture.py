@@ -1,0 +1,89 @@
+"""Batches for the policy: a few real rows, the rest imagined."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Generator, Tensor
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.ring import Ring
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.streams import stream
+
+
+class OfflineDataModule(L.LightningDataModule):
+    """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
+
+    The log and the ring live on the device of training; a batch is two gathers. A callback fills the ring
+    (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
+    """
+
+    def __init__(
+        self,
+        dataset: OfflineDataset,
+        *,
+        batch_size: int,
+        real_ratio: float,
+        updates_per_epoch: int,
+        retain: int,
+        capacity: int,
+        seed: int,
+    ) -> None:
+        """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon)."""
+        super().__init__()
+        self.log_rows = dataset.transitions
+        self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
+        self.updates_per_epoch, self.seed = updates_per_epoch, seed
+        self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
+        self._place(torch.device("cpu"), 0)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Moves the log to the device of training and opens the ring and the stream there."""
+        if self.trainer is not None:
+            self._place(self.trainer.strategy.root_device, self.trainer.global_rank)
+
+    def _place(self, device: torch.device, rank: int) -> None:
+        self.log_rows = self.log_rows.to(device)
+        rows = self.log_rows.rows
+        self.ring = Ring(
+            slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
+        )
+        self._batches = stream(self.seed, "batches", rank, device)
+
+    def sample_starts(self, size: int, generator: Generator) -> Tensor:
+        """Logged states, uniformly with replacement [size, D]."""
+        rows = self.log_rows.rows
+        index = torch.randint(len(rows), (size,), generator=generator, device=rows.device)
+        return self.log_rows[index].observations
+
+    def sample(self) -> Transitions:
+        """One batch [B, W]: real rows first."""
+        rows = self.log_rows.rows
+        index = torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device)
+        parts = [rows.index_select(0, index)]
+        if self.real_rows < self.batch_size:
+            parts.append(self.ring.sample(self.batch_size - self.real_rows, self._batches))
+        return Transitions(torch.cat(parts), self.log_rows.obs_dim, self.log_rows.action_dim)
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return self.updates_per_epoch
+
+    def __iter__(self) -> Iterator[Transitions]:
+        for _ in range(self.updates_per_epoch):
+            yield self.sample()
+
+    def train_dataloader(self) -> "OfflineDataModule":
+        """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """The ring and the stream."""
+        return {"ring": self.ring.state_dict(), "batches": self._batches.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores ring and stream."""
+        self.ring.load_state_dict(state_dict["ring"])
+        self._batches.set_state(state_dict["batches"].cpu())

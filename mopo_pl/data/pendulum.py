@@ -1,0 +1,107 @@
+"""The log that comes with the project: a mediocre controller in Gymnasium's Pendulum-v1, kept as a Minari dataset."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import gymnasium
+import minari
+import numpy as np
+from minari.data_collector import EpisodeBuffer
+from minari.storage.datasets_root_dir import get_dataset_path
+
+ENV_ID = "Pendulum-v1"
+EPISODE = 200
+"""Pendulum's time limit [steps]."""
+
+
+def pendulum_id(steps: int, seed: int) -> str:
+    """Name in the Minari store: another length or seed is another dataset."""
+    return f"mopo_pl/pendulum-{steps}-s{seed}-v0"
+
+
+def collect_pendulum(steps: int, seed: int) -> str:
+    """Collects the log unless the store has it; returns its id.
+
+    The controller pumps energy, which swings the pendulum up, and holds it near the top by a PD law; how strongly it
+    does either is drawn for each episode, and so is the size of its exploration noise, so that the log holds good and
+    bad episodes of many kinds.
+    """
+    name = pendulum_id(steps, seed)
+    if name not in minari.list_local_datasets():
+        with _written_aside(name):
+            minari.create_dataset_from_buffers(
+                name,
+                buffer=_episodes(steps, seed),
+                env=ENV_ID,
+                algorithm_name="energy pumping and PD with random gains and noise",
+                description="A mediocre scripted controller with exploration noise, collected by mopo_pl.",
+            )
+    return name
+
+
+def _episodes(steps: int, seed: int) -> list[EpisodeBuffer]:
+    rng = np.random.default_rng(seed)
+    environment = gymnasium.make(ENV_ID)
+    episodes = []
+    for number in range(-(-steps // EPISODE)):
+        episodes.append(_episode(environment, rng, number, min(EPISODE, steps - number * EPISODE)))
+    environment.close()
+    return episodes
+
+
+def _episode(environment: gymnasium.Env, rng: np.random.Generator, number: int, length: int) -> EpisodeBuffer:
+    skill, noise_size = rng.uniform(0.0, 0.6), rng.uniform(0.3, 1.5)
+    observation, _ = environment.reset(seed=int(rng.integers(2**31)))
+    observations, actions, rewards = [observation], [], []
+    noise = 0.0
+    for _ in range(length):
+        # Ornstein-Uhlenbeck noise: white noise averages out before it moves the pendulum anywhere new.
+        noise = 0.9 * noise + noise_size * np.sqrt(1 - 0.9**2) * rng.standard_normal()
+        action = np.array([np.clip(skill * _control(observation) + noise, -2.0, 2.0)], np.float32)
+        observation, reward, _, _, _ = environment.step(action)
+        observations.append(observation)
+        actions.append(action)
+        rewards.append(float(reward))
+    last = [False] * (length - 1) + [True]
+    return EpisodeBuffer(
+        id=number,
+        observations=observations,
+        actions=actions,
+        rewards=rewards,
+        terminations=[False] * length,
+        truncations=last,
+    )
+
+
+def _control(observation: np.ndarray) -> float:
+    """Torque in the environment's units before clipping, from (cos θ, sin θ, θ')."""
+    cosine, sine, speed = map(float, observation)
+    if cosine > 0.85:
+        return -8.0 * np.arctan2(sine, cosine) - 2.0 * speed
+    # Energy relative to the upright rest (m = l = 1, g = 10, inertia 1/3): pump while it is below.
+    energy = speed**2 / 6 + 5 * (cosine - 1)
+    return float(-2.0 * np.sign(energy) * np.sign(speed if speed else 1.0))
+
+
+@contextmanager
+def _written_aside(name: str) -> Iterator[None]:
+    """Lets Minari write into a store beside its own, then moves the finished dataset over: a kill leaves nothing half."""
+    store = Path(get_dataset_path(""))
+    store.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".collecting-", dir=store))
+    before = os.environ.get("MINARI_DATASETS_PATH")
+    os.environ["MINARI_DATASETS_PATH"] = str(aside)
+    try:
+        yield
+        (store / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(aside / name, store / name)
+    finally:
+        if before is None:
+            del os.environ["MINARI_DATASETS_PATH"]
+        else:
+            os.environ["MINARI_DATASETS_PATH"] = before
+        shutil.rmtree(aside, ignore_errors=True)

@@ -1,0 +1,76 @@
+"""The model buffer: imagined transitions of the newest refreshes."""
+
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+
+
+class Ring:
+    """`slots` refreshes of at most `capacity` rows each; beginning one more empties the oldest.
+
+    Slots rather than single rows are evicted, so that episodes that end early never leave a mix of two refreshes behind.
+    """
+
+    def __init__(
+        self, *, slots: int, capacity: int, width: int, device: torch.device | str, dtype: torch.dtype
+    ) -> None:
+        self.slots, self.capacity = slots, capacity
+        self.rows = torch.empty(slots * capacity, width, device=device, dtype=dtype)
+        self.refreshes = 0
+        self.counts = [0] * slots
+        self._index()
+
+    def __len__(self) -> int:
+        return sum(self.counts)
+
+    def begin(self) -> None:
+        """Opens a slot for a new refresh: a free one, or the oldest."""
+        self.refreshes += 1
+        self.counts[self._newest] = 0
+
+    @property
+    def _newest(self) -> int:
+        return (self.refreshes - 1) % self.slots
+
+    def append(self, rows: Tensor) -> None:
+        """Adds rows [n, W] to the open slot. Raises ValueError where they do not fit."""
+        filled = self.counts[self._newest]
+        if filled + len(rows) > self.capacity:
+            raise ValueError(f"a refresh of more than {self.capacity} rows does not fit its slot")
+        start = self._newest * self.capacity + filled
+        self.rows[start : start + len(rows)] = rows
+        self.counts[self._newest] += len(rows)
+        self._index()
+
+    def _index(self) -> None:
+        """Where the j-th stored row lies: the slot by j's place among the running counts, then an offset."""
+        counts = torch.tensor(self.counts)
+        ends = counts.cumsum(0)
+        self._ends = ends.to(self.rows.device)
+        self._offsets = (torch.arange(self.slots) * self.capacity - (ends - counts)).to(self.rows.device)
+
+    def sample(self, size: int, generator: Generator) -> Tensor:
+        """Rows drawn uniformly with replacement [size, W]. Raises ValueError while nothing is stored."""
+        if not len(self):
+            raise ValueError(
+                "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?)"
+            )
+        j = torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
+        return self.rows.index_select(0, j + self._offsets[torch.bucketize(j, self._ends, right=True)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The stored rows, slot by slot, and the counters."""
+        starts = [slot * self.capacity for slot in range(self.slots)]
+        stored = [self.rows[s : s + n].clone() for s, n in zip(starts, self.counts, strict=True)]
+        return {"refreshes": self.refreshes, "stored": stored}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores what `state_dict` gave. Raises ValueError where the shape of the ring differs."""
+        stored = state_dict["stored"]
+        if len(stored) != self.slots or max(len(rows) for rows in stored) > self.capacity:
+            raise ValueError("the saved model buffer has another shape: rollout.* must not change on resume")
+        self.refreshes, self.counts = state_dict["refreshes"], [len(rows) for rows in stored]
+        for slot, rows in enumerate(stored):
+            self.rows[slot * self.capacity : slot * self.capacity + len(rows)] = rows
+        self._index()

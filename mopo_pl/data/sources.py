@@ -1,0 +1,111 @@
+"""What `dataset=` names, opened: files, Minari ids, D4RL names, logs that are collected here."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from mopo_pl.config import DataConfig
+from mopo_pl.data.arrays import read_npz
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.hdf5 import read_hdf5
+from mopo_pl.data.minari import read_minari
+from mopo_pl.data.pendulum import collect_pendulum
+from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.evaluation import make_environment
+from mopo_pl.problems import InputError
+
+READERS: dict[str, Callable[[Path], RawLog]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+
+
+def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]) -> OfflineDataset:
+    """Opens `data.source`, or `name` itself, and checks it; see `DataConfig` for the options.
+
+    Action bounds are those of `data`, else the file's, else the environment's (`env_id`, or the one the file names),
+    else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together.
+    """
+    raw = read(data.source or name, data)
+    if env_id is not None:
+        raw.env_id, raw.env_kwargs = env_id, env_kwargs
+    elif env_kwargs:
+        raw.env_kwargs = env_kwargs
+    spaces = _spaces(raw) if raw.env_id is not None else None
+    return assemble(
+        raw,
+        name=name,
+        bounds=_bounds(raw, data, spaces),
+        time_limit=data.time_limit,
+        clip_actions=data.clip_actions,
+    )
+
+
+def read(source: str, data: DataConfig) -> RawLog:
+    """The log behind a path, a `collect:` source, a D4RL name or a Minari id."""
+    if source.startswith("collect:"):
+        return read_minari(_collect(source.removeprefix("collect:"), data))
+    path = Path(source).expanduser()
+    if path.suffix.lower() in READERS:
+        if not path.is_file():
+            raise InputError(f"dataset={source}: there is no such file{_near(path)}")
+        return READERS[path.suffix.lower()](path)
+    if path.exists():
+        raise InputError(f"dataset={source} is not a file ending in {', '.join(READERS)}")
+    if not re.search(r"-v\d+$", source):
+        raise InputError(
+            f"dataset={source} is no file, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
+        )
+    d4rl = _d4rl_file(source, Path(data.d4rl_folder).expanduser())
+    return read_hdf5(d4rl) if d4rl else read_minari(source)
+
+
+def _collect(what: str, data: DataConfig) -> str:
+    if what != "pendulum":
+        raise InputError(f"data.source=collect:{what} is not known; there is collect:pendulum")
+    return collect_pendulum(data.collect_steps, data.collect_seed)
+
+
+def _near(path: Path) -> str:
+    beside = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, 1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _d4rl_file(name: str, folder: Path) -> Path | None:
+    """D4RL calls the file of `halfcheetah-medium-v2` `halfcheetah_medium-v2.hdf5`."""
+    stem, _, version = name.rpartition("-")
+    candidates = [folder / f"{name}.hdf5", folder / f"{stem.replace('-', '_')}-{version}.hdf5"]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _spaces(raw: RawLog) -> gymnasium.spaces.Box:
+    """The environment's action space; raises InputError where the log does not fit the environment."""
+    assert raw.env_id is not None
+    environment = make_environment(raw.env_id, raw.env_kwargs)
+    observation, action = environment.observation_space, environment.action_space
+    environment.close()
+    if not isinstance(observation, gymnasium.spaces.Box) or not isinstance(action, gymnasium.spaces.Box):
+        raise InputError(f"env_id={raw.env_id} has no Box spaces; MOPO needs continuous observations and actions")
+    for name, array, space in (("observations", raw.observations, observation), ("actions", raw.actions, action)):
+        columns, expected = int(np.prod(array.shape[1:])), int(np.prod(space.shape))
+        if columns != expected:
+            raise InputError(
+                f"{raw.source}: {raw.key(name)} has {columns} columns, {raw.env_id} has {expected}; "
+                "is it the right env_id, and are env_kwargs missing?"
+            )
+    return action
+
+
+def _bounds(raw: RawLog, data: DataConfig, space: gymnasium.spaces.Box | None) -> tuple[np.ndarray, np.ndarray]:
+    columns = raw.actions.shape[1] if raw.actions.ndim == 2 else 1
+    low, high = raw.bounds or (None, None)
+    if low is None and space is not None:
+        low, high = space.low.ravel(), space.high.ravel()
+    if low is None or high is None:
+        low, high = -np.ones(columns), np.ones(columns)
+    low = low if data.action_low is None else np.array(data.action_low)
+    high = high if data.action_high is None else np.array(data.action_high)
+    return low, high

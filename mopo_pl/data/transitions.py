@@ -1,0 +1,87 @@
+"""`Transitions`, the one currency that crosses every boundary: logged, imagined and mixed rows alike.
+
+Shape letters, used throughout: N rows of a log, B rows of a batch, E members of the ensemble, D observation dimensions,
+A action dimensions, W = 2D + A + 2 columns of a packed row. `...` stands for any leading shape.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Transitions:
+    """Transitions (s, a, s', r, terminal) packed into rows, so that a batch is one gather; the fields are views.
+
+    Columns: observation D | action A (in [-1, 1]) | next observation D | reward 1 | terminal 1 (0 or 1).
+    """
+
+    rows: Tensor
+    """[..., W] floating point."""
+    obs_dim: int
+    """D."""
+    action_dim: int
+    """A."""
+
+    @classmethod
+    def pack(
+        cls, observations: Tensor, actions: Tensor, next_observations: Tensor, rewards: Tensor, terminals: Tensor
+    ) -> "Transitions":
+        """Packs [..., D], [..., A], [..., D], [...] and [...] (bool or 0/1) into rows of the observations' dtype."""
+        dtype = observations.dtype
+        columns = [observations, actions.to(dtype), next_observations.to(dtype)]
+        columns += [rewards.to(dtype).unsqueeze(-1), terminals.to(dtype).unsqueeze(-1)]
+        return cls(torch.cat(columns, -1), observations.shape[-1], actions.shape[-1])
+
+    @staticmethod
+    def width(obs_dim: int, action_dim: int) -> int:
+        """W, the number of columns."""
+        return 2 * obs_dim + action_dim + 2
+
+    def __post_init__(self) -> None:
+        if self.rows.shape[-1] != self.width(self.obs_dim, self.action_dim):
+            raise ValueError(
+                f"rows have {self.rows.shape[-1]} columns; obs_dim {self.obs_dim} and action_dim {self.action_dim} "
+                f"need {self.width(self.obs_dim, self.action_dim)}"
+            )
+
+    def __len__(self) -> int:
+        return self.rows.shape[0]
+
+    def __getitem__(self, index: Tensor | slice) -> "Transitions":
+        return replace(self, rows=self.rows[index])
+
+    def to(self, *args, **kwargs) -> "Transitions":
+        """As `Tensor.to`."""
+        return replace(self, rows=self.rows.to(*args, **kwargs))
+
+    @property
+    def observations(self) -> Tensor:
+        """S [..., D]."""
+        return self.rows[..., : self.obs_dim]
+
+    @property
+    def actions(self) -> Tensor:
+        """A [..., A] in [-1, 1]."""
+        return self.rows[..., self.obs_dim : self.obs_dim + self.action_dim]
+
+    @property
+    def inputs(self) -> Tensor:
+        """(s, a) [..., D + A], what a model of the dynamics reads."""
+        return self.rows[..., : self.obs_dim + self.action_dim]
+
+    @property
+    def next_observations(self) -> Tensor:
+        """S' [..., D]."""
+        return self.rows[..., self.obs_dim + self.action_dim : -2]
+
+    @property
+    def rewards(self) -> Tensor:
+        """R [...]."""
+        return self.rows[..., -2]
+
+    @property
+    def terminals(self) -> Tensor:
+        """1 where the task ended in s' and no value follows, else 0 [...]. A time limit is not a terminal."""
+        return self.rows[..., -1]

@@ -1,0 +1,1 @@
+"""The learned model: ensemble, likelihood, penalty, termination, rollouts. Knows nothing of SAC."""

@@ -1,0 +1,60 @@
+"""The Gaussian ensemble: E networks evaluated as one batched product (Chua et al. 2018, PETS; MOPO's `BNN`)."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
+
+from mopo_pl.layers import BatchedLinear, Normaliser, truncated_normal_
+
+MAX_LOG_VAR = 0.5
+MIN_LOG_VAR = -10.0
+
+
+def soft_clamp(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Presses log σ² smoothly between its learned bounds (PETS, appendix A.1)."""
+    log_var = high - softplus(high - log_var)
+    return low + softplus(log_var - low)
+
+
+class GaussianEnsemble(nn.Module):
+    """p_i(r, Δs | s, a) = N(μ_i, diag σ_i²) for i < E, over T = 1 + D targets: the reward first, then Δs = s' - s.
+
+    Every parameter has the members as its leading dimension, the bounds of log σ² too, so that a snapshot of one member
+    is complete. Inputs are z-scored by `normaliser`; targets stay in raw units.
+    """
+
+    def __init__(
+        self,
+        *,
+        obs_dim: int,
+        action_dim: int,
+        members: int,
+        hidden_sizes: Sequence[int],
+        normaliser: Normaliser,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.action_dim, self.members = obs_dim, action_dim, members
+        self.hidden_sizes = tuple(hidden_sizes)
+        self.normaliser = normaliser
+        targets = 1 + obs_dim
+        sizes = [obs_dim + action_dim, *hidden_sizes, 2 * targets]
+        self.layers = nn.ModuleList(
+            BatchedLinear(members=members, inputs=i, outputs=o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        for layer in self.layers:
+            truncated_normal_(layer, generator)
+        self.max_log_var = nn.Parameter(torch.full((members, 1, targets), MAX_LOG_VAR))
+        self.min_log_var = nn.Parameter(torch.full((members, 1, targets), MIN_LOG_VAR))
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D]."""
+        hidden = self.normaliser(inputs)
+        if hidden.dim() == 2:
+            hidden = hidden.expand(self.members, *hidden.shape)
+        for layer in self.layers[:-1]:
+            hidden = nn.functional.silu(layer(hidden))
+        mean, log_var = self.layers[-1](hidden).chunk(2, -1)
+        return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)

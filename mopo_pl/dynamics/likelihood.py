@@ -1,0 +1,32 @@
+"""What the ensemble is fitted by: Gaussian likelihood of reward and state change, and the pull on the variance bounds."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from mopo_pl.data.transitions import Transitions
+
+
+def model_target(transitions: Transitions) -> Tensor:
+    """(r, s' - s) [..., 1 + D] in raw units."""
+    change = transitions.next_observations - transitions.observations
+    return torch.cat([transitions.rewards.unsqueeze(-1), change], -1)
+
+
+def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:
+    """(μ - y)²/σ² + log σ², mean over rows and dimensions, per member [E]; MOPO's `mse_loss + var_loss`.
+
+    Twice the negative log-likelihood but for a constant. `target` is [E, B, T] or [B, T].
+    """
+    return ((mean - target).square() * torch.exp(-log_var) + log_var).mean((-2, -1))
+
+
+def negative_log_likelihood(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:
+    """-log N(y; μ, σ²) summed over dimensions [E, B], in nats."""
+    return 0.5 * ((mean - target).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi)).sum(-1)
+
+
+def bound_loss(min_log_var: Tensor, max_log_var: Tensor) -> Tensor:
+    """Σ max log σ² - Σ min log σ² over dimensions, mean over members: pulls the learned bounds together."""
+    return (max_log_var - min_log_var).sum((-2, -1)).mean()

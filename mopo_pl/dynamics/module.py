@@ -1,0 +1,95 @@
+"""LightningModule 1: fits the Gaussian ensemble."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.holdout import HoldoutErrors
+from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.layers import BatchedLinear
+from mopo_pl.metrics import NamedMeans
+
+
+class DynamicsModule(L.LightningModule):
+    """Maximum likelihood of (r, Δs) by Adam with an L2 coefficient per layer (Yu et al. 2020, appendix D; its code).
+
+    Feed it an `EnsembleDataModule`, and let `callbacks.MemberSelection` stop it, restore each member's best weights and
+    set `elites`. Then `model()` is what rollouts use.
+    """
+
+    elites: Tensor
+
+    def __init__(
+        self,
+        ensemble: GaussianEnsemble,
+        *,
+        elites: int,
+        learning_rate: float,
+        weight_decay: Sequence[float],
+        bound_coef: float,
+    ) -> None:
+        """`weight_decay`: one coefficient per layer. Raises ValueError where their number differs."""
+        super().__init__()
+        if len(weight_decay) != len(ensemble.layers):
+            raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
+        self.ensemble = ensemble
+        self.learning_rate, self.weight_decay, self.bound_coef = learning_rate, tuple(weight_decay), bound_coef
+        self.register_buffer("elites", torch.arange(elites))
+        self.holdout = HoldoutErrors(ensemble.members)
+        self.means = NamedMeans(("train_loss",))
+        self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Adam's `weight_decay` adds c·W to the gradient, which is that of ½·c·‖W‖²; biases and bounds are free."""
+        layers = [layer for layer in self.ensemble.layers if isinstance(layer, BatchedLinear)]
+        groups: list[dict[str, Any]] = [
+            {"params": [layer.weight], "weight_decay": c} for layer, c in zip(layers, self.weight_decay, strict=True)
+        ]
+        free = [layer.bias for layer in layers] + [self.ensemble.min_log_var, self.ensemble.max_log_var]
+        groups.append({"params": free, "weight_decay": 0.0})
+        return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
+
+    def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""
+        mean, log_var = self.ensemble(batch.inputs)
+        loss = gaussian_loss(mean, log_var, model_target(batch)).sum()
+        loss = loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
+        self.means.update(loss.detach().unsqueeze(0))
+        return loss
+
+    def validation_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Scores every member on the same held-out rows [n, W]."""
+        mean, log_var = self.ensemble(batch.inputs)
+        self.holdout.update(mean, log_var, model_target(batch))
+
+    def on_validation_epoch_end(self) -> None:
+        """Leaves the errors where callbacks find them, and logs them."""
+        self.holdout_mse, likelihood = self.holdout.compute()
+        self.holdout.reset()
+        rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
+        values = {f"dynamics/{name}_{i}": v for name, row in rows.items() for i, v in enumerate(row)}
+        self.log_dict(values, logger=False)
+        self._holdout_row = values
+
+    def on_train_epoch_end(self) -> None:
+        """One row an epoch, by optimiser updates."""
+        values = {f"dynamics/{name}": value for name, value in self.means.compute().items()}
+        self.means.reset()
+        values["dynamics/max_log_var"] = self.ensemble.max_log_var.detach().mean()
+        values["dynamics/min_log_var"] = self.ensemble.min_log_var.detach().mean()
+        self.log_dict({**values, **self._holdout_row, "step": float(self.updates)})
+
+    @property
+    def updates(self) -> int:
+        """Optimiser steps made."""
+        return self.trainer.global_step
+
+    def model(self) -> TransitionModel:
+        """The ensemble and its elites, for rollouts."""
+        return TransitionModel(ensemble=self.ensemble, elites=self.elites)

@@ -1,0 +1,116 @@
+"""The rows each member sees: holdout, one bootstrap sample per member, reshuffled every epoch."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.layers import Normaliser
+from mopo_pl.streams import stream
+
+
+class EnsembleDataModule(L.LightningDataModule):
+    """Batches [E, B, W] for training and [n, W] for the holdout.
+
+    The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
+    and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
+    out. With several ranks a step spans `batch_size` rows per member *on each rank*.
+    """
+
+    def __init__(
+        self,
+        dataset: OfflineDataset,
+        *,
+        members: int,
+        batch_size: int,
+        holdout_fraction: float,
+        holdout_max: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.seed = batch_size, seed
+        self.log_rows = dataset.transitions
+        usable = dataset.next_known.nonzero().squeeze(-1)
+        split = stream(seed, "holdout")
+        order = usable[torch.randperm(len(usable), generator=split)]
+        held_out = min(int(len(usable) * holdout_fraction), holdout_max)
+        if held_out < 1 or held_out >= len(usable):
+            raise ValueError(f"{len(usable)} rows with a true next state are too few to hold out {held_out}")
+        self.holdout, self.train = order[:held_out], order[held_out:]
+        draws = torch.randint(len(self.train), (members, len(self.train)), generator=stream(seed, "bootstrap"))
+        self.bootstrap = self.train[draws]
+        self._shuffles = stream(seed, "shuffle")
+        self._epoch_start = self._shuffles.get_state()
+        self._position = 0
+
+    def normaliser(self) -> Normaliser:
+        """Statistics of the training rows' inputs."""
+        return Normaliser.fit(self.log_rows[self.train].inputs)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Moves rows and indices to the device of training, once."""
+        if self.trainer is not None:
+            device = self.trainer.strategy.root_device
+            self.log_rows = self.log_rows.to(device)
+            self.bootstrap, self.holdout = self.bootstrap.to(device), self.holdout.to(device)
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    def __len__(self) -> int:
+        """Steps of an epoch."""
+        per_step = self.batch_size * self._ranks()[1]
+        return -(-self.bootstrap.shape[1] // per_step)
+
+    def __iter__(self) -> Iterator[Transitions]:
+        """One epoch from the saved position on."""
+        if self._position >= len(self):
+            self._position, self._epoch_start = 0, self._shuffles.get_state()
+        self._shuffles.set_state(self._epoch_start)
+        order = torch.stack([torch.randperm(row.numel(), generator=self._shuffles) for row in self.bootstrap])
+        shuffled = self.bootstrap.gather(1, order.to(self.bootstrap.device))
+        rank, world = self._ranks()
+        while self._position < len(self):
+            step = shuffled[
+                :, self._position * self.batch_size * world : (self._position + 1) * self.batch_size * world
+            ]
+            self._position += 1
+            yield self.log_rows[step[:, rank::world]]
+
+    def train_dataloader(self) -> "EnsembleDataModule":
+        """This module itself: a sized iterable of ready batches."""
+        return self
+
+    def val_dataloader(self) -> "OneBatch":
+        """The holdout rows of this rank as one batch, unpadded."""
+        rank, world = self._ranks()
+        return OneBatch(self.log_rows[self.holdout[rank::world]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which shuffle training stands."""
+        return {
+            "epoch_start": self._epoch_start,
+            "shuffles": self._shuffles.get_state(),
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues at exactly the batch after the last."""
+        self._epoch_start, self._position = state_dict["epoch_start"], state_dict["position"]
+        self._shuffles.set_state(state_dict["shuffles"])
+
+
+class OneBatch:
+    """A loader of a single batch; Lightning would take a list for several loaders."""
+
+    def __init__(self, batch: Transitions) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Transitions]:
+        yield self.batch

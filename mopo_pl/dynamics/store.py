@@ -1,0 +1,49 @@
+"""The trained model on disk: `dynamics.safetensors` and `dynamics.json`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.layers import Normaliser
+from mopo_pl.problems import InputError
+from mopo_pl.streams import stream
+
+
+def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
+    """Writes both files, each aside first and then renamed; returns the model's hash. `facts` go into the JSON."""
+    ensemble = model.ensemble
+    shape = {"obs_dim": ensemble.obs_dim, "action_dim": ensemble.action_dim, "members": ensemble.members}
+    shape["hidden_sizes"] = list(ensemble.hidden_sizes)
+    digest = model.hash()
+    description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
+    aside = folder / ".dynamics.safetensors.part"
+    save_file(weights, aside)
+    os.replace(aside, folder / "dynamics.safetensors")
+    aside = folder / ".dynamics.json.part"
+    aside.write_text(json.dumps(description, indent=2) + "\n")
+    os.replace(aside, folder / "dynamics.json")
+    return digest
+
+
+def load_model(folder: Path) -> TransitionModel:
+    """Reads what `save_model` wrote. Raises InputError where a file is missing or the hash does not fit the weights."""
+    try:
+        description = json.loads((folder / "dynamics.json").read_text())
+        weights = load_file(folder / "dynamics.safetensors")
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no trained model: {error.filename} is missing") from error
+    shape = description["shape"]
+    normaliser = Normaliser.identity(shape["obs_dim"] + shape["action_dim"])
+    ensemble = GaussianEnsemble(**shape, normaliser=normaliser, generator=stream(0, "overwritten"))
+    ensemble.load_state_dict(weights)
+    model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
+    if model.hash() != description["hash"]:
+        raise InputError(f"{folder / 'dynamics.safetensors'} does not fit dynamics.json: the hash differs; train again")
+    return model

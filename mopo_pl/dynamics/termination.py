@@ -1,0 +1,80 @@
+"""When imagined episodes end: the rules of the environments, as pure functions of tensors."""
+
+import re
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from mopo_pl.problems import InputError
+from mopo_pl.registry import resolve
+
+Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""From s [B, D], a [B, A], s' [B, D] to whether the task ended in s' [B] bool. NaN counts as ended."""
+
+
+def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Only the time limit ends an episode."""
+    return torch.zeros(next_observations.shape[:-1], dtype=torch.bool, device=next_observations.device)
+
+
+def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Ends unless z > 0.7, |angle| < 0.2 and every coordinate but the positions x and z lies within ±100.
+
+    Gymnasium tests state[2:] of (x, z, angle, …); observations leave out x, so that is s'[1:]. Each coordinate is
+    compared by its absolute value: a rule that takes the absolute value of the comparison never tests the lower bound.
+    """
+    height, angle = next_observations[..., 0], next_observations[..., 1]
+    bounded = (next_observations[..., 1:].abs() < 100).all(-1)
+    return ~(bounded & (height > 0.7) & (angle.abs() < 0.2))
+
+
+def walker2d(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Ends unless 0.8 < z < 2 and |angle| < 1."""
+    height, angle = next_observations[..., 0], next_observations[..., 1]
+    return ~((height > 0.8) & (height < 2.0) & (angle.abs() < 1.0))
+
+
+def ant(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+    """Ends unless every coordinate is finite and 0.2 <= z <= 1."""
+    height = next_observations[..., 0]
+    return ~(next_observations.isfinite().all(-1) & (height >= 0.2) & (height <= 1.0))
+
+
+RULES: dict[str, Rule] = {
+    "never": never,
+    "halfcheetah": never,
+    "safetyhalfcheetah": never,
+    "swimmer": never,
+    "pendulum": never,
+    "dmsd": never,
+    "hopper": hopper,
+    "walker2d": walker2d,
+    "ant": ant,
+}
+
+
+def rule_for(env_id: str) -> str | None:
+    """The rule known for an environment: `Hopper-v5` and `mopo_pl/DMSD-v0` to `hopper` and `dmsd`."""
+    family = re.sub(r"-v\d+$", "", env_id.rsplit("/", 1)[-1]).lower()
+    return family if family in RULES else None
+
+
+def termination_rule(name: str | None, env_id: str | None) -> Rule:
+    """The rule called `name` (of the registry, of an environment's id, or `module:function`), else the one of `env_id`.
+
+    Raises InputError where none is given and none is known.
+    """
+    if name is not None:
+        try:
+            return resolve("termination rule", rule_for(name) or name, RULES)
+        except ValueError as error:
+            raise InputError(f"termination={name}: {error}") from error
+    known = rule_for(env_id) if env_id is not None else None
+    if known is None:
+        where = f"env_id={env_id}" if env_id is not None else "no env_id"
+        raise InputError(
+            f"no termination rule: none given, none known for {where}; set termination=never if only time limits end "
+            "episodes, or termination=module:function with (s, a, s') to ended"
+        )
+    return RULES[known]

@@ -1,0 +1,81 @@
+"""Episodes of a policy in the real environment."""
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.vector import SyncVectorEnv
+
+import mopo_pl.environments  # noqa: F401  registers the project's own
+from mopo_pl.problems import InputError
+
+GROUP = 25
+"""Environments stepped together: enough for one batched policy call, few enough to waste little on finished ones."""
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What episodes came to."""
+
+    returns: np.ndarray
+    """Undiscounted, float64 [n]."""
+    lengths: np.ndarray
+    """Steps, int64 [n]."""
+
+
+def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    """`gymnasium.make`; raises InputError that says what is missing."""
+    try:
+        return gymnasium.make(env_id, **env_kwargs)
+    except gymnasium.error.DependencyNotInstalled as error:
+        raise InputError(f"env_id={env_id} needs MuJoCo: pip install -c constraints.txt -e '.[mujoco]'") from error
+    except gymnasium.error.Error as error:
+        near = difflib.get_close_matches(env_id, list(gymnasium.registry), 3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"env_id={env_id} cannot be made: {error}{hint}") from error
+    except TypeError as error:
+        raise InputError(f"env_kwargs={dict(env_kwargs)} do not fit {env_id}: {error}") from error
+
+
+def evaluate(
+    act: Callable[[np.ndarray], np.ndarray],
+    *,
+    env_id: str,
+    env_kwargs: Mapping[str, Any],
+    episodes: int,
+    seed: int,
+) -> Episodes:
+    """Plays `episodes` episodes, the i-th from seed + i, whichever others are stepped beside it.
+
+    `act` takes observations [n, D] and gives actions [n, A] in the environment's units.
+    """
+    groups = [
+        _play(act, partial(make_environment, env_id, env_kwargs), range(first, min(first + GROUP, episodes)), seed)
+        for first in range(0, episodes, GROUP)
+    ]
+    return Episodes(
+        np.concatenate([group.returns for group in groups]), np.concatenate([group.lengths for group in groups])
+    )
+
+
+def _play(
+    act: Callable[[np.ndarray], np.ndarray], make: Callable[[], gymnasium.Env], numbers: range, seed: int
+) -> Episodes:
+    """One episode in each of a group of environments; what follows an episode's end is ignored."""
+    environments = SyncVectorEnv([make] * len(numbers))
+    try:
+        observations, _ = environments.reset(seed=[seed + number for number in numbers])
+        running = np.ones(len(numbers), dtype=bool)
+        returns, lengths = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
+        while running.any():
+            observations, rewards, terminal, truncated, _ = environments.step(act(observations))
+            returns += np.where(running, rewards, 0.0)
+            lengths += running
+            running &= ~(terminal | truncated)
+    finally:
+        environments.close()
+    return Episodes(returns, lengths)

@@ -1,0 +1,64 @@
+"""Layers that ensembles and twin critics are made of, and their initial weights."""
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+
+
+class BatchedLinear(nn.Module):
+    """E linear maps at once: x [E, B, in] to x W + b [E, B, out]."""
+
+    def __init__(self, *, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
+        self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Batched product."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+@torch.no_grad()
+def uniform_(layer: BatchedLinear | nn.Linear, generator: Generator) -> None:
+    """U(±1/√fan_in) for weights and biases: the law of `torch.nn.Linear`, drawn from a stream of our own."""
+    fan_in = layer.weight.shape[-2] if isinstance(layer, BatchedLinear) else layer.weight.shape[-1]
+    bound = 1 / math.sqrt(fan_in)
+    layer.weight.uniform_(-bound, bound, generator=generator)
+    layer.bias.uniform_(-bound, bound, generator=generator)
+
+
+@torch.no_grad()
+def truncated_normal_(layer: BatchedLinear, generator: Generator) -> None:
+    """Weights of standard deviation 1/(2√fan_in) cut at two of them, biases 0: the ensemble of MOPO's code."""
+    std = 1 / (2 * math.sqrt(layer.weight.shape[-2]))
+    nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
+    layer.bias.zero_()
+
+
+class Normaliser(nn.Module):
+    """z-scores the last dimension by statistics that never change: (x - mean)/std."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        """`mean`, `std` [D]; a std below 1e-12 counts as 1 (a constant column)."""
+        super().__init__()
+        self.register_buffer("mean", mean.clone())
+        self.register_buffer("std", torch.where(std < 1e-12, torch.ones_like(std), std))
+
+    @classmethod
+    def fit(cls, rows: Tensor) -> "Normaliser":
+        """Mean and population standard deviation of rows [N, D], summed in float64."""
+        std, mean = torch.std_mean(rows.double(), 0, correction=0)
+        return cls(mean.to(rows.dtype), std.to(rows.dtype))
+
+    @classmethod
+    def identity(cls, dim: int) -> "Normaliser":
+        """Leaves its input as it is."""
+        return cls(torch.zeros(dim), torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(x - mean)/std."""
+        return (x - self.mean) / self.std

@@ -1,0 +1,108 @@
+"""The learned policy, on its own: torch, NumPy and safetensors are all it needs."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Generator, Tensor
+
+from mopo_pl.layers import Normaliser
+from mopo_pl.problems import InputError
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.streams import stream
+
+Array = TypeVar("Array", np.ndarray, Tensor)
+FORMAT = 1
+
+
+class Policy:
+    """π: observations in the environment's units to actions in the environment's units.
+
+    >>> import torch
+    >>> from mopo_pl import Policy
+    >>> policy = Policy.load("runs/latest")  # doctest: +SKIP
+    >>> policy(torch.zeros(3)).shape  # doctest: +SKIP
+    torch.Size([1])
+    """
+
+    def __init__(
+        self, actor: TanhGaussianActor, action_low: np.ndarray, action_high: np.ndarray, meta: Mapping[str, Any]
+    ) -> None:
+        """`action_low`, `action_high` [A]: what -1 and +1 stand for; `meta`: kept in the JSON file."""
+        self.actor, self.meta = actor, dict(meta)
+        self.action_low, self.action_high = np.asarray(action_low, np.float32), np.asarray(action_high, np.float32)
+
+    def __call__(self, observation: Array) -> Array:
+        """The deterministic action low + (tanh μ(s) + 1)/2 · (high - low).
+
+        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind. Raises ValueError where the
+        last dimension is not D.
+        """
+        return self._act(observation, lambda s: self.actor.mean_action(s))
+
+    def sample(self, observation: Array, generator: Generator) -> Array:
+        """As calling, but the action is drawn from π(a|s)."""
+        return self._act(observation, lambda s: self.actor.sample(s, generator))
+
+    @torch.no_grad()
+    def _act(self, observation: Any, squashed: Any) -> Any:
+        parameter = next(self.actor.parameters())
+        if observation.shape[-1] != self.actor.obs_dim:
+            raise ValueError(f"observation has shape {tuple(observation.shape)}; the last must be {self.actor.obs_dim}")
+        states = torch.as_tensor(observation, dtype=parameter.dtype, device=parameter.device)
+        low, high = (torch.as_tensor(bound).to(states) for bound in (self.action_low, self.action_high))
+        # Clamped: rounding must not leave the action space.
+        action = (low + (squashed(states) + 1) / 2 * (high - low)).clamp(low, high)
+        return action.cpu().numpy() if isinstance(observation, np.ndarray) else action
+
+    def save(self, folder: Path | str) -> None:
+        """Writes `policy.safetensors` and `policy.json`, each aside first and then renamed."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        actor = self.actor
+        description = {
+            "format": FORMAT,
+            "actor": {
+                "obs_dim": actor.obs_dim,
+                "action_dim": actor.action_dim,
+                "hidden_sizes": list(actor.hidden_sizes),
+                "log_std_min": actor.log_std_min,
+                "log_std_max": actor.log_std_max,
+            },
+            "action_low": self.action_low.tolist(),
+            "action_high": self.action_high.tolist(),
+            "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.std.tolist()},
+            **self.meta,
+        }
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
+        aside = folder / ".policy.safetensors.part"
+        save_file(weights, aside)
+        os.replace(aside, folder / "policy.safetensors")
+        aside = folder / ".policy.json.part"
+        aside.write_text(json.dumps(description, indent=2) + "\n")
+        os.replace(aside, folder / "policy.json")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Policy":
+        """Reads a run folder, or its `policy` folder. Raises InputError where a file is missing or too new."""
+        folder = Path(folder)
+        folder = folder / "policy" if (folder / "policy").is_dir() else folder
+        try:
+            description = json.loads((folder / "policy.json").read_text())
+            weights = load_file(folder / "policy.safetensors")
+        except FileNotFoundError as error:
+            raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
+        if description.pop("format") > FORMAT:
+            raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
+        shape = description.pop("actor")
+        description.pop("normaliser")
+        low, high = np.array(description.pop("action_low")), np.array(description.pop("action_high"))
+        identity = Normaliser.identity(shape["obs_dim"])
+        actor = TanhGaussianActor(**shape, normaliser=identity, generator=stream(0, "overwritten"))
+        actor.load_state_dict(weights)
+        return cls(actor.eval().requires_grad_(False), low, high, description)

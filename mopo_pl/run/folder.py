@@ -1,0 +1,66 @@
+"""`RunFolder`: where a run leaves its files."""
+
+import os
+from datetime import datetime
+from pathlib import Path
+
+from mopo_pl.config import Config
+from mopo_pl.problems import InputError
+
+SHARED_PATH = "MOPO_PL_RUN_DIR"
+"""Environment variable by which processes that Lightning launches find the folder of the first."""
+
+
+class RunFolder:
+    """The paths of a run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.metrics = path / "metrics.jsonl"
+        self.result = path / "result.json"
+        self.checkpoints = path / "checkpoints"
+        self.policy = path / "policy"
+        self.logs = path / "logs"
+
+    @classmethod
+    def create(cls, config: Config, dataset_name: str, config_text: str) -> "RunFolder":
+        """Makes the folder of a new run, with its `config.yaml`, and points `latest` at it.
+
+        Raises InputError where the folder holds a run already.
+        """
+        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ:
+            return cls(Path(os.environ[SHARED_PATH]))
+        folder = cls(Path(config.run_dir) if config.run_dir else _free_path(config, dataset_name))
+        if folder.config.exists():
+            raise InputError(
+                f"run_dir={folder.path} holds a run already: choose another, or continue it by resume={folder.path}"
+            )
+        folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        folder.config.write_text(config_text)
+        _link_latest(folder.path)
+        os.environ[SHARED_PATH] = str(folder.path)
+        return folder
+
+    def write(self, path: Path, text: str) -> None:
+        """Writes a file of the run whole or not at all."""
+        aside = path.with_name(f".{path.name}.part")
+        aside.write_text(text)
+        os.replace(aside, path)
+
+
+def _free_path(config: Config, dataset_name: str) -> Path:
+    name = Path(dataset_name).stem if Path(dataset_name).suffix else dataset_name.replace("/", "-")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / name / f"{stamp}_s{config.seed}"
+
+
+def _link_latest(path: Path) -> None:
+    """`runs/latest`, or `latest` beside a folder that was chosen; not vital, so a file system without links is no error."""
+    root = Path("runs") if Path("runs").resolve() in path.resolve().parents else path.parent
+    aside = root / f".latest.{os.getpid()}"
+    try:
+        aside.symlink_to(os.path.relpath(path, root), target_is_directory=True)
+        os.replace(aside, root / "latest")
+    except OSError:
+        aside.unlink(missing_ok=True)

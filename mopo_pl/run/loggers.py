@@ -1,0 +1,35 @@
+"""The loggers a configuration names."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import loggers
+from lightning.pytorch.loggers import Logger
+
+from mopo_pl.registry import resolve
+from mopo_pl.run.folder import RunFolder
+
+PLACES = {
+    "csv": lambda logs, stage: {"save_dir": str(logs), "name": "csv", "version": stage},
+    "tensorboard": lambda logs, stage: {"save_dir": str(logs), "name": "tensorboard", "version": stage},
+    "wandb": lambda logs, stage: {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}"},
+    "mlflow": lambda logs, stage: {"tracking_uri": f"sqlite:///{logs}/mlflow.db", "run_name": stage},
+}
+"""Where each logger writes unless it is told otherwise: into the run folder, one record per stage."""
+
+LOGGERS = {
+    "csv": loggers.CSVLogger,
+    "tensorboard": loggers.TensorBoardLogger,
+    "wandb": loggers.WandbLogger,
+    "mlflow": loggers.MLFlowLogger,
+}
+
+
+def build_loggers(chosen: Mapping[str, Any], folder: RunFolder, stage: str) -> list[Logger]:
+    """One logger for each entry of name to arguments."""
+    folder.logs.mkdir(exist_ok=True)
+    built = []
+    for name, arguments in chosen.items():
+        place = PLACES[name](folder.logs, stage) if name in PLACES else {}
+        built.append(resolve("logger", name, LOGGERS)(**{**place, **(arguments or {})}))
+    return built

@@ -1,0 +1,70 @@
+"""`--dry-run`: what a run would do, from the opened data and the built modules, without training."""
+
+from mopo_pl.config import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.run import dynamics_stage, policy_stage
+from mopo_pl.run.session import needs_model, open_inputs
+
+FLOPS = 5e10
+"""Matrix products per second and core assumed for the estimate [FLOP/s]."""
+
+
+def plan(config: Config) -> str:
+    """Opens the data, counts parameters, estimates time and disk; the text for the user."""
+    dataset, env_id = open_inputs(config)
+    lines = [
+        f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
+        f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
+        f"env       {env_id or 'none: the policy will not be scored'}",
+    ]
+    work, disk = 0.0, 0.0
+    if config.stage == "dynamics" or (needs_model(config) and config.dynamics_from is None):
+        text, flop, size = _dynamics(config, dataset)
+        lines.append(text)
+        work, disk = work + flop, disk + size
+    if config.stage != "dynamics":
+        text, flop, size = _policy(config, dataset)
+        lines.append(text)
+        work, disk = work + flop, disk + size
+    hours = work / FLOPS / 3600
+    lines.append(
+        f"estimate  {hours:.1f} h at {FLOPS / 1e9:.0f} GFLOP/s (one core of 2026), {disk / 1e6:.0f} MB on disk"
+    )
+    return "\n".join(lines)
+
+
+def _dynamics(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
+    module = dynamics_stage.build_module(config, dataset, dynamics_stage.build_samples(config, dataset))
+    parameters = sum(p.numel() for p in module.ensemble.parameters())
+    rows, epochs = len(dataset), config.dynamics.max_epochs
+    # Forward 2 and backward 4 operations per weight and row; a typical early stop comes near 50 epochs.
+    flop = 6.0 * parameters * rows * min(epochs, 50)
+    text = (
+        f"dynamics  {config.dynamics.members} members, {parameters} parameters, at most {epochs} epochs of {rows} rows"
+    )
+    return text, flop, 4.0 * parameters * 8
+
+
+def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
+    module = policy_stage.build_module(config, dataset)
+    actor = sum(p.numel() for p in module.actor.parameters())
+    critic = sum(p.numel() for p in module.critic.parameters())
+    updates = config.trainer.max_epochs * config.sac.updates_per_epoch
+    # Critics: target forward, forward and backward; actor: twice forward, once backward, and through the critics.
+    flop = updates * config.sac.batch_size * 2.0 * (7 * critic + 4 * actor)
+    text = f"policy    actor {actor}, critics {critic} parameters, {updates} updates"
+    ring = 0.0
+    if needs_model(config):
+        rollout = config.rollout
+        refresh = rollout.starts * rollout.horizon
+        ensemble = config.dynamics.members * _weights(dataset, config.dynamics.hidden_sizes)
+        flop += 2.0 * ensemble * refresh * config.trainer.max_epochs / rollout.every_n_epochs
+        ring = 4.0 * Transitions.width(dataset.obs_dim, dataset.action_dim) * refresh * rollout.retain_epochs
+        text += f"; {refresh} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
+    return text, flop, 2 * (ring + 16.0 * (actor + 2 * critic))
+
+
+def _weights(dataset: OfflineDataset, hidden_sizes: list[int]) -> int:
+    sizes = [dataset.obs_dim + dataset.action_dim, *hidden_sizes, 2 * (1 + dataset.obs_dim)]
+    return sum(i * o for i, o in zip(sizes[:-1], sizes[1:], strict=True))

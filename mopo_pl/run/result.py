@@ -1,0 +1,94 @@
+"""`result.json` and the summary at the end of a run."""
+
+import json
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.scores import normalised_score
+from mopo_pl.evaluation import Episodes
+from mopo_pl.run.folder import RunFolder
+
+PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf", "minari", "gymnasium", "mujoco")
+
+
+def build_result(
+    *,
+    dataset: OfflineDataset,
+    env_id: str | None,
+    seed: int,
+    updates: int,
+    seconds: dict[str, float | None],
+    curve: list[list[float]],
+    final: Episodes | None,
+) -> dict[str, Any]:
+    """What a run came to; null where there is no environment. `last10` is the mean of the last ten evaluations."""
+    last10 = float(np.mean([mean for _, mean in curve[-10:]])) if curve else None
+    final_return = None if final is None else float(final.returns.mean())
+    return {
+        "behaviour_return": float(dataset.episode_returns().mean()),
+        "final_return": final_return,
+        "final_return_std": None if final is None else float(final.returns.std()),
+        "final_episodes": 0 if final is None else len(final.returns),
+        "last10_return": last10,
+        "final_score": _score(env_id, final_return),
+        "last10_score": _score(env_id, last10),
+        "updates": updates,
+        "seconds": seconds,
+        "dataset": {"name": dataset.name, "hash": dataset.hash},
+        "env_id": env_id,
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "seed": seed,
+    }
+
+
+def _score(env_id: str | None, value: float | None) -> float | None:
+    return None if env_id is None or value is None else normalised_score(env_id, value)
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout the code runs from, None where it is installed from a wheel."""
+    command = ["git", "-C", str(Path(__file__).resolve().parents[2]), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
+    """Writes `result.json`, which also marks the run as finished."""
+    folder.write(folder.result, json.dumps(result, indent=2) + "\n")
+
+
+def summary(folder: RunFolder, result: dict[str, Any]) -> str:
+    """The lines a user reads at the end."""
+    seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
+    lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
+    if result["final_return"] is not None:
+        spread = f"{result['final_return']:.1f} ± {result['final_return_std']:.1f}"
+        lines.append(f"policy   mean return {spread} over {result['final_episodes']} deterministic episodes")
+        if result["final_score"] is not None:
+            lines.append(f"score    {result['final_score']:.1f} of 100 (docs/data.md says between which references)")
+    elif result["updates"]:
+        lines.append("policy   not scored: no env_id was given")
+    lines.append(f"run      {folder.path}  ({result['updates']} updates; {seconds})")
+    if result["final_return"] is not None:
+        lines.append(f"again    python -m mopo_pl evaluate {folder.path} --episodes 100 --seed 1")
+    return "\n".join(lines)

@@ -1,0 +1,65 @@
+"""The Lightning Trainer of a stage."""
+
+import dataclasses
+import logging
+import sys
+import warnings
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import Logger
+
+from mopo_pl.callbacks import StageProgress
+from mopo_pl.config import Config, TrainerConfig
+from mopo_pl.run.checkpoint_io import AtomicCheckpointIO
+from mopo_pl.run.folder import RunFolder
+
+LINE_SECONDS = 5.0
+
+
+def build_trainer(
+    config: Config,
+    folder: RunFolder,
+    *,
+    stage: str,
+    max_epochs: int,
+    at_most: bool,
+    watch: tuple[str, ...],
+    callbacks: list[L.Callback],
+    loggers: list[Logger],
+) -> L.Trainer:
+    """The user's own flags, and what a stage adds to them; `at_most`: it may end before `max_epochs`."""
+    _quiet()
+    flags: dict[str, Any] = {f.name: getattr(config.trainer, f.name) for f in dataclasses.fields(TrainerConfig)}
+    flags["max_epochs"] = max_epochs
+    if flags["enable_progress_bar"]:
+        callbacks = [
+            *callbacks,
+            StageProgress(stage=stage, watch=watch, at_most=at_most, every_seconds=LINE_SECONDS),
+        ]
+    return L.Trainer(
+        **flags,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicCheckpointIO()],
+        default_root_dir=str(folder.path),
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _quiet() -> None:
+    """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*recommended to use.*sync_dist.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        ".*You called `self.log.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")

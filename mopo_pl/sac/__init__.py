@@ -1,0 +1,1 @@
+"""Soft actor-critic: networks, equations, updates. Knows nothing of the learned model."""

@@ -1,0 +1,65 @@
+"""The policy π(a|s): a Gaussian squashed by tanh."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
+from torch.nn.utils import skip_init
+
+from mopo_pl.layers import Normaliser, uniform_
+
+
+class TanhGaussianActor(nn.Module):
+    """a = tanh(μ(s) + σ(s)ε), ε ~ N(0, I); a ReLU network gives μ and log σ, which is clamped."""
+
+    def __init__(
+        self,
+        *,
+        obs_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        log_std_min: float,
+        log_std_max: float,
+        normaliser: Normaliser,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
+        self.log_std_min, self.log_std_max = log_std_min, log_std_max
+        self.normaliser = normaliser
+        sizes = [obs_dim, *hidden_sizes, 2 * action_dim]
+        self.layers = nn.ModuleList(skip_init(nn.Linear, i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        for layer in self.layers:
+            uniform_(layer, generator)
+
+    def distribution(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """μ and log σ before squashing, each [..., A]."""
+        hidden = self.normaliser(observations)
+        for layer in self.layers[:-1]:
+            hidden = torch.relu(layer(hidden))
+        mean, log_std = self.layers[-1](hidden).chunk(2, -1)
+        return mean, log_std.clamp(self.log_std_min, self.log_std_max)
+
+    def forward(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Action [..., A] in (-1, 1) and log π(a|s) [...] for s [..., D] and ε [..., A].
+
+        log π = Σ log N(u; μ, σ²) - log(1 - tanh² u), the correction written as 2(log 2 - u - softplus(-2u)), which does
+        not overflow (Haarnoja et al. 2018, appendix C).
+        """
+        mean, log_std = self.distribution(observations)
+        u = mean + log_std.exp() * noise
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        squash = 2 * (math.log(2) - u - softplus(-2 * u))
+        return torch.tanh(u), (gaussian - squash).sum(-1)
+
+    def mean_action(self, observations: Tensor) -> Tensor:
+        """Tanh μ(s) [..., A]: the deterministic policy that is evaluated."""
+        return torch.tanh(self.distribution(observations)[0])
+
+    def sample(self, observations: Tensor, generator: Generator) -> Tensor:
+        """A ~ π(s) [..., A], for rollouts."""
+        mean, log_std = self.distribution(observations)
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return torch.tanh(mean + log_std.exp() * noise)

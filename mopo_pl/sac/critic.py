@@ -1,0 +1,38 @@
+"""Twin critics Q_1, Q_2 as one batched network."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from mopo_pl.layers import BatchedLinear, Normaliser, uniform_
+
+
+class TwinCritic(nn.Module):
+    """Q_k(s, a) for k = 1, 2: ReLU networks, initialised as `torch.nn.Linear` would be."""
+
+    def __init__(
+        self,
+        *,
+        obs_dim: int,
+        action_dim: int,
+        hidden_sizes: Sequence[int],
+        normaliser: Normaliser,
+        generator: Generator,
+    ) -> None:
+        super().__init__()
+        self.normaliser = normaliser
+        sizes = [obs_dim + action_dim, *hidden_sizes, 1]
+        self.layers = nn.ModuleList(
+            BatchedLinear(members=2, inputs=i, outputs=o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+        )
+        for layer in self.layers:
+            uniform_(layer, generator)
+
+    def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """S [B, D], a [B, A] to Q [2, B]."""
+        hidden = torch.cat([self.normaliser(observations), actions], -1)
+        hidden = hidden.expand(2, *hidden.shape)
+        for layer in self.layers[:-1]:
+            hidden = torch.relu(layer(hidden))
+        return self.layers[-1](hidden).squeeze(-1)

@@ -1,0 +1,147 @@
+"""LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
+
+import copy
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.metrics import NamedMeans
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.losses import polyak_, temperature
+from mopo_pl.sac.updates import Params, SACUpdates
+from mopo_pl.streams import stream
+
+MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
+
+
+class SACModule(L.LightningModule):
+    """One update per batch: critics, actor, temperature, slow critics, in this order (Haarnoja et al. 2018).
+
+    Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. The gradients come from the
+    pure functions of `updates.py`; on several devices each group is averaged over the ranks before its optimiser's step,
+    so that the update is the one a single process would make of all ranks' rows.
+    """
+
+    def __init__(
+        self,
+        actor: TanhGaussianActor,
+        critic: TwinCritic,
+        *,
+        actor_lr: float,
+        critic_lr: float,
+        alpha_lr: float,
+        alpha_init: float,
+        alpha_max: float | None,
+        target_entropy: float,
+        discount: float,
+        tau: float,
+        soft_backup: bool,
+        schedule_epochs: int | None,
+        seed: int,
+        compile: bool,
+    ) -> None:
+        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size."""
+        super().__init__()
+        self.automatic_optimization = False
+        self.actor, self.critic = actor, critic
+        self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
+        self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
+        self.alpha_max, self.tau, self.schedule_epochs, self.seed = alpha_max, tau, schedule_epochs, seed
+        updates = SACUpdates(
+            actor=actor,
+            critic=critic,
+            discount=discount,
+            target_entropy=target_entropy,
+            alpha_max=alpha_max,
+            soft_backup=soft_backup,
+        )
+        ready = torch.compile if compile else lambda function: function
+        self._critic_update = ready(updates.critic_update)
+        self._actor_update = ready(updates.actor_update)
+        self._temperature_update = ready(updates.temperature_update)
+        self.means = NamedMeans(MEANS)
+        self.updates = 0
+        self._noise = stream(seed, "updates")
+
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+        """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
+        critic = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, fused=True)
+        actor = torch.optim.Adam(self.actor.parameters(), lr=self.actor_lr, fused=True)
+        alpha = torch.optim.Adam([self.log_alpha], lr=self.alpha_lr, fused=True)
+        if self.schedule_epochs is None:
+            return [critic, actor, alpha], []
+        return [critic, actor, alpha], [torch.optim.lr_scheduler.CosineAnnealingLR(actor, self.schedule_epochs)]
+
+    def on_fit_start(self) -> None:
+        """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
+        state = getattr(self, "_noise_state", None)
+        self._noise = stream(self.seed, "updates", self.global_rank, self.device)
+        if state is not None:
+            self._noise.set_state(state)
+
+    def training_step(self, batch: Transitions, batch_idx: int) -> None:
+        """One update from [B, W] rows."""
+        critic_optimizer, actor_optimizer, alpha_optimizer = self.optimizers()
+        critic, slow, actor = _params(self.critic), _params(self.slow_critic), _params(self.actor)
+        log_alpha = self.log_alpha.detach()
+        noise = self._draw_noise(batch)
+
+        gradients, critic_loss, q = self._critic_update(critic, slow, actor, log_alpha, batch, noise[0])
+        self._step(critic_optimizer, self.critic, gradients)
+        gradients, actor_loss, log_prob = self._actor_update(actor, critic, log_alpha, batch, noise[1])
+        self._step(actor_optimizer, self.actor, gradients)
+        gradient, alpha_loss = self._temperature_update(log_alpha, log_prob)
+        self.log_alpha.grad = self._averaged([gradient])[0]
+        alpha_optimizer.step()
+        polyak_(slow.values(), critic.values(), self.tau)
+
+        self.updates += 1
+        alpha = temperature(self.log_alpha.detach(), self.alpha_max)
+        self.means.update(torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()]))
+
+    def _draw_noise(self, batch: Transitions) -> Tensor:
+        shape = (2, *batch.actions.shape)
+        return torch.randn(shape, generator=self._noise, device=self.device, dtype=batch.rows.dtype)
+
+    def _step(self, optimizer: Any, module: nn.Module, gradients: Params) -> None:
+        averaged = self._averaged(list(gradients.values()))
+        for parameter, gradient in zip(module.parameters(), averaged, strict=True):
+            parameter.grad = gradient
+        optimizer.step()
+
+    def _averaged(self, gradients: list[Tensor]) -> list[Tensor]:
+        """The mean over ranks, by one all-reduce of the flattened group."""
+        if self.trainer.world_size == 1:
+            return gradients
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        parts = (flat / self.trainer.world_size).split([gradient.numel() for gradient in gradients])
+        return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
+
+    def on_train_epoch_end(self) -> None:
+        """One row an epoch, by updates; then the actor's schedule."""
+        values = {f"policy/{name}": value.float() for name, value in self.means.compute().items()}
+        self.means.reset()
+        self.log_dict({**values, "step": float(self.updates)})
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, torch.optim.lr_scheduler.LRScheduler):
+            schedule.step()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the count of updates and the noise stream, which are not parameters."""
+        checkpoint["sac"] = {"updates": self.updates, "noise": self._noise.get_state()}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.updates = checkpoint["sac"]["updates"]
+        self._noise_state = checkpoint["sac"]["noise"].cpu()
+
+
+def _params(module: nn.Module) -> Params:
+    """The module's own parameters, seen without autograd; the optimisers change them in place."""
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
