@@ -78,7 +78,9 @@ class Checkpoints(Checkpoint):
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        trainer.save_checkpoint(self.folder / f"{self.stage}-{trainer.current_epoch:06d}-{batch:06d}.ckpt")
+        trainer.save_checkpoint(
+            self.folder / f"{self.stage}-{trainer.current_epoch:06d}-{batch:06d}.ckpt", weights_only=False
+        )
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:
             for old in checkpoints(self.folder, self.stage)[:-KEEP]:

@@ -4,10 +4,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from mopo_pl.dynamics.module import DynamicsModule
+from mopo_pl.messages import say
 
 
 class MemberSelection(L.Callback):
@@ -60,7 +60,7 @@ class MemberSelection(L.Callback):
         pl_module.elites.copy_(self.best.argsort()[: len(pl_module.elites)])
         ended = "early stop" if self.stale > self.patience else "stopped"
         elites = " ".join(map(str, pl_module.elites.tolist()))
-        rank_zero_info(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
+        say(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
 
     def state_dict(self) -> dict[str, Any]:
         """Best errors, their weights, the counters."""

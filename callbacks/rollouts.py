@@ -41,7 +41,8 @@ class RolloutRefresh(L.Callback):
         if self.done > trainer.current_epoch // self.every_n_epochs:
             return
         data = trainer.datamodule  # type: ignore[attr-defined]
-        assert isinstance(pl_module, SACModule) and isinstance(data, OfflineDataModule)
+        assert isinstance(pl_module, SACModule)
+        assert isinstance(data, OfflineDataModule)
         summary = self.refresh(pl_module, data)
         pl_module.log_dict({f"rollout/{name}": value for name, value in summary.items()})
 

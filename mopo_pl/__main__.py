@@ -48,13 +48,11 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
+    from mopo_pl.assembly import open_log
     from mopo_pl.compose import compose
-    from mopo_pl.data.sources import open_dataset
     from mopo_pl.inspection import describe
 
-    config = compose([f"dataset={options.dataset}", *options.settings])
-    dataset = open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
-    print(describe(dataset))
+    print(describe(open_log(compose([f"dataset={options.dataset}", *options.settings]))))
     return 0
 
 

@@ -213,7 +213,7 @@ class Config:
     termination: Optional[str] = None
     """When imagined episodes end: `never`, `module:function`, an environment's id; null: the rule known for `env_id`."""
     compile: Literal["auto", "true", "false"] = "auto"
-    """Compile the SAC update with torch.compile; auto: never on a CPU, where it is measured to be slower."""
+    """Compile the SAC update with torch.compile; auto: where a compiler is found and 5000 updates or more are to be made."""
     threads: Optional[int] = None
     """CPU threads of torch; null: torch's own choice."""
     data: DataConfig = field(default_factory=DataConfig)

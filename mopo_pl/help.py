@@ -56,7 +56,8 @@ def field_docs(owner: type) -> dict[str, str]:
     found = {}
     for statement, following in zip(body.body, body.body[1:], strict=False):
         if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
-            assert isinstance(statement.target, ast.Name) and isinstance(following.value, ast.Constant)
+            assert isinstance(statement.target, ast.Name)
+            assert isinstance(following.value, ast.Constant)
             found[statement.target.id] = str(following.value.value)
     return found
 

@@ -20,8 +20,9 @@ class BatchedLinear(nn.Module):
 
 
 @torch.no_grad()
-def uniform_(layer: BatchedLinear | nn.Linear, generator: Generator) -> None:
+def uniform_(layer: nn.Module, generator: Generator) -> None:
     """U(±1/√fan_in) for weights and biases: the law of `torch.nn.Linear`, drawn from a stream of our own."""
+    assert isinstance(layer, BatchedLinear | nn.Linear)
     fan_in = layer.weight.shape[-2] if isinstance(layer, BatchedLinear) else layer.weight.shape[-1]
     bound = 1 / math.sqrt(fan_in)
     layer.weight.uniform_(-bound, bound, generator=generator)
@@ -29,8 +30,9 @@ def uniform_(layer: BatchedLinear | nn.Linear, generator: Generator) -> None:
 
 
 @torch.no_grad()
-def truncated_normal_(layer: BatchedLinear, generator: Generator) -> None:
+def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
     """Weights of standard deviation 1/(2√fan_in) cut at two of them, biases 0: the ensemble of MOPO's code."""
+    assert isinstance(layer, BatchedLinear)
     std = 1 / (2 * math.sqrt(layer.weight.shape[-2]))
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
     layer.bias.zero_()

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -23,7 +24,7 @@ def read_hdf5(path: Path) -> RawLog:
     try:
         with h5py.File(path, "r") as file:
             found = find_keys(list(file.keys()), str(path), NAMES)
-            arrays = {name: _array(file, key, path) for name, key in found.items()}
+            arrays: dict[str, Any] = {name: _array(file, key, path) for name, key in found.items()}
             env_id, env_kwargs = file.attrs.get("env_id"), file.attrs.get("env_kwargs", "{}")
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read as HDF5: it is damaged or cut short ({error})") from error

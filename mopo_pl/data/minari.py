@@ -7,6 +7,7 @@ import gymnasium
 import minari
 import numpy as np
 from minari.dataset.minari_dataset import MinariDataset
+from minari.storage.datasets_root_dir import get_dataset_path
 
 from mopo_pl.data.raw import RawLog
 from mopo_pl.problems import InputError
@@ -61,7 +62,7 @@ def _load(name: str) -> MinariDataset:
             return minari.load_dataset(name)
         return minari.load_dataset(name, download=True)
     except Exception as error:
-        store = minari.dataset._storages.get_dataset_path() if hasattr(minari.dataset, "_storages") else "its store"
+        store = get_dataset_path("")
         raise InputError(
             f"{name} is neither a file, nor in the local Minari store ({store}), nor could it be downloaded "
             f"({type(error).__name__}: {error}); give a file, or download it where the hub can be reached"

@@ -207,6 +207,6 @@ def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, actions: np.ndarray) 
 
 
 def _hash(rows: np.ndarray, ends: np.ndarray) -> str:
-    digest = hashlib.sha256(rows)
-    digest.update(ends.astype(np.int64))
+    digest = hashlib.sha256(rows.data)
+    digest.update(ends.astype(np.int64).data)
     return digest.hexdigest()

@@ -58,12 +58,12 @@ class Transitions:
 
     @property
     def observations(self) -> Tensor:
-        """S [..., D]."""
+        """s [..., D]."""
         return self.rows[..., : self.obs_dim]
 
     @property
     def actions(self) -> Tensor:
-        """A [..., A] in [-1, 1]."""
+        """a [..., A] in [-1, 1]."""
         return self.rows[..., self.obs_dim : self.obs_dim + self.action_dim]
 
     @property
@@ -73,12 +73,12 @@ class Transitions:
 
     @property
     def next_observations(self) -> Tensor:
-        """S' [..., D]."""
+        """s' [..., D]."""
         return self.rows[..., self.obs_dim + self.action_dim : -2]
 
     @property
     def rewards(self) -> Tensor:
-        """R [...]."""
+        """r [...]."""
         return self.rows[..., -2]
 
     @property

@@ -1,5 +1,6 @@
 """The Gaussian ensemble: E networks evaluated as one batched product (Chua et al. 2018, PETS; MOPO's `BNN`)."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -42,7 +43,7 @@ class GaussianEnsemble(nn.Module):
         targets = 1 + obs_dim
         sizes = [obs_dim + action_dim, *hidden_sizes, 2 * targets]
         self.layers = nn.ModuleList(
-            BatchedLinear(members=members, inputs=i, outputs=o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            BatchedLinear(members=members, inputs=i, outputs=o) for i, o in itertools.pairwise(sizes)
         )
         for layer in self.layers:
             truncated_normal_(layer, generator)

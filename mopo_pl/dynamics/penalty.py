@@ -10,22 +10,22 @@ Penalty = Callable[[Tensor, Tensor], Tensor]
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:
-    """U = max_i ‖σ_i‖₂ over all members, reward included (Yu et al. 2020, section 4.3)."""
+    """u = max_i ‖σ_i‖₂ over all members, reward included (Yu et al. 2020, section 4.3)."""
     return torch.linalg.vector_norm(std, dim=-1).amax(0)
 
 
 def ensemble_std(mean: Tensor, std: Tensor) -> Tensor:
-    """U = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂, the mixture's total standard deviation (Lu et al. 2022)."""
+    """u = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂, the mixture's total standard deviation (Lu et al. 2022)."""
     return (std.square().mean(0) + mean.var(0, unbiased=False)).sum(-1).sqrt()
 
 
 def disagreement(mean: Tensor, std: Tensor) -> Tensor:
-    """U = max_i ‖μ_i - mean_j μ_j‖₂, the largest deviation of a member from the ensemble's mean."""
+    """u = max_i ‖μ_i - mean_j μ_j‖₂, the largest deviation of a member from the ensemble's mean."""
     return torch.linalg.vector_norm(mean - mean.mean(0), dim=-1).amax(0)
 
 
 def none(mean: Tensor, std: Tensor) -> Tensor:
-    """U = 0: MBPO."""
+    """u = 0: MBPO."""
     return mean.new_zeros(mean.shape[1])
 
 

@@ -66,7 +66,7 @@ def branch(
         non_finite.append(alive & ~finite)
         alive = alive & finite & (imagined.terminals == 0)
         observations = torch.where(alive.unsqueeze(-1), imagined.next_observations, starts)
-    transitions = Transitions(torch.stack(steps), imagined.obs_dim, imagined.action_dim)
+    transitions = Transitions(torch.stack(steps), starts.shape[-1], model.transition.ensemble.action_dim)
     return Rollout(transitions, torch.stack(penalties), torch.stack(valid), torch.stack(non_finite))
 
 

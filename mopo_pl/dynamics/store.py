@@ -18,8 +18,12 @@ from mopo_pl.streams import stream
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
     """Writes both files, each aside first and then renamed; returns the model's hash. `facts` go into the JSON."""
     ensemble = model.ensemble
-    shape = {"obs_dim": ensemble.obs_dim, "action_dim": ensemble.action_dim, "members": ensemble.members}
-    shape["hidden_sizes"] = list(ensemble.hidden_sizes)
+    shape = {
+        "obs_dim": ensemble.obs_dim,
+        "action_dim": ensemble.action_dim,
+        "members": ensemble.members,
+        "hidden_sizes": list(ensemble.hidden_sizes),
+    }
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}

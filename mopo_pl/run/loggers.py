@@ -6,6 +6,7 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
 
+from mopo_pl.problems import InputError
 from mopo_pl.registry import resolve
 from mopo_pl.run.folder import RunFolder
 
@@ -26,10 +27,13 @@ LOGGERS = {
 
 
 def build_loggers(chosen: Mapping[str, Any], folder: RunFolder, stage: str) -> list[Logger]:
-    """One logger for each entry of name to arguments."""
+    """One logger for each entry of name to arguments; raises InputError where one cannot be made."""
     folder.logs.mkdir(exist_ok=True)
     built = []
     for name, arguments in chosen.items():
         place = PLACES[name](folder.logs, stage) if name in PLACES else {}
-        built.append(resolve("logger", name, LOGGERS)(**{**place, **(arguments or {})}))
+        try:
+            built.append(resolve("logger", name, LOGGERS)(**{**place, **(arguments or {})}))
+        except (ImportError, TypeError, ValueError) as error:
+            raise InputError(f"logger.{name} cannot be made: {error}") from error
     return built

@@ -1,9 +1,11 @@
 """`--dry-run`: what a run would do, from the opened data and the built modules, without training."""
 
+import itertools
+
+from mopo_pl.assembly import build_dynamics, build_sac, build_samples
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.run import dynamics_stage, policy_stage
 from mopo_pl.run.session import needs_model, open_inputs
 
 FLOPS = 5e10
@@ -12,7 +14,8 @@ FLOPS = 5e10
 
 def plan(config: Config) -> str:
     """Opens the data, counts parameters, estimates time and disk; the text for the user."""
-    dataset, env_id = open_inputs(config)
+    inputs = open_inputs(config)
+    dataset, env_id = inputs.dataset, inputs.env_id
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
@@ -35,7 +38,7 @@ def plan(config: Config) -> str:
 
 
 def _dynamics(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
-    module = dynamics_stage.build_module(config, dataset, dynamics_stage.build_samples(config, dataset))
+    module = build_dynamics(config, dataset, build_samples(config, dataset))
     parameters = sum(p.numel() for p in module.ensemble.parameters())
     rows, epochs = len(dataset), config.dynamics.max_epochs
     # Forward 2 and backward 4 operations per weight and row; a typical early stop comes near 50 epochs.
@@ -47,7 +50,7 @@ def _dynamics(config: Config, dataset: OfflineDataset) -> tuple[str, float, floa
 
 
 def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
-    module = policy_stage.build_module(config, dataset)
+    module = build_sac(config, dataset)
     actor = sum(p.numel() for p in module.actor.parameters())
     critic = sum(p.numel() for p in module.critic.parameters())
     updates = config.trainer.max_epochs * config.sac.updates_per_epoch
@@ -67,4 +70,4 @@ def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]
 
 def _weights(dataset: OfflineDataset, hidden_sizes: list[int]) -> int:
     sizes = [dataset.obs_dim + dataset.action_dim, *hidden_sizes, 2 * (1 + dataset.obs_dim)]
-    return sum(i * o for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+    return sum(i * o for i, o in itertools.pairwise(sizes))

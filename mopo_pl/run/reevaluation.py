@@ -2,23 +2,19 @@
 
 from pathlib import Path
 
-from mopo_pl.compose import config_from_file
 from mopo_pl.data.scores import normalised_score
 from mopo_pl.evaluation import evaluate
 from mopo_pl.policy import Policy
 from mopo_pl.problems import InputError
-from mopo_pl.run.folder import RunFolder
 
 
 def evaluate_run(folder: Path, episodes: int, seed: int) -> int:
     """Prints mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
-    run = RunFolder(folder)
     policy = Policy.load(folder)
     env_id = policy.meta.get("env_id")
     if env_id is None:
         raise InputError(f"{folder} was trained without env_id: there is no environment to evaluate in")
-    env_kwargs = config_from_file(run.config).env_kwargs
-    result = evaluate(policy, env_id=env_id, env_kwargs=env_kwargs, episodes=episodes, seed=seed)
+    result = evaluate(policy, env_id=env_id, env_kwargs=policy.meta["env_kwargs"], episodes=episodes, seed=seed)
     mean = float(result.returns.mean())
     print(f"{env_id}  {episodes} deterministic episodes from seed {seed}")
     print(

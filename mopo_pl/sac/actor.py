@@ -1,5 +1,6 @@
 """The policy π(a|s): a Gaussian squashed by tanh."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -30,7 +31,7 @@ class TanhGaussianActor(nn.Module):
         self.log_std_min, self.log_std_max = log_std_min, log_std_max
         self.normaliser = normaliser
         sizes = [obs_dim, *hidden_sizes, 2 * action_dim]
-        self.layers = nn.ModuleList(skip_init(nn.Linear, i, o) for i, o in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(skip_init(nn.Linear, i, o) for i, o in itertools.pairwise(sizes))
         for layer in self.layers:
             uniform_(layer, generator)
 
@@ -55,11 +56,11 @@ class TanhGaussianActor(nn.Module):
         return torch.tanh(u), (gaussian - squash).sum(-1)
 
     def mean_action(self, observations: Tensor) -> Tensor:
-        """Tanh μ(s) [..., A]: the deterministic policy that is evaluated."""
+        """tanh μ(s) [..., A]: the deterministic policy that is evaluated."""
         return torch.tanh(self.distribution(observations)[0])
 
     def sample(self, observations: Tensor, generator: Generator) -> Tensor:
-        """A ~ π(s) [..., A], for rollouts."""
+        """a ~ π(s) [..., A], for rollouts."""
         mean, log_std = self.distribution(observations)
         noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return torch.tanh(mean + log_std.exp() * noise)

@@ -1,5 +1,6 @@
 """Twin critics Q_1, Q_2 as one batched network."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -23,14 +24,12 @@ class TwinCritic(nn.Module):
         super().__init__()
         self.normaliser = normaliser
         sizes = [obs_dim + action_dim, *hidden_sizes, 1]
-        self.layers = nn.ModuleList(
-            BatchedLinear(members=2, inputs=i, outputs=o) for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-        )
+        self.layers = nn.ModuleList(BatchedLinear(members=2, inputs=i, outputs=o) for i, o in itertools.pairwise(sizes))
         for layer in self.layers:
             uniform_(layer, generator)
 
     def forward(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """S [B, D], a [B, A] to Q [2, B]."""
+        """s [B, D], a [B, A] to Q [2, B]."""
         hidden = torch.cat([self.normaliser(observations), actions], -1)
         hidden = hidden.expand(2, *hidden.shape)
         for layer in self.layers[:-1]:

@@ -17,7 +17,7 @@ def temperature(log_alpha: Tensor, alpha_max: float | None) -> Tensor:
 def critic_target(
     reward: Tensor, terminal: Tensor, next_q: Tensor, next_log_prob: Tensor, alpha: Tensor, discount: float, soft: bool
 ) -> Tensor:
-    """Y = r + γ(1 - terminal)(min_k Q̄_k(s', a') - α log π(a'|s')) [B] (equations 2 and 3); without the entropy if not soft."""
+    """y = r + γ(1 - terminal)(min_k Q̄_k(s', a') - α log π(a'|s')) [B] (equations 2 and 3); without the entropy if not soft."""
     value = next_q.amin(0)
     if soft:
         value = value - alpha * next_log_prob
@@ -41,5 +41,5 @@ def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float)
 
 @torch.no_grad()
 def polyak_(slow: Iterable[Tensor], fast: Iterable[Tensor], tau: float) -> None:
-    """Slow ← (1 - τ) slow + τ fast, in place."""
-    torch._foreach_lerp_(list(slow), list(fast), tau)
+    """slow ← (1 - τ) slow + τ fast, in place."""
+    torch._foreach_lerp_(list(slow), list(fast), tau)  # pyright: ignore[reportPrivateImportUsage]

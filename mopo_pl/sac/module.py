@@ -1,11 +1,13 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.metrics import NamedMeans
@@ -68,14 +70,14 @@ class SACModule(L.LightningModule):
         self.updates = 0
         self._noise = stream(seed, "updates")
 
-    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[torch.optim.lr_scheduler.LRScheduler]]:
+    def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
         critic = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, fused=True)
         actor = torch.optim.Adam(self.actor.parameters(), lr=self.actor_lr, fused=True)
         alpha = torch.optim.Adam([self.log_alpha], lr=self.alpha_lr, fused=True)
         if self.schedule_epochs is None:
             return [critic, actor, alpha], []
-        return [critic, actor, alpha], [torch.optim.lr_scheduler.CosineAnnealingLR(actor, self.schedule_epochs)]
+        return [critic, actor, alpha], [CosineAnnealingLR(actor, self.schedule_epochs)]
 
     def on_fit_start(self) -> None:
         """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
@@ -86,7 +88,7 @@ class SACModule(L.LightningModule):
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
         """One update from [B, W] rows."""
-        critic_optimizer, actor_optimizer, alpha_optimizer = self.optimizers()
+        critic_optimizer, actor_optimizer, alpha_optimizer = cast(list[LightningOptimizer], self.optimizers())
         critic, slow, actor = _params(self.critic), _params(self.slow_critic), _params(self.actor)
         log_alpha = self.log_alpha.detach()
         noise = self._draw_noise(batch)
@@ -129,7 +131,7 @@ class SACModule(L.LightningModule):
         self.means.reset()
         self.log_dict({**values, "step": float(self.updates)})
         schedule = self.lr_schedulers()
-        if isinstance(schedule, torch.optim.lr_scheduler.LRScheduler):
+        if isinstance(schedule, CosineAnnealingLR):
             schedule.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -1,0 +1,10 @@
+"""Lines for the user, said once for all processes of a run."""
+
+import lightning.fabric.utilities.rank_zero  # noqa: F401  reads this process's rank from its launcher
+from lightning_utilities.core.rank_zero import rank_zero_only
+
+
+@rank_zero_only
+def say(text: str) -> None:
+    """Prints a line to standard output."""
+    print(text, flush=True)
