@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mopo_pl.compose import compose
     from mopo_pl.data.dataset import OfflineDataset
     from mopo_pl.data.mixture import OfflineDataModule
     from mopo_pl.data.sources import open_dataset
@@ -27,7 +26,6 @@ _HOMES = {
     "Policy": "mopo_pl.policy",
     "SACModule": "mopo_pl.sac.module",
     "Transitions": "mopo_pl.data.transitions",
-    "compose": "mopo_pl.compose",
     "open_dataset": "mopo_pl.data.sources",
 }
 
@@ -39,7 +37,6 @@ __all__ = [
     "Policy",
     "SACModule",
     "Transitions",
-    "compose",
     "open_dataset",
 ]
 

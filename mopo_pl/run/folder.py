@@ -1,5 +1,6 @@
 """`RunFolder`: where a run leaves its files."""
 
+import itertools
 import os
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +32,7 @@ class RunFolder:
         """
         if int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ:
             return cls(Path(os.environ[SHARED_PATH]))
-        folder = cls(Path(config.run_dir) if config.run_dir else _free_path(config, dataset_name))
+        folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
         if folder.config.exists():
             raise InputError(
                 f"run_dir={folder.path} holds a run already: choose another, or continue it by resume={folder.path}"
@@ -49,10 +50,18 @@ class RunFolder:
         os.replace(aside, path)
 
 
-def _free_path(config: Config, dataset_name: str) -> Path:
+def _claimed_path(config: Config, dataset_name: str) -> Path:
+    """A new folder named after dataset, time and seed; a run that began in the same second gets a number behind it."""
     name = Path(dataset_name).stem if Path(dataset_name).suffix else dataset_name.replace("/", "-")
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / name / f"{stamp}_s{config.seed}"
+    stamp = f"{datetime.now():%Y%m%d-%H%M%S}_s{config.seed}"
+    for number in itertools.count(1):
+        path = Path("runs") / name / (stamp if number == 1 else f"{stamp}-{number}")
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise AssertionError("unreachable")
 
 
 def _link_latest(path: Path) -> None:
