@@ -53,10 +53,15 @@ class StageProgress(ProgressBar):
             self._bar.update(self._task, completed=share, description=self._text(trainer))
         elif time.monotonic() - self._shown >= self.every_seconds:
             self._shown = time.monotonic()
-            done = max(share - self._done_before, 1e-9)
-            left = (self._shown - self._start) * (1 - share) / done
-            most = "at most " if self.at_most else ""
-            print_line(f"{self._text(trainer)}  {share:4.0%}  {most}{_clock(left)} left")
+            print_line(f"{self._text(trainer)}  {share:4.0%}  {self._left(share)}")
+
+    def _left(self, share: float) -> str:
+        """How long the rest will take at the pace so far."""
+        done = share - self._done_before
+        if done <= 0:
+            return ""
+        left = (time.monotonic() - self._start) * (1 - share) / done
+        return f"{'at most ' if self.at_most else ''}{_clock(left)} left"
 
     def _share(self, trainer: L.Trainer) -> float:
         epochs, batches = trainer.max_epochs or 1, trainer.num_training_batches

@@ -33,7 +33,7 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.En
         return gymnasium.make(env_id, **env_kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
         raise InputError(f"env_id={env_id} needs MuJoCo: pip install -c constraints.txt -e '.[mujoco]'") from error
-    except gymnasium.error.Error as error:
+    except (gymnasium.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, list(gymnasium.registry), 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"env_id={env_id} cannot be made: {error}{hint}") from error

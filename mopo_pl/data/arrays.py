@@ -1,8 +1,10 @@
 """`.npz` logs: plain arrays under the names people use for them."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,19 +21,37 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Each field, and the keys under which it is looked for. `done` means terminal: a time limit belongs in `timeouts`."""
 OPTIONAL = ("next_observations", "timeouts")
+DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What NumPy and zipfile raise of damaged archives."""
 
 
 def read_npz(path: Path) -> RawLog:
     """Reads a log; raises InputError where the file is damaged or a key is missing."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if isinstance(file, np.ndarray):
+            raise InputError(
+                f"{path} holds a single array without a name; write logs by np.savez(path, observations=…, …)"
+            )
+        with file:
             found = find_keys(file.files, str(path), NAMES)
-            arrays = {name: file[key] for name, key in found.items()}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, InputError):
-            raise
+            arrays: dict[str, Any] = {name: _member(file, key, path) for name, key in found.items()}
+    except InputError:
+        raise
+    except DAMAGE as error:
         raise InputError(f"{path} cannot be read as .npz: it is damaged or no such file ({error})") from error
     return RawLog(source=str(path), keys=found, **arrays)
+
+
+def _member(file: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
+    """One array of the archive, which may also hold pickles and other files."""
+    try:
+        member = file[key]
+    except ValueError as error:
+        raise InputError(f"{path}: {key} cannot be read: it is damaged or no array of numbers ({error})") from error
+    if not isinstance(member, np.ndarray):
+        raise InputError(f"{path}: {key} cannot be read: it is damaged or no array of numbers")
+    return member
 
 
 def find_keys(present: list[str], source: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:

@@ -22,9 +22,9 @@ def read_minari(name: str) -> RawLog:
     for kind, space in (("observations", dataset.observation_space), ("actions", dataset.action_space)):
         if not isinstance(space, gymnasium.spaces.Box):
             raise InputError(f"Minari dataset {name}: {kind} are a {type(space).__name__} space; MOPO needs a Box")
-    episodes = list(dataset.iterate_episodes())
+    episodes = _episodes(dataset, name)
     if not episodes:
-        raise InputError(f"Minari dataset {name} has no episodes")
+        raise InputError(f"Minari dataset {name} has no episodes of at least one step")
     action_space: Any = dataset.action_space
     return RawLog(
         source=f"Minari dataset {name}",
@@ -37,6 +37,14 @@ def read_minari(name: str) -> RawLog:
         bounds=(action_space.low.ravel(), action_space.high.ravel()),
         **_environment(dataset),
     )
+
+
+def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
+    """Those that have steps."""
+    try:
+        return [episode for episode in dataset.iterate_episodes() if len(episode.rewards)]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"Minari dataset {name} is damaged ({error}); delete it and download it again") from error
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

@@ -33,7 +33,10 @@ class OfflineDataModule(L.LightningDataModule):
     ) -> None:
         """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon)."""
         super().__init__()
-        self.log_rows = dataset.transitions
+        # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
+        # stand-in.
+        usable = dataset.next_known | dataset.transitions.terminals.bool()
+        self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
         self.updates_per_epoch, self.seed = updates_per_epoch, seed
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)

@@ -87,6 +87,16 @@ def _control(observation: np.ndarray) -> float:
     return float(-2.0 * np.sign(energy) * np.sign(speed if speed else 1.0))
 
 
+def _publish(written: Path, place: Path) -> None:
+    """Moves a finished dataset over, unless another process was first: its log is the same."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.replace(written, place)
+    except OSError:
+        if not place.is_dir():
+            raise
+
+
 @contextmanager
 def _written_aside(name: str) -> Iterator[None]:
     """Lets Minari write into a store beside its own, then moves the finished dataset over: a kill leaves nothing half."""
@@ -97,8 +107,7 @@ def _written_aside(name: str) -> Iterator[None]:
     os.environ["MINARI_DATASETS_PATH"] = str(aside)
     try:
         yield
-        (store / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(aside / name, store / name)
+        _publish(aside / name, store / name)
     finally:
         if before is None:
             del os.environ["MINARI_DATASETS_PATH"]

@@ -61,6 +61,9 @@ def assemble(
             raise InputError(problems)
     rows = np.empty((len(raw.rewards), Transitions.width(raw.observations.shape[1], raw.actions.shape[1])), np.float32)
     ends = _episode_ends(raw, time_limit)
+    known = _next_known(raw, ends)
+    if not (known | np.asarray(raw.terminals, bool)).any():
+        raise InputError(f"{raw.source}: what followed is not known of any row; add next_observations")
     _fill(rows, raw, ends, _scaled(raw, bounds, clip_actions))
     packed = torch.from_numpy(rows)
     return OfflineDataset(
@@ -69,7 +72,7 @@ def assemble(
         transitions=Transitions(packed, raw.observations.shape[1], raw.actions.shape[1]),
         episode_ends=torch.from_numpy(ends),
         finished=torch.from_numpy(_finished(raw, ends, time_limit)),
-        next_known=torch.from_numpy(_next_known(raw, ends)),
+        next_known=torch.from_numpy(known),
         action_low=bounds[0].astype(np.float32),
         action_high=bounds[1].astype(np.float32),
         env_id=raw.env_id,
@@ -112,21 +115,28 @@ def _shape_problems(raw: RawLog) -> Iterator[str]:
             yield f"{where} has shape {array.shape}; it must have {dims} dimension{'s' if dims > 1 else ''}"
         elif len(array) != rows:
             yield f"{where} has {len(array)} rows, {raw.key('observations')} has {rows}"
+        elif 0 in array.shape:
+            yield f"{where} has no columns"
     following = raw.next_observations
-    if following is not None and following.ndim == 2 and following.shape[1:] != raw.observations.shape[1:]:
-        columns, expected = following.shape[1], raw.observations.shape[1:]
-        yield f"{raw.source}: {raw.key('next_observations')} has {columns} columns, observations have {expected}"
+    if following is not None and following.ndim == raw.observations.ndim == 2:
+        columns, expected = following.shape[1], raw.observations.shape[1]
+        if columns != expected:
+            yield (
+                f"{raw.source}: {raw.key('next_observations')} has {columns} columns, "
+                f"{raw.key('observations')} has {expected}"
+            )
 
 
 def _value_problems(raw: RawLog) -> Iterator[str]:
     for name, array, _ in _fields(raw):
-        bad = ~np.isfinite(array)
+        # Rows are kept as float32, in which what is beyond its range would be inf; NaN compares false.
+        bad = ~(np.abs(array) <= np.finfo(np.float32).max)
         bad = bad.any(1) if bad.ndim == 2 else bad
         if bad.any():
             first = int(bad.argmax())
             yield (
-                f"{raw.source}: {raw.key(name)} has NaN or inf in {int(bad.sum())} rows, the first is row {first}; "
-                "remove or repair them"
+                f"{raw.source}: {raw.key(name)} has NaN, inf or numbers beyond float32 in {int(bad.sum())} rows, "
+                f"the first is row {first}; remove or repair them"
             )
         elif name in ("terminals", "timeouts") and not np.isin(array, (0, 1)).all():
             first = int((~np.isin(array, (0, 1))).argmax())

@@ -28,6 +28,7 @@ class Ring:
         """Opens a slot for a new refresh: a free one, or the oldest."""
         self.refreshes += 1
         self.counts[self._newest] = 0
+        self._index()
 
     @property
     def _newest(self) -> int:
@@ -67,8 +68,8 @@ class Ring:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores what `state_dict` gave. Raises ValueError where the shape of the ring differs."""
-        stored = state_dict["stored"]
-        if len(stored) != self.slots or max(len(rows) for rows in stored) > self.capacity:
+        stored, width = state_dict["stored"], self.rows.shape[1]
+        if len(stored) != self.slots or any(len(rows) > self.capacity or rows.shape[1] != width for rows in stored):
             raise ValueError("the saved model buffer has another shape: rollout.* must not change on resume")
         self.refreshes, self.counts = state_dict["refreshes"], [len(rows) for rows in stored]
         for slot, rows in enumerate(stored):

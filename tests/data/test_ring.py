@@ -1,0 +1,141 @@
+"""The model buffer, against a list of refreshes."""
+
+import copy
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mopo_pl.data.ring import Ring
+
+CAPACITY = 5
+
+# For each refresh the sizes of the chunks that were appended to it, together at most CAPACITY rows.
+REFRESHES = st.lists(
+    st.lists(st.integers(0, 3), max_size=4).filter(lambda sizes: sum(sizes) <= CAPACITY), min_size=1, max_size=9
+)
+
+
+def new_ring(slots: int = 3, capacity: int = CAPACITY, width: int = 2) -> Ring:
+    return Ring(slots=slots, capacity=capacity, width=width, device="cpu", dtype=torch.float32)
+
+
+def numbered(first: int, size: int) -> torch.Tensor:
+    """Rows (n, -n), n = first, first + 1, …"""
+    numbers = torch.arange(first, first + size, dtype=torch.float32)
+    return torch.stack([numbers, -numbers], 1)
+
+
+def fill(ring: Ring, refreshes: list[list[int]], first: int = 0) -> list[list[int]]:
+    """Numbers the rows through; gives each refresh's numbers: the model."""
+    model = []
+    for sizes in refreshes:
+        ring.begin()
+        model.append([])
+        for size in sizes:
+            ring.append(numbered(first, size))
+            model[-1] += range(first, first + size)
+            first += size
+    return model
+
+
+def stored(ring: Ring) -> list[int]:
+    """Draws each place from 0 to len(ring) - 1 once."""
+    if not len(ring):
+        return []
+    with patch("mopo_pl.data.ring.torch.randint", lambda high, size, **_: torch.arange(high).expand(size)):
+        rows = ring.sample(len(ring), torch.Generator())
+    assert torch.equal(rows[:, 1], -rows[:, 0])
+    return [int(number) for number in rows[:, 0]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(REFRESHES, st.integers(1, 4))
+def test_each_row_of_the_newest_refreshes_is_drawn_at_one_place(refreshes: list[list[int]], slots: int) -> None:
+    ring = new_ring(slots)
+    model = fill(ring, refreshes)
+    expected = [number for rows in model[-slots:] for number in rows]
+    assert len(ring) == len(expected)
+    assert sorted(stored(ring)) == expected
+
+
+@settings(max_examples=100, deadline=None)
+@given(REFRESHES, REFRESHES)
+def test_a_restored_ring_holds_the_same_and_goes_on_the_same(before: list[list[int]], after: list[list[int]]) -> None:
+    ring, restored = new_ring(), new_ring()
+    fill(ring, before)
+    restored.load_state_dict(copy.deepcopy(ring.state_dict()))
+    assert stored(restored) == stored(ring)
+    fill(ring, after, 100)
+    fill(restored, after, 100)
+    assert stored(restored) == stored(ring)
+
+
+def test_beginning_a_refresh_empties_the_oldest_at_once() -> None:
+    ring = new_ring(slots=2)
+    fill(ring, [[3], [2]])
+    ring.begin()
+    assert stored(ring) == [3, 4]
+
+
+def test_rows_are_drawn_uniformly_whatever_the_sizes_of_their_refreshes() -> None:
+    ring = new_ring(slots=3)
+    fill(ring, [[4], [1], [5], [5]])  # the first is evicted: 1, 5 and 5 rows, numbered 4 to 14
+    draws = ring.sample(22_000, torch.Generator().manual_seed(0))[:, 0].long()
+    counts = torch.bincount(draws, minlength=15)
+    assert counts[:4].sum() == 0
+    chi_square = float(((counts[4:] - 2000) ** 2 / 2000).sum())
+    assert chi_square < 35.6  # 99.99 % quantile at 10 degrees of freedom
+
+
+def test_draws_come_from_the_given_generator_alone() -> None:
+    ring = new_ring()
+    fill(ring, [[5], [3]])
+    first = ring.sample(8, torch.Generator().manual_seed(1))
+    torch.rand(3)
+    assert torch.equal(ring.sample(8, torch.Generator().manual_seed(1)), first)
+    assert not torch.equal(ring.sample(8, torch.Generator().manual_seed(2)), first)
+
+
+def test_a_refresh_that_does_not_fit_is_refused_and_nothing_is_overwritten() -> None:
+    ring = new_ring()
+    fill(ring, [[2], [4]])
+    with pytest.raises(ValueError, match="more than 5 rows"):
+        ring.append(numbered(50, 2))
+    assert sorted(stored(ring)) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("refreshes", [[], [[]], [[0]]])
+def test_an_empty_ring_refuses_to_sample(refreshes: list[list[int]]) -> None:
+    ring = new_ring()
+    fill(ring, refreshes)
+    with pytest.raises(ValueError, match="the model buffer is empty"):
+        ring.sample(1, torch.Generator())
+
+
+def test_a_saved_state_does_not_change_with_the_ring() -> None:
+    ring = new_ring(slots=1)
+    fill(ring, [[3]])
+    state = ring.state_dict()
+    fill(ring, [[3]], 100)
+    restored = new_ring(slots=1)
+    restored.load_state_dict(state)
+    assert stored(restored) == [0, 1, 2]
+
+
+def test_only_stored_rows_are_saved() -> None:
+    ring = new_ring(slots=4, capacity=1000)
+    fill(ring, [[3], [0], [2]])
+    assert [len(rows) for rows in ring.state_dict()["stored"]] == [3, 0, 2, 0]
+
+
+@pytest.mark.parametrize("shape", [{"slots": 2}, {"slots": 4}, {"capacity": 3}, {"width": 1}, {"width": 3}])
+def test_the_state_of_a_ring_of_another_shape_is_refused(shape: dict[str, int]) -> None:
+    ring = new_ring()
+    fill(ring, [[4], [2]])
+    other = new_ring(**shape)
+    with pytest.raises(ValueError, match="another shape"):
+        other.load_state_dict(ring.state_dict())
+    assert len(other) == 0
