@@ -26,8 +26,11 @@ class MemberSelection(L.Callback):
         self.stale = 0
         self.epochs = 0
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compares, keeps, and asks for the end."""
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compares, keeps, and asks for the end.
+
+        Not `on_validation_epoch_end`, which callbacks are given before the module: its errors would be an epoch old.
+        """
         assert isinstance(pl_module, DynamicsModule)
         if trainer.sanity_checking:
             return
@@ -49,8 +52,11 @@ class MemberSelection(L.Callback):
             chosen = improved.to(parameter.device)
             self.snapshot[name][chosen] = parameter.detach()[chosen]
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restores each member's best weights; elites are the members with the lowest best error, best first."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Restores each member's best weights; elites are the members with the lowest best error, best first.
+
+        Not `on_train_end`, which a run resumed from its last epoch does not reach.
+        """
         assert isinstance(pl_module, DynamicsModule)
         if self.best is None:
             return
@@ -72,5 +78,7 @@ class MemberSelection(L.Callback):
         self.stale, self.epochs = state_dict["stale"], state_dict["epochs"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A snapshot from a checkpoint follows the module to its device."""
+        """A snapshot from a checkpoint follows the module to its device; a finished training stays finished."""
         self.snapshot = {name: tensor.to(pl_module.device) for name, tensor in self.snapshot.items()}
+        if self.stale > self.patience:
+            trainer.should_stop = True

@@ -44,6 +44,7 @@ class DynamicsModule(L.LightningModule):
         self.holdout = HoldoutErrors(ensemble.members)
         self.means = NamedMeans(("train_loss",))
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
+        self._holdout_row: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam's `weight_decay` adds c·W to the gradient, which is that of ½·c·‖W‖²; biases and bounds are free."""

@@ -88,13 +88,13 @@ class RolloutStatistics:
     def summary(self) -> dict[str, float]:
         """Means over the refresh; one host synchronisation."""
         rows, ended, non_finite, starts, penalty, reward, size = self.sums.tolist()
-        rows = max(rows, 1.0)
+        divisor = max(rows, 1.0)
         return {
             "transitions": rows,
             "length": rows / starts,
             "terminated": ended / starts,
             "non_finite": non_finite,
-            "penalty": penalty / rows,
-            "reward": reward / rows,
+            "penalty": penalty / divisor,
+            "reward": reward / divisor,
             "penalty_share": penalty / max(size, 1e-12),
         }

@@ -61,9 +61,10 @@ class EnsembleDataModule(L.LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
     def __len__(self) -> int:
-        """Steps of an epoch."""
-        per_step = self.batch_size * self._ranks()[1]
-        return -(-self.bootstrap.shape[1] // per_step)
+        """Steps of an epoch; a rest too small for every rank to have a row of it is left out."""
+        world = self._ranks()[1]
+        full, rest = divmod(self.bootstrap.shape[1], self.batch_size * world)
+        return full + (rest >= world)
 
     def __iter__(self) -> Iterator[Transitions]:
         """One epoch from the saved position on."""

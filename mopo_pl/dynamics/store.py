@@ -42,7 +42,9 @@ def load_model(folder: Path) -> TransitionModel:
         description = json.loads((folder / "dynamics.json").read_text())
         weights = load_file(folder / "dynamics.safetensors")
     except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no trained model: {error.filename} is missing") from error
+        # Not error.filename: safetensors leaves it empty.
+        missing = [name for name in ("dynamics.json", "dynamics.safetensors") if not (folder / name).exists()]
+        raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing") from error
     shape = description["shape"]
     normaliser = Normaliser.identity(shape["obs_dim"] + shape["action_dim"])
     ensemble = GaussianEnsemble(**shape, normaliser=normaliser, generator=stream(0, "overwritten"))

@@ -1,0 +1,158 @@
+"""When and with what the model buffer is filled."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from small_stages import differing, quiet_trainer, saver, small_batches, small_refresh, small_sac, weights
+
+from mopo_pl.callbacks import RolloutRefresh
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.data.transitions import Transitions
+
+Make = Callable[..., OfflineDataset]
+
+
+class Notes(Callback):
+    """What the ring holds at the first batch of each epoch, and that batch."""
+
+    def __init__(self, refresh: RolloutRefresh) -> None:
+        self.refresh = refresh
+        self.done: list[int] = []
+        self.stored: list[int] = []
+        self.rows: list[torch.Tensor] = []
+        self.batches: list[Transitions] = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Transitions, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            ring = trainer.datamodule.ring  # type: ignore[attr-defined]
+            self.done.append(self.refresh.done)
+            self.stored.append(len(ring))
+            self.rows.append(torch.cat(ring.state_dict()["stored"]))
+            self.batches.append(batch)
+
+
+def run(dataset: OfflineDataset, epochs: int, data: OfflineDataModule | None = None, **replaced: Any) -> Notes:
+    refresh = small_refresh(dataset, **replaced)
+    notes = Notes(refresh)
+    quiet_trainer([refresh, notes], epochs).fit(small_sac(dataset), datamodule=data or small_batches(dataset))
+    return notes
+
+
+def contains(rows: torch.Tensor, row: torch.Tensor) -> bool:
+    return bool((rows == row).all(-1).any())
+
+
+def test_the_first_batch_already_has_its_share_of_imagined_rows(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    notes = run(dataset, 1)
+    (batch,) = notes.batches
+    assert all(contains(dataset.transitions.rows, row) for row in batch.rows[:16])
+    assert all(contains(notes.rows[0], row) for row in batch.rows[16:])
+    assert notes.stored == [40 * 3]
+
+
+def test_the_newest_refreshes_are_kept_and_the_oldest_leaves(make_dataset: Make) -> None:
+    assert run(make_dataset(), 4).stored == [120, 240, 240, 240]
+
+
+@pytest.mark.parametrize(("every", "done"), [(1, [1, 2, 3, 4, 5]), (2, [1, 1, 2, 2, 3]), (7, [1, 1, 1, 1, 1])])
+def test_the_model_is_asked_every_so_many_epochs_from_the_first_on(
+    make_dataset: Make, every: int, done: list[int]
+) -> None:
+    assert run(make_dataset(), 5, every_n_epochs=every).done == done
+
+
+def test_rollouts_start_at_logged_states(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    notes = run(dataset, 1, horizon=1)
+    starts = Transitions(notes.rows[0], dataset.obs_dim, dataset.action_dim).observations
+    assert len(starts) == 40
+    assert all(contains(dataset.transitions.observations, start) for start in starts)
+
+
+def test_rows_after_the_end_of_an_imagined_episode_are_not_stored(make_dataset: Make) -> None:
+    """Every episode ends at once: one row for each start, terminal."""
+    dataset = make_dataset()
+    notes = run(dataset, 1, termination=lambda s, a, after: torch.ones(len(s), dtype=torch.bool))
+    stored = Transitions(notes.rows[0], dataset.obs_dim, dataset.action_dim)
+    assert stored.terminals.tolist() == [1.0] * 40
+
+
+def test_the_chunks_are_only_a_matter_of_memory(make_dataset: Make) -> None:
+    for chunk in (1, 7, 40, 100):
+        assert run(make_dataset(), 1, chunk=chunk).stored == [120]
+
+
+def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
+    """The same stream and the same starts, but the actor has moved: the second refresh is not that of a still policy."""
+    dataset = make_dataset()
+    moving, still = small_refresh(dataset), small_refresh(dataset)
+    kept, frozen = Notes(moving), Notes(still)
+    quiet_trainer([moving, kept], 2).fit(small_sac(dataset), datamodule=small_batches(dataset))
+    quiet_trainer([still, frozen], 2).fit(small_sac(dataset, actor_lr=0.0), datamodule=small_batches(dataset))
+    assert torch.equal(kept.rows[0], frozen.rows[0])
+    assert torch.equal(kept.rows[1][:120], frozen.rows[1][:120])
+    assert not torch.equal(kept.rows[1][120:], frozen.rows[1][120:])
+
+
+def test_the_model_is_no_part_of_the_module_that_is_saved(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    refresh, module = small_refresh(dataset), small_sac(dataset)
+    quiet_trainer([refresh], 1).fit(module, datamodule=small_batches(dataset))
+    model = set(map(id, refresh.model.transition.ensemble.parameters()))
+    assert model.isdisjoint(map(id, module.parameters()))
+
+
+def test_the_refresh_reports_what_it_imagined(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    refresh = small_refresh(dataset)
+    trainer = quiet_trainer([refresh], 1)
+    trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
+    assert trainer.callback_metrics["rollout/transitions"].item() == 120
+    assert trainer.callback_metrics["rollout/length"].item() == 3
+    assert trainer.callback_metrics["rollout/penalty"].item() > 0
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_an_epoch_start_that_is_repeated_refreshes_once(make_dataset: Make, every: int) -> None:
+    dataset = make_dataset()
+    refresh, data, module = small_refresh(dataset, every_n_epochs=every), small_batches(dataset), small_sac(dataset)
+
+    class Repeat(Callback):
+        def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            refresh.on_train_epoch_start(trainer, pl_module)
+
+    quiet_trainer([refresh, Repeat()], 3).fit(module, datamodule=data)
+    assert refresh.done == data.ring.refreshes == (3 if every == 1 else 2)
+
+
+def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_dataset: Make, tmp_path: Path) -> None:
+    dataset = make_dataset()
+    unbroken = run(dataset, 4, every_n_epochs=2)
+    first = small_refresh(dataset, every_n_epochs=2)
+    quiet_trainer([first, saver(tmp_path)], 1).fit(small_sac(dataset), datamodule=small_batches(dataset))
+    second = small_refresh(dataset, every_n_epochs=2)
+    notes = Notes(second)
+    trainer = quiet_trainer([second, notes], 4)
+    trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt")))
+    assert notes.done == unbroken.done[1:] == [1, 2, 2]
+    for resumed, expected in zip(notes.rows, unbroken.rows[1:], strict=True):
+        assert torch.equal(resumed, expected)
+
+
+def test_a_larger_buffer_does_not_change_what_is_imagined_or_learned_in_the_first_epoch(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    learned = []
+    for retain in (1, 3):
+        module, refresh = small_sac(dataset), small_refresh(dataset)
+        quiet_trainer([refresh], 1).fit(module, datamodule=small_batches(dataset, retain=retain))
+        learned.append(weights(module))
+    assert differing(*learned) == []

@@ -1,0 +1,94 @@
+"""The loss is the Gaussian likelihood of reward and state change, per member."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.distributions import Normal
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.holdout import HoldoutErrors
+from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target, negative_log_likelihood
+
+
+def predictions(members: int, rows: int, targets: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (members, rows, targets)
+    mean, log_var = (torch.randn(shape, generator=generator, dtype=torch.float64) for _ in range(2))
+    return mean, 2 * log_var, torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+@given(members=st.integers(1, 4), rows=st.integers(1, 5), targets=st.integers(1, 4), seed=st.integers(0, 10**6))
+@settings(max_examples=30, deadline=None)
+def test_the_loss_is_twice_the_negative_log_likelihood_less_log_two_pi(
+    members: int, rows: int, targets: int, seed: int
+) -> None:
+    mean, log_var, target = predictions(members, rows, targets, seed)
+    loss = gaussian_loss(mean, log_var, target)
+    for i in range(members):
+        nll = -Normal(mean[i], (0.5 * log_var[i]).exp()).log_prob(target[i]).mean()
+        torch.testing.assert_close(loss[i], 2 * nll - math.log(2 * math.pi), rtol=1e-12, atol=1e-12)
+
+
+def test_the_negative_log_likelihood_is_that_of_the_diagonal_normal_summed_over_targets() -> None:
+    mean, log_var, target = predictions(3, 4, 2, 0)
+    expected = -Normal(mean, (0.5 * log_var).exp()).log_prob(target).sum(-1)
+    torch.testing.assert_close(negative_log_likelihood(mean, log_var, target), expected)
+
+
+def test_the_loss_by_hand() -> None:
+    """One row, error 2 at variance 4 and error 0 at variance 1: ((4/4 + ln 4) + (0 + 0)) / 2."""
+    mean, log_var = torch.tensor([[[2.0, 5.0]]]), torch.tensor([[[math.log(4), 0.0]]])
+    loss = gaussian_loss(mean, log_var, torch.tensor([[0.0, 5.0]]))
+    assert loss.item() == pytest.approx((1 + math.log(4)) / 2)
+
+
+def test_the_loss_of_a_member_does_not_depend_on_the_other_members() -> None:
+    mean, log_var, target = predictions(3, 4, 2, 1)
+    alone = gaussian_loss(mean[1:2], log_var[1:2], target[1:2])
+    torch.testing.assert_close(gaussian_loss(mean, log_var, target)[1:2], alone)
+
+
+def test_the_loss_is_least_where_the_variance_is_the_squared_error() -> None:
+    error = torch.tensor([[[0.3, 2.0]]], dtype=torch.float64)
+    log_var = error.square().log().requires_grad_()
+    gaussian_loss(error, log_var, torch.zeros(1, 2, dtype=torch.float64)).sum().backward()
+    assert log_var.grad is not None
+    torch.testing.assert_close(log_var.grad, torch.zeros_like(log_var))
+
+
+def test_the_pull_on_the_bounds_is_their_gap_summed_over_targets_and_averaged_over_members() -> None:
+    low = torch.tensor([[[-10.0, -9.0]], [[-8.0, -7.0]]])
+    high = torch.tensor([[[0.5, 0.5]], [[1.0, 0.0]]])
+    assert bound_loss(low, high).item() == pytest.approx(((10.5 + 9.5) + (9.0 + 7.0)) / 2)
+
+
+def test_the_target_is_the_reward_and_then_the_change_of_state() -> None:
+    rows = Transitions.pack(
+        torch.tensor([[1.0, 2.0]]),
+        torch.tensor([[9.0]]),
+        torch.tensor([[1.5, -2.0]]),
+        torch.tensor([7.0]),
+        torch.tensor([1.0]),
+    )
+    assert model_target(rows).tolist() == [[7.0, 0.5, -4.0]]
+
+
+@given(cuts=st.lists(st.integers(1, 9), max_size=3, unique=True).map(sorted))
+@settings(max_examples=20, deadline=None)
+def test_holdout_errors_do_not_depend_on_how_rows_are_cut_into_batches(cuts: list[int]) -> None:
+    mean, log_var, targets = predictions(2, 10, 3, 2)
+    target = targets[0]
+    metric = HoldoutErrors(2)
+    for begin, end in itertools.pairwise([0, *cuts, 10]):
+        metric.update(mean[:, begin:end], log_var[:, begin:end], target[begin:end])
+    squared, likelihood = metric.compute()
+    for i in range(2):
+        by_hand = sum(float(mean[i, row, t] - target[row, t]) ** 2 for row in range(10) for t in range(3)) / 30
+        assert squared[i].item() == pytest.approx(by_hand)
+        log_prob = Normal(mean[i], (0.5 * log_var[i]).exp()).log_prob(target).sum(-1).mean()
+        assert likelihood[i].item() == pytest.approx(-log_prob.item())

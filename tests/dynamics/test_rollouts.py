@@ -1,0 +1,307 @@
+"""Branched rollouts with a model whose outcomes name the member that made them."""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
+from mopo_pl.dynamics.rollouts import PenalisedModel, Rollout, RolloutStatistics, branch
+from mopo_pl.dynamics.termination import never
+from mopo_pl.layers import Normaliser
+from mopo_pl.streams import stream
+
+MEMBERS, OBS, ACTIONS = 7, 2, 1
+SHAPE = cast(GaussianEnsemble, SimpleNamespace(obs_dim=OBS, action_dim=ACTIONS))
+
+
+class NamingModel(TransitionModel):
+    """Member i predicts the reward 100 + i and adds i to every coordinate, with deviations of one's choice [E]."""
+
+    def __init__(self, elites: list[int], deviations: list[float] | None = None) -> None:
+        self.ensemble, self.elites = SHAPE, torch.tensor(elites)
+        self.deviations = torch.tensor(deviations or [0.0] * MEMBERS)
+
+    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        assert inputs.shape[1] == OBS + ACTIONS
+        member = torch.arange(float(MEMBERS)).view(-1, 1, 1).expand(MEMBERS, len(inputs), 1)
+        mean = torch.cat([100 + member, *[member] * OBS], -1)
+        return mean, self.deviations.view(-1, 1, 1).expand_as(mean)
+
+
+def penalised(model: TransitionModel, **replaced: Any) -> PenalisedModel:
+    arguments = {"transition": model, "penalty": none, "coef": 0.0, "termination": never, **replaced}
+    return PenalisedModel(**arguments)
+
+
+def still(observations: Tensor) -> Tensor:
+    return observations.new_zeros(len(observations), ACTIONS)
+
+
+def roll(model: PenalisedModel, starts: Tensor, horizon: int, seed: int = 0) -> Rollout:
+    return branch(model, still, starts, horizon, stream(seed, "test"))
+
+
+# Which member makes an outcome ----------------------------------------------------------------------------------------
+
+
+def test_every_outcome_comes_from_an_elite_and_each_elite_as_often_as_the_others() -> None:
+    rows = 20_000
+    imagined, _ = penalised(NamingModel([5, 0, 3])).step(
+        torch.zeros(rows, OBS), torch.zeros(rows, ACTIONS), stream(0, "x")
+    )
+    counts = Counter(imagined.next_observations[:, 0].tolist())
+    assert set(counts) == {5.0, 0.0, 3.0}
+    expected = rows / 3
+    chi_square = sum((count - expected) ** 2 / expected for count in counts.values())
+    assert chi_square < 13.8  # 2 degrees of freedom: exceeded once in a thousand streams, and this one is fixed
+
+
+def test_state_and_reward_of_a_row_come_from_the_same_member() -> None:
+    imagined, _ = penalised(NamingModel([1, 2, 4, 6])).step(
+        torch.full((500, OBS), 10.0), torch.zeros(500, ACTIONS), stream(0, "x")
+    )
+    member = imagined.rewards - 100
+    for i in range(OBS):
+        assert torch.equal(imagined.next_observations[:, i], 10 + member)
+
+
+def test_each_step_of_a_row_draws_its_member_anew_and_apart_from_other_rows() -> None:
+    rollout = roll(penalised(NamingModel([0, 6])), torch.zeros(2000, OBS), 4)
+    drawn = rollout.transitions.rewards - 100
+    same_as_before = (drawn[1:] == drawn[:-1]).float().mean().item()
+    same_as_next_row = (drawn[:, 1:] == drawn[:, :-1]).float().mean().item()
+    assert same_as_before == pytest.approx(0.5, abs=0.03)
+    assert same_as_next_row == pytest.approx(0.5, abs=0.03)
+
+
+def test_both_the_state_and_the_reward_are_sampled_with_the_deviation_of_the_drawn_member() -> None:
+    rows = 40_000
+    deviations = [0.0, 0.5, 0.0, 2.0, 0.0, 0.0, 0.0]
+    model = penalised(NamingModel([1], deviations))
+    first, _ = model.step(torch.zeros(rows, OBS), torch.zeros(rows, ACTIONS), stream(0, "x"))
+    outcome = torch.cat([first.rewards.unsqueeze(-1) - 100, first.next_observations], -1)
+    covariance = torch.cov(outcome.double().T)
+    torch.testing.assert_close(outcome.mean(0), torch.ones(1 + OBS), atol=0.01, rtol=0)
+    torch.testing.assert_close(covariance, 0.25 * torch.eye(1 + OBS, dtype=torch.float64), atol=0.01, rtol=0)
+
+
+# The penalty ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_penalty_is_taken_over_all_members_not_the_elites() -> None:
+    """Member 3 is no elite and the least certain: ‖σ‖ = 2·√3 over the reward and two coordinates."""
+    model = penalised(NamingModel([0, 2], [0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]), penalty=max_aleatoric, coef=1.5)
+    imagined, u = model.step(torch.zeros(50, OBS), torch.zeros(50, ACTIONS), stream(0, "x"))
+    torch.testing.assert_close(u, torch.full((50,), 2 * math.sqrt(3)))
+    predicted = 100 + imagined.next_observations[:, 0]
+    torch.testing.assert_close(imagined.rewards, predicted - 1.5 * u)
+
+
+def test_the_coefficient_enters_as_reward_minus_lambda_u_and_nowhere_else() -> None:
+    starts = torch.zeros(30, OBS)
+    free, priced = (roll(penalised(NamingModel([1, 5]), penalty=disagreement, coef=c), starts, 3) for c in (0.0, 2.0))
+    torch.testing.assert_close(priced.transitions.rewards, free.transitions.rewards - 2.0 * free.penalties)
+    assert (free.penalties > 0).all()
+    assert torch.equal(priced.transitions.next_observations, free.transitions.next_observations)
+    assert torch.equal(priced.penalties, free.penalties)
+
+
+# When rows end --------------------------------------------------------------------------------------------------------
+
+
+class Counting(TransitionModel):
+    """s' = s + 1 in every coordinate, reward s₀; `spoil` may change the predicted means."""
+
+    def __init__(self, spoil: Callable[[Tensor, Tensor], Tensor] = lambda states, mean: mean) -> None:
+        self.ensemble, self.elites, self.spoil = SHAPE, torch.tensor([0]), spoil
+
+    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        states = inputs[:, :OBS]
+        mean = self.spoil(states, torch.cat([states[:, :1], torch.ones_like(states)], -1)).unsqueeze(0)
+        return mean, torch.zeros_like(mean)
+
+
+def at_least(limit: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda s, a, after: after[..., 0] >= limit
+
+
+def columns(starts: list[float]) -> Tensor:
+    return torch.tensor(starts).unsqueeze(-1).repeat(1, OBS)
+
+
+def test_a_rollout_has_as_many_steps_as_its_horizon_where_nothing_ends() -> None:
+    rollout = roll(penalised(Counting()), columns([0.0, 10.0]), 4)
+    assert rollout.transitions.observations[..., 0].tolist() == [[0, 10], [1, 11], [2, 12], [3, 13]]
+    assert rollout.transitions.next_observations[..., 1].tolist() == [[1, 11], [2, 12], [3, 13], [4, 14]]
+    assert rollout.valid.all()
+
+
+def test_rows_end_with_their_terminal_step_and_never_come_back() -> None:
+    """Starts 0, 2 and 9 count up to 3: three steps, one step, and one step that ends at once."""
+    rollout = roll(penalised(Counting(), termination=at_least(3.0)), columns([0.0, 2.0, 9.0]), 5)
+    assert rollout.valid.T.tolist() == [
+        [True, True, True, False, False],
+        [True, False, False, False, False],
+        [True, False, False, False, False],
+    ]
+    valid = rollout.transitions.rows[rollout.valid]
+    kept = Transitions(valid, OBS, ACTIONS)
+    assert sorted(zip(kept.observations[:, 0].tolist(), kept.terminals.tolist(), strict=True)) == [
+        (0.0, 0.0),
+        (1.0, 0.0),
+        (2.0, 1.0),
+        (2.0, 1.0),
+        (9.0, 1.0),
+    ]
+
+
+def test_the_rule_sees_state_action_and_next_state() -> None:
+    def rule(s: Tensor, a: Tensor, after: Tensor) -> Tensor:
+        return (s[:, 0] == 1) & (a[:, 0] == 1) & (after[:, 0] == 2)
+
+    model = penalised(Counting(), termination=rule)
+    rollout = branch(model, lambda s: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, stream(0, "x"))
+    assert (rollout.transitions.terminals * rollout.valid).tolist() == [[1, 0, 0], [0, 1, 0]]
+
+
+def test_the_policy_acts_on_the_imagined_state_and_the_action_is_stored() -> None:
+    rollout = branch(penalised(Counting()), lambda s: -s[:, :ACTIONS], columns([5.0]), 3, stream(0, "x"))
+    assert rollout.transitions.actions.flatten().tolist() == [-5.0, -6.0, -7.0]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("column", [0, 2], ids=["reward", "state"])
+def test_a_row_that_is_not_finite_ends_is_left_out_and_counted_once(value: float, column: int) -> None:
+    def spoil(states: Tensor, mean: Tensor) -> Tensor:
+        spoilt = mean.clone()
+        spoilt[states[:, 0] == 2, column] = value
+        return spoilt
+
+    rollout = roll(penalised(Counting(spoil)), columns([0.0, 2.0, 7.0]), 4)
+    assert rollout.valid.T.tolist() == [
+        [True, True, False, False],
+        [False, False, False, False],
+        [True, True, True, True],
+    ]
+    assert rollout.non_finite.nonzero().tolist() == [[0, 1], [2, 0]]
+    assert rollout.transitions.rows[rollout.valid].isfinite().all()
+
+
+def test_an_infinite_penalty_makes_no_valid_row() -> None:
+    model = penalised(Counting(), penalty=lambda mean, std: mean[0, :, 0] / 0, coef=1.0)
+    rollout = roll(model, columns([1.0]), 2)
+    assert not rollout.valid.any()
+    assert rollout.non_finite.sum() == 1
+
+
+# Streams --------------------------------------------------------------------------------------------------------------
+
+
+def small_ensemble() -> TransitionModel:
+    ensemble = GaussianEnsemble(
+        obs_dim=OBS,
+        action_dim=ACTIONS,
+        members=3,
+        hidden_sizes=(8,),
+        normaliser=Normaliser.identity(OBS + ACTIONS),
+        generator=stream(0, "test"),
+    )
+    return TransitionModel(ensemble=ensemble, elites=torch.tensor([2, 0]))
+
+
+def test_a_stream_determines_a_rollout_and_another_gives_another() -> None:
+    model, starts = penalised(small_ensemble(), penalty=max_aleatoric, coef=1.0), torch.randn(20, OBS)
+    torch.manual_seed(1)
+    first = roll(model, starts, 3)
+    torch.manual_seed(2)  # the global generator has no part in it
+    again, other = roll(model, starts, 3), roll(model, starts, 3, seed=1)
+    assert torch.equal(first.transitions.rows, again.transitions.rows)
+    assert not torch.equal(first.transitions.rows, other.transitions.rows)
+
+
+def test_a_real_ensemble_samples_its_own_predictions() -> None:
+    """Standardised by the mean and deviation of the member that can have made it, an outcome is the stream's noise."""
+    model, rows = small_ensemble(), 4
+    observations, actions = torch.randn(rows, OBS), torch.rand(rows, ACTIONS)
+    inputs = torch.cat([observations, actions], -1)
+    mean, std = model.predict(inputs)
+    after, reward = model.sample(observations, mean, std, stream(0, "x"))
+    generator: Generator = stream(0, "x")
+    member = [[2, 0][i] for i in torch.randint(2, (rows,), generator=generator).tolist()]
+    noise = torch.randn((rows, 1 + OBS), generator=generator)
+    expected_mean, log_var = model.ensemble(inputs)
+    for row, i in enumerate(member):
+        outcome = expected_mean[i, row] + (log_var[i, row] / 2).exp() * noise[row]
+        torch.testing.assert_close(reward[row], outcome[0])
+        torch.testing.assert_close(after[row], observations[row] + outcome[1:])
+
+
+# Statistics -----------------------------------------------------------------------------------------------------------
+
+
+def statistics_by_hand(rollouts: list[Rollout], coef: float) -> dict[str, float]:
+    rows, ended, non_finite, starts, penalty, reward, size = 0, 0, 0, 0, 0.0, 0.0, 0.0
+    for rollout in rollouts:
+        horizon, width = rollout.valid.shape
+        starts += width
+        for step in range(horizon):
+            for row in range(width):
+                non_finite += bool(rollout.non_finite[step, row])
+                if rollout.valid[step, row]:
+                    u = coef * float(rollout.penalties[step, row])
+                    predicted = float(rollout.transitions.rewards[step, row]) + u
+                    rows, ended = rows + 1, ended + int(rollout.transitions.terminals[step, row])
+                    penalty, reward, size = penalty + u, reward + predicted, size + abs(predicted)
+    return {
+        "transitions": rows,
+        "length": rows / starts,
+        "terminated": ended / starts,
+        "non_finite": non_finite,
+        "penalty": penalty / rows,
+        "reward": reward / rows,
+        "penalty_share": penalty / size,
+    }
+
+
+def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
+    def spoil(states: Tensor, mean: Tensor) -> Tensor:
+        return torch.where(states[:, :1] == -5, torch.full_like(mean, math.nan), mean)
+
+    model = penalised(
+        Counting(spoil),
+        penalty=lambda mean, std: mean[0, :, 0].abs(),
+        coef=0.5,
+        termination=at_least(3.0),
+    )
+    chunks = [roll(model, columns(starts), 4) for starts in ([0.0, 2.0, -9.0], [-6.0, -5.0], [2.5])]
+    statistics = RolloutStatistics("cpu")
+    for chunk in chunks:
+        statistics.add(chunk, 0.5)
+    by_hand = statistics_by_hand(chunks, 0.5)
+    assert by_hand["non_finite"] == 2
+    assert statistics.summary() == pytest.approx(by_hand)
+
+
+def test_statistics_of_a_refresh_that_imagined_nothing_count_nothing() -> None:
+    statistics = RolloutStatistics("cpu")
+    nothing = penalised(Counting(lambda states, mean: mean * math.nan))
+    statistics.add(roll(nothing, columns([0.0, 1.0]), 3), 0.0)
+    summary = statistics.summary()
+    assert (summary["transitions"], summary["length"], summary["non_finite"]) == (0, 0, 2)
+    assert all(math.isfinite(value) for value in summary.values())
+
+
+def test_rolling_out_leaves_the_ensemble_without_gradients() -> None:
+    model = small_ensemble()
+    rollout = roll(penalised(model, penalty=max_aleatoric, coef=1.0), torch.zeros(3, OBS), 2)
+    assert not rollout.transitions.rows.requires_grad
+    assert not any(parameter.requires_grad for parameter in model.ensemble.parameters())

@@ -1,0 +1,47 @@
+"""`--dry-run`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mopo_pl.command import main
+
+
+@pytest.fixture
+def planned(tiny: list[str], capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, str]]:
+    """The lines of a plan by their first word."""
+
+    def read(*arguments: str) -> dict[str, str]:
+        assert main([*tiny, *arguments, "--dry-run"]) == 0
+        return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+
+    return read
+
+
+def test_a_plan_counts_rows_parameters_and_updates(planned: Callable[..., dict[str, str]]) -> None:
+    lines = planned()
+    assert "400 rows, 2 episodes, 3 observations, 1 actions" in lines["data"]
+    assert lines["env"] == "Pendulum-v1"
+    # Per member 4·16+16 + 16·16+16 + 16·8+8 weights and biases, and 4 + 4 bounds of the log variance.
+    assert "7 members, 3472 parameters, at most 2 epochs of 400 rows" in lines["dynamics"]
+    # Actor 3·16+16 + 16·16+16 + 16·2+2; each critic 4·16+16 + 16·16+16 + 16+1.
+    assert lines["policy"].startswith(
+        "actor 370, critics 738 parameters, 40 updates; 250 imagined rows a refresh, λ 2.5"
+    )
+
+
+def test_a_plan_leaves_out_the_stage_that_will_not_run(planned: Callable[..., dict[str, str]]) -> None:
+    assert "policy" not in planned("stage=dynamics")
+    offline = planned("preset=offline-sac")
+    assert "dynamics" not in offline
+    assert "imagined" not in offline["policy"]
+
+
+def test_more_updates_are_estimated_to_take_longer(planned: Callable[..., dict[str, str]]) -> None:
+    assert planned("trainer.max_epochs=1000000")["estimate"] != planned()["estimate"]
+
+
+def test_a_run_to_be_resumed_can_be_planned(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"resume={finished}", "--dry-run"]) == 0
+    assert "60 updates" in capsys.readouterr().out

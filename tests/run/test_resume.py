@@ -1,0 +1,273 @@
+"""A run that was stopped ends as if it had not been."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mopo_pl.command import main
+
+Train = Callable[..., Path]
+Rows = Callable[[Path], list[dict[str, Any]]]
+Same = Callable[[Path, Path, str], bool]
+StopAfter = Callable[[int | None], int]
+
+MODEL, POLICY = "dynamics.safetensors", "policy/policy.safetensors"
+STOPPER = '''
+import signal
+from lightning.pytorch.loggers import Logger
+
+class Stopper(Logger):
+    """Raises SIGINT when the value of that name is logged for the first time."""
+
+    def __init__(self, at):
+        super().__init__()
+        self.at = at
+
+    name = version = "stopper"
+
+    def log_hyperparams(self, *args, **kwargs):
+        pass
+
+    def log_metrics(self, metrics, step=None):
+        if self.at in metrics:
+            self.at = None
+            signal.raise_signal(signal.SIGINT)
+'''
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny: list[str]) -> Path:
+    """The run that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*tiny, f"run_dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def stopped(train: Train, stop_after: StopAfter) -> Path:
+    """A run that was stopped in the middle of its second policy epoch."""
+    stop_after(35)
+    folder = train("run", code=130)
+    stop_after(None)
+    return folder
+
+
+PLACES = {
+    "after the first batch of the ensemble": 1,
+    "at the end of the ensemble's first epoch": 5,
+    "in the ensemble's last epoch": 8,
+    "at the end of the ensemble's last epoch": 10,
+    "after the first update": 11,
+    "in the policy's first epoch": 19,
+    "before the last update of an epoch": 29,
+    "at the end of the policy's first epoch": 30,
+    "in the policy's last epoch": 44,
+    "at the end of the policy's last epoch": 50,
+}
+
+
+@pytest.mark.parametrize("batch", PLACES.values(), ids=PLACES)
+def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
+    whole: Path, train: Train, stop_after: StopAfter, same_weights: Same, rows: Rows, batch: int
+) -> None:
+    stop_after(batch)
+    folder = train("run", code=130)
+    assert not (folder / "result.json").exists()
+    assert stop_after(None) == batch
+    assert main([f"resume={folder}"]) == 0
+    # Started anew it would come to the same weights, only later.
+    assert stop_after(None) == 2 * 5 + 2 * 20 - batch
+
+    assert same_weights(folder, whole, MODEL)
+    assert same_weights(folder, whole, POLICY)
+    assert [(row["stage"], row["update"]) for row in rows(folder)] == [
+        ("dynamics", 5),
+        ("dynamics", 10),
+        ("policy", 20),
+        ("policy", 40),
+    ]
+    for ours, theirs in zip(rows(folder), rows(whole), strict=True):
+        assert {name: value for name, value in theirs.items() if name in ours} == ours
+    numbers = ("final_return", "last10_return", "updates", "behaviour_return")
+    results = [json.loads((run / "result.json").read_text()) for run in (folder, whole)]
+    assert [results[0][key] for key in numbers] == [results[1][key] for key in numbers]
+
+
+def test_a_run_stopped_twice_in_each_stage_ends_as_if_it_had_not_been(
+    whole: Path, train: Train, stop_after: StopAfter, same_weights: Same
+) -> None:
+    stop_after(3)
+    folder = train("run", code=130)
+    for batch in (4, 12, 16):
+        stop_after(batch)
+        assert main([f"resume={folder}"]) == 130
+    stop_after(None)
+    assert main([f"resume={folder}"]) == 0
+    assert same_weights(folder, whole, MODEL)
+    assert same_weights(folder, whole, POLICY)
+
+
+def test_an_early_stop_is_not_undone_by_a_resume(train: Train, stop_after: StopAfter, same_weights: Same) -> None:
+    impatient = ("stage=dynamics", "dynamics.max_epochs=30", "dynamics.patience=0", "dynamics.improvement=0.5")
+    whole = train("whole", *impatient)
+    epochs = json.loads((whole / "dynamics.json").read_text())["epochs"]
+    assert epochs < 30
+    stop_after(5 * epochs)
+    folder = train("run", *impatient, code=130)
+    stop_after(None)
+    assert main([f"resume={folder}"]) == 0
+    assert json.loads((folder / "dynamics.json").read_text())["epochs"] == epochs
+    assert same_weights(folder, whole, MODEL)
+
+
+# Signals
+
+
+@pytest.mark.parametrize("value", ["dynamics/train_loss", "policy/alpha"])
+def test_a_real_sigint_stops_either_stage_and_says_how_to_go_on(
+    whole: Path,
+    train: Train,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    same_weights: Same,
+    capsys: pytest.CaptureFixture[str],
+    value: str,
+) -> None:
+    (tmp_path / "own_stopper.py").write_text(STOPPER)
+    monkeypatch.syspath_prepend(tmp_path)
+    handler = signal.getsignal(signal.SIGINT)
+    folder = train("run", f"logger={{own_stopper:Stopper: {{at: {value}}}}}", code=130)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert f"stopped by SIGINT; saved. Continue with: python train.py resume={folder}\n" in capsys.readouterr().out
+    assert main([f"resume={folder}", "logger=none"]) == 0
+    assert same_weights(folder, whole, POLICY)
+
+
+def test_sigterm_ends_a_process_with_143_and_the_run_can_go_on(
+    train: Train, tmp_path: Path, tiny: list[str], same_weights: Same, rows: Rows
+) -> None:
+    longer = ["trainer.max_epochs=6", "sac.updates_per_epoch=50", "evaluation.every_n_epochs=6"]
+    folder = tmp_path / "run"
+    command = [sys.executable, "-m", "mopo_pl", "train", *tiny, *longer, f"run_dir={folder}"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ.copy()
+    )
+    while process.poll() is None and '"policy"' not in (
+        (folder / "metrics.jsonl").read_text() if (folder / "metrics.jsonl").exists() else ""
+    ):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert "stopped by SIGTERM; saved" in output
+    assert "Traceback" not in output
+    assert main([f"resume={folder}"]) == 0
+    assert same_weights(folder, train("whole", *longer), POLICY)
+    assert [row["update"] for row in rows(folder)] == [5, 10, *range(50, 301, 50)]
+
+
+def test_a_list_of_seeds_ends_with_the_run_that_was_stopped(
+    train: Train, tmp_path: Path, stop_after: StopAfter
+) -> None:
+    stop_after(3)
+    train("run", "seed=[0,1]", code=130)
+    assert not (tmp_path / "run_s1").exists()
+
+
+# What may be resumed, and how
+
+
+def test_a_finished_run_says_so_and_is_left_alone(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert main([f"resume={finished}"]) == 0
+    assert "is finished: nothing to resume" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+def test_a_folder_without_a_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"resume={tmp_path}"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path} holds no run: there is no config.yaml in it\n"
+
+
+def test_a_run_without_checkpoints_starts_from_the_beginning(
+    whole: Path, tmp_path: Path, same_weights: Same, rows: Rows
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(whole / "config.yaml", folder)
+    shutil.copy(whole / "metrics.jsonl", folder)
+    assert main([f"resume={folder}"]) == 0
+    assert same_weights(folder, whole, POLICY)
+    assert len(rows(folder)) == 4
+
+
+@pytest.mark.parametrize("argument", ["seed=1", "penalty.coef=1", "preset=paper", "dataset=x.npz", "trainer.devices=2"])
+def test_what_would_change_the_run_is_refused_beside_resume(
+    whole: Path, capsys: pytest.CaptureFixture[str], argument: str
+) -> None:
+    assert main([f"resume={whole}", argument]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {argument}: a resumed run keeps its configuration")
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("logger=csvv", "did you mean csv?"),
+        ("logger={csvv: {}}", "logger csvv is not known"),
+        ("logger={csv: {}", "not valid YAML"),
+        ("evaluation.episodes=0", "must be at least 1"),
+        ("trainer.max_time=soon", "DD:HH:MM:SS"),
+        ("--episodes=3", "without dashes"),
+    ],
+)
+def test_a_wrong_value_beside_resume_is_one_problem(
+    whole: Path, capsys: pytest.CaptureFixture[str], argument: str, problem: str
+) -> None:
+    assert main([f"resume={whole}", argument]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert problem in line
+
+
+def test_a_resumed_run_may_log_and_evaluate_otherwise(
+    whole: Path, stopped: Path, same_weights: Same, capsys: pytest.CaptureFixture[str]
+) -> None:
+    beside = ["logger=csv", "logger.csv.flush_logs_every_n_steps=1", "evaluation.final_episodes=5"]
+    assert main([f"resume={stopped}", *beside, "trainer.enable_progress_bar=false"]) == 0
+    assert "over 5 deterministic episodes" in capsys.readouterr().out
+    assert (stopped / "logs/csv/policy/metrics.csv").exists()
+    assert same_weights(stopped, whole, POLICY)
+
+
+def test_a_longer_run_given_beside_resume_is_kept_for_the_next_resume(stopped: Path, stop_after: StopAfter) -> None:
+    stop_after(45)
+    assert main([f"resume={stopped}", "trainer.max_epochs=4"]) == 130
+    stop_after(None)
+    assert main([f"resume={stopped}"]) == 0
+    assert json.loads((stopped / "result.json").read_text())["updates"] == 80
+
+
+def test_a_longer_run_given_beside_resume_keeps_the_schedule_of_the_first(
+    train: Train, stop_after: StopAfter, same_weights: Same
+) -> None:
+    stop_after(3)
+    folder = train("run", code=130)
+    stop_after(None)
+    assert main([f"resume={folder}", "trainer.max_epochs=3"]) == 0
+    assert same_weights(folder, train("whole", "trainer.max_epochs=3", "sac.schedule_epochs=2"), POLICY)
+
+
+def test_a_run_resumed_by_a_link_goes_by_its_own_name(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`latest` may mean another run before this one ends."""
+    assert main([f"resume={tmp_path / 'latest'}"]) == 0
+    assert f"run folder {stopped}\n" in capsys.readouterr().out

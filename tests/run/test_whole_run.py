@@ -1,0 +1,218 @@
+"""A log goes in; a model, a policy and its score come out."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mopo_pl import Policy
+from mopo_pl import __main__ as program
+from mopo_pl.command import main
+
+Train = Callable[..., Path]
+Rows = Callable[[Path], list[dict[str, Any]]]
+Same = Callable[[Path, Path, str], bool]
+
+MODEL, POLICY = "dynamics.safetensors", "policy/policy.safetensors"
+
+OWN = """
+import torch
+
+def three(mean, std):
+    return torch.full((mean.shape[1],), 3.0)
+
+def always(observations, actions, next_observations):
+    return torch.ones(len(observations), dtype=torch.bool)
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A user's own module."""
+    (tmp_path / "own_rules.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_rules"
+
+
+# What a run is made of
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(train: Train, same_weights: Same) -> None:
+    first, again, other = train("a"), train("b"), train("c", "seed=1")
+    assert same_weights(first, again, MODEL)
+    assert same_weights(first, again, POLICY)
+    assert not same_weights(first, other, MODEL)
+    assert not same_weights(first, other, POLICY)
+
+
+def test_evaluation_changes_no_weight(train: Train, same_weights: Same) -> None:
+    often, never = train("a"), train("b", "evaluation.every_n_epochs=50")
+    assert same_weights(often, never, POLICY)
+
+
+def test_stages_run_apart_make_the_policy_of_a_run_in_one(train: Train, same_weights: Same) -> None:
+    whole = train("whole")
+    model = train("model", "stage=dynamics")
+    policy = train("policy", "stage=policy", f"dynamics_from={model}")
+    assert same_weights(whole, model, MODEL)
+    assert same_weights(whole, policy, POLICY)
+    assert not (model / "policy").exists()
+    assert not (policy / MODEL).exists()
+
+
+def test_dynamics_from_latest_means_the_run_before_this_one(
+    tmp_path: Path, tiny: list[str], monkeypatch: pytest.MonkeyPatch, same_weights: Same
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*tiny]) == 0
+    first = Path("runs/latest").resolve()
+    assert main([*tiny, "stage=policy", "dynamics_from=runs/latest"]) == 0
+    second = Path("runs/latest").resolve()
+    assert first != second
+    assert f"dynamics_from: {first}" in (second / "config.yaml").read_text()
+    assert same_weights(first, second, POLICY)
+
+
+def test_offline_sac_trains_without_a_model(train: Train, rows: Rows) -> None:
+    folder = train("run", "preset=offline-sac", "trainer.max_epochs=2")
+    assert not list(folder.glob("dynamics*"))
+    assert [row["stage"] for row in rows(folder)] == ["policy", "policy"]
+    assert not any(name.startswith("rollout/") for row in rows(folder) for name in row)
+
+
+def test_a_list_of_seeds_makes_one_run_of_each(train: Train, tmp_path: Path, same_weights: Same) -> None:
+    train("run", "seed=[3,4]")
+    alone = train("alone", "seed=4")
+    assert not (tmp_path / "run").exists()
+    assert same_weights(tmp_path / "run_s4", alone, POLICY)
+    assert not same_weights(tmp_path / "run_s3", tmp_path / "run_s4", POLICY)
+    assert "\nseed: 3\n" in (tmp_path / "run_s3" / "config.yaml").read_text()
+
+
+def test_an_own_log_without_environment_trains_and_is_not_scored(
+    train: Train, npz_log: Path, rows: Rows, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train("run", f"dataset={npz_log}", "termination=never")
+    assert "policy   not scored: no env_id was given" in capsys.readouterr().out
+    assert not any(name.startswith("evaluation/") for row in rows(folder) for name in row)
+    assert Policy.load(folder)(np.zeros(3, np.float32)).shape == (2,)
+
+
+# A user's own parts
+
+
+def test_an_own_penalty_is_what_is_subtracted(train: Train, own_module: str, rows: Rows) -> None:
+    folder = train("run", f"penalty.name={own_module}:three", "penalty.coef=0.5")
+    assert [row["rollout/penalty"] for row in rows(folder) if row["stage"] == "policy"] == [1.5, 1.5]
+
+
+def test_an_own_termination_rule_ends_imagined_episodes(train: Train, own_module: str, rows: Rows) -> None:
+    folder = train("run", f"termination={own_module}:always")
+    assert [row["rollout/length"] for row in rows(folder) if row["stage"] == "policy"] == [1.0, 1.0]
+
+
+def test_a_known_environments_rule_can_be_named(train: Train, rows: Rows) -> None:
+    """Hopper's rule reads the first column as a height that must exceed 0.7; a pendulum's is a cosine."""
+    folder = train("run", "termination=Hopper-v5")
+    assert rows(folder)[-1]["rollout/terminated"] > 0
+
+
+# Flags of the Trainer
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "fast_dev_run=true",
+        "fast_dev_run=2",
+        "limit_train_batches=3",
+        "limit_train_batches=0.5",
+        "overfit_batches=1",
+        "max_time=00:01:00:00",
+        "profiler=simple",
+        "enable_model_summary=true",
+        "precision=bf16-mixed",
+        "deterministic=warn",
+        "enable_progress_bar=false",
+        "devices=auto",
+    ],
+)
+def test_a_flag_of_the_trainer_goes_through_both_stages(train: Train, argument: str) -> None:
+    folder = train("run", f"trainer.{argument}")
+    assert (folder / "result.json").exists()
+
+
+def test_limit_train_batches_limits_the_updates(train: Train, rows: Rows) -> None:
+    folder = train("run", "preset=offline-sac", "trainer.limit_train_batches=3")
+    assert [row["update"] for row in rows(folder)] == [3, 6]
+
+
+def test_a_smoke_test_leaves_no_checkpoint(train: Train) -> None:
+    assert not list((train("run", "trainer.fast_dev_run=true") / "checkpoints").iterdir())
+
+
+# After training
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    return capsys.readouterr().out
+
+
+def test_evaluating_again_gives_the_same_number_and_another_seed_another(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = []
+    for seed in ("5", "5", "6"):
+        assert program.main(["evaluate", str(finished), "--episodes", "2", "--seed", seed]) == 0
+        answers.append(re.findall(r"return +(-?[\d.]+)", said(capsys))[0])
+    assert answers[0] == answers[1] != answers[2]
+
+
+def test_a_run_without_environment_cannot_be_evaluated_and_says_so(
+    train: Train, npz_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = train("run", f"dataset={npz_log}", "termination=never", "preset=offline-sac")
+    assert program.main(["evaluate", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {folder} was trained without env_id: there is no environment to evaluate in\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["evaluate", "nowhere"], "error: nowhere holds no policy"),
+        (["evaluate", "nowhere", "--episodes", "0"], "error: --episodes 0 must be at least 1"),
+        (["inspect", "nowhere.npz"], "there is no such file"),
+        (["inspect", "pendulum", "data.collect_stepps=3"], "did you mean data.collect_steps?"),
+        (["train", "dataset=nowhere.npz"], "there is no such file"),
+    ],
+)
+def test_a_subcommand_reports_wrong_input_like_train(
+    arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program.main(arguments) == 2
+    assert problem in capsys.readouterr().err
+
+
+def test_inspect_says_what_a_log_holds(npz_log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = np.load(npz_log)
+    assert program.main(["inspect", str(npz_log)]) == 0
+    output = said(capsys)
+    returns = log["rewards"].reshape(8, 50).sum(1)
+    assert "rows      400" in output
+    assert "episodes  8; length min 50, median 50, max 50" in output
+    assert f"returns   mean {returns.mean():.2f}" in output
+    assert "3 observations, 2 actions" in output
+
+
+def test_the_exported_policy_acts_within_the_environments_bounds(finished: Path) -> None:
+    policy = Policy.load(finished)
+    actions = policy(torch.randn(200, 3) * 10)
+    assert actions.shape == (200, 1)
+    assert actions.abs().max() <= 2
+    assert policy.meta["env_id"] == "Pendulum-v1"

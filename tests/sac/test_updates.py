@@ -1,0 +1,114 @@
+"""Gradients of the functional updates against a plainly written SAC and its `.backward()`."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from plain_sac import ACTIONS, PlainSAC, networks, rows
+from torch import Tensor, nn
+
+from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.updates import Params, SACUpdates
+
+VARIANTS = [
+    pytest.param({"soft_backup": True, "alpha_max": 1.0}, id="as by default"),
+    pytest.param({"soft_backup": False, "alpha_max": 1.0}, id="deterministic backup"),
+    pytest.param({"soft_backup": True, "alpha_max": None}, id="no limit of the temperature"),
+]
+
+
+def params(module: nn.Module) -> Params:
+    return {name: parameter.detach() for name, parameter in module.named_parameters()}
+
+
+class Pair:
+    """The product's updates and the plain ones on the same weights, rows and noise; α = 2 lies above the limit of 1."""
+
+    def __init__(self, seed: int, soft_backup: bool, alpha_max: float | None) -> None:
+        actor, critic = networks(seed)
+        constants: dict[str, Any] = {"discount": 0.9, "target_entropy": -1.5, "alpha_max": alpha_max}
+        self.updates = SACUpdates(actor=actor, critic=critic, soft_backup=soft_backup, **constants)
+        rates = {"actor_lr": 0.0, "critic_lr": 0.0, "alpha_lr": 0.0, "alpha_init": 2.0, "tau": 0.0}
+        self.plain = PlainSAC(actor, critic, soft_backup=soft_backup, **constants, **rates)
+        self.actor, self.critic, self.log_alpha = actor, critic, torch.tensor(math.log(2), dtype=torch.float64)
+        # Slow critics of their own, so that taking one for the other shows.
+        _, self.slow = networks(seed + 1)
+        self.plain.slow = PlainSAC(actor, self.slow, soft_backup=soft_backup, **constants, **rates).critics
+        self.batch = rows(9, seed)
+        generator = torch.Generator().manual_seed(seed)
+        self.noise = torch.randn(9, ACTIONS, dtype=torch.float64, generator=generator)
+
+
+def assert_same(gradients: Params, expected: list[Tensor]) -> None:
+    for (name, gradient), other in zip(gradients.items(), expected, strict=True):
+        assert (gradient - other).abs().max().item() < 1e-10, name
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_critic_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> None:
+    pair = Pair(seed, **variant)
+    gradients, loss, q = pair.updates.critic_update(
+        params(pair.critic), params(pair.slow), params(pair.actor), pair.log_alpha, pair.batch, pair.noise
+    )
+    expected = pair.plain.critic_loss(pair.batch, pair.noise)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-12)
+    for parameter in pair.plain.actor.parameters():
+        assert parameter.grad is None
+        parameter.grad = torch.zeros_like(parameter)
+    actor_layers = len(list(pair.plain.actor.parameters()))
+    assert_same(gradients, PlainSAC.arranged(pair.plain.actor, pair.plain.critics, True)[actor_layers:])
+    means = [v.mean() for v in pair.plain.value(pair.plain.critics, pair.batch.observations, pair.batch.actions)]
+    torch.testing.assert_close(q, torch.stack(means).detach())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@given(seed=st.integers(0, 10**6))
+@settings(max_examples=10, deadline=None)
+def test_actor_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> None:
+    pair = Pair(seed, **variant)
+    gradients, loss, log_prob = pair.updates.actor_update(
+        params(pair.actor), params(pair.critic), pair.log_alpha, pair.batch, pair.noise
+    )
+    expected, expected_log_prob = pair.plain.actor_loss(pair.batch, pair.noise)
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(log_prob, expected_log_prob, rtol=1e-9, atol=1e-9)
+    assert_same(gradients, PlainSAC.arranged(pair.plain.actor, [], True))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_temperatures_gradient_is_the_same_above_its_limit(variant: dict[str, Any]) -> None:
+    pair = Pair(0, **variant)
+    log_prob = torch.linspace(-3, 2, 7, dtype=torch.float64)
+    gradient, loss = pair.updates.temperature_update(pair.log_alpha, log_prob)
+    expected = pair.plain.temperature_loss(log_prob)
+    expected.backward()
+    assert pair.plain.log_alpha.grad is not None
+    torch.testing.assert_close(gradient, pair.plain.log_alpha.grad, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(loss, expected.detach(), rtol=1e-12, atol=1e-12)
+
+
+def test_the_updates_change_nothing_they_are_given() -> None:
+    pair = Pair(0, True, 1.0)
+    critic, slow, actor = params(pair.critic), params(pair.slow), params(pair.actor)
+    before = [{name: value.clone() for name, value in group.items()} for group in (critic, slow, actor)]
+    pair.updates.critic_update(critic, slow, actor, pair.log_alpha, pair.batch, pair.noise)
+    pair.updates.actor_update(actor, critic, pair.log_alpha, pair.batch, pair.noise)
+    for group, old in zip((critic, slow, actor), before, strict=True):
+        assert all(torch.equal(group[name], old[name]) for name in group)
+
+
+def test_the_twin_critic_is_two_networks_on_normalised_states_and_bare_actions() -> None:
+    actor, critic = networks()
+    constants: dict[str, Any] = {"discount": 0.9, "target_entropy": 0.0, "alpha_max": None, "soft_backup": True}
+    plain = PlainSAC(actor, critic, **constants, actor_lr=0.0, critic_lr=0.0, alpha_lr=0.0, alpha_init=1.0, tau=0.0)
+    batch = rows(5)
+    assert isinstance(critic, TwinCritic)
+    q = critic(batch.observations, batch.actions)
+    torch.testing.assert_close(q, torch.stack(plain.value(plain.critics, batch.observations, batch.actions)))
