@@ -58,12 +58,14 @@ def build_samples(config: Config, dataset: OfflineDataset) -> EnsembleDataModule
 def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDataModule) -> DynamicsModule:
     """LightningModule 1, untrained."""
     settings = config.dynamics
+    raw = Normaliser.identity(1 + dataset.obs_dim)
     ensemble = GaussianEnsemble(
         obs_dim=dataset.obs_dim,
         action_dim=dataset.action_dim,
         members=settings.members,
         hidden_sizes=settings.hidden_sizes,
         normaliser=samples.normaliser(),
+        target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
         generator=stream(config.seed, "ensemble weights"),
     )
     return DynamicsModule(
@@ -72,6 +74,7 @@ def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDat
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         bound_coef=settings.bound_coef,
+        beta=settings.beta,
     )
 
 

@@ -1,6 +1,7 @@
 """The command line: `python train.py …`, which is also `python -m mopo_pl train …`."""
 
 import copy
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,24 +35,36 @@ def _act(options: list[str], arguments: list[str]) -> int:
     if "--help" in options or "-h" in options:
         from mopo_pl.help import help_text
 
-        print(help_text())
+        _show(help_text())
         return 0
     config = compose(arguments)
     if "--print-config" in options:
-        print(to_yaml(config), end="")
+        _show(to_yaml(config).rstrip())
         return 0
     if "--dry-run" in options:
         from mopo_pl.run.plan import plan
 
-        print("\n\n".join(plan(single) for single in each_seed(config)))
+        _show("\n\n".join(plan(single) for single in each_seed(config)))
         return 0
-    from mopo_pl.run.session import run
+    from mopo_pl.run.session import refuse_occupied, run
 
-    for single in each_seed(config):
+    singles = each_seed(config)
+    for single in singles:
+        refuse_occupied(single)
+    for single in singles:
         code = run(single)
         if code:
             return code
     return 0
+
+
+def _show(text: str) -> None:
+    """Prints; a reader that leaves early (`--help | head`) is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # Python flushes once more at its end, which would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def each_seed(config: Config) -> list[Config]:

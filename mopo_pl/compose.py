@@ -5,7 +5,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -47,19 +47,19 @@ def compose(arguments: Sequence[str]) -> Config:
     selected = _selected(pairs, config, problems)
     for layer in _layers(selected, problems):
         config = _merged(config, layer, problems)
-    config = _overridden(config, [(key, text) for key, text in pairs if key not in GROUPS], problems)
-    _replace_logger(config, pairs, problems)
-    return _checked(config, problems)
+    return _checked(_overridden(config, _settings(pairs), problems), problems)
 
 
 def config_from_file(path: Path) -> Config:
     """Reads a run's `config.yaml`; raises InputError where it is missing or has keys that are unknown now."""
     if not path.is_file():
         raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
+    try:
+        stored = _load(path)
+    except Exception as error:
+        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
     problems: list[str] = []
-    config = _merged(OmegaConf.structured(Config), _Layer(str(path), _load(path)), problems)
-    config.logger = _load(path).get("logger", {})
-    return _checked(config, problems)
+    return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
 
 
 def to_yaml(config: Config) -> str:
@@ -98,15 +98,34 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
     """The choice of each group, the defaults where none is given."""
     selected = {"dataset": config.dataset, "preset": config.preset, "trainer": "default"}
     for key, value in pairs:
-        if key == "logger" and value.startswith("{"):
-            continue
-        if key in GROUPS:
+        if key in GROUPS and not _is_logger_map(key, value):
             selected[key] = value
     for group, choice in selected.items():
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
         problems.append(f"{group}={choice}: there is no such choice{_meant(choice, choices(group))}")
     return selected
+
+
+def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is no choice of a group; `logger={…}` first, so that `logger.csv.x=y` beside it is kept."""
+    maps = [(key, text) for key, text in pairs if _is_logger_map(key, text)]
+    return maps + [(key, text) for key, text in pairs if key not in GROUPS]
+
+
+def _text_keys() -> set[str]:
+    """Every dotted key whose value is a text."""
+    owners = {"": Config} | {f"{section}.": type(getattr(Config(), section)) for section in _sections()}
+    return {
+        f"{prefix}{entry.name}"
+        for prefix, owner in owners.items()
+        for entry in dataclasses.fields(owner)
+        if entry.type in (str, Optional[str])
+    }
+
+
+def _is_logger_map(key: str, text: str) -> bool:
+    return key == "logger" and text.startswith("{")
 
 
 def _names_data(choice: str) -> bool:
@@ -168,6 +187,9 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
         except Exception as error:
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
+        if isinstance(value, int | float) and key in _text_keys():
+            # YAML takes 10:00:00:00 and 1_000 for numbers.
+            value = text
         _set(config, key, value, f"{key}={text}", problems)
     return config
 
@@ -215,14 +237,6 @@ def _known_keys() -> list[str]:
     return plain + [f"{section}.{inner}" for section, inners in sections.items() for inner in inners]
 
 
-def _replace_logger(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> None:
-    """`logger={…}` replaces the map; `logger.csv.x=y` given beside it is kept."""
-    maps = [value for key, value in pairs if key == "logger" and value.startswith("{")]
-    if maps:
-        config.logger = OmegaConf.create(f"value: {maps[-1]}").value
-        _overridden(config, [(key, text) for key, text in pairs if key.startswith("logger.")], problems)
-
-
 def _checked(config: DictConfig, problems: list[str]) -> Config:
     """The dataclass, if nothing is wrong with it."""
     built = OmegaConf.to_object(config)
@@ -247,13 +261,12 @@ def _resumed(arguments: Sequence[str]) -> Config:
             )
     if problems:
         raise InputError(problems)
-    choice = [text for key, text in rest if key == "logger" and not text.startswith("{")]
+    choice = [text for key, text in rest if key == "logger" and not _is_logger_map(key, text)]
     if choice:
         path = choices("logger").get(choice[-1])
         if path is None:
             raise InputError(f"logger={choice[-1]}: there is no such choice{_meant(choice[-1], choices('logger'))}")
         stored.logger = _load(path)
-    stored = _overridden(stored, [(key, text) for key, text in rest if key != "logger"], problems)
-    _replace_logger(stored, rest, problems)
-    stored.resume, stored.run_dir = str(folder), str(folder)
+    stored = _overridden(stored, _settings(rest), problems)
+    stored.resume = str(folder)
     return _checked(stored, problems)

@@ -9,6 +9,9 @@ PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """Names of `run.loggers.LOGGERS`, likewise."""
 
+PRECISIONS = ("32-true", "32", "bf16-mixed")
+"""Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
+
 
 def contradictions(config: Config) -> list[str]:
     """One sentence for each thing that cannot be."""
@@ -56,6 +59,8 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
     if not 0 < dynamics.holdout_fraction < 1:
         yield f"dynamics.holdout_fraction={dynamics.holdout_fraction} must lie between 0 and 1"
+    if not 0 <= dynamics.beta <= 1:
+        yield f"dynamics.beta={dynamics.beta} must lie in [0, 1]"
     if not 0 <= dynamics.improvement < 1:
         yield f"dynamics.improvement={dynamics.improvement} must lie in [0, 1)"
     if not 0 <= sac.discount < 1:
@@ -110,13 +115,19 @@ def _relations(config: Config) -> Iterator[str]:
 def _names(config: Config) -> Iterator[str]:
     if config.penalty.name not in PENALTIES and ":" not in config.penalty.name:
         yield f"penalty.name={config.penalty.name} is not known; there are {', '.join(PENALTIES)}, or module:function"
-    for name in config.logger:
+    for name, arguments in config.logger.items():
+        if arguments is not None and not isinstance(arguments, dict):
+            yield f"logger.{name}={arguments} must be a map of arguments, such as {{}}"
         if name not in LOGGERS and ":" not in str(name):
             yield f"logger {name} is not known; there are {', '.join(LOGGERS)}, or module:Class"
     if not config.trainer.strategy.startswith(("auto", "ddp")) or "static_graph" in config.trainer.strategy:
         yield f"trainer.strategy={config.trainer.strategy} is not supported; networks this small gain from auto or ddp only"
+    if config.trainer.precision not in PRECISIONS:
+        yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
     if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
         yield f"seed={config.seed} must be an integer of at least 0, or a list of them"
     elif len(set(seeds)) != len(seeds):
         yield f"seed={config.seed} names a seed twice"
+    elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):
+        yield f"seed={config.seed} makes several runs, which trainer.devices=1 alone can; start one command per seed"

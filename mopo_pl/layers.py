@@ -64,3 +64,7 @@ class Normaliser(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(x - mean)/std."""
         return (x - self.mean) / self.std
+
+    def invert(self, z: Tensor) -> Tensor:
+        """mean + std·z."""
+        return self.mean + self.std * z

@@ -19,6 +19,9 @@ def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> 
         raise ValueError(f"no {kind} is called {name!r}.{hint} Known: {', '.join(choices)}; or module:function")
     module, _, attribute = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"{kind} {name!r} cannot be imported: {error}") from error
+    if not callable(found):
+        raise ValueError(f"{kind} {name!r} cannot be called: it is a {type(found).__name__}")
+    return found

@@ -60,5 +60,5 @@ def make_dataset() -> Callable[..., OfflineDataset]:
 def npz_log(tmp_path: Path) -> Path:
     """The linear-Gaussian log as a file."""
     path = tmp_path / "log.npz"
-    np.savez(path, **linear_arrays(400))
+    np.savez(path, allow_pickle=False, **linear_arrays(400))
     return path

@@ -50,7 +50,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "timeouts": flags,
         }
 
-    np.savez(tmp_path / "my_log.npz", **log(3, 1))
+    np.savez(tmp_path / "my_log.npz", allow_pickle=False, **log(3, 1))
     (tmp_path / "d4rl").mkdir()
     with h5py.File(tmp_path / "d4rl" / "halfcheetah_medium-v2.hdf5", "w") as file:
         for key, array in log(17, 6).items():

@@ -23,7 +23,8 @@ class GaussianEnsemble(nn.Module):
     """p_i(r, Δs | s, a) = N(μ_i, diag σ_i²) for i < E, over T = 1 + D targets: the reward first, then Δs = s' - s.
 
     Every parameter has the members as its leading dimension, the bounds of log σ² too, so that a snapshot of one member
-    is complete. Inputs are z-scored by `normaliser`; targets stay in raw units.
+    is complete. Inputs are z-scored by `normaliser`. `target_normaliser` says in which units the networks speak: the
+    identity for raw ones, as in the original code.
     """
 
     def __init__(
@@ -34,12 +35,13 @@ class GaussianEnsemble(nn.Module):
         members: int,
         hidden_sizes: Sequence[int],
         normaliser: Normaliser,
+        target_normaliser: Normaliser,
         generator: Generator,
     ) -> None:
         super().__init__()
         self.obs_dim, self.action_dim, self.members = obs_dim, action_dim, members
         self.hidden_sizes = tuple(hidden_sizes)
-        self.normaliser = normaliser
+        self.normaliser, self.target_normaliser = normaliser, target_normaliser
         targets = 1 + obs_dim
         sizes = [obs_dim + action_dim, *hidden_sizes, 2 * targets]
         self.layers = nn.ModuleList(
@@ -51,7 +53,12 @@ class GaussianEnsemble(nn.Module):
         self.min_log_var = nn.Parameter(torch.full((members, 1, targets), MIN_LOG_VAR))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D]."""
+        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D] in raw units."""
+        mean, log_var = self.normalised(inputs)
+        return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()
+
+    def normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, in the units of `target_normaliser`, in which the loss is taken."""
         hidden = self.normaliser(inputs)
         if hidden.dim() == 2:
             hidden = hidden.expand(self.members, *hidden.shape)

@@ -14,12 +14,17 @@ def model_target(transitions: Transitions) -> Tensor:
     return torch.cat([transitions.rewards.unsqueeze(-1), change], -1)
 
 
-def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:
-    """(μ - y)²/σ² + log σ², mean over rows and dimensions, per member [E]; MOPO's `mse_loss + var_loss`.
+def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor, *, beta: float) -> Tensor:
+    """(μ - y)²/σ² + log σ², mean over rows and dimensions, per member [E]; MOPO's `mse_loss + var_loss` where β = 0.
 
-    Twice the negative log-likelihood but for a constant. `target` is [E, B, T] or [B, T].
+    Twice the negative log-likelihood but for a constant. `target` is [E, B, T] or [B, T]. β > 0 weighs each term by
+    σ^2β, held constant (Seitzer et al. 2022, β-NLL): plain likelihood divides the gradient of μ by σ², so that
+    dimensions that are easy to predict drown the hard ones.
     """
-    return ((mean - target).square() * torch.exp(-log_var) + log_var).mean((-2, -1))
+    loss = (mean - target).square() * torch.exp(-log_var) + log_var
+    if beta > 0:
+        loss = loss * torch.exp(beta * log_var.detach())
+    return loss.mean((-2, -1))
 
 
 def negative_log_likelihood(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:

@@ -33,13 +33,15 @@ class DynamicsModule(L.LightningModule):
         learning_rate: float,
         weight_decay: Sequence[float],
         bound_coef: float,
+        beta: float,
     ) -> None:
-        """`weight_decay`: one coefficient per layer. Raises ValueError where their number differs."""
+        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood."""
         super().__init__()
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.ensemble = ensemble
         self.learning_rate, self.weight_decay, self.bound_coef = learning_rate, tuple(weight_decay), bound_coef
+        self.beta = beta
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
         self.means = NamedMeans(("train_loss",))
@@ -58,8 +60,9 @@ class DynamicsModule(L.LightningModule):
 
     def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
         """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""
-        mean, log_var = self.ensemble(batch.inputs)
-        loss = gaussian_loss(mean, log_var, model_target(batch)).sum()
+        mean, log_var = self.ensemble.normalised(batch.inputs)
+        target = self.ensemble.target_normaliser(model_target(batch))
+        loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
         loss = loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
         self.means.update(loss.detach().unsqueeze(0))
         return loss

@@ -8,6 +8,7 @@ import torch
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.likelihood import model_target
 from mopo_pl.layers import Normaliser
 from mopo_pl.streams import stream
 
@@ -49,6 +50,10 @@ class EnsembleDataModule(L.LightningDataModule):
     def normaliser(self) -> Normaliser:
         """Statistics of the training rows' inputs."""
         return Normaliser.fit(self.log_rows[self.train].inputs)
+
+    def target_normaliser(self) -> Normaliser:
+        """Statistics of the training rows' targets."""
+        return Normaliser.fit(model_target(self.log_rows[self.train]))
 
     def setup(self, stage: str | None = None) -> None:
         """Moves rows and indices to the device of training, once."""

@@ -46,8 +46,12 @@ def load_model(folder: Path) -> TransitionModel:
         missing = [name for name in ("dynamics.json", "dynamics.safetensors") if not (folder / name).exists()]
         raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing") from error
     shape = description["shape"]
-    normaliser = Normaliser.identity(shape["obs_dim"] + shape["action_dim"])
-    ensemble = GaussianEnsemble(**shape, normaliser=normaliser, generator=stream(0, "overwritten"))
+    ensemble = GaussianEnsemble(
+        **shape,
+        normaliser=Normaliser.identity(shape["obs_dim"] + shape["action_dim"]),
+        target_normaliser=Normaliser.identity(1 + shape["obs_dim"]),
+        generator=stream(0, "overwritten"),
+    )
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
     if model.hash() != description["hash"]:

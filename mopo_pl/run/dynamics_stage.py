@@ -7,8 +7,8 @@ from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.store import save_model
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.loggers import build_loggers
-from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
+from mopo_pl.run.loggers import open_loggers
+from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved, keep_last_row
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.run.trainers import build_trainer
 
@@ -27,18 +27,19 @@ def train_dynamics(config: Config, dataset: OfflineDataset, folder: RunFolder, w
         signalled=lambda: watch.received,
     )
     metrics = MetricsFile(folder.metrics, stage=STAGE)
-    trainer = build_trainer(
-        config,
-        folder,
-        stage=STAGE,
-        max_epochs=config.dynamics.max_epochs,
-        at_most=True,
-        watch=("dynamics/train_loss", "dynamics/holdout_mse_0"),
-        callbacks=[selection, forget_unsaved(metrics), saving],
-        loggers=[metrics, *build_loggers(config.logger, folder, STAGE)],
-    )
     newest = checkpoints(folder.checkpoints, STAGE)[-1:]
-    trainer.fit(module, datamodule=samples, ckpt_path=str(newest[0]) if newest else None, weights_only=True)
+    with open_loggers(config, folder, STAGE) as loggers:
+        trainer = build_trainer(
+            config,
+            folder,
+            stage=STAGE,
+            max_epochs=config.dynamics.max_epochs,
+            at_most=True,
+            watch=("dynamics/train_loss", "dynamics/holdout_mse_0"),
+            callbacks=[selection, forget_unsaved(metrics), keep_last_row(), saving],
+            loggers=[metrics, *loggers],
+        )
+        trainer.fit(module, datamodule=samples, ckpt_path=str(newest[0]) if newest else None, weights_only=True)
     model = module.model().to("cpu")
     if trainer.is_global_zero:
         best = [] if selection.best is None else selection.best.tolist()

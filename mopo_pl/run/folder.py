@@ -28,26 +28,50 @@ class RunFolder:
     def create(cls, config: Config, dataset_name: str, config_text: str) -> "RunFolder":
         """Makes the folder of a new run, with its `config.yaml`, and points `latest` at it.
 
-        Raises InputError where the folder holds a run already.
+        Raises InputError where the folder holds a run already, or cannot be made.
         """
-        if int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ:
+        if _was_launched():
             return cls(Path(os.environ[SHARED_PATH]))
-        folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
-        if folder.config.exists():
-            raise InputError(
-                f"run_dir={folder.path} holds a run already: choose another, or continue it by resume={folder.path}"
-            )
-        folder.checkpoints.mkdir(parents=True, exist_ok=True)
-        folder.config.write_text(config_text)
+        try:
+            folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
+            folder.refuse_occupied()
+            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            folder.write(folder.config, config_text)
+        except OSError as error:
+            raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
         os.environ[SHARED_PATH] = str(folder.path)
         return folder
+
+    @classmethod
+    def reopen(cls, path: Path, config_text: str) -> "RunFolder":
+        """The folder of a run that is continued, by its own name: `runs/latest` may be pointed elsewhere meanwhile.
+
+        `config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run.
+        """
+        folder = cls(path.resolve())
+        if not _was_launched() and not folder.result.exists():
+            folder.checkpoints.mkdir(exist_ok=True)
+            folder.write(folder.config, config_text)
+        return folder
+
+    def refuse_occupied(self) -> None:
+        """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
+        if self.config.exists() and not _was_launched():
+            raise InputError(
+                f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
+            )
 
     def write(self, path: Path, text: str) -> None:
         """Writes a file of the run whole or not at all."""
         aside = path.with_name(f".{path.name}.part")
         aside.write_text(text)
         os.replace(aside, path)
+
+
+def _was_launched() -> bool:
+    """Whether this process was started by the first one of a run."""
+    return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
 def _claimed_path(config: Config, dataset_name: str) -> Path:

@@ -1,11 +1,13 @@
 """The loggers a configuration names."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
 
+from mopo_pl.config import Config
 from mopo_pl.problems import InputError
 from mopo_pl.registry import resolve
 from mopo_pl.run.folder import RunFolder
@@ -26,14 +28,29 @@ LOGGERS = {
 }
 
 
+@contextmanager
+def open_loggers(config: Config, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+    """The loggers of a stage, none in a smoke test; raises InputError where one cannot be made."""
+    built = [] if config.trainer.fast_dev_run else build_loggers(config.logger, folder, stage)
+    try:
+        yield built
+    finally:
+        for logger in built:
+            if isinstance(logger, loggers.WandbLogger):
+                # Lightning leaves it open, and the next stage would write into this one's record.
+                logger.experiment.finish()
+
+
 def build_loggers(chosen: Mapping[str, Any], folder: RunFolder, stage: str) -> list[Logger]:
-    """One logger for each entry of name to arguments; raises InputError where one cannot be made."""
+    """One logger for each entry of name to arguments, opened; raises InputError where one cannot be made."""
     folder.logs.mkdir(exist_ok=True)
     built = []
     for name, arguments in chosen.items():
         place = PLACES[name](folder.logs, stage) if name in PLACES else {}
         try:
             built.append(resolve("logger", name, LOGGERS)(**{**place, **(arguments or {})}))
-        except (ImportError, TypeError, ValueError) as error:
+            # Most hand their arguments on only here.
+            getattr(built[-1], "experiment", None)
+        except Exception as error:
             raise InputError(f"logger.{name} cannot be made: {error}") from error
     return built

@@ -6,9 +6,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from mopo_pl.callbacks import Interrupted
 
 
 class MetricsFile(Logger):
@@ -56,3 +59,18 @@ class MetricsFile(Logger):
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:
     """Drops, when training starts, the rows written after the checkpoint it starts from. Modules count `updates`."""
     return LambdaCallback(on_train_start=lambda trainer, module: file.forget_after(int(module.updates)))  # type: ignore[arg-type]
+
+
+def keep_last_row() -> LambdaCallback:
+    """Hands loggers the row of an epoch at whose end the run is stopped.
+
+    Lightning does so after all callbacks, the one that saves and stops among them; the resumed run begins with the next
+    epoch and would never write that row.
+    """
+    return LambdaCallback(on_exception=_write_ended_epoch)
+
+
+def _write_ended_epoch(trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
+    # On an epoch's last batch a run is only ever stopped at the epoch's end.
+    if isinstance(error, Interrupted) and trainer.is_last_batch:
+        trainer._logger_connector.update_train_epoch_metrics()

@@ -9,8 +9,8 @@ from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.loggers import build_loggers
-from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
+from mopo_pl.run.loggers import open_loggers
+from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved, keep_last_row
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.run.trainers import build_trainer
 
@@ -40,20 +40,21 @@ def train_policy(
         every_minutes=config.checkpoint.every_minutes,
         signalled=lambda: watch.received,
     )
-    callbacks += [forget_unsaved(metrics), saving]
-    trainer = build_trainer(
-        config,
-        folder,
-        stage=STAGE,
-        max_epochs=config.trainer.max_epochs,
-        at_most=False,
-        watch=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
-        callbacks=callbacks,
-        loggers=[metrics, *build_loggers(config.logger, folder, STAGE)],
-    )
+    callbacks += [forget_unsaved(metrics), keep_last_row(), saving]
     newest = checkpoints(folder.checkpoints, STAGE)[-1:]
     data = build_data(config, dataset)
-    trainer.fit(module, datamodule=data, ckpt_path=str(newest[0]) if newest else None, weights_only=True)
+    with open_loggers(config, folder, STAGE) as loggers:
+        trainer = build_trainer(
+            config,
+            folder,
+            stage=STAGE,
+            max_epochs=config.trainer.max_epochs,
+            at_most=False,
+            watch=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
+            callbacks=callbacks,
+            loggers=[metrics, *loggers],
+        )
+        trainer.fit(module, datamodule=data, ckpt_path=str(newest[0]) if newest else None, weights_only=True)
     module.to("cpu")
     if trainer.is_global_zero:
         meta = {"env_id": env_id, "env_kwargs": dict(environment_arguments(config, dataset))}

@@ -65,7 +65,11 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """The commit of the checkout the code runs from, None where it is installed from a wheel."""
-    command = ["git", "-C", str(Path(__file__).resolve().parents[2]), "rev-parse", "HEAD"]
+    checkout = Path(__file__).resolve().parents[2]
+    if not (checkout / ".git").exists():
+        # Git would look further up: a wheel in a venv inside somebody's project is not that project's commit.
+        return None
+    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):

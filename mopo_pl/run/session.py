@@ -1,7 +1,7 @@
 """The main job: a log goes in; a model, a policy and its score come out."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import lightning as L
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import build_penalty, environment_arguments, evaluation_seed, open_log
+from mopo_pl.assembly import build_penalty, build_samples, environment_arguments, evaluation_seed, open_log
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.compilation import resolve_compile
 from mopo_pl.compose import to_yaml
@@ -27,6 +27,7 @@ from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.policy_stage import train_policy
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.signals import SignalWatch
+from mopo_pl.run.trainers import check_flags
 
 FINAL_SEED_OFFSET = 10_000
 """Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
@@ -49,7 +50,7 @@ def run(config: Config) -> int:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
     inputs = open_inputs(config)
-    _settle_compile(config)
+    _settle(config)
     folder = _folder(config)
     if folder.result.exists():
         say(f"{folder.path} is finished: nothing to resume")
@@ -65,16 +66,34 @@ def run(config: Config) -> int:
     return 0
 
 
+def refuse_occupied(config: Config) -> None:
+    """Raises InputError where the folder that a new run asks for holds a run."""
+    if config.run_dir is not None and config.resume is None:
+        RunFolder(Path(config.run_dir)).refuse_occupied()
+
+
 def open_inputs(config: Config) -> Inputs:
     """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
+    check_flags(config)
     dataset = open_log(config)
     env_id = config.env_id or dataset.env_id
     if needs_model(config):
         termination_rule(config.termination, env_id)
         build_penalty(config)
+    if trains_model(config):
+        _refuse_too_few_rows(config, dataset)
     return Inputs(
         dataset, env_id, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset)
     )
+
+
+def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
+    try:
+        build_samples(config, dataset)
+    except ValueError as error:
+        raise InputError(
+            f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
+        ) from error
 
 
 def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
@@ -88,8 +107,9 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
     return model
 
 
-def _settle_compile(config: Config) -> None:
-    """Writes what `auto` comes to into the configuration, so that a resumed run computes the same."""
+def _settle(config: Config) -> None:
+    """Writes what `auto` and null come to into the configuration, so that a resumed run computes the same."""
+    config.sac.schedule_epochs = config.sac.schedule_epochs or config.trainer.max_epochs
     compiled = resolve_compile(config.compile, config.trainer.max_epochs * config.sac.updates_per_epoch)
     config.compile = "true" if compiled else "false"
     if compiled and config.stage != "dynamics":
@@ -101,9 +121,14 @@ def needs_model(config: Config) -> bool:
     return config.stage != "dynamics" and config.rollout.real_ratio < 1
 
 
+def trains_model(config: Config) -> bool:
+    """Whether stage 1 is part of the run."""
+    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))
+
+
 def _folder(config: Config) -> RunFolder:
     if config.resume is not None:
-        return RunFolder(Path(config.resume))
+        return RunFolder.reopen(Path(config.resume), to_yaml(replace(config, resume=None)))
     if config.dynamics_from is not None:
         # `runs/latest` is about to mean this run.
         config.dynamics_from = str(Path(config.dynamics_from).resolve())
@@ -117,7 +142,7 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder) -> dict[str, Any]
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}
     with watch.watching():
-        if model is None and (config.stage == "dynamics" or needs_model(config)):
+        if trains_model(config):
             if not (folder.path / "dynamics.json").exists():
                 train_dynamics(config, dataset, folder, watch)
             model = load_model(folder.path)

@@ -7,14 +7,25 @@ import warnings
 from typing import Any
 
 import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.loggers import Logger
 
 from mopo_pl.callbacks import StageProgress
 from mopo_pl.config import Config, TrainerConfig
+from mopo_pl.problems import InputError
 from mopo_pl.run.checkpoint_io import AtomicCheckpointIO
 from mopo_pl.run.folder import RunFolder
 
 LINE_SECONDS = 5.0
+
+
+def check_flags(config: Config) -> None:
+    """Raises InputError where Lightning refuses the user's flags on this machine, before a run leaves any file."""
+    _quiet()
+    try:
+        L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
 
 
 def build_trainer(
@@ -30,8 +41,7 @@ def build_trainer(
 ) -> L.Trainer:
     """The user's own flags, and what a stage adds to them; `at_most`: it may end before `max_epochs`."""
     _quiet()
-    flags: dict[str, Any] = {f.name: getattr(config.trainer, f.name) for f in dataclasses.fields(TrainerConfig)}
-    flags["max_epochs"] = max_epochs
+    flags = {**_flags(config), "max_epochs": max_epochs}
     if flags["enable_progress_bar"]:
         callbacks = [
             *callbacks,
@@ -46,6 +56,10 @@ def build_trainer(
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
+
+
+def _flags(config: Config) -> dict[str, Any]:
+    return {entry.name: getattr(config.trainer, entry.name) for entry in dataclasses.fields(TrainerConfig)}
 
 
 def _quiet() -> None:

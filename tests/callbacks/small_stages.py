@@ -54,9 +54,17 @@ def small_dynamics(dataset: OfflineDataset, kind: type[DynamicsModule] = Dynamic
         members=3,
         hidden_sizes=(16,),
         normaliser=Normaliser.fit(dataset.transitions.inputs),
+        target_normaliser=Normaliser.identity(1 + dataset.obs_dim),
         generator=stream(0, "ensemble weights"),
     )
-    arguments = {"elites": 2, "learning_rate": 3e-3, "weight_decay": (1e-5, 1e-5), "bound_coef": 0.01, **replaced}
+    arguments = {
+        "elites": 2,
+        "learning_rate": 3e-3,
+        "weight_decay": (1e-5, 1e-5),
+        "bound_coef": 0.01,
+        "beta": 0.0,
+        **replaced,
+    }
     return kind(ensemble, **arguments)
 
 

@@ -9,21 +9,31 @@ from torch import Tensor, nn
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import MAX_LOG_VAR, MIN_LOG_VAR, GaussianEnsemble, soft_clamp
+from mopo_pl.dynamics.likelihood import negative_log_likelihood
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.layers import BatchedLinear, Normaliser, truncated_normal_, uniform_
 from mopo_pl.streams import stream
 
 OBS, ACTIONS, MEMBERS = 3, 2, 4
-MODULE: dict[str, Any] = {"elites": 2, "learning_rate": 1e-3, "weight_decay": (0.1, 0.2, 0.3), "bound_coef": 0.01}
+MODULE: dict[str, Any] = {
+    "elites": 2,
+    "learning_rate": 1e-3,
+    "weight_decay": (0.1, 0.2, 0.3),
+    "bound_coef": 0.01,
+    "beta": 0.0,
+}
 
 
-def ensemble(seed: int = 0, normaliser: Normaliser | None = None) -> GaussianEnsemble:
+def ensemble(
+    seed: int = 0, normaliser: Normaliser | None = None, targets: Normaliser | None = None
+) -> GaussianEnsemble:
     return GaussianEnsemble(
         obs_dim=OBS,
         action_dim=ACTIONS,
         members=MEMBERS,
         hidden_sizes=(8, 6),
         normaliser=normaliser or Normaliser.identity(OBS + ACTIONS),
+        target_normaliser=targets or Normaliser.identity(1 + OBS),
         generator=stream(seed, "test"),
     )
 
@@ -204,3 +214,25 @@ def test_the_optimizer_couples_the_decay_with_the_gradient_as_adam_does_and_adam
 def test_a_coefficient_for_each_layer_is_required() -> None:
     with pytest.raises(ValueError, match="2 coefficients for 3 layers"):
         DynamicsModule(ensemble(), **{**MODULE, "weight_decay": (0.1, 0.2)})
+
+
+def test_normalised_targets_are_predicted_in_raw_units() -> None:
+    targets = Normaliser(torch.tensor([1.0, -2.0, 0.0, 5.0])[: 1 + OBS], torch.tensor([10.0, 0.5, 2.0, 1.0])[: 1 + OBS])
+    plain, scaled = ensemble(), ensemble(targets=targets)
+    inputs = torch.randn(6, OBS + ACTIONS, generator=torch.Generator().manual_seed(3))
+    (z, z_log_var), (mean, log_var) = plain(inputs), scaled(inputs)
+    torch.testing.assert_close(mean, targets.mean + targets.std * z)
+    torch.testing.assert_close((0.5 * log_var).exp(), targets.std * (0.5 * z_log_var).exp())
+
+
+def test_units_of_the_targets_change_no_prediction_of_a_normal_law() -> None:
+    """p(y) of raw units is p(z)/std of normalised ones: the likelihoods differ by Σ log std, whatever the rows."""
+    targets = Normaliser(torch.full((1 + OBS,), 0.3), torch.full((1 + OBS,), 4.0))
+    model = ensemble(targets=targets)
+    generator = torch.Generator().manual_seed(4)
+    inputs = torch.randn(5, OBS + ACTIONS, generator=generator)
+    target = torch.randn(5, 1 + OBS, generator=generator)
+    (mean, log_var), (z_mean, z_log_var) = model(inputs), model.normalised(inputs)
+    raw = negative_log_likelihood(mean, log_var, target)
+    z = negative_log_likelihood(z_mean, z_log_var, targets(target))
+    torch.testing.assert_close(raw, z + targets.std.log().sum(), rtol=1e-4, atol=1e-4)

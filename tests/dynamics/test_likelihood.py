@@ -28,7 +28,7 @@ def test_the_loss_is_twice_the_negative_log_likelihood_less_log_two_pi(
     members: int, rows: int, targets: int, seed: int
 ) -> None:
     mean, log_var, target = predictions(members, rows, targets, seed)
-    loss = gaussian_loss(mean, log_var, target)
+    loss = gaussian_loss(mean, log_var, target, beta=0.0)
     for i in range(members):
         nll = -Normal(mean[i], (0.5 * log_var[i]).exp()).log_prob(target[i]).mean()
         torch.testing.assert_close(loss[i], 2 * nll - math.log(2 * math.pi), rtol=1e-12, atol=1e-12)
@@ -43,20 +43,20 @@ def test_the_negative_log_likelihood_is_that_of_the_diagonal_normal_summed_over_
 def test_the_loss_by_hand() -> None:
     """One row, error 2 at variance 4 and error 0 at variance 1: ((4/4 + ln 4) + (0 + 0)) / 2."""
     mean, log_var = torch.tensor([[[2.0, 5.0]]]), torch.tensor([[[math.log(4), 0.0]]])
-    loss = gaussian_loss(mean, log_var, torch.tensor([[0.0, 5.0]]))
+    loss = gaussian_loss(mean, log_var, torch.tensor([[0.0, 5.0]]), beta=0.0)
     assert loss.item() == pytest.approx((1 + math.log(4)) / 2)
 
 
 def test_the_loss_of_a_member_does_not_depend_on_the_other_members() -> None:
     mean, log_var, target = predictions(3, 4, 2, 1)
-    alone = gaussian_loss(mean[1:2], log_var[1:2], target[1:2])
-    torch.testing.assert_close(gaussian_loss(mean, log_var, target)[1:2], alone)
+    alone = gaussian_loss(mean[1:2], log_var[1:2], target[1:2], beta=0.0)
+    torch.testing.assert_close(gaussian_loss(mean, log_var, target, beta=0.0)[1:2], alone)
 
 
 def test_the_loss_is_least_where_the_variance_is_the_squared_error() -> None:
     error = torch.tensor([[[0.3, 2.0]]], dtype=torch.float64)
     log_var = error.square().log().requires_grad_()
-    gaussian_loss(error, log_var, torch.zeros(1, 2, dtype=torch.float64)).sum().backward()
+    gaussian_loss(error, log_var, torch.zeros(1, 2, dtype=torch.float64), beta=0.0).sum().backward()
     assert log_var.grad is not None
     torch.testing.assert_close(log_var.grad, torch.zeros_like(log_var))
 
@@ -92,3 +92,24 @@ def test_holdout_errors_do_not_depend_on_how_rows_are_cut_into_batches(cuts: lis
         assert squared[i].item() == pytest.approx(by_hand)
         log_prob = Normal(mean[i], (0.5 * log_var[i]).exp()).log_prob(target).sum(-1).mean()
         assert likelihood[i].item() == pytest.approx(-log_prob.item())
+
+
+def test_beta_weighs_each_term_by_the_variance_without_a_gradient_through_the_weight() -> None:
+    mean, log_var, target = predictions(2, 3, 2, 5)
+    mean.requires_grad_()
+    log_var.requires_grad_()
+    gaussian_loss(mean, log_var, target, beta=0.5).sum().backward()
+    std, error = (0.5 * log_var).exp().detach(), (mean - target).detach()
+    assert mean.grad is not None
+    assert log_var.grad is not None
+    # By hand: d/dμ of σ·((μ - y)²/σ² + log σ²) is 2(μ - y)/σ, d/d log σ² is σ·(1 - (μ - y)²/σ²), over 3·2 terms.
+    torch.testing.assert_close(mean.grad, 2 * error / std / 6)
+    torch.testing.assert_close(log_var.grad, std * (1 - error.square() / std.square()) / 6)
+
+
+def test_with_beta_one_the_mean_learns_as_by_squared_error() -> None:
+    mean, log_var, target = predictions(1, 4, 3, 6)
+    mean.requires_grad_()
+    gaussian_loss(mean, log_var, target, beta=1.0).sum().backward()
+    assert mean.grad is not None
+    torch.testing.assert_close(mean.grad, 2 * (mean - target).detach() / 12)

@@ -22,6 +22,7 @@ def model(seed: int = 0, elites: tuple[int, ...] = (3, 0)) -> TransitionModel:
         members=4,
         hidden_sizes=(8, 6),
         normaliser=Normaliser(torch.arange(5.0), torch.arange(1.0, 6.0)),
+        target_normaliser=Normaliser(torch.arange(4.0), torch.arange(2.0, 6.0)),
         generator=stream(seed, "test"),
     )
     with torch.no_grad():

@@ -213,6 +213,7 @@ def small_ensemble() -> TransitionModel:
         members=3,
         hidden_sizes=(8,),
         normaliser=Normaliser.identity(OBS + ACTIONS),
+        target_normaliser=Normaliser.identity(1 + OBS),
         generator=stream(0, "test"),
     )
     return TransitionModel(ensemble=ensemble, elites=torch.tensor([2, 0]))

@@ -271,3 +271,9 @@ def test_a_run_resumed_by_a_link_goes_by_its_own_name(
     """`latest` may mean another run before this one ends."""
     assert main([f"resume={tmp_path / 'latest'}"]) == 0
     assert f"run folder {stopped}\n" in capsys.readouterr().out
+
+
+def test_a_finished_ensemble_is_not_written_again(stopped: Path) -> None:
+    before = (stopped / MODEL).stat().st_mtime_ns
+    assert main([f"resume={stopped}"]) == 0
+    assert (stopped / MODEL).stat().st_mtime_ns == before
