@@ -9,7 +9,7 @@ from mopo_pl.assembly import build_dynamics, build_sac, build_samples
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.run.session import needs_model, open_inputs
+from mopo_pl.run.inputs import needs_model, open_inputs, trains_model
 
 SHARE = 0.45
 """Of the speed of a large matrix product that training comes to, roughly and in all phases."""
@@ -25,7 +25,7 @@ def plan(config: Config) -> str:
         f"env       {env_id or 'none: the policy will not be scored'}",
     ]
     work, disk = 0.0, 0.0
-    if config.stage == "dynamics" or (needs_model(config) and config.dynamics_from is None):
+    if trains_model(config):
         text, flop, size = _dynamics(config, dataset)
         lines.append(text)
         work, disk = work + flop, disk + size

@@ -1,7 +1,7 @@
 """The main job: a log goes in; a model, a policy and its score come out."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,39 +9,25 @@ import lightning as L
 import torch
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import build_penalty, build_samples, environment_arguments, evaluation_seed, open_log
+from mopo_pl.assembly import environment_arguments, evaluation_seed
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.compilation import resolve_compile
 from mopo_pl.compose import to_yaml
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.store import load_model
-from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.evaluation import Episodes, evaluate
 from mopo_pl.messages import say
 from mopo_pl.policy import Policy
-from mopo_pl.problems import InputError
 from mopo_pl.run.dynamics_stage import train_dynamics
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.inputs import Inputs, needs_model, open_inputs, trains_model
 from mopo_pl.run.policy_stage import train_policy
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.signals import SignalWatch
-from mopo_pl.run.trainers import check_flags
 
 FINAL_SEED_OFFSET = 10_000
 """Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a run starts from, opened and checked."""
-
-    dataset: OfflineDataset
-    env_id: str | None
-    """Environment of evaluation and termination rule: the user's choice, else the one the log names."""
-    model: TransitionModel | None
-    """Ensemble of `dynamics_from`."""
 
 
 def run(config: Config) -> int:
@@ -72,41 +58,6 @@ def refuse_occupied(config: Config) -> None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
-def open_inputs(config: Config) -> Inputs:
-    """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
-    check_flags(config)
-    dataset = open_log(config)
-    env_id = config.env_id or dataset.env_id
-    if needs_model(config):
-        termination_rule(config.termination, env_id)
-        build_penalty(config)
-    if trains_model(config):
-        _refuse_too_few_rows(config, dataset)
-    return Inputs(
-        dataset, env_id, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset)
-    )
-
-
-def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
-    try:
-        build_samples(config, dataset)
-    except ValueError as error:
-        raise InputError(
-            f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
-        ) from error
-
-
-def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
-    model = load_model(Path(folder))
-    ours, theirs = (dataset.obs_dim, dataset.action_dim), (model.ensemble.obs_dim, model.ensemble.action_dim)
-    if ours != theirs:
-        raise InputError(
-            f"dynamics_from={folder} models {theirs[0]} observation and {theirs[1]} action dimensions; "
-            f"the data have {ours[0]} and {ours[1]}"
-        )
-    return model
-
-
 def _settle(config: Config) -> None:
     """Writes what `auto` and null come to into the configuration, so that a resumed run computes the same."""
     config.sac.schedule_epochs = config.sac.schedule_epochs or config.trainer.max_epochs
@@ -114,16 +65,6 @@ def _settle(config: Config) -> None:
     config.compile = "true" if compiled else "false"
     if compiled and config.stage != "dynamics":
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
-
-
-def needs_model(config: Config) -> bool:
-    """Whether any imagined row will be used."""
-    return config.stage != "dynamics" and config.rollout.real_ratio < 1
-
-
-def trains_model(config: Config) -> bool:
-    """Whether stage 1 is part of the run."""
-    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))
 
 
 def _folder(config: Config) -> RunFolder:

@@ -1,0 +1,69 @@
+"""What a run starts from, opened and checked before anything is trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mopo_pl.assembly import build_penalty, build_samples, open_log
+from mopo_pl.config import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.store import load_model
+from mopo_pl.dynamics.termination import termination_rule
+from mopo_pl.problems import InputError
+from mopo_pl.run.trainers import check_flags
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The log, its environment, and an ensemble that was given."""
+
+    dataset: OfflineDataset
+    env_id: str | None
+    """Environment of evaluation and termination rule: the user's choice, else the one the log names."""
+    model: TransitionModel | None
+    """Ensemble of `dynamics_from`."""
+
+
+def open_inputs(config: Config) -> Inputs:
+    """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
+    check_flags(config)
+    dataset = open_log(config)
+    env_id = config.env_id or dataset.env_id
+    if needs_model(config):
+        termination_rule(config.termination, env_id)
+        build_penalty(config)
+    if trains_model(config):
+        _refuse_too_few_rows(config, dataset)
+    return Inputs(
+        dataset, env_id, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset)
+    )
+
+
+def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
+    try:
+        build_samples(config, dataset)
+    except ValueError as error:
+        raise InputError(
+            f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
+        ) from error
+
+
+def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
+    model = load_model(Path(folder))
+    ours, theirs = (dataset.obs_dim, dataset.action_dim), (model.ensemble.obs_dim, model.ensemble.action_dim)
+    if ours != theirs:
+        raise InputError(
+            f"dynamics_from={folder} models {theirs[0]} observation and {theirs[1]} action dimensions; "
+            f"the data have {ours[0]} and {ours[1]}"
+        )
+    return model
+
+
+def needs_model(config: Config) -> bool:
+    """Whether any imagined row will be used."""
+    return config.stage != "dynamics" and config.rollout.real_ratio < 1
+
+
+def trains_model(config: Config) -> bool:
+    """Whether stage 1 is part of the run."""
+    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))
