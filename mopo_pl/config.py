@@ -165,7 +165,7 @@ class TrainerConfig:
     strategy: str = "auto"
     """How processes cooperate: auto, ddp."""
     precision: str = "32-true"
-    """Arithmetic: 32-true, bf16-mixed, 64-true."""
+    """Arithmetic: 32-true, bf16-mixed."""
     max_epochs: int = 1000
     """Length of the policy stage [epochs of `sac.updates_per_epoch` updates]."""
     max_time: Optional[str] = None
