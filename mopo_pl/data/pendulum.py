@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,9 @@ def collect_pendulum(steps: int, seed: int) -> str:
     """
     name = pendulum_id(steps, seed)
     if name not in minari.list_local_datasets():
-        with _written_aside(name):
+        with _written_aside(name), warnings.catch_warnings():
+            # Minari asks for a person to write to and a link to the code.
+            warnings.simplefilter("ignore", UserWarning)
             minari.create_dataset_from_buffers(
                 name,
                 buffer=_episodes(steps, seed),
