@@ -69,9 +69,13 @@ class Checkpoints(Checkpoint):
 
     def _leave_if_signalled(self, trainer: L.Trainer) -> None:
         number = self.signalled()
-        if number is not None:
+        asked = number is not None
+        if trainer.world_size > 1:
+            # A signal reaches the ranks at different batches, and all must save the same one.
+            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
+        if asked:
             self.save(trainer)
-            raise Interrupted(number)
+            raise Interrupted(number or signal.SIGTERM)
 
     def save(self, trainer: L.Trainer) -> None:
         """Writes a checkpoint and removes what is older than the newest two of this stage."""
@@ -83,10 +87,10 @@ class Checkpoints(Checkpoint):
         )
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:
-            for old in checkpoints(self.folder, self.stage)[:-KEEP]:
+            for old in stage_checkpoints(self.folder, self.stage)[:-KEEP]:
                 old.unlink()
 
 
-def checkpoints(folder: Path, stage: str) -> list[Path]:
+def stage_checkpoints(folder: Path, stage: str) -> list[Path]:
     """The stage's checkpoints, oldest first."""
     return sorted(folder.glob(f"{stage}-*.ckpt"), key=lambda path: path.name)

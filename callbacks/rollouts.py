@@ -27,6 +27,8 @@ class RolloutRefresh(L.Callback):
         self.seed = seed
         self.done = 0
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
+        self.summary: dict[str, float] = {}
+        """What this epoch's refresh came to."""
         self._generator_state: torch.Tensor | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,8 +45,12 @@ class RolloutRefresh(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, SACModule)
         assert isinstance(data, OfflineDataModule)
-        summary = self.refresh(pl_module, data)
-        pl_module.log_dict({f"rollout/{name}": value for name, value in summary.items()})
+        self.summary = self.refresh(pl_module, data)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Logs the refresh with its epoch: Lightning forgets what is logged before a checkpoint in mid-epoch."""
+        pl_module.log_dict({f"rollout/{name}": value for name, value in self.summary.items()})
+        self.summary = {}
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
         """Fills one slot of the ring, chunk by chunk, and sums up what was imagined."""
@@ -61,9 +67,10 @@ class RolloutRefresh(L.Callback):
         return statistics.summary()
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, and the stream."""
-        return {"done": self.done, "generator": self._generator.get_state()}
+        """The refreshes made, the last one's summary while its epoch lasts, and the stream."""
+        return {"done": self.done, "summary": self.summary, "generator": self._generator.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
-        self.done, self._generator_state = state_dict["done"], state_dict["generator"].cpu()
+        self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
+        self._generator_state = state_dict["generator"].cpu()

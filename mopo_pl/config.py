@@ -45,7 +45,7 @@ class DynamicsConfig:
     learning_rate: float = 1e-3
     """Step size of Adam."""
     batch_size: int = 256
-    """Rows per member and step."""
+    """Rows per member and step, on each device."""
     bound_coef: float = 0.01
     """Coefficient of Σ max log σ² − Σ min log σ², which keeps the learned bounds tight."""
     normalise_targets: bool = False
@@ -71,7 +71,7 @@ class RolloutConfig:
     horizon: int = 5
     """h: imagined steps from each logged start [steps]."""
     starts: int = 50_000
-    """Logged states from which rollouts start, at each refresh."""
+    """Logged states from which rollouts start, at each refresh and on each device."""
     every_n_epochs: int = 1
     """Policy epochs between refreshes."""
     retain_epochs: int = 5
@@ -113,7 +113,7 @@ class SACConfig:
     tau: float = 0.005
     """τ: share of the critic that enters its slow copy at each update."""
     batch_size: int = 256
-    """Rows of an update."""
+    """Rows of an update, on each device."""
     target_entropy: Optional[float] = None
     """H̄ [nats]; null: minus the number of action dimensions."""
     alpha_init: float = 1.0
@@ -161,7 +161,7 @@ class TrainerConfig:
     devices: Any = 1
     """Number of devices, a list of them, or `auto`."""
     num_nodes: int = 1
-    """Machines."""
+    """Machines; one, so far."""
     strategy: str = "auto"
     """How processes cooperate: auto, ddp."""
     precision: str = "32-true"
@@ -174,8 +174,6 @@ class TrainerConfig:
     """Batches of an epoch (int) or share of them (float); null: all."""
     fast_dev_run: Any = False
     """Run so many batches of each stage only, without checkpoints: a smoke test."""
-    overfit_batches: Any = 0.0
-    """Train on so many batches again and again."""
     deterministic: Optional[Any] = None
     """Refuse (true) or announce (warn) operations that are not reproducible."""
     benchmark: Optional[bool] = None
@@ -184,8 +182,6 @@ class TrainerConfig:
     """simple, advanced or pytorch."""
     detect_anomaly: bool = False
     """Trace the operation that made a gradient NaN; slow."""
-    log_every_n_steps: int = 50
-    """Batches between rows of values logged inside an epoch."""
     enable_progress_bar: bool = True
     """A bar on a terminal, a plain line every few seconds off it."""
     enable_model_summary: bool = False
@@ -211,7 +207,7 @@ class Config:
     resume: Optional[str] = None
     """Run folder to continue; its own configuration applies."""
     env_id: Optional[str] = None
-    """Gymnasium environment for evaluation, spaces and termination rule; null: none (or the file's own)."""
+    """Gymnasium environment for evaluation, spaces and termination rule; null: the one the file names, if any; none: none."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of the environment."""
     termination: Optional[str] = None

@@ -12,6 +12,9 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 PRECISIONS = ("32-true", "32", "bf16-mixed")
 """Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
 
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+"""Of Lightning's: sharding gains nothing for networks this small, and forked processes keep what callbacks learned."""
+
 
 def contradictions(config: Config) -> list[str]:
     """One sentence for each thing that cannot be."""
@@ -120,8 +123,8 @@ def _names(config: Config) -> Iterator[str]:
             yield f"logger.{name}={arguments} must be a map of arguments, such as {{}}"
         if name not in LOGGERS and ":" not in str(name):
             yield f"logger {name} is not known; there are {', '.join(LOGGERS)}, or module:Class"
-    if not config.trainer.strategy.startswith(("auto", "ddp")) or "static_graph" in config.trainer.strategy:
-        yield f"trainer.strategy={config.trainer.strategy} is not supported; networks this small gain from auto or ddp only"
+    if config.trainer.strategy not in STRATEGIES:
+        yield f"trainer.strategy={config.trainer.strategy} is not supported; there are {', '.join(STRATEGIES)}"
     if config.trainer.precision not in PRECISIONS:
         yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]

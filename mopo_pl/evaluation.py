@@ -1,6 +1,5 @@
 """Episodes of a policy in the real environment."""
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,8 +9,7 @@ import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
-import mopo_pl.environments  # noqa: F401  registers the project's own
-from mopo_pl.problems import InputError
+from mopo_pl.environments.by_id import make_environment
 
 GROUP = 25
 """Environments stepped together: enough for one batched policy call, few enough to waste little on finished ones."""
@@ -25,20 +23,6 @@ class Episodes:
     """Undiscounted, float64 [n]."""
     lengths: np.ndarray
     """Steps, int64 [n]."""
-
-
-def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
-    """`gymnasium.make`; raises InputError that says what is missing."""
-    try:
-        return gymnasium.make(env_id, **env_kwargs)
-    except gymnasium.error.DependencyNotInstalled as error:
-        raise InputError(f"env_id={env_id} needs MuJoCo: pip install -c constraints.txt -e '.[mujoco]'") from error
-    except (gymnasium.error.Error, ImportError) as error:
-        near = difflib.get_close_matches(env_id, list(gymnasium.registry), 3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"env_id={env_id} cannot be made: {error}{hint}") from error
-    except TypeError as error:
-        raise InputError(f"env_kwargs={dict(env_kwargs)} do not fit {env_id}: {error}") from error
 
 
 def evaluate(

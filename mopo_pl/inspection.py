@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doubts import doubts
 
 
 def describe(dataset: OfflineDataset) -> str:
@@ -30,6 +31,7 @@ def describe(dataset: OfflineDataset) -> str:
     lines += [_range(f"action {i}", actions[:, i]) for i in range(dataset.action_dim)]
     lines.append(_range("reward", log.rewards))
     lines.append(f"actions are bounded by {dataset.action_low.tolist()} and {dataset.action_high.tolist()}")
+    lines += [f"doubt: {doubt}" for doubt in doubts(dataset)]
     return "\n".join(lines)
 
 

@@ -1,7 +1,6 @@
 """The learned policy, on its own: torch, NumPy and safetensors are all it needs."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +14,7 @@ from mopo_pl.layers import Normaliser
 from mopo_pl.problems import InputError
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.streams import stream
+from mopo_pl.whole_file import whole_file
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 1
@@ -80,12 +80,10 @@ class Policy:
             **self.meta,
         }
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
-        aside = folder / ".policy.safetensors.part"
-        save_file(weights, aside)
-        os.replace(aside, folder / "policy.safetensors")
-        aside = folder / ".policy.json.part"
-        aside.write_text(json.dumps(description, indent=2) + "\n")
-        os.replace(aside, folder / "policy.json")
+        with whole_file(folder / "policy.safetensors") as aside:
+            save_file(weights, aside)
+        with whole_file(folder / "policy.json") as aside:
+            aside.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path | str) -> "Policy":

@@ -1,4 +1,4 @@
-"""What is wrong with what the user gave: the one exception that ends a command with exit code 2 and no traceback."""
+"""What ends a command with a sentence instead of a traceback: wrong input, and training that diverged."""
 
 from collections.abc import Sequence
 
@@ -9,3 +9,10 @@ class InputError(ValueError):
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Diverged(RuntimeError):
+    """Training produced what is no number. Says which quantity, at which update, and what to try; exit code 1."""
+
+    def __init__(self, quantities: Sequence[str], update: int, lever: str) -> None:
+        super().__init__(f"{', '.join(quantities)} not finite by update {update}; try {lever}")

@@ -32,7 +32,7 @@ class OfflineDataset:
     action_high: np.ndarray
     """Bounds that +1 stands for [A] float32."""
     env_id: str | None = None
-    """Environment named by the file, if any."""
+    """Environment of evaluation, spaces and termination rule: the user's choice, else the one the file names, if any."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Its arguments."""
 

@@ -1,6 +1,6 @@
 """Reference returns between which a score of 0 and of 100 lie."""
 
-import re
+from mopo_pl.environments.by_id import family
 
 REFERENCES: dict[str, tuple[float, float]] = {
     # D4RL (Fu et al. 2020): a random policy and an expert, one pair per environment.
@@ -29,8 +29,8 @@ def normalised_score(env_id: str, value: float) -> float | None:
 
     Of a return, never of a standard deviation: the map is affine, not linear.
     """
-    family = re.sub(r"-v\d+$", "", env_id.rsplit("/", 1)[-1]).lower().replace("adroithand", "")
-    if family not in REFERENCES:
+    name = family(env_id).replace("adroithand", "")
+    if name not in REFERENCES:
         return None
-    low, high = REFERENCES[family]
+    low, high = REFERENCES[name]
     return 100 * (value - low) / (high - low)

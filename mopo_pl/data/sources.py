@@ -16,10 +16,14 @@ from mopo_pl.data.hdf5 import read_hdf5
 from mopo_pl.data.minari import read_minari
 from mopo_pl.data.pendulum import collect_pendulum
 from mopo_pl.data.raw import RawLog, assemble
-from mopo_pl.evaluation import make_environment
+from mopo_pl.environments.by_id import make_environment
 from mopo_pl.problems import InputError
 
 READERS: dict[str, Callable[[Path], RawLog]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+
+
+NO_ENVIRONMENT = "none"
+"""As `env_id`: use none, though the file may name one."""
 
 
 def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]) -> OfflineDataset:
@@ -29,7 +33,9 @@ def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs:
     else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together.
     """
     raw = read(data.source or name, data)
-    if env_id is not None:
+    if env_id == NO_ENVIRONMENT:
+        raw.env_id, raw.env_kwargs = None, {}
+    elif env_id is not None:
         raw.env_id, raw.env_kwargs = env_id, env_kwargs
     elif env_kwargs:
         raw.env_kwargs = env_kwargs
@@ -58,8 +64,22 @@ def read(source: str, data: DataConfig) -> RawLog:
         raise InputError(
             f"dataset={source} is no file, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
         )
-    d4rl = _d4rl_file(source, Path(data.d4rl_folder).expanduser())
-    return read_hdf5(d4rl) if d4rl else read_minari(source)
+    return _read_id(source, Path(data.d4rl_folder).expanduser())
+
+
+def _read_id(name: str, d4rl_folder: Path) -> RawLog:
+    """D4RL's name of a file in its folder, else a Minari id."""
+    candidates = _d4rl_files(name, d4rl_folder)
+    d4rl = next((path for path in candidates if path.is_file()), None)
+    if d4rl is not None:
+        return read_hdf5(d4rl)
+    try:
+        return read_minari(name)
+    except InputError as error:
+        looked = (
+            f"{name}: neither {' nor '.join(path.name for path in candidates)} is in data.d4rl_folder={d4rl_folder}"
+        )
+        raise InputError([looked, *error.problems]) from error
 
 
 def _collect(what: str, data: DataConfig) -> str:
@@ -74,11 +94,10 @@ def _near(path: Path) -> str:
     return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
-def _d4rl_file(name: str, folder: Path) -> Path | None:
+def _d4rl_files(name: str, folder: Path) -> list[Path]:
     """D4RL calls the file of `halfcheetah-medium-v2` `halfcheetah_medium-v2.hdf5`."""
     stem, _, version = name.rpartition("-")
-    candidates = [folder / f"{name}.hdf5", folder / f"{stem.replace('-', '_')}-{version}.hdf5"]
-    return next((path for path in candidates if path.is_file()), None)
+    return [folder / f"{stem.replace('-', '_')}-{version}.hdf5", folder / f"{name}.hdf5"]
 
 
 def _spaces(raw: RawLog) -> gymnasium.spaces.Box:

@@ -14,6 +14,7 @@ from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.layers import BatchedLinear
 from mopo_pl.metrics import NamedMeans
+from mopo_pl.problems import Diverged
 
 
 class DynamicsModule(L.LightningModule):
@@ -82,9 +83,12 @@ class DynamicsModule(L.LightningModule):
         self._holdout_row = values
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch, by optimiser updates."""
+        """One row an epoch, by optimiser updates. Raises Diverged where the loss or an error is not finite."""
         values = {f"dynamics/{name}": value for name, value in self.means.compute().items()}
         self.means.reset()
+        lost = [name for name, value in {**values, **self._holdout_row}.items() if not value.isfinite()]
+        if lost:
+            raise Diverged(lost, self.updates, "a lower dynamics.learning_rate, or a look at the ranges of the log")
         values["dynamics/max_log_var"] = self.ensemble.max_log_var.detach().mean()
         values["dynamics/min_log_var"] = self.ensemble.min_log_var.detach().mean()
         self.log_dict({**values, **self._holdout_row, "step": float(self.updates)})

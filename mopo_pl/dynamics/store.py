@@ -1,7 +1,6 @@
 """The trained model on disk: `dynamics.safetensors` and `dynamics.json`."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.layers import Normaliser
 from mopo_pl.problems import InputError
 from mopo_pl.streams import stream
+from mopo_pl.whole_file import whole_file
 
 
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
@@ -27,12 +27,10 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
-    aside = folder / ".dynamics.safetensors.part"
-    save_file(weights, aside)
-    os.replace(aside, folder / "dynamics.safetensors")
-    aside = folder / ".dynamics.json.part"
-    aside.write_text(json.dumps(description, indent=2) + "\n")
-    os.replace(aside, folder / "dynamics.json")
+    with whole_file(folder / "dynamics.safetensors") as aside:
+        save_file(weights, aside)
+    with whole_file(folder / "dynamics.json") as aside:
+        aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 
 

@@ -1,11 +1,11 @@
 """When imagined episodes end: the rules of the environments, as pure functions of tensors."""
 
-import re
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from mopo_pl.environments.by_id import family
 from mopo_pl.problems import InputError
 from mopo_pl.registry import resolve
 
@@ -56,8 +56,8 @@ RULES: dict[str, Rule] = {
 
 def rule_for(env_id: str) -> str | None:
     """The rule known for an environment: `Hopper-v5` and `mopo_pl/DMSD-v0` to `hopper` and `dmsd`."""
-    family = re.sub(r"-v\d+$", "", env_id.rsplit("/", 1)[-1]).lower()
-    return family if family in RULES else None
+    name = family(env_id)
+    return name if name in RULES else None
 
 
 def termination_rule(name: str | None, env_id: str | None) -> Rule:

@@ -1,15 +1,16 @@
 """Checkpoints that are whole or absent."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 
+from mopo_pl.whole_file import whole_file
+
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, flushes to disk, renames, flushes the folder.
+    """Writes by `whole_file`.
 
     Lightning's own writer copies across file systems where TMPDIR is another one, which leaves a torn file behind when
     the process dies in between.
@@ -19,14 +20,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """As the base class, but atomically and durably."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        aside = target.with_name(f".{target.name}.part")
-        with aside.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with whole_file(target) as aside:
+            torch.save(checkpoint, aside)

@@ -5,8 +5,10 @@ import os
 from datetime import datetime
 from pathlib import Path
 
+from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
 from mopo_pl.problems import InputError
+from mopo_pl.whole_file import whole_file
 
 SHARED_PATH = "MOPO_PL_RUN_DIR"
 """Environment variable by which processes that Lightning launches find the folder of the first."""
@@ -44,16 +46,16 @@ class RunFolder:
         return folder
 
     @classmethod
-    def reopen(cls, path: Path, config_text: str) -> "RunFolder":
-        """The folder of a run that is continued, by its own name: `runs/latest` may be pointed elsewhere meanwhile.
+    def reopen(cls, path: Path) -> "RunFolder":
+        """The folder of a run that is continued, by its own name: `runs/latest` may be pointed elsewhere meanwhile."""
+        return cls(path.resolve())
 
-        `config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run.
-        """
-        folder = cls(path.resolve())
-        if not _was_launched() and not folder.result.exists():
-            folder.checkpoints.mkdir(exist_ok=True)
-            folder.write(folder.config, config_text)
-        return folder
+    def take_config(self, config_text: str) -> None:
+        """`config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run."""
+        if not _was_launched():
+            self.checkpoints.mkdir(exist_ok=True)
+            self.write(self.config, config_text)
+            os.environ[SHARED_PATH] = str(self.path)
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
@@ -64,9 +66,13 @@ class RunFolder:
 
     def write(self, path: Path, text: str) -> None:
         """Writes a file of the run whole or not at all."""
-        aside = path.with_name(f".{path.name}.part")
-        aside.write_text(text)
-        os.replace(aside, path)
+        with whole_file(path) as aside:
+            aside.write_text(text)
+
+
+def launched_config() -> Config | None:
+    """The settled configuration of the run, in a process that its first one started; None in the first."""
+    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if _was_launched() else None
 
 
 def _was_launched() -> bool:

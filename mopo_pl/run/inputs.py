@@ -15,11 +15,9 @@ from mopo_pl.run.trainers import check_flags
 
 @dataclass(frozen=True)
 class Inputs:
-    """The log, its environment, and an ensemble that was given."""
+    """The log, and an ensemble that was given."""
 
     dataset: OfflineDataset
-    env_id: str | None
-    """Environment of evaluation and termination rule: the user's choice, else the one the log names."""
     model: TransitionModel | None
     """Ensemble of `dynamics_from`."""
 
@@ -28,15 +26,12 @@ def open_inputs(config: Config) -> Inputs:
     """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
     check_flags(config)
     dataset = open_log(config)
-    env_id = config.env_id or dataset.env_id
     if needs_model(config):
-        termination_rule(config.termination, env_id)
+        termination_rule(config.termination, dataset.env_id)
         build_penalty(config)
     if trains_model(config):
         _refuse_too_few_rows(config, dataset)
-    return Inputs(
-        dataset, env_id, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset)
-    )
+    return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mopo_pl.callbacks import Interrupted
+from mopo_pl.whole_file import whole_file
 
 
 class MetricsFile(Logger):
@@ -51,9 +52,8 @@ class MetricsFile(Logger):
             return
         rows = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
         kept = [row for row in rows if row["stage"] != self.stage or row["update"] <= update]
-        aside = self.path.with_name(f".{self.path.name}.part")
-        aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        aside.replace(self.path)
+        with whole_file(self.path) as aside:
+            aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:

@@ -8,6 +8,7 @@ import torch
 from mopo_pl.assembly import build_dynamics, build_sac, build_samples
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doubts import doubts
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.inputs import needs_model, open_inputs, trains_model
 
@@ -17,12 +18,12 @@ SHARE = 0.45
 
 def plan(config: Config) -> str:
     """Opens the data, counts parameters, estimates time and disk; the text for the user."""
-    inputs = open_inputs(config)
-    dataset, env_id = inputs.dataset, inputs.env_id
+    dataset = open_inputs(config).dataset
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
-        f"env       {env_id or 'none: the policy will not be scored'}",
+        f"env       {dataset.env_id or 'none: the policy will not be scored'}",
+        *(f"doubt     {doubt}" for doubt in doubts(dataset)),
     ]
     work, disk = 0.0, 0.0
     if trains_model(config):

@@ -12,15 +12,16 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from mopo_pl.assembly import environment_arguments, evaluation_seed
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.compilation import resolve_compile
-from mopo_pl.compose import to_yaml
+from mopo_pl.compose import config_from_file, to_yaml
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doubts import doubts
 from mopo_pl.dynamics.store import load_model
 from mopo_pl.evaluation import Episodes, evaluate
 from mopo_pl.messages import say
 from mopo_pl.policy import Policy
 from mopo_pl.run.dynamics_stage import train_dynamics
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, needs_model, open_inputs, trains_model
 from mopo_pl.run.policy_stage import train_policy
 from mopo_pl.run.result import build_result, save_result, summary
@@ -32,16 +33,21 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts."""
+    config = launched_config() or config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     L.seed_everything(config.seed, verbose=False)
     inputs = open_inputs(config)
     _settle(config)
     folder = _folder(config)
-    if folder.result.exists():
+    if _is_finished(config, folder):
         say(f"{folder.path} is finished: nothing to resume")
         return 0
+    if config.resume is not None:
+        folder.take_config(to_yaml(replace(config, resume=None)))
     say(f"run folder {folder.path}")
+    for doubt in doubts(inputs.dataset):
+        say(f"doubt: {doubt}")
     try:
         result = _stages(config, inputs, folder)
     except Interrupted as stop:
@@ -69,16 +75,24 @@ def _settle(config: Config) -> None:
 
 def _folder(config: Config) -> RunFolder:
     if config.resume is not None:
-        return RunFolder.reopen(Path(config.resume), to_yaml(replace(config, resume=None)))
+        return RunFolder.reopen(Path(config.resume))
     if config.dynamics_from is not None:
         # `runs/latest` is about to mean this run.
         config.dynamics_from = str(Path(config.dynamics_from).resolve())
     return RunFolder.create(config, config.dataset, to_yaml(config))
 
 
+def _is_finished(config: Config, folder: RunFolder) -> bool:
+    """Whether nothing is left to do; a new limit beside `resume=` may leave something."""
+    if not folder.result.exists():
+        return False
+    ended = config_from_file(folder.config).trainer
+    return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
+
+
 def _stages(config: Config, inputs: Inputs, folder: RunFolder) -> dict[str, Any] | None:
     """Both stages in order; None on all processes but the first."""
-    dataset, env_id, model = inputs.dataset, inputs.env_id, inputs.model
+    dataset, env_id, model = inputs.dataset, inputs.dataset.env_id, inputs.model
     watch = SignalWatch()
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}

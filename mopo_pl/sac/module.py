@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.metrics import NamedMeans
+from mopo_pl.problems import Diverged
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
@@ -126,12 +127,21 @@ class SACModule(L.LightningModule):
         return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch, by updates; then the actor's schedule."""
+        """One row an epoch, by updates; then the actor's schedule. Raises Diverged where a mean is not finite.
+
+        Lightning calls this before callbacks that save, so that the last checkpoint is a good one.
+        """
         values = {f"policy/{name}": value.float() for name, value in self.means.compute().items()}
         self.means.reset()
+        lost = [name for name, value in values.items() if not value.isfinite()]
+        if lost:
+            raise Diverged(
+                lost, self.updates, "a larger penalty.coef, a shorter rollout.horizon or a lower sac.critic_lr"
+            )
         self.log_dict({**values, "step": float(self.updates)})
         schedule = self.lr_schedulers()
-        if isinstance(schedule, CosineAnnealingLR):
+        # Beyond its length a cosine would rise again.
+        if isinstance(schedule, CosineAnnealingLR) and schedule.last_epoch < schedule.T_max:
             schedule.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from small_stages import (
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, Interrupted
-from mopo_pl.callbacks.checkpoints import checkpoints
+from mopo_pl.callbacks.checkpoints import stage_checkpoints
 from mopo_pl.data.dataset import OfflineDataset
 
 Make = Callable[..., OfflineDataset]
@@ -77,7 +77,7 @@ class PolicyStage:
         arriving = Signal(at)
         saving = saver(folder, every_minutes=every_minutes, signals=arriving)
         trainer = quiet_trainer([arriving, *callbacks, saving], epochs)
-        newest = checkpoints(folder, "stage")[-1:]
+        newest = stage_checkpoints(folder, "stage")[-1:]
         trainer.fit(module, datamodule=data, ckpt_path=newest[0] if newest else None)
 
 
@@ -232,7 +232,7 @@ def test_the_epochs_report_covers_the_batches_before_the_interruption_too(make_d
         arriving = Signal(at)
         callbacks: list[Callback] = [arriving, small_refresh(dataset), saver(tmp_path / folder, signals=arriving)]
         trainer = quiet_trainer(callbacks, 1)
-        newest = checkpoints(tmp_path / folder, "stage")[-1:]
+        newest = stage_checkpoints(tmp_path / folder, "stage")[-1:]
         try:
             trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=newest[0] if newest else None)
         except Interrupted:

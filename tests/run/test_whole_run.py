@@ -131,7 +131,6 @@ def test_a_known_environments_rule_can_be_named(train: Train, rows: Rows) -> Non
         "fast_dev_run=2",
         "limit_train_batches=3",
         "limit_train_batches=0.5",
-        "overfit_batches=1",
         "max_time=00:01:00:00",
         "profiler=simple",
         "enable_model_summary=true",

@@ -169,6 +169,12 @@ def test_the_cosine_schedule_moves_the_actors_step_size_alone() -> None:
         assert (critic, alpha) == (2e-2, 5e-2)
 
 
+def test_the_cosine_stays_at_its_end() -> None:
+    seen = EachEpoch(lambda trainer, sac: trainer.optimizers[1].param_groups[0]["lr"])
+    fit(module(schedule_epochs=2), [rows(4)] * 2, epochs=5, callbacks=[seen])
+    assert seen.values[2:] == pytest.approx([0.0] * 3)
+
+
 def test_without_a_schedule_no_step_size_moves() -> None:
     seen = EachEpoch(lambda trainer, sac: [o.param_groups[0]["lr"] for o in trainer.optimizers])
     fit(module(), [rows(4)] * 2, epochs=3, callbacks=[seen])
