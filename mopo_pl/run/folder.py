@@ -32,7 +32,7 @@ class RunFolder:
 
         Raises InputError where the folder holds a run already, or cannot be made.
         """
-        if _was_launched():
+        if was_launched():
             return cls(Path(os.environ[SHARED_PATH]))
         try:
             folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
@@ -52,14 +52,14 @@ class RunFolder:
 
     def take_config(self, config_text: str) -> None:
         """`config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run."""
-        if not _was_launched():
+        if not was_launched():
             self.checkpoints.mkdir(exist_ok=True)
             self.write(self.config, config_text)
             os.environ[SHARED_PATH] = str(self.path)
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
-        if self.config.exists() and not _was_launched():
+        if self.config.exists() and not was_launched():
             raise InputError(
                 f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
             )
@@ -72,10 +72,10 @@ class RunFolder:
 
 def launched_config() -> Config | None:
     """The settled configuration of the run, in a process that its first one started; None in the first."""
-    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if _was_launched() else None
+    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
 
 
-def _was_launched() -> bool:
+def was_launched() -> bool:
     """Whether this process was started by the first one of a run."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 

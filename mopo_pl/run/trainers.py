@@ -16,7 +16,7 @@ from mopo_pl.callbacks import StageProgress
 from mopo_pl.config import Config, TrainerConfig
 from mopo_pl.problems import InputError
 from mopo_pl.run.checkpoint_io import AtomicCheckpointIO
-from mopo_pl.run.folder import SHARED_PATH, RunFolder
+from mopo_pl.run.folder import RunFolder, was_launched
 
 LINE_SECONDS = 5.0
 EXTERNAL = ("WORLD_SIZE", "SLURM_NTASKS")
@@ -25,6 +25,11 @@ EXTERNAL = ("WORLD_SIZE", "SLURM_NTASKS")
 
 def check_flags(config: Config) -> None:
     """Raises InputError where Lightning refuses the user's flags on this machine, before a run leaves any file."""
+    external = [name for name in EXTERNAL if int(os.environ.get(name, 1)) > 1 and not was_launched()]
+    if external or config.trainer.num_nodes > 1:
+        raise InputError(
+            "only processes that trainer.devices starts on one machine are supported so far, no other launcher"
+        )
     _quiet()
     try:
         trainer = L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
@@ -32,11 +37,6 @@ def check_flags(config: Config) -> None:
         raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
     if isinstance(trainer.accelerator, MPSAccelerator):
         raise InputError("trainer.accelerator: Apple's MPS has no float64, in which sums are kept; set it to cpu")
-    external = [name for name in EXTERNAL if int(os.environ.get(name, 1)) > 1 and SHARED_PATH not in os.environ]
-    if external or config.trainer.num_nodes > 1:
-        raise InputError(
-            "only processes that trainer.devices starts on one machine are supported so far, no other launcher"
-        )
 
 
 def build_trainer(

@@ -1,10 +1,12 @@
 """A log goes in; a model, a policy and its score come out."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -215,3 +217,30 @@ def test_the_exported_policy_acts_within_the_environments_bounds(finished: Path)
     assert actions.shape == (200, 1)
     assert actions.abs().max() <= 2
     assert policy.meta["env_id"] == "Pendulum-v1"
+
+
+# Environments and launchers
+
+
+def test_an_environment_that_the_file_names_can_be_left_out(train: Train, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "log.hdf5", "w") as file:
+        file["observations"] = rng.standard_normal((300, 3)).astype(np.float32)
+        file["actions"] = rng.uniform(-1, 1, (300, 1)).astype(np.float32)
+        file["rewards"] = rng.standard_normal(300).astype(np.float32)
+        file["terminals"], file["timeouts"] = np.zeros(300, bool), np.arange(1, 301) % 100 == 0
+        file.attrs["env_id"] = "NoSuch-v7"
+    log = f"dataset={tmp_path / 'log.hdf5'}"
+    train("refused", log, code=2)
+    train("no rule", log, "env_id=none", code=2)
+    result = json.loads((train("run", log, "env_id=none", "termination=never") / "result.json").read_text())
+    assert (result["env_id"], result["final_return"]) == (None, None)
+
+
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
+def test_processes_of_another_launcher_are_refused_rather_than_left_to_hang(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+) -> None:
+    monkeypatch.setenv(variable, "2")
+    train("run", code=2)
+    assert "no other launcher" in capsys.readouterr().err
