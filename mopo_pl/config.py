@@ -48,9 +48,9 @@ class DynamicsConfig:
     """Rows per member and step, on each device."""
     bound_coef: float = 0.01
     """Coefficient of Σ max log σ² − Σ min log σ², which keeps the learned bounds tight."""
-    normalise_targets: bool = False
-    """Fit z-scored targets; rewards, states and u stay in raw units. False: as the original code."""
-    beta: float = 0.0
+    normalise_targets: bool = True
+    """Fit z-scored targets; rewards, states and u stay in raw units. false: as the original code."""
+    beta: float = 0.5
     """β of β-NLL (Seitzer et al. 2022), from 0, the plain likelihood of the original code, to 1, near to squared error."""
     max_epochs: int = 200
     """Upper limit of passes over the bootstrap samples [epochs]."""
