@@ -262,3 +262,12 @@ def test_the_temperature_brings_the_entropy_to_its_target(learned: tuple[SACModu
     noise = torch.randn(5000, 1, dtype=torch.float64, generator=stream(0, "entropy"))
     _, log_prob = sac.actor(state.expand(5000, 1), noise)
     assert -log_prob.mean().item() == pytest.approx(-2.0, abs=0.3)
+
+
+def test_the_compiled_update_is_the_eager_one() -> None:
+    """In float64 they differ by the order of sums alone. Needs a C++ compiler, as compile=true does."""
+    (eager, compiled) = (module(networks(), compile=flag) for flag in (False, True))
+    for sac in (eager, compiled):
+        fit(sac, [rows(16, seed=i) for i in range(10)])
+    for name, tensor in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[name], tensor, rtol=1e-9, atol=1e-9, msg=name)
