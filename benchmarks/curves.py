@@ -58,7 +58,9 @@ def row(run: dict[str, Any], at: list[int]) -> str:
     best = max(mean for _, mean, _ in curve)
     cells = [
         run["dataset"],
-        f"{settings['penalty.name']} {settings['penalty.coef']:g}, {settings['rollout.horizon']}",
+        "real data only"
+        if settings["rollout.real_ratio"] == 1
+        else f"{settings['penalty.name']} {settings['penalty.coef']:g}, {settings['rollout.horizon']}",
         str(run["seed"]),
         *(f"{points[thousand]:.0f}" if thousand in points else "–" for thousand in at),
         f"{result['final_return']:.0f} ± {result['final_return_std']:.0f}",
