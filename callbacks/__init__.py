@@ -3,6 +3,7 @@
 Imported as `mopo_pl.callbacks` (see docs/architecture.md).
 """
 
+from mopo_pl.callbacks.agreement import RanksAgree
 from mopo_pl.callbacks.checkpoints import Checkpoints, Interrupted
 from mopo_pl.callbacks.evaluation import PolicyEvaluation
 from mopo_pl.callbacks.members import MemberSelection
@@ -14,6 +15,7 @@ __all__ = [
     "Interrupted",
     "MemberSelection",
     "PolicyEvaluation",
+    "RanksAgree",
     "RolloutRefresh",
     "StageProgress",
 ]

@@ -3,13 +3,12 @@
 import signal
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-KEEP = 2
+from mopo_pl.checkpoint_files import CheckpointFiles
 
 
 class Interrupted(Exception):
@@ -25,11 +24,19 @@ class Checkpoints(Checkpoint):
 
     A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
     next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
-    when resumed, but at the epoch's end then. The newest two files of the stage stay.
+    when resumed, but at the epoch's end then. The newest two files of the stage stay, and the one with the best `score`.
+    The Trainer needs the plugin `SealedCheckpointIO`.
     """
 
-    def __init__(self, *, folder: Path, stage: str, every_minutes: float, signalled: Callable[[], int | None]) -> None:
-        self.folder, self.stage, self.every_minutes, self.signalled = folder, stage, every_minutes, signalled
+    def __init__(
+        self,
+        files: CheckpointFiles,
+        *,
+        every_minutes: float,
+        signalled: Callable[[], int | None],
+        score: Callable[[], float | None],
+    ) -> None:
+        self.files, self.every_minutes, self.signalled, self.score = files, every_minutes, signalled, score
         self._saved_at = self._counted_to = time.monotonic()
         self._seconds = 0.0
 
@@ -78,19 +85,12 @@ class Checkpoints(Checkpoint):
             raise Interrupted(number or signal.SIGTERM)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Writes a checkpoint and removes what is older than the newest two of this stage."""
+        """Writes a checkpoint and removes what need not stay."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        trainer.save_checkpoint(
-            self.folder / f"{self.stage}-{trainer.current_epoch:06d}-{batch:06d}.ckpt", weights_only=False
-        )
+        path, options = self.files.path(trainer.current_epoch, batch), {"score": self.score()}
+        trainer.save_checkpoint(path, weights_only=False, storage_options=options)
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:
-            for old in stage_checkpoints(self.folder, self.stage)[:-KEEP]:
-                old.unlink()
-
-
-def stage_checkpoints(folder: Path, stage: str) -> list[Path]:
-    """The stage's checkpoints, oldest first."""
-    return sorted(folder.glob(f"{stage}-*.ckpt"), key=lambda path: path.name)
+            self.files.prune()

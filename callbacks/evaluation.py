@@ -6,7 +6,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from mopo_pl.evaluation import Episodes, evaluate
+from mopo_pl.evaluation import Episodes, evaluate, interleaved
+from mopo_pl.ranks import gathered, rank, world_size
 from mopo_pl.sac.module import SACModule
 
 
@@ -48,13 +49,22 @@ class PolicyEvaluation(L.Callback):
         score = self.score(mean)
         if score is not None:
             values["score"] = score
-        pl_module.log_dict({f"evaluation/{name}": value for name, value in values.items()})
+        pl_module.note({f"evaluation/{name}": value for name, value in values.items()})
+
+    def newest(self) -> float | None:
+        """Mean return of the newest evaluation; None before the first."""
+        return self.history[-1][1] if self.history else None
 
     def run(self, module: SACModule) -> Episodes:
-        """One evaluation of the module as it is."""
-        return evaluate(
-            self.act(module), env_id=self.env_id, env_kwargs=self.env_kwargs, episodes=self.episodes, seed=self.seed
+        """One evaluation of the module as it is; each rank plays its share of the episodes."""
+        played = evaluate(
+            self.act(module),
+            env_id=self.env_id,
+            env_kwargs=self.env_kwargs,
+            numbers=range(self.episodes)[rank() :: world_size()],
+            seed=self.seed,
         )
+        return interleaved(gathered(played))
 
     def state_dict(self) -> dict[str, Any]:
         """The curve so far."""

@@ -7,6 +7,7 @@ import torch
 
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.rollouts import PenalisedModel, RolloutStatistics, branch
+from mopo_pl.ranks import gathered, own
 from mopo_pl.sac.module import SACModule
 from mopo_pl.streams import stream
 
@@ -48,8 +49,9 @@ class RolloutRefresh(L.Callback):
         self.summary = self.refresh(pl_module, data)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Logs the refresh with its epoch: Lightning forgets what is logged before a checkpoint in mid-epoch."""
-        pl_module.log_dict({f"rollout/{name}": value for name, value in self.summary.items()})
+        """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
+        assert isinstance(pl_module, SACModule)
+        pl_module.note({f"rollout/{name}": value for name, value in self.summary.items()})
         self.summary = {}
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
@@ -67,10 +69,11 @@ class RolloutRefresh(L.Callback):
         return statistics.summary()
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, the last one's summary while its epoch lasts, and the stream."""
-        return {"done": self.done, "summary": self.summary, "generator": self._generator.get_state()}
+        """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
+        streams = gathered(self._generator.get_state())
+        return {"done": self.done, "summary": self.summary, "generators": streams}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = state_dict["generator"].cpu()
+        self._generator_state = own(state_dict["generators"]).cpu()

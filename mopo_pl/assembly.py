@@ -5,6 +5,7 @@ The one place where settings become arguments. The parts themselves know nothing
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,8 @@ def build_selection(config: Config) -> MemberSelection:
 # Stage 2: the policy
 
 
-def build_data(config: Config, dataset: OfflineDataset) -> OfflineDataModule:
-    """The DataModule that mixes real and imagined rows."""
+def build_data(config: Config, dataset: OfflineDataset, refresh_folder: Path | None = None) -> OfflineDataModule:
+    """The DataModule that mixes real and imagined rows; `refresh_folder` as it takes it."""
     return OfflineDataModule(
         dataset,
         batch_size=config.sac.batch_size,
@@ -95,6 +96,7 @@ def build_data(config: Config, dataset: OfflineDataset) -> OfflineDataModule:
         updates_per_epoch=config.sac.updates_per_epoch,
         retain=config.rollout.retain_epochs,
         capacity=config.rollout.starts * config.rollout.horizon,
+        refresh_folder=refresh_folder,
         seed=config.seed,
     )
 
@@ -133,6 +135,7 @@ def build_sac(config: Config, dataset: OfflineDataset) -> SACModule:
         discount=settings.discount,
         tau=settings.tau,
         soft_backup=not settings.deterministic_backup,
+        gradient_clip_norm=settings.gradient_clip_norm,
         schedule_epochs=epochs if settings.actor_schedule == "cosine" else None,
         seed=config.seed,
         compile=resolve_compile(config.compile, config.trainer.max_epochs * settings.updates_per_epoch),

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from mopo_pl.compose import compose, to_yaml
 from mopo_pl.config import Config
-from mopo_pl.problems import Diverged, InputError
+from mopo_pl.problems import Diverged, InputError, PeerLost, RanksDiffer, Unwritable
 
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
-DIVERGED = 1
+FAILED = 1
 INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Does what the arguments say; returns the exit code: 0, 1 for training that diverged, 2 for wrong input, 128 + signal when interrupted.
+    """Does what the arguments say; returns the exit code: 0, 1 for training that failed, 2 for wrong input, 128 + signal when interrupted.
 
     Torch and Lightning are imported only where something is opened or trained, so that help answers at once.
     """
@@ -28,9 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
-    except Diverged as error:
+    except (Diverged, Unwritable, PeerLost, RanksDiffer) as error:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)
-        return DIVERGED
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -19,14 +19,19 @@ GROUPS = ("dataset", "preset", "trainer", "logger")
 HARMLESS = (
     "logger",
     "evaluation",
+    "checkpoint",
+    "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.max_epochs",
     "trainer.max_time",
     "trainer.profiler",
 )
 """What may be given beside `resume=`: it changes no weight that is already trained."""
+COSTS_BITS = ("compile", "threads")
+"""What may be given beside `resume=` too, but the run will not end in the same bits."""
 OTHER_FLAGS = {
-    "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation",
+    "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
+    "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
     "trainer.max_steps": "Lightning would count three optimiser steps an update; use trainer.max_epochs",
 }
@@ -255,9 +260,9 @@ def _resumed(arguments: Sequence[str]) -> Config:
     stored = OmegaConf.structured(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in HARMLESS):
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in (*HARMLESS, *COSTS_BITS)):
             problems.append(
-                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join(HARMLESS)}"
+                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join((*HARMLESS, *COSTS_BITS))}"
             )
     if problems:
         raise InputError(problems)

@@ -126,6 +126,8 @@ class SACConfig:
     """Upper limit of the actor's log σ."""
     deterministic_backup: bool = False
     """Leave the entropy term out of the critic's target."""
+    gradient_clip_norm: Optional[float] = None
+    """Limit of the norm of the critics' gradient and of the actor's; null: none."""
     normalise_observations: bool = False
     """Feed actor and critics z-scored observations (statistics of the log)."""
     updates_per_epoch: int = 1000
@@ -161,7 +163,7 @@ class TrainerConfig:
     devices: Any = 1
     """Number of devices, a list of them, or `auto`."""
     num_nodes: int = 1
-    """Machines; one, so far."""
+    """Machines; more than one need torchrun or SLURM to start the run on each."""
     strategy: str = "auto"
     """How processes cooperate: auto, ddp."""
     precision: str = "32-true"

@@ -77,6 +77,7 @@ def _ranges(config: Config) -> Iterator[str]:
         "sac.alpha_lr": sac.alpha_lr,
         "sac.alpha_init": sac.alpha_init,
         "sac.alpha_max": sac.alpha_max,
+        "sac.gradient_clip_norm": sac.gradient_clip_norm,
     }
     for key, value in positive.items():
         if value is not None and not value > 0:

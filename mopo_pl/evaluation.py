@@ -1,6 +1,6 @@
 """Episodes of a policy in the real environment."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,20 +30,30 @@ def evaluate(
     *,
     env_id: str,
     env_kwargs: Mapping[str, Any],
-    episodes: int,
+    numbers: range,
     seed: int,
 ) -> Episodes:
-    """Plays `episodes` episodes, the i-th from seed + i, whichever others are stepped beside it.
+    """Plays the episodes of these numbers, the i-th from seed + i, whichever others are stepped beside it.
 
     `act` takes observations [n, D] and gives actions [n, A] in the environment's units.
     """
-    groups = [
-        _play(act, partial(make_environment, env_id, env_kwargs), range(first, min(first + GROUP, episodes)), seed)
-        for first in range(0, episodes, GROUP)
-    ]
-    return Episodes(
-        np.concatenate([group.returns for group in groups]), np.concatenate([group.lengths for group in groups])
-    )
+    make = partial(make_environment, env_id, env_kwargs)
+    groups = [_play(act, make, numbers[first : first + GROUP], seed) for first in range(0, len(numbers), GROUP)]
+    return _joined(groups)
+
+
+def interleaved(shares: Sequence[Episodes]) -> Episodes:
+    """The episodes 0, 1, … of which the i-th of n shares holds i, i + n, i + 2n, …"""
+    episodes = _joined(shares)
+    places = np.concatenate([i + len(shares) * np.arange(len(share.returns)) for i, share in enumerate(shares)])
+    order = np.argsort(places)
+    return Episodes(episodes.returns[order], episodes.lengths[order])
+
+
+def _joined(groups: Sequence[Episodes]) -> Episodes:
+    returns, lengths = [group.returns for group in groups], [group.lengths for group in groups]
+    none = Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))
+    return Episodes(np.concatenate([none.returns, *returns]), np.concatenate([none.lengths, *lengths]))
 
 
 def _play(

@@ -16,3 +16,24 @@ class Diverged(RuntimeError):
 
     def __init__(self, quantities: Sequence[str], update: int, lever: str) -> None:
         super().__init__(f"{', '.join(quantities)} not finite by update {update}; try {lever}")
+
+
+class Unwritable(RuntimeError):
+    """A file of the run could not be written; what was there before is left. Exit code 1."""
+
+    def __init__(self, path: object, error: OSError) -> None:
+        super().__init__(f"{path} cannot be written ({error.strerror or error})")
+
+
+class PeerLost(RuntimeError):
+    """Another process of the run has ended, so that this one cannot go on. Exit code 1."""
+
+    def __init__(self) -> None:
+        super().__init__("another process of the run has ended; what it said last is above")
+
+
+class RanksDiffer(RuntimeError):
+    """The processes of a run hold different weights, which is a fault of the program. Exit code 1."""
+
+    def __init__(self, name: str, update: int) -> None:
+        super().__init__(f"{name} differs between the processes of the run at update {update}; please report it")

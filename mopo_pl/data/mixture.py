@@ -1,6 +1,7 @@
 """Batches for the policy: a few real rows, the rest imagined."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -8,8 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.refreshes import RefreshFiles
 from mopo_pl.data.ring import Ring
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.ranks import gathered, own
 from mopo_pl.streams import stream
 
 
@@ -29,9 +32,12 @@ class OfflineDataModule(L.LightningDataModule):
         updates_per_epoch: int,
         retain: int,
         capacity: int,
+        refresh_folder: Path | None,
         seed: int,
     ) -> None:
-        """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon)."""
+        """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon);
+        `refresh_folder`: where refreshes are kept for checkpoints to name; None: in each checkpoint itself.
+        """
         super().__init__()
         # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
         # stand-in.
@@ -40,6 +46,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
         self.updates_per_epoch, self.seed = updates_per_epoch, seed
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
+        self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
         self._place(torch.device("cpu"), 0)
 
     def setup(self, stage: str | None = None) -> None:
@@ -83,10 +90,18 @@ class OfflineDataModule(L.LightningDataModule):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """The ring and the stream."""
-        return {"ring": self.ring.state_dict(), "batches": self._batches.get_state()}
+        """Ring and stream of every rank; all ranks must call it."""
+        if self._files is None:
+            ring = self.ring.state_dict(lambda number, rows: rows.clone())
+        else:
+            ring = self.ring.state_dict(self._files.keep)
+            self._files.forget_before(self.ring.refreshes - self.retain + 1)
+        return {"ranks": gathered({"ring": ring, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores ring and stream."""
-        self.ring.load_state_dict(state_dict["ring"])
-        self._batches.set_state(state_dict["batches"].cpu())
+        """Restores this rank's ring and stream; raises InputError for another number of ranks."""
+        state = own(state_dict["ranks"])
+        self.ring.load_state_dict(
+            state["ring"], (lambda number, rows: rows) if self._files is None else self._files.fetch
+        )
+        self._batches.set_state(state["batches"].cpu())

@@ -1,5 +1,6 @@
 """The model buffer: imagined transitions of the newest refreshes."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -60,18 +61,27 @@ class Ring:
         j = torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
         return self.rows.index_select(0, j + self._offsets[torch.bucketize(j, self._ends, right=True)])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The stored rows, slot by slot, and the counters."""
-        starts = [slot * self.capacity for slot in range(self.slots)]
-        stored = [self.rows[s : s + n].clone() for s, n in zip(starts, self.counts, strict=True)]
-        return {"refreshes": self.refreshes, "stored": stored}
+    def state_dict(self, keep: Callable[[int, Tensor], Any]) -> dict[str, Any]:
+        """The counters, and what `keep` makes of each stored refresh: its number and its rows [n, W], not a copy."""
+        stored = [(number, keep(number, self.rows[start : start + count])) for number, start, count in self._stored()]
+        return {"slots": self.slots, "refreshes": self.refreshes, "stored": stored}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores what `state_dict` gave. Raises ValueError where the shape of the ring differs."""
-        stored, width = state_dict["stored"], self.rows.shape[1]
-        if len(stored) != self.slots or any(len(rows) > self.capacity or rows.shape[1] != width for rows in stored):
+    def _stored(self) -> Iterator[tuple[int, int, int]]:
+        """Number, first row and count of each refresh that is held, oldest first."""
+        for number in range(max(1, self.refreshes - self.slots + 1), self.refreshes + 1):
+            slot = (number - 1) % self.slots
+            yield number, slot * self.capacity, self.counts[slot]
+
+    def load_state_dict(self, state_dict: dict[str, Any], fetch: Callable[[int, Any], Tensor]) -> None:
+        """Restores what `state_dict` gave; `fetch` undoes `keep`. Raises ValueError where the shape of the ring differs."""
+        stored = {number: fetch(number, entry) for number, entry in state_dict["stored"]}
+        width = self.rows.shape[1]
+        if state_dict["slots"] != self.slots or any(
+            len(rows) > self.capacity or rows.shape[1] != width for rows in stored.values()
+        ):
             raise ValueError("the saved model buffer has another shape: rollout.* must not change on resume")
-        self.refreshes, self.counts = state_dict["refreshes"], [len(rows) for rows in stored]
-        for slot, rows in enumerate(stored):
-            self.rows[slot * self.capacity : slot * self.capacity + len(rows)] = rows
+        self.refreshes, self.counts = state_dict["refreshes"], [0] * self.slots
+        for number, start, _ in self._stored():
+            self.counts[(number - 1) % self.slots] = len(stored[number])
+            self.rows[start : start + len(stored[number])] = stored[number]
         self._index()

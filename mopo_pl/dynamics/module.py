@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
@@ -14,10 +13,10 @@ from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.layers import BatchedLinear
 from mopo_pl.metrics import NamedMeans
-from mopo_pl.problems import Diverged
+from mopo_pl.rows import RowModule
 
 
-class DynamicsModule(L.LightningModule):
+class DynamicsModule(RowModule):
     """Maximum likelihood of (r, Δs) by Adam with an L2 coefficient per layer (Yu et al. 2020, appendix D; its code).
 
     Feed it an `EnsembleDataModule`, and let `callbacks.MemberSelection` stop it, restore each member's best weights and
@@ -47,7 +46,6 @@ class DynamicsModule(L.LightningModule):
         self.holdout = HoldoutErrors(ensemble.members)
         self.means = NamedMeans(("train_loss",))
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
-        self._holdout_row: dict[str, Tensor] = {}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam's `weight_decay` adds c·W to the gradient, which is that of ½·c·‖W‖²; biases and bounds are free."""
@@ -78,20 +76,15 @@ class DynamicsModule(L.LightningModule):
         self.holdout_mse, likelihood = self.holdout.compute()
         self.holdout.reset()
         rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
-        values = {f"dynamics/{name}_{i}": v for name, row in rows.items() for i, v in enumerate(row)}
-        self.log_dict(values, logger=False)
-        self._holdout_row = values
+        self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch, by optimiser updates. Raises Diverged where the loss or an error is not finite."""
-        values = {f"dynamics/{name}": value for name, value in self.means.compute().items()}
+        """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""
+        self.note({f"dynamics/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
-        lost = [name for name, value in {**values, **self._holdout_row}.items() if not value.isfinite()]
-        if lost:
-            raise Diverged(lost, self.updates, "a lower dynamics.learning_rate, or a look at the ranges of the log")
-        values["dynamics/max_log_var"] = self.ensemble.max_log_var.detach().mean()
-        values["dynamics/min_log_var"] = self.ensemble.min_log_var.detach().mean()
-        self.log_dict({**values, **self._holdout_row, "step": float(self.updates)})
+        bounds = {"max_log_var": self.ensemble.max_log_var, "min_log_var": self.ensemble.min_log_var}
+        self.note({f"dynamics/{name}": bound.detach().mean() for name, bound in bounds.items()})
+        self.write_row("a lower dynamics.learning_rate, or a look at the ranges of the log")
 
     @property
     def updates(self) -> int:

@@ -10,6 +10,7 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import Penalty
 from mopo_pl.dynamics.termination import Rule
+from mopo_pl.ranks import summed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +87,8 @@ class RolloutStatistics:
         self.sums += torch.stack([s.double() for s in [*counts, penalty.sum(), predicted.sum(), predicted.abs().sum()]])
 
     def summary(self) -> dict[str, float]:
-        """Means over the refresh; one host synchronisation."""
-        rows, ended, non_finite, starts, penalty, reward, size = self.sums.tolist()
+        """Means over the refresh, of all ranks; one host synchronisation."""
+        rows, ended, non_finite, starts, penalty, reward, size = summed(self.sums).tolist()
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,

@@ -18,7 +18,8 @@ class EnsembleDataModule(L.LightningDataModule):
 
     The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
     and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
-    out. With several ranks a step spans `batch_size` rows per member *on each rank*.
+    out. With several ranks a step spans `batch_size` rows per member *on each rank*, all together those that one process
+    would take at once; what the ranks cannot share evenly at an epoch's end is left out.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class EnsembleDataModule(L.LightningDataModule):
                 :, self._position * self.batch_size * world : (self._position + 1) * self.batch_size * world
             ]
             self._position += 1
-            yield self.log_rows[step[:, rank::world]]
+            # As many rows on every rank: gradients are averaged over ranks, not over rows.
+            even = step.shape[1] // world * world
+            yield self.log_rows[step[:, rank:even:world]]
 
     def train_dataloader(self) -> "EnsembleDataModule":
         """This module itself: a sized iterable of ready batches."""

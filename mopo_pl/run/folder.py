@@ -1,17 +1,17 @@
 """`RunFolder`: where a run leaves its files."""
 
 import itertools
+import json
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
-from mopo_pl.problems import InputError
+from mopo_pl.problems import InputError, Unwritable
+from mopo_pl.run.processes import SHARED_PATH, was_launched
 from mopo_pl.whole_file import whole_file
-
-SHARED_PATH = "MOPO_PL_RUN_DIR"
-"""Environment variable by which processes that Lightning launches find the folder of the first."""
 
 
 class RunFolder:
@@ -20,6 +20,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.origin = path / "origin.json"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoints = path / "checkpoints"
@@ -27,18 +28,20 @@ class RunFolder:
         self.logs = path / "logs"
 
     @classmethod
-    def create(cls, config: Config, dataset_name: str, config_text: str) -> "RunFolder":
-        """Makes the folder of a new run, with its `config.yaml`, and points `latest` at it.
+    def create(cls, config: Config, dataset_name: str, config_text: str, origin: dict[str, Any]) -> "RunFolder":
+        """Makes the folder of a new run, with its `config.yaml` and `origin.json`, and points `latest` at it.
 
         Raises InputError where the folder holds a run already, or cannot be made.
         """
-        if was_launched():
-            return cls(Path(os.environ[SHARED_PATH]))
         try:
             folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
             folder.refuse_occupied()
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            folder.write(folder.origin, json.dumps(origin, indent=2) + "\n")
+            # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
+        except Unwritable as error:
+            raise InputError(f"run_dir: {error}") from error
         except OSError as error:
             raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
@@ -52,10 +55,9 @@ class RunFolder:
 
     def take_config(self, config_text: str) -> None:
         """`config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run."""
-        if not was_launched():
-            self.checkpoints.mkdir(exist_ok=True)
-            self.write(self.config, config_text)
-            os.environ[SHARED_PATH] = str(self.path)
+        self.checkpoints.mkdir(exist_ok=True)
+        self.write(self.config, config_text)
+        os.environ[SHARED_PATH] = str(self.path)
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
@@ -73,11 +75,6 @@ class RunFolder:
 def launched_config() -> Config | None:
     """The settled configuration of the run, in a process that its first one started; None in the first."""
     return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
-
-
-def was_launched() -> bool:
-    """Whether this process was started by the first one of a run."""
-    return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
 def _claimed_path(config: Config, dataset_name: str) -> Path:

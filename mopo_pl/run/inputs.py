@@ -10,7 +10,6 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.store import load_model
 from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.problems import InputError
-from mopo_pl.run.trainers import check_flags
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,6 @@ class Inputs:
 
 def open_inputs(config: Config) -> Inputs:
     """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
-    check_flags(config)
     dataset = open_log(config)
     if needs_model(config):
         termination_rule(config.termination, dataset.env_id)

@@ -1,24 +1,23 @@
-"""The loggers a configuration names."""
+"""The loggers a configuration names, opened for a stage; continued without lost or doubled rows when a run is resumed."""
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import OmegaConf
 
 from mopo_pl.config import Config
-from mopo_pl.problems import InputError
+from mopo_pl.problems import InputError, Unwritable
 from mopo_pl.registry import resolve
 from mopo_pl.run.folder import RunFolder
-
-PLACES = {
-    "csv": lambda logs, stage: {"save_dir": str(logs), "name": "csv", "version": stage},
-    "tensorboard": lambda logs, stage: {"save_dir": str(logs), "name": "tensorboard", "version": stage},
-    "wandb": lambda logs, stage: {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}"},
-    "mlflow": lambda logs, stage: {"tracking_uri": f"sqlite:///{logs}/mlflow.db", "run_name": stage},
-}
-"""Where each logger writes unless it is told otherwise: into the run folder, one record per stage."""
+from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.whole_file import whole_file
 
 LOGGERS = {
     "csv": loggers.CSVLogger,
@@ -28,10 +27,64 @@ LOGGERS = {
 }
 
 
+def _places(logs: Path, stage: str) -> dict[str, dict[str, Any]]:
+    """Where each logger writes unless it is told otherwise: into the run folder, one record per stage."""
+    local = {"save_dir": str(logs), "version": stage}
+    return {
+        "csv": {**local, "name": "csv"},
+        "tensorboard": {**local, "name": "tensorboard", "default_hp_metric": False},
+        "wandb": {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}"},
+        "mlflow": {"tracking_uri": f"sqlite:///{logs}/mlflow.db", "run_name": stage},
+    }
+
+
+class _SkipsHeldRows:
+    """Before a logger's class: leaves out rows that the logger got before the run was stopped."""
+
+    held = -1
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """As the logger's own, for rows that are new; on its storage when this returns, as far as `save` sees to it."""
+        if step is not None and step <= self.held:
+            return
+        try:
+            super().log_metrics(metrics, step)  # type: ignore[misc]
+            self.save()  # type: ignore[attr-defined]
+        except OSError as error:
+            raise Unwritable(error.filename or "a logger's record", error) from error
+
+
+@dataclass
+class _Records:
+    """Which loggers a run has opened for a stage, and under which identity, kept in the run folder."""
+
+    path: Path
+    stage: str
+    opened: dict[str, dict[str, Any]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.opened = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def identity(self, name: str) -> dict[str, Any] | None:
+        """Arguments that continue the record; None where there is none. A CSV file is always written anew."""
+        return None if name == "csv" else self.opened.get(self.stage, {}).get(name)
+
+    @rank_zero_only
+    def keep(self, name: str, logger: Logger) -> None:
+        identity: dict[str, Any] = {}
+        if isinstance(logger, loggers.WandbLogger):
+            identity = {"id": logger.experiment.id, "resume": "allow"}
+        elif isinstance(logger, loggers.MLFlowLogger):
+            identity = {"run_id": logger.run_id}
+        self.opened.setdefault(self.stage, {})[name] = identity
+        with whole_file(self.path) as aside:
+            aside.write_text(json.dumps(self.opened))
+
+
 @contextmanager
-def open_loggers(config: Config, folder: RunFolder, stage: str) -> Iterator[list[Logger]]:
+def open_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> Iterator[list[Logger]]:
     """The loggers of a stage, none in a smoke test; raises InputError where one cannot be made."""
-    built = [] if config.trainer.fast_dev_run else build_loggers(config.logger, folder, stage)
+    built = [] if config.trainer.fast_dev_run else build_loggers(config, folder, metrics)
     try:
         yield built
     finally:
@@ -41,16 +94,47 @@ def open_loggers(config: Config, folder: RunFolder, stage: str) -> Iterator[list
                 logger.experiment.finish()
 
 
-def build_loggers(chosen: Mapping[str, Any], folder: RunFolder, stage: str) -> list[Logger]:
-    """One logger for each entry of name to arguments, opened; raises InputError where one cannot be made."""
+def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> list[Logger]:
+    """One logger for each entry of name to arguments, opened, with the hyperparameters and the rows so far.
+
+    A record that the run opened before is continued, a new one is told what it missed. Raises InputError where a logger
+    cannot be made.
+    """
     folder.logs.mkdir(exist_ok=True)
+    records = _Records(folder.logs / "records.json", metrics.stage)
+    places, rows = _places(folder.logs, metrics.stage), metrics.rows()
+    held = max((row["update"] for row in rows), default=-1)
     built = []
-    for name, arguments in chosen.items():
-        place = PLACES[name](folder.logs, stage) if name in PLACES else {}
+    for name, arguments in config.logger.items():
+        identity = records.identity(name)
         try:
-            built.append(resolve("logger", name, LOGGERS)(**{**place, **(arguments or {})}))
-            # Most hand their arguments on only here.
-            getattr(built[-1], "experiment", None)
+            logger = _built(name, {**places.get(name, {}), **(identity or {}), **(arguments or {})}, held)
+            if identity is None:
+                _tell(logger, config, rows)
+            logger.held = held  # type: ignore[attr-defined]
+            records.keep(name, logger)
         except Exception as error:
             raise InputError(f"logger.{name} cannot be made: {error}") from error
+        built.append(logger)
     return built
+
+
+def _built(name: str, arguments: Mapping[str, Any], held: int) -> Logger:
+    own = resolve("logger", name, LOGGERS)
+    if not isinstance(own, type):
+        return own(**arguments)
+    if issubclass(own, loggers.TensorBoardLogger) and held >= 0:
+        # Its readers leave out older events from this step on: a row that was sent while the run was killed.
+        arguments = {**arguments, "purge_step": held + 1}
+    logger: Logger = type(own.__name__, (_SkipsHeldRows, own), {})(**arguments)  # type: ignore[assignment]
+    # Most hand their arguments on only here.
+    getattr(logger, "experiment", None)
+    return logger
+
+
+def _tell(logger: Logger, config: Config, rows: list[dict[str, Any]]) -> None:
+    """What a record that is new has to know: the settings, and the rows of the stage so far."""
+    logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config)))  # type: ignore[arg-type]
+    for row in rows:
+        values = {name: value for name, value in row.items() if name not in ("stage", "update") and value is not None}
+        logger.log_metrics(values, step=row["update"])

@@ -6,12 +6,11 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mopo_pl.callbacks import Interrupted
+from mopo_pl.problems import Unwritable
 from mopo_pl.whole_file import whole_file
 
 
@@ -39,38 +38,34 @@ class MetricsFile(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Appends a row in one write."""
-        values = {name: float(value) for name, value in metrics.items() if name != "epoch"}
+        values = {name: float(value) for name, value in metrics.items()}
         row = {"stage": self.stage, "update": step}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise Unwritable(self.path, error) from error
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Those of this stage, in order; a last line that a kill tore is left out."""
+        return [row for row in self._whole_lines() if row["stage"] == self.stage]
+
+    def _whole_lines(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text().split("\n") if line.endswith("}")]
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
         """Drops rows of this stage beyond `update`: what a resumed run will write again."""
         if not self.path.exists():
             return
-        rows = [json.loads(line) for line in self.path.read_text().splitlines() if line.endswith("}")]
-        kept = [row for row in rows if row["stage"] != self.stage or row["update"] <= update]
+        kept = [row for row in self._whole_lines() if row["stage"] != self.stage or row["update"] <= update]
         with whole_file(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:
-    """Drops, when training starts, the rows written after the checkpoint it starts from. Modules count `updates`."""
+    """Drops, when training starts, the rows written after the checkpoint it starts from."""
     return LambdaCallback(on_train_start=lambda trainer, module: file.forget_after(int(module.updates)))  # type: ignore[arg-type]
-
-
-def keep_last_row() -> LambdaCallback:
-    """Hands loggers the row of an epoch at whose end the run is stopped.
-
-    Lightning does so after all callbacks, the one that saves and stops among them; the resumed run begins with the next
-    epoch and would never write that row.
-    """
-    return LambdaCallback(on_exception=_write_ended_epoch)
-
-
-def _write_ended_epoch(trainer: L.Trainer, module: L.LightningModule, error: BaseException) -> None:
-    # On an epoch's last batch a run is only ever stopped at the epoch's end.
-    if isinstance(error, Interrupted) and trainer.is_last_batch:
-        trainer._logger_connector.update_train_epoch_metrics()

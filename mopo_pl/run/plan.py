@@ -11,6 +11,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doubts import doubts
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.inputs import needs_model, open_inputs, trains_model
+from mopo_pl.run.trainers import probe_flags
 
 SHARE = 0.45
 """Of the speed of a large matrix product that training comes to, roughly and in all phases."""
@@ -18,6 +19,7 @@ SHARE = 0.45
 
 def plan(config: Config) -> str:
     """Opens the data, counts parameters, estimates time and disk; the text for the user."""
+    probe_flags(config)
     dataset = open_inputs(config).dataset
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "

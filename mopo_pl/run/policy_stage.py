@@ -3,6 +3,7 @@
 import lightning as L
 
 from mopo_pl.assembly import as_policy, build_data, build_evaluation, build_refresh, build_sac, environment_arguments
+from mopo_pl.checkpoint_files import REFRESHES
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.model import TransitionModel
@@ -29,11 +30,20 @@ def train_policy(
         at_most=False,
         shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
-    module, data = build_sac(config, dataset), build_data(config, dataset)
+    module, data = build_sac(config, dataset), build_data(config, dataset, folder.checkpoints / REFRESHES)
     evaluation = build_evaluation(config, dataset, env_id) if env_id else None
     callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, env_id)]
     callbacks += [evaluation] if evaluation else []
-    trainer, seconds = fit_stage(stage, module, data, callbacks, config=config, folder=folder, watch=watch)
+    trainer, seconds = fit_stage(
+        stage,
+        module,
+        data,
+        callbacks,
+        config=config,
+        folder=folder,
+        watch=watch,
+        score=evaluation.newest if evaluation else lambda: None,
+    )
     module.to("cpu")
     if trainer.is_global_zero:
         meta = {"env_id": env_id, "env_kwargs": dict(environment_arguments(config, dataset))}

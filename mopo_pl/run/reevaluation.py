@@ -14,7 +14,7 @@ def evaluate_run(folder: Path, episodes: int, seed: int) -> int:
     env_id = policy.meta.get("env_id")
     if env_id is None:
         raise InputError(f"{folder} was trained without env_id: there is no environment to evaluate in")
-    result = evaluate(policy, env_id=env_id, env_kwargs=policy.meta["env_kwargs"], episodes=episodes, seed=seed)
+    result = evaluate(policy, env_id=env_id, env_kwargs=policy.meta["env_kwargs"], numbers=range(episodes), seed=seed)
     mean = float(result.returns.mean())
     print(f"{env_id}  {episodes} deterministic episodes from seed {seed}")
     print(

@@ -1,6 +1,7 @@
 """The main job: a log goes in; a model, a policy and its score come out."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,21 @@ from mopo_pl.policy import Policy
 from mopo_pl.run.dynamics_stage import train_dynamics
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, needs_model, open_inputs, trains_model
+from mopo_pl.run.origin import compare, origin_of
 from mopo_pl.run.policy_stage import train_policy
+from mopo_pl.run.processes import (
+    SHARED_PATH,
+    end_with_first,
+    first_then_rest,
+    forget_folder,
+    from_first,
+    join,
+    was_launched,
+)
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.signals import SignalWatch
+from mopo_pl.run.trainers import probe_flags
+from mopo_pl.whole_file import sha256_of
 
 FINAL_SEED_OFFSET = 10_000
 """Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
@@ -33,26 +46,30 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts."""
+    if was_launched():
+        end_with_first()
     config = launched_config() or config
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    trainer = probe_flags(config)
+    join(trainer)
     L.seed_everything(config.seed, verbose=False)
-    inputs = open_inputs(config)
-    _settle(config)
-    folder = _folder(config)
-    if _is_finished(config, folder):
+    inputs = first_then_rest(lambda: open_inputs(config))
+    path, finished = from_first(lambda: _prepare(config, inputs, trainer))
+    folder = RunFolder(path)
+    if finished:
         say(f"{folder.path} is finished: nothing to resume")
         return 0
-    if config.resume is not None:
-        folder.take_config(to_yaml(replace(config, resume=None)))
+    resume, config = config.resume, config_from_file(folder.config)
+    config.resume = resume
+    _use_threads(config, trainer)
     say(f"run folder {folder.path}")
-    for doubt in doubts(inputs.dataset):
-        say(f"doubt: {doubt}")
+    _announce(config, inputs, trainer)
     try:
         result = _stages(config, inputs, folder)
     except Interrupted as stop:
         say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         return stop.code
+    finally:
+        forget_folder()
     if result is not None:
         say(summary(folder, result))
     return 0
@@ -64,22 +81,55 @@ def refuse_occupied(config: Config) -> None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
-def _settle(config: Config) -> None:
+def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer) -> tuple[Path, bool]:
+    """The folder of the run, with its settled configuration and its origin in it, and whether nothing is left to do."""
+    if was_launched():
+        return Path(os.environ[SHARED_PATH]), False
+    ensemble = None
+    if config.dynamics_from is not None:
+        # `runs/latest` is about to mean this run.
+        config.dynamics_from = str(Path(config.dynamics_from).resolve())
+        ensemble = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
+    _settle(config, trainer)
+    origin = origin_of(config, inputs.dataset, trainer.world_size, ensemble)
+    if config.resume is None:
+        return RunFolder.create(config, config.dataset, to_yaml(config), origin).path, False
+    folder = RunFolder.reopen(Path(config.resume))
+    finished = _is_finished(config, folder)
+    if not finished:
+        compare(folder, origin)
+        folder.take_config(to_yaml(replace(config, resume=None)))
+    return folder.path, finished
+
+
+def _settle(config: Config, trainer: L.Trainer) -> None:
     """Writes what `auto` and null come to into the configuration, so that a resumed run computes the same."""
     config.sac.schedule_epochs = config.sac.schedule_epochs or config.trainer.max_epochs
     compiled = resolve_compile(config.compile, config.trainer.max_epochs * config.sac.updates_per_epoch)
     config.compile = "true" if compiled else "false"
-    if compiled and config.stage != "dynamics":
+    config.threads = config.threads or max(1, torch.get_num_threads() // trainer.num_devices)
+
+
+def _use_threads(config: Config, trainer: L.Trainer) -> None:
+    assert config.threads is not None
+    torch.set_num_threads(config.threads)
+    if trainer.world_size > 1:
+        # Else Lightning would share out the processor itself.
+        os.environ["OMP_NUM_THREADS"] = str(config.threads)
+
+
+def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
+    """What a user should know before it starts."""
+    for doubt in doubts(inputs.dataset):
+        say(f"doubt: {doubt}")
+    if trainer.world_size > 1:
+        world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts
+        say(
+            f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
+            f"a refresh {world} x {starts} = {world * starts} starts"
+        )
+    if config.compile == "true" and config.stage != "dynamics":
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
-
-
-def _folder(config: Config) -> RunFolder:
-    if config.resume is not None:
-        return RunFolder.reopen(Path(config.resume))
-    if config.dynamics_from is not None:
-        # `runs/latest` is about to mean this run.
-        config.dynamics_from = str(Path(config.dynamics_from).resolve())
-    return RunFolder.create(config, config.dataset, to_yaml(config))
 
 
 def _is_finished(config: Config, folder: RunFolder) -> bool:
@@ -122,6 +172,6 @@ def final_evaluation(config: Config, dataset: OfflineDataset, env_id: str, folde
         Policy.load(folder.path),
         env_id=env_id,
         env_kwargs=environment_arguments(config, dataset),
-        episodes=config.evaluation.final_episodes,
+        numbers=range(config.evaluation.final_episodes),
         seed=evaluation_seed(config.seed) + FINAL_SEED_OFFSET,
     )

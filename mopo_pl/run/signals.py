@@ -1,11 +1,14 @@
-"""Ctrl-C and SIGTERM become a request that training honours at the next batch boundary."""
+"""Ctrl-C, SIGTERM and SIGUSR1 become a request that training honours at the next batch boundary."""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-WATCHED = (signal.SIGINT, signal.SIGTERM)
+from lightning.pytorch.callbacks import LambdaCallback
+
+WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""SIGUSR1 is what SLURM sends before a job's time is up, if asked to."""
 
 
 class SignalWatch:
@@ -17,12 +20,21 @@ class SignalWatch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Takes over the signals inside the block."""
-        before = {number: signal.signal(number, self._receive) for number in WATCHED}
+        before = {number: signal.getsignal(number) for number in WATCHED}
+        self._take()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def keeping(self) -> LambdaCallback:
+        """Takes the signals back from Lightning, whose handler waits for all ranks: a signal may come to one alone."""
+        return LambdaCallback(on_train_start=lambda trainer, module: self._take())
+
+    def _take(self) -> None:
+        for number in WATCHED:
+            signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:

@@ -1,18 +1,23 @@
 """One stage: a LightningModule fitted by a Trainer, from its newest checkpoint where there is one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import lightning as L
 
-from mopo_pl.callbacks import Checkpoints
-from mopo_pl.callbacks.checkpoints import stage_checkpoints
+from mopo_pl.callbacks import Checkpoints, RanksAgree
+from mopo_pl.checkpoint_files import CheckpointFiles
 from mopo_pl.config import Config
-from mopo_pl.problems import InputError
+from mopo_pl.messages import say
+from mopo_pl.problems import PeerLost
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.loggers import open_loggers
-from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved, keep_last_row
+from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.run.trainers import build_trainer
+
+PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
+"""What torch's errors say when another process of the group has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +41,24 @@ def fit_stage(
     config: Config,
     folder: RunFolder,
     watch: SignalWatch,
+    score: Callable[[], float | None] = lambda: None,
 ) -> tuple[L.Trainer, float]:
-    """Trains to the stage's end; returns the Trainer and the seconds it took, over all resumptions."""
+    """Trains to the stage's end; returns the Trainer and the seconds it took, over all resumptions.
+
+    `score`: how good the module is by its last evaluation, higher is better; None where it was not evaluated.
+    """
+    files = CheckpointFiles(folder.checkpoints, stage.name)
     saving = Checkpoints(
-        folder=folder.checkpoints,
-        stage=stage.name,
+        files,
         every_minutes=config.checkpoint.every_minutes,
         signalled=lambda: watch.received,
+        score=score,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = stage_checkpoints(folder.checkpoints, stage.name)[-1:]
-    with open_loggers(config, folder, stage.name) as loggers:
+    newest = files.newest_whole()
+    if newest is None and config.resume is not None:
+        say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
+    with open_loggers(config, folder, metrics) as loggers:
         trainer = build_trainer(
             config,
             folder,
@@ -54,10 +66,13 @@ def fit_stage(
             max_epochs=stage.max_epochs,
             at_most=stage.at_most,
             watch=stage.shown,
-            callbacks=[*callbacks, forget_unsaved(metrics), keep_last_row(), saving],
-            loggers=[metrics, *loggers],
+            callbacks=[*callbacks, watch.keeping(), forget_unsaved(metrics), RanksAgree(), saving],
+            loggers=[*loggers, metrics],
         )
-        if newest and trainer.world_size > 1:
-            raise InputError(f"{folder.path} cannot be resumed on several devices yet: their streams are not saved")
-        trainer.fit(module, datamodule=data, ckpt_path=str(newest[0]) if newest else None, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=None if newest is None else str(newest), weights_only=True)
+        except RuntimeError as error:
+            if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
+                raise PeerLost from error
+            raise
     return trainer, saving.seconds

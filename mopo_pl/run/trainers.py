@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-import os
 import sys
 import warnings
 from typing import Any
@@ -13,30 +12,27 @@ from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.loggers import Logger
 
 from mopo_pl.callbacks import StageProgress
+from mopo_pl.checkpoint_files import SealedCheckpointIO
 from mopo_pl.config import Config, TrainerConfig
 from mopo_pl.problems import InputError
-from mopo_pl.run.checkpoint_io import AtomicCheckpointIO
-from mopo_pl.run.folder import RunFolder, was_launched
+from mopo_pl.run.folder import RunFolder
 
 LINE_SECONDS = 5.0
-EXTERNAL = ("WORLD_SIZE", "SLURM_NTASKS")
-"""Variables by which torchrun and SLURM tell a process how many it is one of."""
 
 
-def check_flags(config: Config) -> None:
-    """Raises InputError where Lightning refuses the user's flags on this machine, before a run leaves any file."""
-    external = [name for name in EXTERNAL if int(os.environ.get(name, 1)) > 1 and not was_launched()]
-    if external or config.trainer.num_nodes > 1:
-        raise InputError(
-            "only processes that trainer.devices starts on one machine are supported so far, no other launcher"
-        )
+def probe_flags(config: Config) -> L.Trainer:
+    """A Trainer of the user's flags, to see what they come to on this machine.
+
+    Raises InputError where Lightning refuses them, before a run leaves any file.
+    """
     _quiet()
     try:
         trainer = L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
-    except (MisconfigurationException, ValueError, TypeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
     if isinstance(trainer.accelerator, MPSAccelerator):
         raise InputError("trainer.accelerator: Apple's MPS has no float64, in which sums are kept; set it to cpu")
+    return trainer
 
 
 def build_trainer(
@@ -62,7 +58,7 @@ def build_trainer(
         **flags,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[SealedCheckpointIO()],
         default_root_dir=str(folder.path),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -75,7 +71,11 @@ def _flags(config: Config) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators.cuda"):
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+        "lightning.fabric.utilities.distributed",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",

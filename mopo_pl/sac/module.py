@@ -3,7 +3,6 @@
 import copy
 from typing import Any, cast
 
-import lightning as L
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
@@ -11,7 +10,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.metrics import NamedMeans
-from mopo_pl.problems import Diverged
+from mopo_pl.ranks import averaged, gathered, own
+from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
@@ -21,7 +21,7 @@ from mopo_pl.streams import stream
 MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
 
 
-class SACModule(L.LightningModule):
+class SACModule(RowModule):
     """One update per batch: critics, actor, temperature, slow critics, in this order (Haarnoja et al. 2018).
 
     Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. The gradients come from the
@@ -43,17 +43,21 @@ class SACModule(L.LightningModule):
         discount: float,
         tau: float,
         soft_backup: bool,
+        gradient_clip_norm: float | None,
         schedule_epochs: int | None,
         seed: int,
         compile: bool,
     ) -> None:
-        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size."""
+        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
+        limit of the norm of the critics' gradient and of the actor's, each; None: none.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
+        self.gradient_clip_norm = gradient_clip_norm
         self.alpha_max, self.tau, self.schedule_epochs, self.seed = alpha_max, tau, schedule_epochs, seed
         updates = SACUpdates(
             actor=actor,
@@ -68,7 +72,7 @@ class SACModule(L.LightningModule):
         self._actor_update = ready(updates.actor_update)
         self._temperature_update = ready(updates.temperature_update)
         self.means = NamedMeans(MEANS)
-        self.updates = 0
+        self._updates = 0
         self._noise = stream(seed, "updates")
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
@@ -99,11 +103,11 @@ class SACModule(L.LightningModule):
         gradients, actor_loss, log_prob = self._actor_update(actor, critic, log_alpha, batch, noise[1])
         self._step(actor_optimizer, self.actor, gradients)
         gradient, alpha_loss = self._temperature_update(log_alpha, log_prob)
-        self.log_alpha.grad = self._averaged([gradient])[0]
+        self.log_alpha.grad = averaged([gradient])[0]
         alpha_optimizer.step()
         polyak_(slow.values(), critic.values(), self.tau)
 
-        self.updates += 1
+        self._updates += 1
         alpha = temperature(self.log_alpha.detach(), self.alpha_max)
         self.means.update(torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()]))
 
@@ -112,46 +116,38 @@ class SACModule(L.LightningModule):
         return torch.randn(shape, generator=self._noise, device=self.device, dtype=batch.rows.dtype)
 
     def _step(self, optimizer: Any, module: nn.Module, gradients: Params) -> None:
-        averaged = self._averaged(list(gradients.values()))
-        for parameter, gradient in zip(module.parameters(), averaged, strict=True):
+        for parameter, gradient in zip(module.parameters(), averaged(list(gradients.values())), strict=True):
             parameter.grad = gradient
+        if self.gradient_clip_norm is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), self.gradient_clip_norm)
         optimizer.step()
 
-    def _averaged(self, gradients: list[Tensor]) -> list[Tensor]:
-        """The mean over ranks, by one all-reduce of the flattened group."""
-        if self.trainer.world_size == 1:
-            return gradients
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        parts = (flat / self.trainer.world_size).split([gradient.numel() for gradient in gradients])
-        return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
-
     def on_train_epoch_end(self) -> None:
-        """One row an epoch, by updates; then the actor's schedule. Raises Diverged where a mean is not finite.
+        """One row an epoch; then the actor's schedule. Raises Diverged where a mean or a weight is not finite.
 
         Lightning calls this before callbacks that save, so that the last checkpoint is a good one.
         """
-        values = {f"policy/{name}": value.float() for name, value in self.means.compute().items()}
+        self.note({f"policy/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
-        lost = [name for name, value in values.items() if not value.isfinite()]
-        if lost:
-            raise Diverged(
-                lost, self.updates, "a larger penalty.coef, a shorter rollout.horizon or a lower sac.critic_lr"
-            )
-        self.log_dict({**values, "step": float(self.updates)})
+        self.write_row("a larger penalty.coef, a shorter rollout.horizon or a lower sac.critic_lr")
         schedule = self.lr_schedulers()
         # Beyond its length a cosine would rise again.
         if isinstance(schedule, CosineAnnealingLR) and schedule.last_epoch < schedule.T_max:
             schedule.step()
 
+    @property
+    def updates(self) -> int:
+        """Updates made; Lightning's `global_step` counts three optimiser steps for each."""
+        return self._updates
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the count of updates and the noise stream, which are not parameters."""
-        checkpoint["sac"] = {"updates": self.updates, "noise": self._noise.get_state()}
+        """Adds the count of updates and every rank's noise stream, which are not parameters."""
+        checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back."""
-        self.updates = checkpoint["sac"]["updates"]
-        self._noise_state = checkpoint["sac"]["noise"].cpu()
+        self._updates = checkpoint["sac"]["updates"]
+        self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
 
 
 def _params(module: nn.Module) -> Params:

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, MemberSelection, RolloutRefresh
+from mopo_pl.checkpoint_files import CheckpointFiles, SealedCheckpointIO
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -37,6 +38,7 @@ def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L
         max_epochs=max_epochs,
         callbacks=callbacks,
         enable_checkpointing=saving,
+        plugins=[SealedCheckpointIO()],
         **{"num_sanity_val_steps": 0, **silent, **flags},
     )
 
@@ -86,6 +88,7 @@ def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
         "discount": 0.9,
         "tau": 0.05,
         "soft_backup": True,
+        "gradient_clip_norm": None,
         "schedule_epochs": 10,
         "seed": 0,
         "compile": False,
@@ -102,6 +105,7 @@ def small_batches(dataset: OfflineDataset, **replaced: Any) -> OfflineDataModule
         "updates_per_epoch": 5,
         "retain": 2,
         "capacity": 40 * 3,
+        "refresh_folder": None,
         "seed": 0,
         **replaced,
     }
@@ -118,10 +122,15 @@ def small_refresh(dataset: OfflineDataset, termination: Rule = never, **replaced
 
 
 def saver(
-    folder: Path, *, stage: str = "stage", every_minutes: float = 0.0, signals: Any = lambda: None
+    folder: Path,
+    *,
+    stage: str = "stage",
+    every_minutes: float = 0.0,
+    signals: Any = lambda: None,
+    score: Any = lambda: None,
 ) -> Checkpoints:
     """Saves at every epoch's end unless told otherwise."""
-    return Checkpoints(folder=folder, stage=stage, every_minutes=every_minutes, signalled=signals)
+    return Checkpoints(CheckpointFiles(folder, stage), every_minutes=every_minutes, signalled=signals, score=score)
 
 
 def selection() -> MemberSelection:

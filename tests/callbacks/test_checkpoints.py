@@ -25,7 +25,7 @@ from small_stages import (
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, Interrupted
-from mopo_pl.callbacks.checkpoints import stage_checkpoints
+from mopo_pl.checkpoint_files import CheckpointFiles
 from mopo_pl.data.dataset import OfflineDataset
 
 Make = Callable[..., OfflineDataset]
@@ -57,11 +57,12 @@ class PolicyStage:
         self, dataset: OfflineDataset, folder: Path, epochs: int, at: int | None = None, every_minutes: float = 1000.0
     ) -> dict[str, Tensor]:
         """Trains from the newest checkpoint of the folder, if any; gives the weights and what else has a state."""
-        module, data, refresh = small_sac(dataset), small_batches(dataset), small_refresh(dataset, every_n_epochs=2)
+        module, data = small_sac(dataset), small_batches(dataset, refresh_folder=folder / "refreshes")
+        refresh = small_refresh(dataset, every_n_epochs=2)
         self.train(module, data, [refresh], folder, epochs, at, every_minutes)
         streams = {"noise": module._noise.get_state(), "rollouts": refresh._generator.get_state()}
         streams["batches"] = data._batches.get_state()
-        ring = {f"ring {i}": rows for i, rows in enumerate(data.ring.state_dict()["stored"])}
+        ring = {f"ring {number}": rows for number, rows in data.ring.state_dict(lambda _, rows: rows)["stored"]}
         return {**weights(module), **ring, **streams, "updates": torch.tensor(module.updates)}
 
     def train(
@@ -77,8 +78,7 @@ class PolicyStage:
         arriving = Signal(at)
         saving = saver(folder, every_minutes=every_minutes, signals=arriving)
         trainer = quiet_trainer([arriving, *callbacks, saving], epochs)
-        newest = stage_checkpoints(folder, "stage")[-1:]
-        trainer.fit(module, datamodule=data, ckpt_path=newest[0] if newest else None)
+        trainer.fit(module, datamodule=data, ckpt_path=CheckpointFiles(folder, "stage").newest_whole())
 
 
 class DynamicsStage(PolicyStage):
@@ -99,7 +99,7 @@ def stage(request: pytest.FixtureRequest) -> PolicyStage:
 
 
 def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.glob("*.ckpt"))
 
 
 # When -----------------------------------------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ def test_a_signal_in_an_epochs_last_batch_is_honoured_at_the_epochs_end(
     """
     with pytest.raises(Interrupted):
         stage.fit(make_dataset(), tmp_path, 4, at=5)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.ckpt")
     saved = torch.load(path, weights_only=False)
     assert saved["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"] == 1
 
@@ -169,7 +169,7 @@ def test_a_smoke_test_leaves_no_file(make_dataset: Make, tmp_path: Path) -> None
 
 def test_every_file_can_be_read_without_running_code(stage: PolicyStage, make_dataset: Make, tmp_path: Path) -> None:
     stage.fit(make_dataset(), tmp_path, 1)
-    for path in tmp_path.iterdir():
+    for path in tmp_path.glob("*.ckpt"):
         assert torch.load(path, weights_only=True)["epoch"] == 0
 
 
@@ -232,9 +232,9 @@ def test_the_epochs_report_covers_the_batches_before_the_interruption_too(make_d
         arriving = Signal(at)
         callbacks: list[Callback] = [arriving, small_refresh(dataset), saver(tmp_path / folder, signals=arriving)]
         trainer = quiet_trainer(callbacks, 1)
-        newest = stage_checkpoints(tmp_path / folder, "stage")[-1:]
+        newest = CheckpointFiles(tmp_path / folder, "stage").newest_whole()
         try:
-            trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=newest[0] if newest else None)
+            trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=newest)
         except Interrupted:
             continue
         reports.append({name: v.item() for name, v in trainer.callback_metrics.items() if name.startswith("policy/")})

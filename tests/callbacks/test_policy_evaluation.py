@@ -64,7 +64,7 @@ def ones(observations: np.ndarray) -> np.ndarray:
 
 
 def play(episodes: int, seed: int = 0) -> Episodes:
-    return evaluate(ones, env_id="Counter-v0", env_kwargs={}, episodes=episodes, seed=seed)
+    return evaluate(ones, env_id="Counter-v0", env_kwargs={}, numbers=range(episodes), seed=seed)
 
 
 def evaluation(**replaced: Any) -> PolicyEvaluation:

@@ -35,7 +35,7 @@ class Notes(Callback):
             ring = trainer.datamodule.ring  # type: ignore[attr-defined]
             self.done.append(self.refresh.done)
             self.stored.append(len(ring))
-            self.rows.append(torch.cat(ring.state_dict()["stored"]))
+            self.rows.append(torch.cat([rows for _, rows in ring.state_dict(lambda _, rows: rows.clone())["stored"]]))
             self.batches.append(batch)
 
 

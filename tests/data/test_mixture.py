@@ -19,7 +19,14 @@ IMAGINED = 1000.0
 
 def mixture(dataset: OfflineDataset, *, ratio: float = 0.25, seed: int = 0, batch_size: int = 16) -> OfflineDataModule:
     return OfflineDataModule(
-        dataset, batch_size=batch_size, real_ratio=ratio, updates_per_epoch=7, retain=2, capacity=30, seed=seed
+        dataset,
+        batch_size=batch_size,
+        real_ratio=ratio,
+        updates_per_epoch=7,
+        retain=2,
+        capacity=30,
+        refresh_folder=None,
+        seed=seed,
     )
 
 

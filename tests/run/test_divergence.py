@@ -46,6 +46,6 @@ def test_the_last_good_checkpoint_is_kept(
     monkeypatch.setattr(NamedMeans, "compute", compute_then_nan)
     folder = train("run", "checkpoint.every_minutes=0", code=1)
     assert "not finite by update 40" in capsys.readouterr().err
-    kept = sorted(path.name for path in (folder / "checkpoints").glob("policy-*"))
+    kept = sorted(path.name for path in (folder / "checkpoints").glob("policy-*.ckpt"))
     assert kept == ["policy-000000-000020.ckpt"]
     assert all_finite(folder / "checkpoints" / kept[0])

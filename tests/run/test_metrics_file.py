@@ -39,7 +39,7 @@ def test_updates_increase_strictly_within_a_stage(finished: Path, rows: Rows) ->
 
 
 def test_what_is_not_finite_becomes_null(file: MetricsFile, tmp_path: Path, rows: Rows) -> None:
-    file.log_metrics({"a": math.nan, "b": math.inf, "c": 1.5, "epoch": 3.0}, step=7)
+    file.log_metrics({"a": math.nan, "b": math.inf, "c": 1.5}, step=7)
     assert rows(tmp_path) == [{"stage": "policy", "update": 7, "a": None, "b": None, "c": 1.5}]
     json.loads(file.path.read_text(), parse_constant=lambda word: pytest.fail(word))
 

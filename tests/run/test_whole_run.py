@@ -237,10 +237,19 @@ def test_an_environment_that_the_file_names_can_be_left_out(train: Train, tmp_pa
     assert (result["env_id"], result["final_return"]) == (None, None)
 
 
-@pytest.mark.parametrize("variable", ["WORLD_SIZE", "SLURM_NTASKS"])
-def test_processes_of_another_launcher_are_refused_rather_than_left_to_hang(
-    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str
+@pytest.mark.parametrize(
+    ("variable", "problem"),
+    [("WORLD_SIZE", "torchrun started 2 processes"), ("SLURM_NTASKS", "Lightning refuses a flag of trainer")],
+)
+def test_processes_of_another_launcher_that_the_flags_do_not_mention_are_refused(
+    train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], variable: str, problem: str
 ) -> None:
+    """Each would take itself for the only one, and write into the run of the other."""
     monkeypatch.setenv(variable, "2")
     train("run", code=2)
-    assert "no other launcher" in capsys.readouterr().err
+    assert problem in capsys.readouterr().err
+
+
+def test_several_nodes_need_a_launcher(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    train("run", "trainer.num_nodes=2", code=2)
+    assert "needs torchrun or SLURM" in capsys.readouterr().err

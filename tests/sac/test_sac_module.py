@@ -37,7 +37,7 @@ def module(
     nets: tuple[nn.Module, nn.Module] | None = None, *, schedule_epochs: int | None = None, **replaced: Any
 ) -> SACModule:
     actor, critic = nets or networks()
-    arguments: dict[str, Any] = {**CONSTANTS, "seed": 3, "compile": False, **replaced}
+    arguments: dict[str, Any] = {**CONSTANTS, "gradient_clip_norm": None, "seed": 3, "compile": False, **replaced}
     return SACModule(actor, critic, schedule_epochs=schedule_epochs, **arguments).double()  # type: ignore[arg-type]
 
 
@@ -215,8 +215,19 @@ def test_a_stock_trainer_with_its_defaults_trains_from_the_data_module(make_data
     """Single precision, Lightning's own logger, checkpoint and progress bar; real rows only, so no callback either."""
     dataset = make_dataset()
     actor, critic = networks()
-    sac = SACModule(actor, critic, **CONSTANTS, schedule_epochs=None, seed=0, compile=False).float()
-    data = OfflineDataModule(dataset, batch_size=16, real_ratio=1.0, updates_per_epoch=4, retain=1, capacity=0, seed=0)
+    sac = SACModule(
+        actor, critic, **CONSTANTS, gradient_clip_norm=None, schedule_epochs=None, seed=0, compile=False
+    ).float()
+    data = OfflineDataModule(
+        dataset,
+        batch_size=16,
+        real_ratio=1.0,
+        updates_per_epoch=4,
+        retain=1,
+        capacity=0,
+        refresh_folder=None,
+        seed=0,
+    )
     trainer = L.Trainer(max_epochs=2, accelerator="cpu", default_root_dir=tmp_path)
     trainer.fit(sac, datamodule=data)
     assert sac.updates == 8

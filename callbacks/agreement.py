@@ -1,0 +1,35 @@
+"""Makes sure, while a run on several devices lasts, that all of them hold the same weights."""
+
+import hashlib
+
+import lightning as L
+from torch import nn
+
+from mopo_pl.problems import RanksDiffer
+from mopo_pl.ranks import gathered, world_size
+from mopo_pl.rows import RowModule
+
+
+class RanksAgree(L.Callback):
+    """Compares a hash of every tensor of the module over the ranks at each epoch's end; raises RanksDiffer.
+
+    Gradients that are not averaged leave no error, only weights that drift apart.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compares; nothing on a single device."""
+        if world_size() == 1:
+            return
+        assert isinstance(pl_module, RowModule)
+        hashes = {name: _digest(child) for name, child in pl_module.named_children()}
+        everywhere = gathered(hashes)
+        for name in hashes:
+            if len({ours[name] for ours in everywhere}) > 1:
+                raise RanksDiffer(name, pl_module.updates)
+
+
+def _digest(module: nn.Module) -> str:
+    hashed = hashlib.sha256()
+    for parameter in module.parameters():
+        hashed.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()

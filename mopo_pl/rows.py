@@ -1,0 +1,47 @@
+"""`RowModule`: a LightningModule that writes one row of values an epoch, over its own count of updates."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from mopo_pl.problems import Diverged
+
+
+class RowModule(L.LightningModule):
+    """Gathers what the module and its callbacks note in an epoch, and hands it to every logger at the epoch's end.
+
+    Lightning would do so after the callbacks that save: a run killed in between would lose the row. And its x-axis would
+    be batches or optimiser steps, of which soft actor-critic makes three an update.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._row: dict[str, float] = {}
+
+    @property
+    def updates(self) -> int:
+        """Updates made, the loggers' x-axis."""
+        raise NotImplementedError
+
+    def note(self, values: Mapping[str, Tensor | float]) -> None:
+        """Adds values to the epoch's row, and shows them to callbacks that monitor one."""
+        self.log_dict(dict(values), logger=False)
+        self._row |= {name: float(value) for name, value in values.items()}
+
+    def write_row(self, lever: str) -> None:
+        """Sends the row to the loggers; raises Diverged, with what to try, where a value or a weight is not finite."""
+        row, self._row = self._row, {}
+        lost = [name for name, value in row.items() if not torch.tensor(value).isfinite()]
+        for logger in self.loggers:
+            logger.log_metrics(row, step=self.updates)
+        lost += [f"weights of {name}" for name, child in self.named_children() if not _is_finite(child)]
+        if lost:
+            raise Diverged(lost, self.updates, lever)
+
+
+def _is_finite(module: nn.Module) -> bool:
+    weights: list[Any] = [parameter.detach().isfinite().all() for parameter in module.parameters()]
+    return not weights or bool(torch.stack(weights).all())
