@@ -6,7 +6,9 @@ import lightning as L
 import torch
 
 from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.rollouts import PenalisedModel, RolloutStatistics, branch
+from mopo_pl.problems import Diverged
 from mopo_pl.ranks import gathered, own
 from mopo_pl.sac.module import SACModule
 from mopo_pl.streams import stream
@@ -21,9 +23,19 @@ class RolloutRefresh(L.Callback):
     """
 
     def __init__(
-        self, model: PenalisedModel, *, horizon: int, starts: int, every_n_epochs: int, chunk: int, seed: int
+        self,
+        model: PenalisedModel,
+        *,
+        horizon: int,
+        starts: int,
+        every_n_epochs: int,
+        chunk: int,
+        limits: StateLimits,
+        max_dropped: float,
+        seed: int,
     ) -> None:
-        self.model = model
+        """`max_dropped`: share of a refresh's rollouts that may leave `limits`, or end in what is no number."""
+        self.model, self.limits, self.max_dropped = model, limits, max_dropped
         self.horizon, self.starts, self.every_n_epochs, self.chunk = horizon, starts, every_n_epochs, chunk
         self.seed = seed
         self.done = 0
@@ -35,6 +47,7 @@ class RolloutRefresh(L.Callback):
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Moves the model to the device of training and opens this rank's stream."""
         self.model.transition.to(pl_module.device)
+        self.limits = self.limits.to(pl_module.device)
         self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
@@ -55,18 +68,34 @@ class RolloutRefresh(L.Callback):
         self.summary = {}
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
-        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined."""
+        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined.
+
+        Raises Diverged where too much of it had to be dropped.
+        """
         statistics = RolloutStatistics(module.device)
         data.ring.begin()
         for begin in range(0, self.starts, self.chunk):
             starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
-                self.model, lambda s: module.actor.sample(s, self._generator), starts, self.horizon, self._generator
+                self.model,
+                lambda s: module.actor.sample(s, self._generator),
+                starts,
+                self.horizon,
+                self.limits,
+                self._generator,
             )
             data.ring.append(rollout.transitions.rows[rollout.valid])
             statistics.add(rollout, self.model.coef)
         self.done += 1
-        return statistics.summary()
+        summary = statistics.summary()
+        if summary["dropped_share"] > self.max_dropped:
+            raise Diverged(
+                f"{summary['dropped_share']:.0%} of the imagined rollouts ran away from the log's range or to what is no "
+                f"number (more than rollout.max_dropped={self.max_dropped})",
+                module.updates,
+                "a larger penalty.coef or a shorter rollout.horizon, and look at the ensemble's holdout errors",
+            )
+        return summary
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""

@@ -19,6 +19,7 @@ from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.scores import normalised_score
 from mopo_pl.data.sources import open_dataset
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalty import PENALTIES, Penalty
@@ -150,20 +151,23 @@ def build_penalty(config: Config) -> Penalty:
         raise InputError(f"penalty.name={config.penalty.name}: {error}") from error
 
 
-def build_refresh(config: Config, model: TransitionModel, env_id: str | None) -> RolloutRefresh:
+def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDataset) -> RolloutRefresh:
     """The callback that fills the model buffer."""
     penalised = PenalisedModel(
         transition=model,
         penalty=build_penalty(config),
         coef=config.penalty.coef,
-        termination=termination_rule(config.termination, env_id),
+        termination=termination_rule(config.termination, dataset.env_id),
     )
+    states = torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
     return RolloutRefresh(
         penalised,
         horizon=config.rollout.horizon,
         starts=config.rollout.starts,
         every_n_epochs=config.rollout.every_n_epochs,
         chunk=config.rollout.chunk,
+        limits=StateLimits.around(states, config.rollout.range_widths),
+        max_dropped=config.rollout.max_dropped,
         seed=config.seed,
     )
 

@@ -80,6 +80,10 @@ class RolloutConfig:
     """Share of each batch drawn from the log; 1: no model at all."""
     chunk: int = 500
     """Starts rolled out together; bounds memory, and small chunks stay in cache."""
+    range_widths: float = 10.0
+    """How far beyond the log's range an imagined state may lie before its rollout is dropped [widths of that range]."""
+    max_dropped: float = 0.5
+    """Share of a refresh's rollouts that may be dropped, above which the run stops."""
 
 
 @dataclass

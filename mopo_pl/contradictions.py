@@ -60,6 +60,8 @@ def _ranges(config: Config) -> Iterator[str]:
     dynamics, sac = config.dynamics, config.sac
     if not 0 <= config.rollout.real_ratio <= 1:
         yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
+    if not 0 <= config.rollout.max_dropped <= 1:
+        yield f"rollout.max_dropped={config.rollout.max_dropped} must lie in [0, 1]"
     if not 0 < dynamics.holdout_fraction < 1:
         yield f"dynamics.holdout_fraction={dynamics.holdout_fraction} must lie between 0 and 1"
     if not 0 <= dynamics.beta <= 1:
@@ -84,6 +86,7 @@ def _ranges(config: Config) -> Iterator[str]:
             yield f"{key}={value} must be positive"
     not_negative = {
         "penalty.coef": config.penalty.coef,
+        "rollout.range_widths": config.rollout.range_widths,
         "dynamics.patience": dynamics.patience,
         "dynamics.bound_coef": dynamics.bound_coef,
         "checkpoint.every_minutes": config.checkpoint.every_minutes,

@@ -12,10 +12,10 @@ class InputError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Training produced what is no number. Says which quantity, at which update, and what to try; exit code 1."""
+    """Training came to nonsense. Says what, at which update, and what to try; exit code 1."""
 
-    def __init__(self, quantities: Sequence[str], update: int, lever: str) -> None:
-        super().__init__(f"{', '.join(quantities)} not finite by update {update}; try {lever}")
+    def __init__(self, what: str, update: int, lever: str) -> None:
+        super().__init__(f"{what} by update {update}; try {lever}")
 
 
 class Unwritable(RuntimeError):

@@ -39,7 +39,7 @@ class RowModule(L.LightningModule):
             logger.log_metrics(row, step=self.updates)
         lost += [f"weights of {name}" for name, child in self.named_children() if not _is_finite(child)]
         if lost:
-            raise Diverged(lost, self.updates, lever)
+            raise Diverged(f"{', '.join(lost)} not finite", self.updates, lever)
 
 
 def _is_finite(module: nn.Module) -> bool:

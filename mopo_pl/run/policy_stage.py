@@ -32,7 +32,7 @@ def train_policy(
     )
     module, data = build_sac(config, dataset), build_data(config, dataset, folder.checkpoints / REFRESHES)
     evaluation = build_evaluation(config, dataset, env_id) if env_id else None
-    callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, env_id)]
+    callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, dataset)]
     callbacks += [evaluation] if evaluation else []
     trainer, seconds = fit_stage(
         stage,

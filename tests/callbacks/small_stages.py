@@ -15,6 +15,7 @@ from mopo_pl.checkpoint_files import CheckpointFiles, SealedCheckpointIO
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalty import max_aleatoric
@@ -117,7 +118,15 @@ def small_refresh(dataset: OfflineDataset, termination: Rule = never, **replaced
     ensemble = small_dynamics(dataset).ensemble
     transition = TransitionModel(ensemble=ensemble, elites=torch.tensor([2, 0]))
     model = PenalisedModel(transition=transition, penalty=max_aleatoric, coef=0.1, termination=termination)
-    arguments = {"horizon": 3, "starts": 40, "every_n_epochs": 1, "chunk": 16, "seed": 0, **replaced}
+    arguments: dict[str, Any] = {
+        "horizon": 3,
+        "starts": 40,
+        "every_n_epochs": 1,
+        "chunk": 16,
+        "max_dropped": 1.0,
+        "seed": 0,
+    }
+    arguments |= {"limits": StateLimits.around(dataset.transitions.observations, torch.inf), **replaced}
     return RolloutRefresh(model, **arguments)
 
 

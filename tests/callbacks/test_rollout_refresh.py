@@ -14,6 +14,8 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.limits import StateLimits
+from mopo_pl.problems import Diverged
 
 Make = Callable[..., OfflineDataset]
 
@@ -156,3 +158,18 @@ def test_a_larger_buffer_does_not_change_what_is_imagined_or_learned_in_the_firs
         quiet_trainer([refresh], 1).fit(module, datamodule=small_batches(dataset, retain=retain))
         learned.append(weights(module))
     assert differing(*learned) == []
+
+
+def test_a_model_that_runs_away_ends_the_run(make_dataset: Make) -> None:
+    nowhere = StateLimits(torch.full((3,), 5.0), torch.full((3,), 6.0))
+    with pytest.raises(Diverged, match=r"100% of the imagined rollouts ran away .* by update 0; try a larger penalty"):
+        run(make_dataset(), 1, limits=nowhere, max_dropped=0.5)
+
+
+def test_what_runs_away_is_left_out_of_the_buffer(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    states = dataset.transitions.observations
+    narrow = StateLimits(states.mean(0) - 0.8, states.mean(0) + 0.8)
+    notes = run(dataset, 1, limits=narrow, max_dropped=1.0)
+    assert 0 < notes.stored[0] < 120
+    assert narrow.hold(Transitions(notes.rows[0], 3, 2).next_observations).all()

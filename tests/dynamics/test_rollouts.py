@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import PenalisedModel, Rollout, RolloutStatistics, branch
@@ -20,6 +21,7 @@ from mopo_pl.layers import Normaliser
 from mopo_pl.streams import stream
 
 MEMBERS, OBS, ACTIONS = 7, 2, 1
+EVERYWHERE = StateLimits(torch.full((OBS,), -torch.inf), torch.full((OBS,), torch.inf))
 SHAPE = cast(GaussianEnsemble, SimpleNamespace(obs_dim=OBS, action_dim=ACTIONS))
 
 
@@ -46,8 +48,10 @@ def still(observations: Tensor) -> Tensor:
     return observations.new_zeros(len(observations), ACTIONS)
 
 
-def roll(model: PenalisedModel, starts: Tensor, horizon: int, seed: int = 0) -> Rollout:
-    return branch(model, still, starts, horizon, stream(seed, "test"))
+def roll(
+    model: PenalisedModel, starts: Tensor, horizon: int, seed: int = 0, limits: StateLimits = EVERYWHERE
+) -> Rollout:
+    return branch(model, still, starts, horizon, limits, stream(seed, "test"))
 
 
 # Which member makes an outcome ----------------------------------------------------------------------------------------
@@ -169,12 +173,12 @@ def test_the_rule_sees_state_action_and_next_state() -> None:
         return (s[:, 0] == 1) & (a[:, 0] == 1) & (after[:, 0] == 2)
 
     model = penalised(Counting(), termination=rule)
-    rollout = branch(model, lambda s: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, stream(0, "x"))
+    rollout = branch(model, lambda s: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, EVERYWHERE, stream(0, "x"))
     assert (rollout.transitions.terminals * rollout.valid).tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_the_policy_acts_on_the_imagined_state_and_the_action_is_stored() -> None:
-    rollout = branch(penalised(Counting()), lambda s: -s[:, :ACTIONS], columns([5.0]), 3, stream(0, "x"))
+    rollout = branch(penalised(Counting()), lambda s: -s[:, :ACTIONS], columns([5.0]), 3, EVERYWHERE, stream(0, "x"))
     assert rollout.transitions.actions.flatten().tolist() == [-5.0, -6.0, -7.0]
 
 
@@ -201,6 +205,21 @@ def test_an_infinite_penalty_makes_no_valid_row() -> None:
     rollout = roll(model, columns([1.0]), 2)
     assert not rollout.valid.any()
     assert rollout.non_finite.sum() == 1
+
+
+def test_a_row_that_leads_beyond_the_limits_ends_is_left_out_and_counted_once() -> None:
+    limits = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
+    rollout = roll(penalised(Counting()), columns([0.0, 2.0, -7.0]), 4, limits=limits)
+    assert rollout.valid.T.tolist() == [[True, True, False, False], [False] * 4, [True] * 4]
+    assert rollout.out_of_range.nonzero().tolist() == [[0, 1], [2, 0]]
+    assert not rollout.non_finite.any()
+
+
+def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_no_width() -> None:
+    limits = StateLimits.around(torch.tensor([[0.0, 5.0], [2.0, 5.0], [1.0, 5.0]]), 3.0)
+    assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
+    states = torch.tensor([[-6.0, 1e9], [8.0, -1e9], [8.1, 5.0], [math.nan, 5.0], [0.0, math.nan]])
+    assert limits.hold(states).tolist() == [True, True, False, False, False]
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
@@ -250,13 +269,14 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
 
 
 def statistics_by_hand(rollouts: list[Rollout], coef: float) -> dict[str, float]:
-    rows, ended, non_finite, starts, penalty, reward, size = 0, 0, 0, 0, 0.0, 0.0, 0.0
+    rows, ended, non_finite, out_of_range, starts, penalty, reward, size = 0, 0, 0, 0, 0, 0.0, 0.0, 0.0
     for rollout in rollouts:
         horizon, width = rollout.valid.shape
         starts += width
         for step in range(horizon):
             for row in range(width):
                 non_finite += bool(rollout.non_finite[step, row])
+                out_of_range += bool(rollout.out_of_range[step, row])
                 if rollout.valid[step, row]:
                     u = coef * float(rollout.penalties[step, row])
                     predicted = float(rollout.transitions.rewards[step, row]) + u
@@ -267,6 +287,8 @@ def statistics_by_hand(rollouts: list[Rollout], coef: float) -> dict[str, float]
         "length": rows / starts,
         "terminated": ended / starts,
         "non_finite": non_finite,
+        "out_of_range": out_of_range,
+        "dropped_share": (non_finite + out_of_range) / starts,
         "penalty": penalty / rows,
         "reward": reward / rows,
         "penalty_share": penalty / size,
@@ -283,12 +305,13 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
         coef=0.5,
         termination=at_least(3.0),
     )
-    chunks = [roll(model, columns(starts), 4) for starts in ([0.0, 2.0, -9.0], [-6.0, -5.0], [2.5])]
+    limits = StateLimits(torch.full((OBS,), -8.5), torch.full((OBS,), torch.inf))
+    chunks = [roll(model, columns(s), 4, limits=limits) for s in ([0.0, 2.0, -9.0], [-6.0, -5.0, -9.8], [2.5])]
     statistics = RolloutStatistics("cpu")
     for chunk in chunks:
         statistics.add(chunk, 0.5)
     by_hand = statistics_by_hand(chunks, 0.5)
-    assert by_hand["non_finite"] == 2
+    assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 1)
     assert statistics.summary() == pytest.approx(by_hand)
 
 
