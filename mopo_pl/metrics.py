@@ -14,8 +14,8 @@ class NamedMeans(Metric):
     def __init__(self, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
-        self.add_state("total", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
-        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum", persistent=True)
+        self.add_state("total", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
         """Adds one value for each name [len(names)]."""

@@ -7,7 +7,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from mopo_pl.metrics import NamedMeans
 from mopo_pl.problems import Diverged
+from mopo_pl.ranks import gathered, own
 
 
 class RowModule(L.LightningModule):
@@ -17,8 +19,10 @@ class RowModule(L.LightningModule):
     be batches or optimiser steps, of which soft actor-critic makes three an update.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, means: tuple[str, ...]) -> None:
+        """`means`: names of the scalars that are averaged over the updates of an epoch, by `self.means.update`."""
         super().__init__()
+        self.means = NamedMeans(means)
         self._row: dict[str, float] = {}
 
     @property
@@ -40,6 +44,15 @@ class RowModule(L.LightningModule):
         lost += [f"weights of {name}" for name, child in self.named_children() if not _is_finite(child)]
         if lost:
             raise Diverged(f"{', '.join(lost)} not finite", self.updates, lever)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what every rank has averaged of a broken epoch; all ranks call it."""
+        checkpoint["means"] = gathered({"total": self.means.total.clone(), "count": self.means.count.clone()})
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes it back."""
+        for name, state in own(checkpoint["means"]).items():
+            setattr(self.means, name, state.to(self.device))
 
 
 def _is_finite(module: nn.Module) -> bool:

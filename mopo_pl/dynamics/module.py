@@ -12,7 +12,6 @@ from mopo_pl.dynamics.holdout import HoldoutErrors
 from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.layers import BatchedLinear
-from mopo_pl.metrics import NamedMeans
 from mopo_pl.rows import RowModule
 
 
@@ -36,7 +35,7 @@ class DynamicsModule(RowModule):
         beta: float,
     ) -> None:
         """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood."""
-        super().__init__()
+        super().__init__(("train_loss",))
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.ensemble = ensemble
@@ -44,7 +43,6 @@ class DynamicsModule(RowModule):
         self.beta = beta
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
-        self.means = NamedMeans(("train_loss",))
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.metrics import NamedMeans
 from mopo_pl.ranks import averaged, gathered, own
 from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
@@ -51,7 +50,7 @@ class SACModule(RowModule):
         """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
         limit of the norm of the critics' gradient and of the actor's, each; None: none.
         """
-        super().__init__()
+        super().__init__(MEANS)
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
@@ -71,7 +70,6 @@ class SACModule(RowModule):
         self._critic_update = ready(updates.critic_update)
         self._actor_update = ready(updates.actor_update)
         self._temperature_update = ready(updates.temperature_update)
-        self.means = NamedMeans(MEANS)
         self._updates = 0
         self._noise = stream(seed, "updates")
 
@@ -142,10 +140,12 @@ class SACModule(RowModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back."""
+        super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
 

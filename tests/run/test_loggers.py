@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mopo_pl.command import main
+
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
 
@@ -21,36 +23,32 @@ def alpha(rows: Rows) -> Callable[[Path], list[float]]:
     return lambda folder: [row["policy/alpha"] for row in rows(folder) if row["stage"] == "policy"]
 
 
-def test_csv_holds_the_values_at_their_updates(train: Train, alpha: Callable[[Path], list[float]]) -> None:
-    folder = train("run", *SHORT, "logger=csv")
+def csv_points(folder: Path) -> list[tuple[int, float]]:
     with (folder / "logs/csv/policy/metrics.csv").open() as file:
-        found = list(csv.DictReader(file))
-    assert [int(row["step"]) for row in found] == STEPS
-    assert [float(row["policy/alpha"]) for row in found] == pytest.approx(alpha(folder))
+        return [(int(row["step"]), float(row["policy/alpha"])) for row in csv.DictReader(file)]
 
 
-def test_tensorboard_holds_the_values_at_their_updates(train: Train, alpha: Callable[[Path], list[float]]) -> None:
+def tensorboard_points(folder: Path) -> list[tuple[int, float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    folder = train("run", *SHORT, "logger=tensorboard")
     events = EventAccumulator(str(folder / "logs/tensorboard/policy"))
     events.Reload()
-    found = events.Scalars("policy/alpha")
-    assert [event.step for event in found] == STEPS
-    assert [event.value for event in found] == pytest.approx(alpha(folder))
+    return [(event.step, event.value) for event in events.Scalars("policy/alpha")]
 
 
-def test_mlflow_holds_the_values_at_their_updates(train: Train, alpha: Callable[[Path], list[float]]) -> None:
+def mlflow_run(folder: Path, stage: str) -> tuple[Any, Any]:
     from mlflow.tracking import MlflowClient
 
-    folder = train("run", *SHORT, "logger=mlflow")
     client = MlflowClient(f"sqlite:///{folder}/logs/mlflow.db")
     experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-    (run,) = client.search_runs(experiments)
-    assert (run.info.run_name, run.info.status) == ("policy", "FINISHED")
-    found = client.get_metric_history(run.info.run_id, "policy/alpha")
-    assert [point.step for point in found] == STEPS
-    assert [point.value for point in found] == pytest.approx(alpha(folder))
+    (run,) = [run for run in client.search_runs(experiments) if run.info.run_name == stage]
+    return client, run
+
+
+def mlflow_points(folder: Path) -> list[tuple[int, float]]:
+    client, run = mlflow_run(folder, "policy")
+    assert run.info.status == "FINISHED"
+    return [(point.step, point.value) for point in client.get_metric_history(run.info.run_id, "policy/alpha")]
 
 
 def wandb_rows(file: Path) -> Iterator[dict[str, str]]:
@@ -73,7 +71,81 @@ def wandb_rows(file: Path) -> Iterator[dict[str, str]]:
                 yield {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
 
 
-def test_wandb_keeps_one_offline_record_of_each_stage(train: Train, alpha: Callable[[Path], list[float]]) -> None:
+def wandb_points(folder: Path) -> list[tuple[int, float]]:
+    """Of all records of the run: a resumed one has two, which wandb joins by their id."""
+    files = sorted(folder.glob("logs/wandb/offline-run-*/run-*.wandb"))
+    found = [row for file in files for row in wandb_rows(file) if "policy/alpha" in row]
+    return [(int(row["trainer/global_step"]), float(row["policy/alpha"])) for row in found]
+
+
+READERS = {"csv": csv_points, "tensorboard": tensorboard_points, "mlflow": mlflow_points, "wandb": wandb_points}
+
+
+@pytest.mark.parametrize("logger", READERS)
+def test_a_logger_holds_the_values_at_their_updates(
+    train: Train, alpha: Callable[[Path], list[float]], logger: str
+) -> None:
+    folder = train("run", *SHORT, f"logger={logger}")
+    points = READERS[logger](folder)
+    assert [step for step, _ in points] == STEPS
+    assert [value for _, value in points] == pytest.approx(alpha(folder))
+
+
+@pytest.mark.parametrize("logger", READERS)
+def test_after_a_resume_no_row_is_lost_and_none_is_there_twice(
+    train: Train, alpha: Callable[[Path], list[float]], stop_after: Callable[[int | None], int], logger: str
+) -> None:
+    """The rows of 20, 40 and 60 updates were sent when the run ended, and the checkpoint that is left is that of 20."""
+    stop_after(65)
+    often = ("checkpoint.every_minutes=0", "trainer.max_epochs=5")
+    folder = train("run", *SHORT, *often, f"logger={logger}", code=130)
+    for path in sorted((folder / "checkpoints").glob("policy-*.ckpt"))[-1:]:
+        path.unlink()
+    stop_after(None)
+    assert main([f"resume={folder}"]) == 0
+    points = READERS[logger](folder)
+    assert [step for step, _ in points] == [20, 40, 60, 80, 100]
+    assert [value for _, value in points] == pytest.approx(alpha(folder))
+
+
+@pytest.mark.parametrize("logger", READERS)
+def test_a_logger_that_joins_at_a_resume_is_told_the_rows_so_far(
+    train: Train, alpha: Callable[[Path], list[float]], stop_after: Callable[[int | None], int], logger: str
+) -> None:
+    stop_after(25)
+    folder = train("run", *SHORT, "logger=none", code=130)
+    stop_after(None)
+    assert main([f"resume={folder}", f"logger={logger}"]) == 0
+    points = READERS[logger](folder)
+    assert [step for step, _ in points] == STEPS
+    assert [value for _, value in points] == pytest.approx(alpha(folder))
+
+
+def test_every_logger_holds_the_same_names(train: Train, rows: Rows) -> None:
+    folder = train("run", *SHORT, "logger={csv: {}, tensorboard: {}, mlflow: {}, wandb: {}}")
+    names = {name for name in rows(folder)[-1] if name not in ("stage", "update")}
+    with (folder / "logs/csv/policy/metrics.csv").open() as file:
+        assert set(next(csv.reader(file))) - {"step"} == names
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder / "logs/tensorboard/policy"))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) == names
+    _, run = mlflow_run(folder, "policy")
+    assert set(run.data.metrics) == names
+    (record,) = folder.glob("logs/wandb/offline-run-*/run-*.wandb")
+    written = {name for row in wandb_rows(record) for name in row if not name.startswith("_")}
+    assert written - {"trainer/global_step"} == names
+
+
+def test_the_settings_are_logged_as_hyperparameters(train: Train) -> None:
+    folder = train("run", *SHORT, "logger={csv: {}, mlflow: {}}", "penalty.coef=0.75")
+    assert "coef: 0.75" in (folder / "logs/csv/policy/hparams.yaml").read_text()
+    _, run = mlflow_run(folder, "policy")
+    assert run.data.params["penalty/coef"] == "0.75"
+
+
+def test_wandb_keeps_one_offline_record_of_each_stage(train: Train) -> None:
     folder = train("run", "logger=wandb")
     records = [list(wandb_rows(file)) for file in sorted(folder.glob("logs/wandb/offline-run-*/run-*.wandb"))]
     stages = {"dynamics/train_loss": [5, 10], "policy/alpha": STEPS}
@@ -81,8 +153,6 @@ def test_wandb_keeps_one_offline_record_of_each_stage(train: Train, alpha: Calla
     for record in records:
         (name,) = [name for name in stages if any(name in row for row in record)]
         assert [int(row["trainer/global_step"]) for row in record if name in row] == stages.pop(name)
-    values = [float(row["policy/alpha"]) for record in records for row in record if "policy/alpha" in row]
-    assert values == pytest.approx(alpha(folder))
 
 
 def test_several_loggers_write_side_by_side_one_record_per_stage(train: Train) -> None:
