@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
 from mopo_pl.layers import Normaliser
@@ -81,13 +82,13 @@ class Policy:
         }
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
         with whole_file(folder / "policy.safetensors") as aside:
-            save_file(weights, aside)
+            aside.write_bytes(save(weights))
         with whole_file(folder / "policy.json") as aside:
             aside.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod
     def load(cls, folder: Path | str) -> "Policy":
-        """Reads a run folder, or its `policy` folder. Raises InputError where a file is missing or too new."""
+        """Reads a run folder, or its `policy` folder. Raises InputError where a file is missing, damaged or too new."""
         folder = Path(folder)
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:
@@ -95,6 +96,8 @@ class Policy:
             weights = load_file(folder / "policy.safetensors")
         except FileNotFoundError as error:
             raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
+        except (SafetensorError, ValueError) as error:
+            raise InputError(f"{folder} holds a damaged policy ({error}); copy it again, or resume its run") from error
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
         shape = description.pop("actor")

@@ -20,6 +20,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "timeouts": ("timeout", "timeouts", "truncated", "truncations"),
 }
 """Each field, and the keys under which it is looked for. `done` means terminal: a time limit belongs in `timeouts`."""
+NPY = b"\x93NUMPY"
+"""First bytes of a single array."""
 OPTIONAL = ("next_observations", "timeouts")
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise of damaged archives."""
@@ -28,6 +30,8 @@ DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.
 def read_npz(path: Path) -> RawLog:
     """Reads a log; raises InputError where the file is damaged or a key is missing."""
     try:
+        if not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == NPY:
+            raise InputError(f"{path} cannot be read as .npz: it is no archive, or one that was cut short")
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
             raise InputError(

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
@@ -13,6 +14,9 @@ from mopo_pl.layers import Normaliser
 from mopo_pl.problems import InputError
 from mopo_pl.streams import stream
 from mopo_pl.whole_file import whole_file
+
+REPAIR = "remove dynamics.safetensors and dynamics.json there, and resume that run, which fits it again"
+"""What to do about a model that cannot be used."""
 
 
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
@@ -28,14 +32,14 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
     with whole_file(folder / "dynamics.safetensors") as aside:
-        save_file(weights, aside)
+        aside.write_bytes(save(weights))
     with whole_file(folder / "dynamics.json") as aside:
         aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 
 
 def load_model(folder: Path) -> TransitionModel:
-    """Reads what `save_model` wrote. Raises InputError where a file is missing or the hash does not fit the weights."""
+    """Reads what `save_model` wrote. Raises InputError where a file is missing, damaged, or not of the weights' hash."""
     try:
         description = json.loads((folder / "dynamics.json").read_text())
         weights = load_file(folder / "dynamics.safetensors")
@@ -43,6 +47,8 @@ def load_model(folder: Path) -> TransitionModel:
         # Not error.filename: safetensors leaves it empty.
         missing = [name for name in ("dynamics.json", "dynamics.safetensors") if not (folder / name).exists()]
         raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing") from error
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
     shape = description["shape"]
     ensemble = GaussianEnsemble(
         **shape,
@@ -53,5 +59,5 @@ def load_model(folder: Path) -> TransitionModel:
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
     if model.hash() != description["hash"]:
-        raise InputError(f"{folder / 'dynamics.safetensors'} does not fit dynamics.json: the hash differs; train again")
+        raise InputError(f"{folder / 'dynamics.safetensors'} does not fit dynamics.json: the hash differs: {REPAIR}")
     return model
