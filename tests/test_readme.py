@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -60,8 +62,16 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_train_command_trains(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained = [words[2:] for words in commands() if words[:2] == ["python", "train.py"]]
-    assert len(trained) == 8
-    for arguments in trained:
+    assert len(trained) == 9
+    several = [arguments for arguments in trained if "trainer.devices=2" in arguments]
+    for arguments in several:
+        # Lightning starts the second process by the first one's own command line, which here is pytest's.
+        done = subprocess.run(
+            [sys.executable, ROOT / "train.py", *arguments, *SMALL], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        assert "2 processes" in done.stdout
+    for arguments in [arguments for arguments in trained if arguments not in several]:
         resumed = any(argument.startswith("resume=") for argument in arguments)
         assert command.main(arguments + ([] if resumed else SMALL)) == 0, arguments
         said = capsys.readouterr().out

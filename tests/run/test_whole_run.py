@@ -56,6 +56,18 @@ def test_evaluation_changes_no_weight(train: Train, same_weights: Same) -> None:
     assert same_weights(often, never, POLICY)
 
 
+def test_logging_and_progress_change_no_weight(train: Train, same_weights: Same) -> None:
+    shown, silent = train("a", "logger={csv: {}, tensorboard: {}}"), train("b", "trainer.enable_progress_bar=false")
+    assert same_weights(shown, silent, MODEL)
+    assert same_weights(shown, silent, POLICY)
+
+
+def test_the_gradient_limit_reaches_the_update(train: Train, same_weights: Same) -> None:
+    free, wide, tight = train("a"), train("b", "sac.gradient_clip_norm=1e9"), train("c", "sac.gradient_clip_norm=0.01")
+    assert same_weights(free, wide, POLICY)
+    assert not same_weights(free, tight, POLICY)
+
+
 def test_stages_run_apart_make_the_policy_of_a_run_in_one(train: Train, same_weights: Same) -> None:
     whole = train("whole")
     model = train("model", "stage=dynamics")
@@ -138,6 +150,7 @@ def test_a_known_environments_rule_can_be_named(train: Train, rows: Rows) -> Non
         "enable_model_summary=true",
         "precision=bf16-mixed",
         "deterministic=warn",
+        "deterministic=true",
         "enable_progress_bar=false",
         "devices=auto",
     ],

@@ -234,6 +234,16 @@ def test_a_stock_trainer_with_its_defaults_trains_from_the_data_module(make_data
     assert list(tmp_path.rglob("*.ckpt"))
 
 
+def test_the_norm_of_each_group_of_gradients_is_limited() -> None:
+    """Critics and actor each to 0.1; a step of plain gradient descent shows the gradient that was used."""
+    networks_before = networks()
+    sac = module(networks_before, gradient_clip_norm=0.1, actor_lr=0.0, critic_lr=0.0)
+    fit(sac, [rows(4)])
+    for network in (sac.actor, sac.critic):
+        norm = torch.stack([p.grad.norm() for p in network.parameters() if p.grad is not None]).norm()
+        assert norm.item() == pytest.approx(0.1, rel=1e-4)
+
+
 # Learning -------------------------------------------------------------------------------------------------------------
 
 
