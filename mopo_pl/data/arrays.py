@@ -31,7 +31,9 @@ def read_npz(path: Path) -> RawLog:
     """Reads a log; raises InputError where the file is damaged or a key is missing."""
     try:
         if not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == NPY:
-            raise InputError(f"{path} cannot be read as .npz: it is no archive, or one that was cut short")
+            raise InputError(
+                f"{path} cannot be read as .npz: it is damaged, being no archive or one that was cut short"
+            )
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
             raise InputError(
