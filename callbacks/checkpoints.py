@@ -9,6 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from mopo_pl.checkpoint_files import CheckpointFiles
+from mopo_pl.ranks import largest
 
 
 class Interrupted(Exception):
@@ -75,14 +76,11 @@ class Checkpoints(Checkpoint):
             self.save(trainer)
 
     def _leave_if_signalled(self, trainer: L.Trainer) -> None:
-        number = self.signalled()
-        asked = number is not None
-        if trainer.world_size > 1:
-            # A signal reaches the ranks at different batches, and all must save the same one.
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-        if asked:
+        # A signal may reach one rank alone, or the ranks at different batches, and all must save the same one.
+        number = largest(self.signalled() or 0, trainer.strategy.root_device)
+        if number:
             self.save(trainer)
-            raise Interrupted(number or signal.SIGTERM)
+            raise Interrupted(number)
 
     def save(self, trainer: L.Trainer) -> None:
         """Writes a checkpoint and removes what need not stay."""

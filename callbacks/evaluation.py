@@ -51,9 +51,9 @@ class PolicyEvaluation(L.Callback):
             values["score"] = score
         pl_module.note({f"evaluation/{name}": value for name, value in values.items()})
 
-    def newest(self) -> float | None:
-        """Mean return of the newest evaluation; None before the first."""
-        return self.history[-1][1] if self.history else None
+    def after(self, updates: int) -> float | None:
+        """Mean return of the evaluation after exactly so many updates; None where there was none."""
+        return self.history[-1][1] if self.history and self.history[-1][0] == updates else None
 
     def run(self, module: SACModule) -> Episodes:
         """One evaluation of the module as it is; each rank plays its share of the episodes."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mopo_pl.messages import say
 from mopo_pl.whole_file import sha256_of, whole_file
@@ -63,6 +64,13 @@ class CheckpointFiles:
             say(f"{path} is damaged or was not finished; the one before it is taken")
         return None
 
+    @rank_zero_only
+    def drop_after(self, taken: Path | None) -> None:
+        """Removes what is newer than the checkpoint a run goes on from: damaged, and in the way of its next ones."""
+        for path in self.all():
+            if taken is None or path.name > taken.name:
+                _remove(path)
+
     def _is_whole(self, path: Path) -> bool:
         seal = _read_seal(path)
         return (
@@ -79,9 +87,9 @@ class CheckpointFiles:
         best = max(scored, key=lambda path: seals[path]["score"], default=None)
         for path in paths[:-KEEP]:
             if path != best:
-                path.unlink()
-                _seal(path).unlink(missing_ok=True)
-        named = {name for path in paths if path.exists() for name in seals[path].get("refreshes", ())}
+                _remove(path)
+        stand = self.folder.glob("*.ckpt")
+        named = {name for path in stand for name in (_read_seal(path) or {}).get("refreshes", ())}
         for file in (self.folder / REFRESHES).glob("*.rows"):
             if file.name not in named:
                 file.unlink()
@@ -92,6 +100,12 @@ class CheckpointFiles:
 
 def _seal(path: Path) -> Path:
     return path.with_suffix(".json")
+
+
+def _remove(path: Path) -> None:
+    # The seal first: without it, a checkpoint counts for nothing.
+    _seal(path).unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _read_seal(path: Path) -> dict[str, Any] | None:

@@ -36,6 +36,15 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
+def largest(number: int, device: torch.device) -> int:
+    """The largest of the ranks' numbers, on every rank. All ranks must call it."""
+    if world_size() == 1:
+        return number
+    shared = torch.tensor(number, device=device)
+    distributed.all_reduce(shared, op=distributed.ReduceOp.MAX)
+    return int(shared)
+
+
 def averaged(gradients: list[Tensor]) -> list[Tensor]:
     """The mean over ranks of a group of tensors, by one all-reduce of all of them laid end to end."""
     if world_size() == 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mopo_pl.metrics import NamedMeans
 from mopo_pl.problems import Diverged
@@ -41,9 +41,14 @@ class RowModule(L.LightningModule):
         lost = [name for name, value in row.items() if not torch.tensor(value).isfinite()]
         for logger in self.loggers:
             logger.log_metrics(row, step=self.updates)
-        lost += [f"weights of {name}" for name, child in self.named_children() if not _is_finite(child)]
+        lost += [f"weights of {part}" for part in self._parts_that_are_not_finite()]
         if lost:
             raise Diverged(f"{', '.join(lost)} not finite", self.updates, lever)
+
+    def _parts_that_are_not_finite(self) -> list[str]:
+        names = [name.partition(".")[0] for name, _ in self.named_parameters()]
+        finite = torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters()]).tolist()
+        return sorted({name for name, sound in zip(names, finite, strict=True) if not sound})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what every rank has averaged of a broken epoch; all ranks call it."""
@@ -53,8 +58,3 @@ class RowModule(L.LightningModule):
         """Takes it back."""
         for name, state in own(checkpoint["means"]).items():
             setattr(self.means, name, state.to(self.device))
-
-
-def _is_finite(module: nn.Module) -> bool:
-    weights: list[Any] = [parameter.detach().isfinite().all() for parameter in module.parameters()]
-    return not weights or bool(torch.stack(weights).all())

@@ -21,12 +21,12 @@ class RefreshFiles:
         self._kept: dict[int, dict[str, Any]] = {}
 
     def keep(self, number: int, rows: Tensor) -> dict[str, Any]:
-        """Writes refresh `number` [n, W] unless it is there; gives the file's name, SHA-256, shape and type."""
+        """Writes refresh `number` [n, W] unless it is there, whole; gives the file's name, SHA-256, shape and type."""
         if number not in self._kept:
             array = np.ascontiguousarray(rows.cpu().numpy())
             digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
             path = self.folder / f"{number:06d}-{rank()}-{digest[:16]}.rows"
-            if not path.exists():
+            if sha256_of(path) != digest:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with whole_file(path) as aside:
                     array.tofile(aside)

@@ -10,7 +10,7 @@ from typing import Any
 from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
 from mopo_pl.problems import InputError, Unwritable
-from mopo_pl.run.processes import SHARED_PATH, was_launched
+from mopo_pl.run.processes import SHARED_PATH, share_folder, was_launched
 from mopo_pl.whole_file import whole_file
 
 
@@ -45,7 +45,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
-        os.environ[SHARED_PATH] = str(folder.path)
+        share_folder(folder.path)
         return folder
 
     @classmethod
@@ -56,8 +56,10 @@ class RunFolder:
     def take_config(self, config_text: str) -> None:
         """`config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run."""
         self.checkpoints.mkdir(exist_ok=True)
+        # A finished run that is to go on is no longer finished, even if it is stopped again.
+        self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
-        os.environ[SHARED_PATH] = str(self.path)
+        share_folder(self.path)
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""

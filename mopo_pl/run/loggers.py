@@ -67,16 +67,24 @@ class _Records:
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""
-        return None if name == "csv" else self.opened.get(self.stage, {}).get(name)
+        return None if name == "csv" else self._record(name).get("identity")
+
+    def held(self, name: str) -> int:
+        """Updates of the newest row that the logger is known to hold: `metrics.jsonl` may have dropped it since."""
+        return self._record(name).get("held", -1)
+
+    def _record(self, name: str) -> dict[str, Any]:
+        return self.opened.get(self.stage, {}).get(name, {})
 
     @rank_zero_only
-    def keep(self, name: str, logger: Logger) -> None:
+    def keep(self, name: str, logger: Logger, held: int) -> None:
+        """Remembers it, before training drops any row."""
         identity: dict[str, Any] = {}
         if isinstance(logger, loggers.WandbLogger):
             identity = {"id": logger.experiment.id, "resume": "allow"}
         elif isinstance(logger, loggers.MLFlowLogger):
             identity = {"run_id": logger.run_id}
-        self.opened.setdefault(self.stage, {})[name] = identity
+        self.opened.setdefault(self.stage, {})[name] = {"identity": identity, "held": held}
         with whole_file(self.path) as aside:
             aside.write_text(json.dumps(self.opened))
 
@@ -103,16 +111,17 @@ def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> li
     folder.logs.mkdir(exist_ok=True)
     records = _Records(folder.logs / "records.json", metrics.stage)
     places, rows = _places(folder.logs, metrics.stage), metrics.rows()
-    held = max((row["update"] for row in rows), default=-1)
+    sent = max((row["update"] for row in rows), default=-1)
     built = []
     for name, arguments in config.logger.items():
         identity = records.identity(name)
+        held = sent if identity is None else max(sent, records.held(name))
         try:
             logger = _built(name, {**places.get(name, {}), **(identity or {}), **(arguments or {})}, held)
             if identity is None:
                 _tell(logger, config, rows)
             logger.held = held  # type: ignore[attr-defined]
-            records.keep(name, logger)
+            records.keep(name, logger, held)
         except Exception as error:
             raise InputError(f"logger.{name} cannot be made: {error}") from error
         built.append(logger)

@@ -42,7 +42,7 @@ def train_policy(
         config=config,
         folder=folder,
         watch=watch,
-        score=evaluation.newest if evaluation else lambda: None,
+        score=lambda: evaluation.after(module.updates) if evaluation else None,
     )
     module.to("cpu")
     if trainer.is_global_zero:

@@ -3,10 +3,13 @@
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
+from torch import distributed
 
 from mopo_pl.problems import InputError
 from mopo_pl.ranks import gathered, rank
@@ -15,6 +18,12 @@ T = TypeVar("T")
 
 SHARED_PATH = "MOPO_PL_RUN_DIR"
 """Environment variable by which processes that Lightning launches find the folder of the first."""
+
+FIRST_PROCESS = "MOPO_PL_FIRST_PROCESS"
+"""Environment variable that holds the number of the process that launched this one."""
+
+FOR_LAUNCHED = (SHARED_PATH, FIRST_PROCESS, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+"""What a run and Lightning put into the environment of launched processes, and of the one that launches them."""
 
 EXTERNAL = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 """Variables by which other launchers tell a process how many it is one of."""
@@ -25,10 +34,28 @@ def was_launched() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
-def forget_folder() -> None:
-    """Ends what `SHARED_PATH` says: the next run in this process has a folder of its own."""
-    if not was_launched():
-        os.environ.pop(SHARED_PATH, None)
+def share_folder(path: Path) -> None:
+    """Tells processes that this one will launch where the run's folder is, and who launched them."""
+    os.environ[SHARED_PATH], os.environ[FIRST_PROCESS] = str(path), str(os.getpid())
+
+
+@contextmanager
+def processes_of_one_run() -> Iterator[None]:
+    """Takes back at the end what a run and Lightning have put into the environment for the processes they launch.
+
+    The next run in this process has a folder, and processes, of its own.
+    """
+    before = {name: os.environ.get(name) for name in FOR_LAUNCHED}
+    try:
+        yield
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def join(trainer: L.Trainer) -> None:
@@ -40,7 +67,8 @@ def join(trainer: L.Trainer) -> None:
         # The first process started the others itself; Lightning joins them when training starts.
         return
     started = {name: int(os.environ[variable]) for variable, name in EXTERNAL.items() if variable in os.environ}
-    for name, number in started.items():
+    # Within a job of SLURM, torchrun starts the processes, and SLURM only torchrun.
+    for name, number in list(started.items())[:1]:
         if number > 1 and number != trainer.world_size:
             raise InputError(
                 f"{name} started {number} processes, and trainer.devices={trainer.num_devices} on "
@@ -79,7 +107,7 @@ def _first(make: Callable[[], T]) -> tuple[T] | None:
 
 def end_with_first(every_seconds: float = 1.0) -> None:
     """Ends this process soon after the one that launched it has died: it would wait for it in vain."""
-    first = os.getppid()
+    first = int(os.environ[FIRST_PROCESS])
 
     def watch() -> None:
         while os.getppid() == first:

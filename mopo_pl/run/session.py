@@ -30,9 +30,9 @@ from mopo_pl.run.processes import (
     SHARED_PATH,
     end_with_first,
     first_then_rest,
-    forget_folder,
     from_first,
     join,
+    processes_of_one_run,
     was_launched,
 )
 from mopo_pl.run.result import build_result, save_result, summary
@@ -46,6 +46,11 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts."""
+    with processes_of_one_run():
+        return _run(config)
+
+
+def _run(config: Config) -> int:
     if was_launched():
         end_with_first()
     config = launched_config() or config
@@ -67,9 +72,8 @@ def run(config: Config) -> int:
         result = _stages(config, inputs, folder)
     except Interrupted as stop:
         say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
-        return stop.code
-    finally:
-        forget_folder()
+        # Lightning kills the first process where one that it launched ends with another code than 0.
+        return 0 if was_launched() else stop.code
     if result is not None:
         say(summary(folder, result))
     return 0

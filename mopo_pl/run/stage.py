@@ -56,6 +56,7 @@ def fit_stage(
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
     newest = files.newest_whole()
+    files.drop_after(newest)
     if newest is None and config.resume is not None:
         say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
     with open_loggers(config, folder, metrics) as loggers:

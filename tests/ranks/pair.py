@@ -1,7 +1,7 @@
 """Trains both modules on fixed rows, on as many processes as asked, and leaves every rank's weights.
 
-`python pair.py FOLDER WORLD [mutant [watched]]`. In float64, so that only the order of sums may differ. The mutant leaves
-each rank its own gradients.
+`python pair.py FOLDER WORLD [mutant [watched] [temperature]]`. In float64, so that only the order of sums may differ. The mutant leaves
+each rank its own gradients, or that of the temperature alone.
 """
 
 import sys
@@ -133,9 +133,14 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
     return ran, module, selection
 
 
-def main(folder: Path, world: int, mutant: bool, watched: bool) -> None:
+def main(folder: Path, world: int, mutant: bool, watched: bool, temperature_only: bool) -> None:
     if mutant:
-        mopo_pl.sac.module.averaged = lambda gradients: gradients  # type: ignore[attr-defined]
+        averaged = mopo_pl.sac.module.averaged
+
+        def own(gradients: list[Tensor]) -> list[Tensor]:
+            return averaged(gradients) if temperature_only and len(gradients) > 1 else gradients
+
+        mopo_pl.sac.module.averaged = own  # type: ignore[attr-defined]
     ran, sac = train_sac(world, [] if mutant and not watched else [RanksAgree()])
     left: dict[str, Any] = {"sac": sac.state_dict()}
     if not mutant:
@@ -146,4 +151,4 @@ def main(folder: Path, world: int, mutant: bool, watched: bool) -> None:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), int(sys.argv[2]), "mutant" in sys.argv, "watched" in sys.argv)
+    main(Path(sys.argv[1]), int(sys.argv[2]), "mutant" in sys.argv, "watched" in sys.argv, "temperature" in sys.argv)

@@ -100,9 +100,9 @@ def test_a_fault_of_one_process_ends_the_run_soon_and_it_can_go_on(
 
 def test_a_signal_to_one_process_saves_the_run_and_ends_it(tmp_path: Path, ends_like: Callable[[Path], None]) -> None:
     folder = tmp_path / "run"
-    done = start(*ARGUMENTS, f"run_dir={folder}", point="rank 1 is terminated", occurrence=30)
-    assert done.returncode == 128 + signal.SIGTERM, done.stderr
-    assert f"stopped by SIGTERM; saved. Continue with: python train.py resume={folder}" in done.stdout
+    done = start(*ARGUMENTS, f"run_dir={folder}", point="rank 1 is told that time is up", occurrence=30)
+    assert done.returncode == 128 + signal.SIGUSR1, done.stderr
+    assert f"stopped by SIGUSR1; saved. Continue with: python train.py resume={folder}" in done.stdout
     assert max((folder / "checkpoints").glob("*.ckpt")).name == "policy-000001-000010.ckpt"
     ends_like(folder)
 

@@ -253,7 +253,12 @@ FAULTS = [
     Fault("several nodes without a launcher", _args("trainer.num_nodes=2"), 2, NOTHING),
     Fault("two processes of torchrun, one device", _torchrun, 2, NOTHING),
     Fault("`compile=true` without a compiler", _no_compiler, 2, NOTHING),
-    Fault("a logger with wrong arguments", _args("logger={csv: {colour: red}}"), 2, "the run folder, empty"),
+    Fault(
+        "a logger with wrong arguments",
+        _args("logger={csv: {colour: red}}"),
+        2,
+        "a run before its training: `resume=RUN logger=…`",
+    ),
     Fault("a log that is not there", _args("dataset=nowhere.npz"), 2, NOTHING),
     Fault("a log that is no archive", _text_as_npz, 2, NOTHING),
     Fault("a torn HDF5 file", _truncated_hdf5, 2, NOTHING),

@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -84,7 +85,9 @@ POINTS: dict[str, Callable[[], None]] = {
     "checkpoint half written": lambda: half_written(".ckpt"),
     "before a checkpoint is renamed": lambda: watch(os, "replace", replaces(".ckpt")),
     "before a checkpoint is sealed": lambda: watch(os, "replace", replaces(".ckpt"), after=True),
-    "after a checkpoint is sealed": lambda: watch(os, "replace", replaces("0.json"), after=True),
+    "after a checkpoint is sealed": lambda: watch(
+        os, "replace", lambda source, target: bool(re.search(r"-\d{6}\.json$", str(target))), after=True
+    ),
     "before a refresh is renamed": lambda: watch(os, "replace", replaces(".rows")),
     "before old checkpoints leave": lambda: watch(mopo_pl.checkpoint_files.CheckpointFiles, "prune", always),  # type: ignore[attr-defined]
     "after an epoch's last batch": lambda: watch(
@@ -97,7 +100,7 @@ POINTS: dict[str, Callable[[], None]] = {
     "between the stages": lambda: watch(mopo_pl.run.session, "train_policy", always),
     "before the policy is written": lambda: watch(os, "replace", replaces("policy.safetensors")),
     "rank 1 is killed": lambda: on_rank_1(lambda: os.kill(os.getpid(), signal.SIGKILL)),
-    "rank 1 is terminated": lambda: on_rank_1(lambda: os.kill(os.getpid(), signal.SIGTERM)),
+    "rank 1 is told that time is up": lambda: on_rank_1(lambda: os.kill(os.getpid(), signal.SIGUSR1)),
     "rank 1 raises": lambda: on_rank_1(fail),
     "nowhere": lambda: None,
     "before the result is written": lambda: watch(os, "replace", replaces("result.json")),

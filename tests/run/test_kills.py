@@ -8,10 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 
+from mopo_pl.checkpoint_files import CheckpointFiles
 from mopo_pl.command import main
 
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -123,10 +125,11 @@ def test_no_half_file_stands_where_tmpdir_is_another_file_system(
 
 @pytest.fixture
 def stopped(tmp_path: Path, tiny: list[str], stop_after: Callable[[int | None], int]) -> Path:
-    """A run stopped in its last policy epoch, with checkpoints of two epochs before."""
+    """A run stopped in its last policy epoch, with the checkpoints of the two epochs before it: one is the best."""
     folder = tmp_path / "run"
     stop_after(10 + 45)
-    assert main([*tiny, *OFTEN, f"run_dir={folder}"]) == 130
+    with patch("mopo_pl.checkpoint_files.KEEP", 3):
+        assert main([*tiny, *OFTEN, f"run_dir={folder}"]) == 130
     stop_after(None)
     return folder
 
@@ -165,6 +168,32 @@ def test_where_a_refresh_is_damaged_an_older_checkpoint_that_does_not_need_it_is
     assert main([f"resume={stopped}"]) == 0
     assert "is damaged or was not finished" in capsys.readouterr().out
     ends_like(stopped)
+    # The refresh was imagined again, and its file written again.
+    files = CheckpointFiles(stopped / "checkpoints", "policy")
+    assert files.newest_whole() == files.path(2, 20)
+
+
+def test_what_is_damaged_does_not_stand_in_the_way_of_new_checkpoints(
+    stopped: Path, stop_after: Callable[[int | None], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two files of later epochs are torn: the next one saved is of an earlier epoch, and must stay."""
+    files = CheckpointFiles(stopped / "checkpoints", "policy")
+    good, torn = files.path(0, 20), [files.path(1, 20), newest(stopped)]
+    assert good in files.all()
+    for path in torn:
+        truncate(path)
+    stop_after(3)
+    assert main([f"resume={stopped}"]) == 130
+    stop_after(None)
+    assert files.all() == [good, files.path(1, 3)]
+    assert files.newest_whole() == files.path(1, 3)
+
+
+def test_saving_one_stage_leaves_the_refreshes_that_the_other_names(stopped: Path) -> None:
+    before = sorted((stopped / "checkpoints/refreshes").iterdir())
+    assert before
+    CheckpointFiles(stopped / "checkpoints", "dynamics").prune()
+    assert sorted((stopped / "checkpoints/refreshes").iterdir()) == before
 
 
 def test_where_every_checkpoint_is_damaged_the_stage_starts_from_its_beginning(

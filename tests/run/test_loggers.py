@@ -109,6 +109,21 @@ def test_after_a_resume_no_row_is_lost_and_none_is_there_twice(
 
 
 @pytest.mark.parametrize("logger", READERS)
+def test_a_run_stopped_again_before_it_made_up_for_lost_rows_sends_none_twice(
+    train: Train, stop_after: Callable[[int | None], int], logger: str
+) -> None:
+    stop_after(65)
+    folder = train(*("run", *SHORT, "checkpoint.every_minutes=0", "trainer.max_epochs=4", f"logger={logger}"), code=130)
+    for path in sorted((folder / "checkpoints").glob("policy-*.ckpt"))[-1:]:
+        path.unlink()
+    stop_after(3)
+    assert main([f"resume={folder}"]) == 130
+    stop_after(None)
+    assert main([f"resume={folder}"]) == 0
+    assert [step for step, _ in READERS[logger](folder)] == [20, 40, 60, 80]
+
+
+@pytest.mark.parametrize("logger", READERS)
 def test_a_logger_that_joins_at_a_resume_is_told_the_rows_so_far(
     train: Train, alpha: Callable[[Path], list[float]], stop_after: Callable[[int | None], int], logger: str
 ) -> None:

@@ -272,6 +272,18 @@ def test_a_finished_run_goes_on_where_more_epochs_are_given(train: Train, same_w
     assert [row["update"] for row in rows(folder) if row["stage"] == "policy"] == [20, 40, 60, 80]
 
 
+def test_a_finished_run_that_goes_on_and_is_stopped_again_is_not_finished(
+    train: Train, stop_after: StopAfter, same_weights: Same
+) -> None:
+    folder = train("run")
+    stop_after(25)
+    assert main([f"resume={folder}", "trainer.max_epochs=4"]) == 130
+    stop_after(None)
+    assert main([f"resume={folder}"]) == 0
+    assert json.loads((folder / "result.json").read_text())["updates"] == 80
+    assert same_weights(folder, train("whole", "trainer.max_epochs=4", "sac.schedule_epochs=2"), POLICY)
+
+
 def test_a_run_resumed_by_a_link_goes_by_its_own_name(
     stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,9 +4,11 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import h5py
+import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ import torch
 from mopo_pl import Policy
 from mopo_pl import __main__ as program
 from mopo_pl.command import main
+from mopo_pl.run.processes import join
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -261,6 +264,17 @@ def test_processes_of_another_launcher_that_the_flags_do_not_mention_are_refused
     monkeypatch.setenv(variable, "2")
     train("run", code=2)
     assert problem in capsys.readouterr().err
+
+
+def test_torchrun_within_a_job_of_slurm_counts_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SLURM has started one torchrun on each of two nodes, and these four processes each."""
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    joined = []
+    strategy = SimpleNamespace(setup_environment=lambda: joined.append(True))
+    trainer = SimpleNamespace(world_size=8, num_nodes=2, num_devices=4, strategy=strategy)
+    join(cast(L.Trainer, trainer))
+    assert joined
 
 
 def test_several_nodes_need_a_launcher(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
