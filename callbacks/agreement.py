@@ -23,9 +23,9 @@ class RanksAgree(L.Callback):
         assert isinstance(pl_module, RowModule)
         hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
         everywhere = gathered(hashes)
-        for name in hashes:
-            if len({ours[name] for ours in everywhere}) > 1:
-                raise RanksDiffer(name, pl_module.updates)
+        differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}
+        if differing:
+            raise RanksDiffer(", ".join(sorted({name.partition(".")[0] for name in differing})), pl_module.updates)
 
 
 def _digest(tensor: Tensor) -> str:

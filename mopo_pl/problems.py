@@ -35,5 +35,5 @@ class PeerLost(RuntimeError):
 class RanksDiffer(RuntimeError):
     """The processes of a run hold different weights, which is a fault of the program. Exit code 1."""
 
-    def __init__(self, name: str, update: int) -> None:
-        super().__init__(f"{name} differs between the processes of the run at update {update}; please report it")
+    def __init__(self, names: str, update: int) -> None:
+        super().__init__(f"not the same on all processes of the run at update {update}: {names}; please report it")
