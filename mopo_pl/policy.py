@@ -53,6 +53,7 @@ class Policy:
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Any) -> Any:
         parameter = next(self.actor.parameters())
+        observation = observation if isinstance(observation, torch.Tensor) else np.asarray(observation)
         if observation.shape[-1] != self.actor.obs_dim:
             raise ValueError(f"observation has shape {tuple(observation.shape)}; the last must be {self.actor.obs_dim}")
         states = torch.as_tensor(observation, dtype=parameter.dtype, device=parameter.device)

@@ -160,7 +160,8 @@ def _scaled(raw: RawLog, bounds: tuple[np.ndarray, np.ndarray], clip: bool) -> n
         row = int(outside.argmax())
         raise InputError(
             f"{where} lie outside their bounds {low.tolist()} to {high.tolist()} in {int(outside.sum())} rows, the first "
-            f"is row {row}: {raw.actions[row].tolist()}; set data.action_low and data.action_high, or "
+            f"is row {row}: {raw.actions[row].tolist()}; they reach from {raw.actions.min(0).tolist()} to "
+            f"{raw.actions.max(0).tolist()}: set data.action_low and data.action_high, or "
             "data.clip_actions=true"
         )
     return scaled.clip(-1, 1)

@@ -72,9 +72,9 @@ def termination_rule(name: str | None, env_id: str | None) -> Rule:
             raise InputError(f"termination={name}: {error}") from error
     known = rule_for(env_id) if env_id is not None else None
     if known is None:
-        where = f"env_id={env_id}" if env_id is not None else "no env_id"
+        where = f"none known for env_id={env_id}" if env_id is not None else "no env_id to know one for"
         raise InputError(
-            f"no termination rule: none given, none known for {where}; set termination=never if only time limits end "
+            f"no termination rule: none given, {where}; set termination=never if only time limits end "
             "episodes, or termination=module:function with (s, a, s') to ended"
         )
     return RULES[known]

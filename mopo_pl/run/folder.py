@@ -3,15 +3,23 @@
 import itertools
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
+from mopo_pl.messages import say
 from mopo_pl.problems import InputError, Unwritable
 from mopo_pl.run.processes import SHARED_PATH, share_folder, was_launched
 from mopo_pl.whole_file import whole_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 class RunFolder:
@@ -37,7 +45,7 @@ class RunFolder:
             folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
             folder.refuse_occupied()
             folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            folder.write(folder.origin, json.dumps(origin, indent=2) + "\n")
+            folder.keep_origin(origin)
             # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
         except Unwritable as error:
@@ -60,6 +68,31 @@ class RunFolder:
         self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
         share_folder(self.path)
+
+    def keep_origin(self, origin: dict[str, Any]) -> None:
+        """Writes `origin.json`, once."""
+        if not self.origin.exists():
+            self.write(self.origin, json.dumps(origin, indent=2) + "\n")
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """Keeps other commands from training in the folder meanwhile; raises InputError where one does.
+
+        A lock on `origin.json`, which is never replaced; it ends with the process, however that ends.
+        """
+        if fcntl is None:
+            yield
+            return
+        with self.origin.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(
+                    f"{self.path} is being trained by another process: wait for its end, or stop it"
+                ) from error
+            except OSError:
+                say(f"{self.path} cannot be locked on this file system: take care that one command alone trains in it")
+            yield
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""

@@ -1,9 +1,11 @@
 """What a run starts from, opened and checked before anything is trained."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from mopo_pl.assembly import build_penalty, build_samples, open_log
+from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.model import TransitionModel
@@ -41,6 +43,16 @@ def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
         ) from error
 
 
+def ensemble_folder(run: Path) -> Path:
+    """Where the ensemble of a run lies: in its own folder, or in that of the run from which it took one."""
+    seen = []
+    while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
+        seen.append(run)
+        source = config_from_file(run / "config.yaml").dynamics_from
+        run = run if source is None else Path(source)
+    return run.resolve()
+
+
 def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
     model = load_model(Path(folder))
     ours, theirs = (dataset.obs_dim, dataset.action_dim), (model.ensemble.obs_dim, model.ensemble.action_dim)
@@ -48,6 +60,11 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
         raise InputError(
             f"dynamics_from={folder} models {theirs[0]} observation and {theirs[1]} action dimensions; "
             f"the data have {ours[0]} and {ours[1]}"
+        )
+    fitted_to = json.loads((Path(folder) / "dynamics.json").read_text()).get("dataset")
+    if fitted_to not in (None, dataset.hash):
+        raise InputError(
+            f"dynamics_from={folder} was fitted to another log than dataset={dataset.name}: give the dataset of that run"
         )
     return model
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from mopo_pl.messages import say
 from mopo_pl.policy import Policy
 from mopo_pl.run.dynamics_stage import train_dynamics
 from mopo_pl.run.folder import RunFolder, launched_config
-from mopo_pl.run.inputs import Inputs, needs_model, open_inputs, trains_model
+from mopo_pl.run.inputs import Inputs, ensemble_folder, needs_model, open_inputs, trains_model
 from mopo_pl.run.origin import compare, origin_of
 from mopo_pl.run.policy_stage import train_policy
 from mopo_pl.run.processes import (
@@ -46,19 +47,22 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts."""
-    with processes_of_one_run():
-        return _run(config)
+    with processes_of_one_run(), ExitStack() as claims:
+        return _run(config, claims)
 
 
-def _run(config: Config) -> int:
+def _run(config: Config, claims: ExitStack) -> int:
     if was_launched():
         end_with_first()
     config = launched_config() or config
+    if config.dynamics_from is not None:
+        # By its own name: `runs/latest` is about to mean this run.
+        config.dynamics_from = str(ensemble_folder(Path(config.dynamics_from)))
     trainer = probe_flags(config)
     join(trainer)
     L.seed_everything(config.seed, verbose=False)
     inputs = first_then_rest(lambda: open_inputs(config))
-    path, finished = from_first(lambda: _prepare(config, inputs, trainer))
+    path, finished = from_first(lambda: _prepare(config, inputs, trainer, claims))
     folder = RunFolder(path)
     if finished:
         say(f"{folder.path} is finished: nothing to resume")
@@ -85,22 +89,27 @@ def refuse_occupied(config: Config) -> None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
-def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer) -> tuple[Path, bool]:
-    """The folder of the run, with its settled configuration and its origin in it, and whether nothing is left to do."""
+def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitStack) -> tuple[Path, bool]:
+    """The folder of the run, with its settled configuration and its origin in it, and whether nothing is left to do.
+
+    The folder is claimed until `claims` are closed.
+    """
     if was_launched():
         return Path(os.environ[SHARED_PATH]), False
     ensemble = None
     if config.dynamics_from is not None:
-        # `runs/latest` is about to mean this run.
-        config.dynamics_from = str(Path(config.dynamics_from).resolve())
         ensemble = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
     _settle(config, trainer)
     origin = origin_of(config, inputs.dataset, trainer.world_size, ensemble)
     if config.resume is None:
-        return RunFolder.create(config, config.dataset, to_yaml(config), origin).path, False
+        folder = RunFolder.create(config, config.dataset, to_yaml(config), origin)
+        claims.enter_context(folder.claimed())
+        return folder.path, False
     folder = RunFolder.reopen(Path(config.resume))
     finished = _is_finished(config, folder)
     if not finished:
+        folder.keep_origin(origin)
+        claims.enter_context(folder.claimed())
         compare(folder, origin)
         folder.take_config(to_yaml(replace(config, resume=None)))
     return folder.path, finished

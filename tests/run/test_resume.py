@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mopo_pl.command import main
+from mopo_pl.run.folder import RunFolder
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -282,6 +283,20 @@ def test_a_finished_run_that_goes_on_and_is_stopped_again_is_not_finished(
     assert main([f"resume={folder}"]) == 0
     assert json.loads((folder / "result.json").read_text())["updates"] == 80
     assert same_weights(folder, train("whole", "trainer.max_epochs=4", "sac.schedule_epochs=2"), POLICY)
+
+
+def test_a_run_that_is_being_trained_cannot_be_resumed_beside(
+    stopped: Path, capsys: pytest.CaptureFixture[str], same_weights: Same, whole: Path
+) -> None:
+    before = (stopped / "config.yaml").stat().st_mtime_ns
+    with RunFolder(stopped).claimed():
+        assert main([f"resume={stopped}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {stopped} is being trained by another process: wait for its end, or stop it\n"
+    )
+    assert (stopped / "config.yaml").stat().st_mtime_ns == before
+    assert main([f"resume={stopped}"]) == 0
+    assert same_weights(stopped, whole, POLICY)
 
 
 def test_a_run_resumed_by_a_link_goes_by_its_own_name(

@@ -94,6 +94,29 @@ def test_dynamics_from_latest_means_the_run_before_this_one(
     assert same_weights(first, second, POLICY)
 
 
+def test_a_sweep_goes_on_from_the_latest_run_though_that_has_no_ensemble_of_its_own(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*tiny, "stage=dynamics"]) == 0
+    first = Path("runs/latest").resolve()
+    for coef in ("0.5", "1.0"):
+        assert main([*tiny, "stage=policy", "dynamics_from=runs/latest", f"penalty.coef={coef}"]) == 0
+        assert f"dynamics_from: {first}" in Path("runs/latest/config.yaml").read_text()
+
+
+def test_an_ensemble_of_another_log_is_refused(
+    train: Train, npz_log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = dict(np.load(npz_log))
+    np.savez(tmp_path / "other.npz", allow_pickle=False, **{**arrays, "rewards": arrays["rewards"] + 1})
+    model = train("model", f"dataset={npz_log}", "termination=never", "stage=dynamics")
+    other = (f"dataset={tmp_path / 'other.npz'}", "termination=never", "stage=policy", f"dynamics_from={model}")
+    train("policy", *other, code=2)
+    assert "was fitted to another log" in capsys.readouterr().err
+    assert not (tmp_path / "policy").exists()
+
+
 def test_offline_sac_trains_without_a_model(train: Train, rows: Rows) -> None:
     folder = train("run", "preset=offline-sac", "trainer.max_epochs=2")
     assert not list(folder.glob("dynamics*"))
