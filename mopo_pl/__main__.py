@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return command.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -44,6 +46,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes} must be at least 1")
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
     return evaluate_run(options.run, options.episodes, options.seed)
 
 

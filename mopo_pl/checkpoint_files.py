@@ -110,9 +110,11 @@ def _remove(path: Path) -> None:
 
 def _read_seal(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(_seal(path).read_text())
+        seal = json.loads(_seal(path).read_text())
     except (OSError, ValueError):
         return None
+    sound = isinstance(seal, dict) and isinstance(seal.get("sha256"), str) and isinstance(seal.get("refreshes"), dict)
+    return seal if sound else None
 
 
 def _named(state: Any) -> Iterator[tuple[str, str]]:

@@ -246,6 +246,9 @@ def _checked(config: DictConfig, problems: list[str]) -> Config:
     """The dataclass, if nothing is wrong with it."""
     built = OmegaConf.to_object(config)
     assert isinstance(built, Config)
+    for key in ("run_dir", "dynamics_from"):
+        if getattr(built, key) is not None:
+            setattr(built, key, str(Path(getattr(built, key)).expanduser()))
     problems += contradictions(built)
     if problems:
         raise InputError(problems)
@@ -256,7 +259,7 @@ def _resumed(arguments: Sequence[str]) -> Config:
     """A run's own configuration; what changes no trained weight may be given beside it."""
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
-    folder = Path(next(value for key, value in pairs if key == "resume"))
+    folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
     stored = OmegaConf.structured(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:

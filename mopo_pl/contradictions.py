@@ -1,6 +1,8 @@
 """Values that do not go together, or lie outside what their symbol may be."""
 
 from collections.abc import Iterator
+from dataclasses import fields
+from math import isfinite
 
 from mopo_pl.config import Config
 
@@ -18,7 +20,18 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused
 
 def contradictions(config: Config) -> list[str]:
     """One sentence for each thing that cannot be."""
-    return [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
+    problems = [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
+    said = {problem.partition("=")[0] for problem in problems}
+    return problems + [problem for problem in _not_finite(config) if problem.partition("=")[0] not in said]
+
+
+def _not_finite(config: Config) -> Iterator[str]:
+    for section in (config.dynamics, config.rollout, config.penalty, config.sac, config.checkpoint):
+        for entry in fields(section):
+            value = getattr(section, entry.name)
+            if isinstance(value, float) and not isfinite(value):
+                name = type(section).__name__.removesuffix("Config").lower()
+                yield f"{name}.{entry.name}={value} must be a finite number"
 
 
 def _counts(config: Config) -> Iterator[str]:
@@ -49,8 +62,12 @@ def _counts(config: Config) -> Iterator[str]:
     }
     counts |= {key: value for key, value in optional.items() if value is not None}
     for key, value in counts.items():
-        if value < 1:
-            yield f"{key}={value} must be at least 1"
+        if not 1 <= value < 2**31:
+            yield f"{key}={value} must be at least 1{' and below 2147483648' if value > 1 else ''}"
+    if config.data.collect_seed < 0:
+        yield f"data.collect_seed={config.data.collect_seed} must be at least 0"
+    if config.trainer.limit_train_batches == 0:
+        yield "trainer.limit_train_batches=0 would train nothing"
     for key, sizes in {"dynamics.hidden_sizes": dynamics.hidden_sizes, "sac.hidden_sizes": sac.hidden_sizes}.items():
         if not sizes or min(sizes) < 1:
             yield f"{key}={sizes} must be widths of at least 1, one per layer"
@@ -132,8 +149,10 @@ def _names(config: Config) -> Iterator[str]:
     if config.trainer.precision not in PRECISIONS:
         yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
-    if not seeds or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds):
-        yield f"seed={config.seed} must be an integer of at least 0, or a list of them"
+    if not seeds or not all(
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds
+    ):
+        yield f"seed={config.seed} must be an integer from 0 to 4294967295, or a list of them"
     elif len(set(seeds)) != len(seeds):
         yield f"seed={config.seed} names a seed twice"
     elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):

@@ -93,17 +93,25 @@ class Policy:
         folder = Path(folder)
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:
-            description = json.loads((folder / "policy.json").read_text())
-            weights = load_file(folder / "policy.safetensors")
+            return cls._read(folder)
         except FileNotFoundError as error:
             raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
-        except (SafetensorError, ValueError) as error:
+        except InputError:
+            raise
+        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise InputError(f"{folder} holds a damaged policy ({error}); copy it again, or resume its run") from error
+
+    @classmethod
+    def _read(cls, folder: Path) -> "Policy":
+        description = json.loads((folder / "policy.json").read_text())
+        weights = load_file(folder / "policy.safetensors")
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
         shape = description.pop("actor")
         description.pop("normaliser")
-        low, high = np.array(description.pop("action_low")), np.array(description.pop("action_high"))
+        low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
+        if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
+            raise ValueError("the bounds of its actions are not finite, or not one for each")
         identity = Normaliser.identity(shape["obs_dim"])
         actor = TanhGaussianActor(**shape, normaliser=identity, generator=stream(0, "overwritten"))
         actor.load_state_dict(weights)

@@ -20,7 +20,7 @@ def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> 
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
         raise ValueError(f"{kind} {name!r} cannot be imported: {error}") from error
     if not callable(found):
         raise ValueError(f"{kind} {name!r} cannot be called: it is a {type(found).__name__}")

@@ -41,14 +41,20 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
 def load_model(folder: Path) -> TransitionModel:
     """Reads what `save_model` wrote. Raises InputError where a file is missing, damaged, or not of the weights' hash."""
     try:
-        description = json.loads((folder / "dynamics.json").read_text())
-        weights = load_file(folder / "dynamics.safetensors")
+        return _read(folder)
+    except InputError:
+        raise
     except FileNotFoundError as error:
         # Not error.filename: safetensors leaves it empty.
         missing = [name for name in ("dynamics.json", "dynamics.safetensors") if not (folder / name).exists()]
-        raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing") from error
-    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing; {REPAIR}") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
+
+
+def _read(folder: Path) -> TransitionModel:
+    description = json.loads((folder / "dynamics.json").read_text())
+    weights = load_file(folder / "dynamics.safetensors")
     shape = description["shape"]
     ensemble = GaussianEnsemble(
         **shape,

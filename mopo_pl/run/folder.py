@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,15 +36,20 @@ class RunFolder:
         self.logs = path / "logs"
 
     @classmethod
-    def create(cls, config: Config, dataset_name: str, config_text: str, origin: dict[str, Any]) -> "RunFolder":
+    def create(
+        cls, config: Config, dataset_name: str, config_text: str, origin: dict[str, Any], claims: ExitStack
+    ) -> "RunFolder":
         """Makes the folder of a new run, with its `config.yaml` and `origin.json`, and points `latest` at it.
 
-        Raises InputError where the folder holds a run already, or cannot be made.
+        The folder is claimed, until `claims` are closed, before anything is written into it. Raises InputError where the folder holds a run already, or cannot be made.
         """
         try:
             folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
             folder.refuse_occupied()
-            folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            folder.path.mkdir(parents=True, exist_ok=True)
+            claims.enter_context(folder.claimed())
+            folder.refuse_occupied()
+            folder.checkpoints.mkdir(exist_ok=True)
             folder.keep_origin(origin)
             # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
@@ -78,14 +83,15 @@ class RunFolder:
     def claimed(self) -> Iterator[None]:
         """Keeps other commands from training in the folder meanwhile; raises InputError where one does.
 
-        A lock on `origin.json`, which is never replaced; it ends with the process, however that ends.
+        A lock on the folder itself; it ends with the process, however that ends.
         """
         if fcntl is None:
             yield
             return
-        with self.origin.open() as file:
+        number = os.open(self.path, os.O_RDONLY)
+        try:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise InputError(
                     f"{self.path} is being trained by another process: wait for its end, or stop it"
@@ -93,6 +99,8 @@ class RunFolder:
             except OSError:
                 say(f"{self.path} cannot be locked on this file system: take care that one command alone trains in it")
             yield
+        finally:
+            os.close(number)
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""

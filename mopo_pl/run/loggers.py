@@ -63,7 +63,11 @@ class _Records:
     opened: dict[str, dict[str, Any]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.opened = json.loads(self.path.read_text()) if self.path.exists() else {}
+        try:
+            opened = json.loads(self.path.read_text())
+        except (OSError, ValueError):
+            opened = {}
+        self.opened = opened if isinstance(opened, dict) else {}
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""

@@ -54,7 +54,8 @@ class MetricsFile(Logger):
     def _whole_lines(self) -> list[dict[str, Any]]:
         if not self.path.exists():
             return []
-        return [json.loads(line) for line in self.path.read_text().split("\n") if line.endswith("}")]
+        lines = self.path.read_text(errors="replace").split("\n")
+        return [row for row in map(_row, lines) if row is not None]
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
@@ -64,6 +65,16 @@ class MetricsFile(Logger):
         kept = [row for row in self._whole_lines() if row["stage"] != self.stage or row["update"] <= update]
         with whole_file(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """What stands in a line; None where it was torn or damaged."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    sound = isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("update"), int)
+    return row if sound else None
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:

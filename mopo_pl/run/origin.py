@@ -15,6 +15,7 @@ from mopo_pl.run.folder import RunFolder
 
 UNSTORED = ("resume", "run_dir", "preset")
 """Keys that say where from, not what."""
+KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
 MACHINE = ("torch", "cpu")
 
 
@@ -33,8 +34,10 @@ def origin_of(config: Config, dataset: OfflineDataset, processes: int, ensemble:
 def compare(folder: RunFolder, now: dict[str, Any]) -> None:
     """Says what differs and costs nothing, or the bits; raises InputError for what would make it another run."""
     if not folder.origin.exists():
+        say(f"{folder.origin} is missing: whether this is the run that began here cannot be told")
+        folder.keep_origin(now)
         return
-    then = json.loads(folder.origin.read_text())
+    then = _read(folder)
     problems = []
     if then["dataset"] != now["dataset"]:
         problems.append(
@@ -61,6 +64,16 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
     for key in MACHINE:
         if then[key] != now[key]:
             say(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
+
+
+def _read(folder: RunFolder) -> dict[str, Any]:
+    try:
+        then = json.loads(folder.origin.read_text())
+        if then.keys() >= KEYS and isinstance(then["config"], dict):
+            return then
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise InputError(f"{folder.origin} is damaged: remove it, and the run goes on without being compared")
 
 
 def _within(key: str, parents: tuple[str, ...]) -> bool:

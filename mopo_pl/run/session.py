@@ -102,13 +102,10 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitSta
     _settle(config, trainer)
     origin = origin_of(config, inputs.dataset, trainer.world_size, ensemble)
     if config.resume is None:
-        folder = RunFolder.create(config, config.dataset, to_yaml(config), origin)
-        claims.enter_context(folder.claimed())
-        return folder.path, False
+        return RunFolder.create(config, config.dataset, to_yaml(config), origin, claims).path, False
     folder = RunFolder.reopen(Path(config.resume))
     finished = _is_finished(config, folder)
     if not finished:
-        folder.keep_origin(origin)
         claims.enter_context(folder.claimed())
         compare(folder, origin)
         folder.take_config(to_yaml(replace(config, resume=None)))

@@ -28,7 +28,7 @@ def probe_flags(config: Config) -> L.Trainer:
     _quiet()
     try:
         trainer = L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
-    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, OverflowError) as error:
         raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
     if isinstance(trainer.accelerator, MPSAccelerator):
         raise InputError("trainer.accelerator: Apple's MPS has no float64, in which sums are kept; set it to cpu")

@@ -9,6 +9,7 @@ import io
 import os
 import re
 import signal
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,10 +20,11 @@ from unittest.mock import patch
 import h5py
 import numpy as np
 import torch
-from conftest import TINY
+from tiny import TINY
 
 from mopo_pl.command import main
 from mopo_pl.metrics import NamedMeans
+from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.signals import SignalWatch
 
 ROWS = 300
@@ -200,6 +202,50 @@ def _damaged_checkpoint(place: Place) -> int:
     return place.resume()
 
 
+def _damaged_origin(place: Place) -> int:
+    place.started()
+    (place.run / "origin.json").write_text("{}")
+    return place.resume()
+
+
+def _missing_origin(place: Place) -> int:
+    place.started()
+    (place.run / "origin.json").unlink()
+    return place.resume()
+
+
+def _damaged_seal(place: Place) -> int:
+    place.started()
+    max((place.run / "checkpoints").glob("policy-*.json")).write_text("[5]")
+    return place.resume()
+
+
+def _damaged_rows(place: Place) -> int:
+    place.started()
+    rows = place.run / "metrics.jsonl"
+    rows.write_bytes(b'{"stage": "policy"}\n{garbage}\n\xff\n' + rows.read_bytes())
+    assert place.resume("logger=csv") == 0
+    return place.resume()
+
+
+def _trained_by_another(place: Place) -> int:
+    place.started()
+    with RunFolder(place.run).claimed():
+        return place.resume()
+
+
+def _own(text: str, setting: str) -> Callable[[Place], int]:
+    """A module of the user's own, with that function in it."""
+
+    def happen(place: Place) -> int:
+        name = f"own_{abs(hash(text))}"
+        (place.folder / f"{name}.py").write_text(f"import torch\n\ndef own(*given):\n    {text}\n")
+        with patch.object(sys, "path", [str(place.folder), *sys.path]):
+            return place.train(f"{setting}={name}:own")
+
+    return happen
+
+
 def _damaged_ensemble(place: Place) -> int:
     place.started()
     path = place.run / "dynamics.safetensors"
@@ -282,6 +328,15 @@ FAULTS = [
     Fault("`resume=` before the first checkpoint", _no_checkpoint, 0, "the stage before"),
     Fault("a damaged newest checkpoint", _damaged_checkpoint, 0, "the one before it; the run goes on"),
     Fault("a damaged ensemble", _damaged_ensemble, 2, "the rest of the run"),
+    Fault("a missing `origin.json`", _missing_origin, 0, "everything; the run goes on"),
+    Fault("a damaged `origin.json`", _damaged_origin, 2, "the run as it is"),
+    Fault("a damaged seal of a checkpoint", _damaged_seal, 0, "the one before it; the run goes on"),
+    Fault("damaged lines in `metrics.jsonl`", _damaged_rows, 0, "the other rows; the run goes on"),
+    Fault("a run that another command trains", _trained_by_another, 2, "that run"),
+    Fault("an own rule that fails", _own("raise OSError('no such luck')", "termination"), 2, NOTHING),
+    Fault("an own rule of another shape", _own("return given[0] > 0", "termination"), 2, NOTHING),
+    Fault("an own penalty below 0", _own("return -given[0][0, :, 0] - 1", "penalty.name"), 2, NOTHING),
+    Fault("a coefficient that is no number", _args("penalty.coef=.inf", "sac.actor_lr=.nan"), 2, NOTHING),
     Fault("a loss that is no number, policy", _within(lambda: nan_from(4)), 1, CHECKPOINT),
     Fault("a loss that is no number, ensemble", _within(lambda: nan_from(2)), 1, CHECKPOINT),
     Fault("a model that runs away", _args("rollout.range_widths=0", "rollout.max_dropped=0"), 1, CHECKPOINT),
@@ -292,7 +347,15 @@ FAULTS = [
     Fault("SIGUSR1", _within(lambda: stopping(35, signal.SIGUSR1)), 138, "a checkpoint of that batch"),
 ]
 
-TELLING = ("error:", "stopped by", "is finished", "there is no checkpoint", "is damaged", "changed since")
+TELLING = (
+    "error:",
+    "stopped by",
+    "is finished",
+    "there is no checkpoint",
+    "is damaged",
+    "changed since",
+    "is missing:",
+)
 
 
 def bring_about(fault: Fault, folder: Path) -> tuple[int, list[str]]:
@@ -309,6 +372,7 @@ def bring_about(fault: Fault, folder: Path) -> tuple[int, list[str]]:
 def _plain(line: str, folder: Path) -> str:
     for path, name in ((folder / "run", "RUN"), (folder / "log.npz", "LOG.npz"), (folder, "FOLDER")):
         line = line.replace(str(path), name)
+    line = re.sub(r"own_\d+", "module", line)
     line = re.sub(r"^error: \d+% of", "error: …% of", re.sub(r"\b[0-9a-f]{12,64}\b", "…", line))
     return line.replace("|", "\\|").replace("`", "'")
 
