@@ -221,8 +221,7 @@ def bare_loop(module: SACModule, data: OfflineDataModule) -> None:
 class PlainEnsemble:
     """The ensemble as one writes it first: a loop over seven networks, one loss, Adam, eager."""
 
-    def __init__(self, module: Any, samples: Any) -> None:
-        self.samples = samples
+    def __init__(self) -> None:
         self.networks = nn.ModuleList(
             nn.Sequential(
                 *(
@@ -306,7 +305,7 @@ def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     samples = build_samples(config, dataset)
     module = build_dynamics(config, dataset, samples)
     samples_of_plain = build_samples(config, dataset)
-    plain = PlainEnsemble(module, samples_of_plain)
+    plain = PlainEnsemble()
     blocks = Blocks({"plain": lambda: plain.steps(list(samples_of_plain))})
     selection = build_selection(config)
     selection.patience = 10**6

@@ -243,7 +243,7 @@ def _known_keys() -> list[str]:
 
 
 def _checked(config: DictConfig, problems: list[str]) -> Config:
-    """The dataclass, if nothing is wrong with it."""
+    """The dataclass, with ~ expanded in the folders of runs, if nothing is wrong with it."""
     built = OmegaConf.to_object(config)
     assert isinstance(built, Config)
     for key in ("run_dir", "dynamics_from"):

@@ -30,7 +30,7 @@ def gathered(value: T) -> list[T]:
 
 
 def summed(values: Tensor) -> Tensor:
-    """The sum over ranks, on every rank. All ranks must call it."""
+    """The sum over ranks, on every rank, written into `values`. All ranks must call it."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values

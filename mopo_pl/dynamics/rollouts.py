@@ -104,7 +104,7 @@ class RolloutStatistics:
 
     def summary(self) -> dict[str, float]:
         """Means over the refresh, of all ranks; one host synchronisation."""
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = summed(self.sums).tolist()
+        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = summed(self.sums.clone()).tolist()
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,

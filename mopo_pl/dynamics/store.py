@@ -47,7 +47,8 @@ def load_model(folder: Path) -> TransitionModel:
     except FileNotFoundError as error:
         # Not error.filename: safetensors leaves it empty.
         missing = [name for name in ("dynamics.json", "dynamics.safetensors") if not (folder / name).exists()]
-        raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing; {REPAIR}") from error
+        hint = f"; {REPAIR}" if len(missing) == 1 else ""
+        raise InputError(f"{folder} holds no trained model: {' and '.join(missing)} missing{hint}") from error
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
 

@@ -1,25 +1,18 @@
 """What a run starts from, opened and checked before anything is trained."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from mopo_pl.assembly import build_penalty, build_samples, open_log
 from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import Penalty
 from mopo_pl.dynamics.store import load_model
-from mopo_pl.dynamics.termination import Rule, termination_rule
+from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.problems import InputError
-
-TRIED = 3
-"""Rows on which a user's own functions are tried."""
+from mopo_pl.run.own_functions import try_penalty, try_rule
 
 
 @dataclass(frozen=True)
@@ -35,48 +28,11 @@ def open_inputs(config: Config) -> Inputs:
     """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
     dataset = open_log(config)
     if needs_model(config):
-        _try_rule(termination_rule(config.termination, dataset.env_id), config, dataset)
-        _try_penalty(build_penalty(config), config, dataset)
+        try_rule(termination_rule(config.termination, dataset.env_id), config, dataset)
+        try_penalty(build_penalty(config), config, dataset)
     if trains_model(config):
         _refuse_too_few_rows(config, dataset)
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
-
-
-def _try_rule(rule: Rule, config: Config, dataset: OfflineDataset) -> None:
-    """A user's own function is called once before anything is trained: raises InputError where it cannot be used."""
-    rows = dataset.transitions[:TRIED]
-    given = [rows.observations.clone(), rows.actions.clone(), rows.next_observations.clone()]
-    ended = _called(lambda: rule(*given), f"termination={config.termination}")
-    if not isinstance(ended, Tensor) or ended.shape != rows.rewards.shape or ended.dtype != torch.bool:
-        raise InputError(
-            f"termination={config.termination} must give a bool tensor [B] for states and actions [B, ...]; "
-            f"it gave {_described(ended)}"
-        )
-    if not all(map(torch.equal, given, (rows.observations, rows.actions, rows.next_observations))):
-        raise InputError(f"termination={config.termination} changes its arguments in place; let it work on copies")
-
-
-def _try_penalty(penalty: Penalty, config: Config, dataset: OfflineDataset) -> None:
-    shape = (config.dynamics.members, TRIED, 1 + dataset.obs_dim)
-    u = _called(lambda: penalty(torch.zeros(shape), torch.ones(shape)), f"penalty.name={config.penalty.name}")
-    if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
-        raise InputError(
-            f"penalty.name={config.penalty.name} must give floats u [B], none below 0, for means and deviations "
-            f"[E, B, 1 + D]; it gave {_described(u)}"
-        )
-
-
-def _called(call: Callable[[], object], name: str) -> object:
-    try:
-        return call()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{name} fails when it is called: {type(error).__name__}: {error}") from error
-
-
-def _described(value: object) -> str:
-    return (
-        f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    )
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from mopo_pl.config import Config
+from mopo_pl.messages import say
 from mopo_pl.problems import InputError, Unwritable
 from mopo_pl.registry import resolve
 from mopo_pl.run.folder import RunFolder
@@ -64,10 +65,12 @@ class _Records:
 
     def __post_init__(self) -> None:
         try:
-            opened = json.loads(self.path.read_text())
-        except (OSError, ValueError):
-            opened = {}
-        self.opened = opened if isinstance(opened, dict) else {}
+            self.opened = {stage: dict(record) for stage, record in json.loads(self.path.read_text()).items()}
+        except FileNotFoundError:
+            self.opened = {}
+        except (OSError, ValueError, TypeError, AttributeError):
+            self.opened = {}
+            say(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""

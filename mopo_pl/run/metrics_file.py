@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from mopo_pl.messages import say
 from mopo_pl.problems import Unwritable
 from mopo_pl.whole_file import whole_file
 
@@ -48,21 +49,25 @@ class MetricsFile(Logger):
             raise Unwritable(self.path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """Those of this stage, in order; a last line that a kill tore is left out."""
+        """Those of this stage, in order; lines that a kill tore, or that are damaged, are left out."""
         return [row for row in self._whole_lines() if row["stage"] == self.stage]
 
     def _whole_lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(errors="replace").split("\n")
-        return [row for row in map(_row, lines) if row is not None]
+        return [row for row in map(_row, self._lines()) if row is not None]
+
+    def _lines(self) -> list[str]:
+        return self.path.read_text(errors="replace").split("\n") if self.path.exists() else []
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
         """Drops rows of this stage beyond `update`: what a resumed run will write again."""
         if not self.path.exists():
             return
-        kept = [row for row in self._whole_lines() if row["stage"] != self.stage or row["update"] <= update]
+        whole = self._whole_lines()
+        kept = [row for row in whole if row["stage"] != self.stage or row["update"] <= update]
+        damaged = sum(bool(line) for line in self._lines()) - len(whole)
+        if damaged:
+            say(f"{self.path}: {damaged} torn or damaged lines are left out")
         with whole_file(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 

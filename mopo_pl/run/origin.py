@@ -16,7 +16,9 @@ from mopo_pl.run.folder import RunFolder
 UNSTORED = ("resume", "run_dir", "preset")
 """Keys that say where from, not what."""
 KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
+"""What `origin.json` must hold."""
 MACHINE = ("torch", "cpu")
+"""Of these, what costs no more than the bits."""
 
 
 def origin_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:

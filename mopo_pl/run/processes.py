@@ -22,7 +22,10 @@ SHARED_PATH = "MOPO_PL_RUN_DIR"
 FIRST_PROCESS = "MOPO_PL_FIRST_PROCESS"
 """Environment variable that holds the number of the process that launched this one."""
 
-FOR_LAUNCHED = (SHARED_PATH, FIRST_PROCESS, "MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE")
+FOR_LAUNCHED = (
+    *(SHARED_PATH, FIRST_PROCESS, "OMP_NUM_THREADS"),
+    *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"),
+)
 """What a run and Lightning put into the environment of launched processes, and of the one that launches them."""
 
 EXTERNAL = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}

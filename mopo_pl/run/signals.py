@@ -7,8 +7,8 @@ from types import FrameType
 
 from lightning.pytorch.callbacks import LambdaCallback
 
-WATCHED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-"""SIGUSR1 is what SLURM sends before a job's time is up, if asked to."""
+WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""SIGUSR1, which Windows lacks, is what SLURM sends before a job's time is up, if asked to."""
 
 
 class SignalWatch:

@@ -224,7 +224,12 @@ def _damaged_rows(place: Place) -> int:
     place.started()
     rows = place.run / "metrics.jsonl"
     rows.write_bytes(b'{"stage": "policy"}\n{garbage}\n\xff\n' + rows.read_bytes())
-    assert place.resume("logger=csv") == 0
+    return place.resume()
+
+
+def _damaged_records(place: Place) -> int:
+    place.started("logger=csv")
+    (place.run / "logs/records.json").write_text("[5]")
     return place.resume()
 
 
@@ -332,10 +337,12 @@ FAULTS = [
     Fault("a damaged `origin.json`", _damaged_origin, 2, "the run as it is"),
     Fault("a damaged seal of a checkpoint", _damaged_seal, 0, "the one before it; the run goes on"),
     Fault("damaged lines in `metrics.jsonl`", _damaged_rows, 0, "the other rows; the run goes on"),
+    Fault("a damaged `logs/records.json`", _damaged_records, 0, "everything; the run goes on"),
     Fault("a run that another command trains", _trained_by_another, 2, "that run"),
     Fault("an own rule that fails", _own("raise OSError('no such luck')", "termination"), 2, NOTHING),
     Fault("an own rule of another shape", _own("return given[0] > 0", "termination"), 2, NOTHING),
     Fault("an own penalty below 0", _own("return -given[0][0, :, 0] - 1", "penalty.name"), 2, NOTHING),
+    Fault("an own penalty that writes in place", _own("return given[1].zero_()[0, :, 0]", "penalty.name"), 2, NOTHING),
     Fault("a coefficient that is no number", _args("penalty.coef=.inf", "sac.actor_lr=.nan"), 2, NOTHING),
     Fault("a loss that is no number, policy", _within(lambda: nan_from(4)), 1, CHECKPOINT),
     Fault("a loss that is no number, ensemble", _within(lambda: nan_from(2)), 1, CHECKPOINT),
@@ -352,7 +359,7 @@ TELLING = (
     "stopped by",
     "is finished",
     "there is no checkpoint",
-    "is damaged",
+    "damaged",
     "changed since",
     "is missing:",
 )
@@ -364,7 +371,7 @@ def bring_about(fault: Fault, folder: Path) -> tuple[int, list[str]]:
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
         code = fault.happen(Place(folder))
     lines = [line for line in said.getvalue().splitlines() if any(word in line for word in TELLING)]
-    if fault.happen not in (_finished,) and len(lines) > 1 and lines[0].startswith("stopped by"):
+    if len(lines) > 1 and lines[0].startswith("stopped by"):
         lines = lines[1:]  # of the run that came before the fault
     return code, [_plain(line, folder) for line in lines]
 
