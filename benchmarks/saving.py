@@ -32,7 +32,8 @@ def main() -> None:
     ring = Ring(slots=config.rollout.retain_epochs, capacity=capacity, width=width, device="cpu", dtype=torch.float32)
     for _ in range(ring.slots):
         ring.begin()
-        ring.append(torch.randn(capacity, width))
+        ring.append(torch.randn(capacity, width), torch.ones(capacity, dtype=torch.bool))
+        ring.end()
     size, before = ring.rows.nbytes / 1e6, peak()
     interval = 60 * config.checkpoint.every_minutes
     found = {"ring_MB": size, "interval_s": interval}

@@ -84,8 +84,9 @@ class RolloutRefresh(L.Callback):
                 self.limits,
                 self._generator,
             )
-            data.ring.append(rollout.transitions.rows[rollout.valid])
+            data.ring.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
             statistics.add(rollout, self.model.coef)
+        data.ring.end()
         self.done += 1
         summary = statistics.summary()
         if summary["dropped_share"] > self.max_dropped:

@@ -95,6 +95,7 @@ def build_data(config: Config, dataset: OfflineDataset, refresh_folder: Path | N
         batch_size=config.sac.batch_size,
         real_ratio=config.rollout.real_ratio,
         updates_per_epoch=config.sac.updates_per_epoch,
+        updates_per_step=config.sac.updates_per_step,
         retain=config.rollout.retain_epochs,
         capacity=config.rollout.starts * config.rollout.horizon,
         refresh_folder=refresh_folder,

@@ -136,6 +136,8 @@ class SACConfig:
     """Feed actor and critics z-scored observations (statistics of the log)."""
     updates_per_epoch: int = 1000
     """Updates between refreshes, log rows and evaluations."""
+    updates_per_step: int = 10
+    """Updates in one batch of the Trainer, rounded down to a divisor of `updates_per_epoch`; changes the pace alone."""
 
 
 @dataclass
@@ -219,7 +221,7 @@ class Config:
     termination: Optional[str] = None
     """When imagined episodes end: `never`, `module:function`, an environment's id; null: the rule known for `env_id`."""
     compile: Literal["auto", "true", "false"] = "auto"
-    """Compile the SAC update with torch.compile; auto: where a compiler is found and 5000 updates or more are to be made."""
+    """Compile the SAC update, and the ensemble's where 20 000 steps or more may come; auto: where a compiler is found and 5000 updates or more are to be made."""
     threads: Optional[int] = None
     """CPU threads of torch; null: torch's own choice."""
     data: DataConfig = field(default_factory=DataConfig)

@@ -49,6 +49,7 @@ def _counts(config: Config) -> Iterator[str]:
         "rollout.chunk": rollout.chunk,
         "sac.batch_size": sac.batch_size,
         "sac.updates_per_epoch": sac.updates_per_epoch,
+        "sac.updates_per_step": sac.updates_per_step,
         "evaluation.episodes": evaluation.episodes,
         "evaluation.every_n_epochs": evaluation.every_n_epochs,
         "evaluation.final_episodes": evaluation.final_episodes,

@@ -18,9 +18,10 @@ class NamedMeans(Metric):
         self.add_state("count", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: Tensor) -> None:
-        """Adds one value for each name [len(names)]."""
-        self.total += values
-        self.count += 1
+        """Adds K values for each name [K, len(names)], one after another: sums do not depend on how many come at once."""
+        for value in values:
+            self.total += value
+        self.count += len(values)
 
     def compute(self) -> dict[str, Tensor]:
         """Mean of each."""

@@ -19,7 +19,11 @@ from mopo_pl.streams import stream
 class OfflineDataModule(L.LightningDataModule):
     """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
 
-    The log and the ring live on the device of training; a batch is two gathers. A callback fills the ring
+    What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step`. K is the largest
+    divisor of `updates_per_epoch` up to `updates_per_step`. Each batch of a block is drawn for itself, in order, so that K
+    changes none of them.
+
+    The log and the ring live on the device of training; a block is two gathers. A callback fills the ring
     (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
     """
 
@@ -30,6 +34,7 @@ class OfflineDataModule(L.LightningDataModule):
         batch_size: int,
         real_ratio: float,
         updates_per_epoch: int,
+        updates_per_step: int,
         retain: int,
         capacity: int,
         refresh_folder: Path | None,
@@ -45,6 +50,9 @@ class OfflineDataModule(L.LightningDataModule):
         self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
         self.updates_per_epoch, self.seed = updates_per_epoch, seed
+        self.updates_per_step = max(
+            k for k in range(1, min(updates_per_step, updates_per_epoch) + 1) if updates_per_epoch % k == 0
+        )
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
         self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
         self._place(torch.device("cpu"), 0)
@@ -68,22 +76,26 @@ class OfflineDataModule(L.LightningDataModule):
         index = torch.randint(len(rows), (size,), generator=generator, device=rows.device)
         return self.log_rows[index].observations
 
-    def sample(self) -> Transitions:
-        """One batch [B, W]: real rows first."""
-        rows = self.log_rows.rows
-        index = torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device)
-        parts = [rows.index_select(0, index)]
-        if self.real_rows < self.batch_size:
-            parts.append(self.ring.sample(self.batch_size - self.real_rows, self._batches))
-        return Transitions(torch.cat(parts), self.log_rows.obs_dim, self.log_rows.action_dim)
+    def sample(self, updates: int) -> Transitions:
+        """Batches for so many updates [updates, B, W]: in each, real rows first."""
+        rows, imagined = self.log_rows.rows, self.batch_size - self.real_rows
+        logged, places = [], []
+        for _ in range(updates):
+            logged.append(torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device))
+            if imagined:
+                places.append(self.ring.draw(imagined, self._batches))
+        parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
+        if imagined:
+            parts.append(self.ring.at(torch.cat(places)).unflatten(0, (updates, imagined)))
+        return Transitions(torch.cat(parts, 1), self.log_rows.obs_dim, self.log_rows.action_dim)
 
     def __len__(self) -> int:
-        """Batches of an epoch."""
-        return self.updates_per_epoch
+        """Blocks of an epoch."""
+        return self.updates_per_epoch // self.updates_per_step
 
     def __iter__(self) -> Iterator[Transitions]:
-        for _ in range(self.updates_per_epoch):
-            yield self.sample()
+        for _ in range(len(self)):
+            yield self.sample(self.updates_per_step)
 
     def train_dataloader(self) -> "OfflineDataModule":
         """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""

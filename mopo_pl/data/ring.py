@@ -11,15 +11,19 @@ class Ring:
     """`slots` refreshes of at most `capacity` rows each; beginning one more empties the oldest.
 
     Slots rather than single rows are evicted, so that episodes that end early never leave a mix of two refreshes behind.
+    Filling a slot never waits for the device: how many rows it holds is read once, when it is closed.
     """
 
     def __init__(
         self, *, slots: int, capacity: int, width: int, device: torch.device | str, dtype: torch.dtype
     ) -> None:
         self.slots, self.capacity = slots, capacity
-        self.rows = torch.empty(slots * capacity, width, device=device, dtype=dtype)
+        # One row more than is stored: rows that are not valid are written there.
+        self.rows = torch.empty(slots * capacity + 1, width, device=device, dtype=dtype)
         self.refreshes = 0
         self.counts = [0] * slots
+        self._offered = 0
+        self._filled = torch.zeros((), dtype=torch.int64, device=device)
         self._index()
 
     def __len__(self) -> int:
@@ -29,20 +33,27 @@ class Ring:
         """Opens a slot for a new refresh: a free one, or the oldest."""
         self.refreshes += 1
         self.counts[self._newest] = 0
+        self._offered = 0
+        self._filled.zero_()
         self._index()
 
     @property
     def _newest(self) -> int:
         return (self.refreshes - 1) % self.slots
 
-    def append(self, rows: Tensor) -> None:
-        """Adds rows [n, W] to the open slot. Raises ValueError where they do not fit."""
-        filled = self.counts[self._newest]
-        if filled + len(rows) > self.capacity:
+    def append(self, rows: Tensor, valid: Tensor) -> None:
+        """Adds those of the rows [n, W] that are `valid` [n] bool to the open slot. Raises ValueError where n rows do not fit."""
+        self._offered += len(rows)
+        if self._offered > self.capacity:
             raise ValueError(f"a refresh of more than {self.capacity} rows does not fit its slot")
-        start = self._newest * self.capacity + filled
-        self.rows[start : start + len(rows)] = rows
-        self.counts[self._newest] += len(rows)
+        places = self._filled + valid.cumsum(0)
+        start = self._newest * self.capacity
+        self.rows.index_copy_(0, torch.where(valid, start + places - 1, len(self.rows) - 1), rows)
+        self._filled += valid.sum()
+
+    def end(self) -> None:
+        """Closes the slot: from now on its rows are drawn too."""
+        self.counts[self._newest] = int(self._filled)
         self._index()
 
     def _index(self) -> None:
@@ -52,14 +63,18 @@ class Ring:
         self._ends = ends.to(self.rows.device)
         self._offsets = (torch.arange(self.slots) * self.capacity - (ends - counts)).to(self.rows.device)
 
-    def sample(self, size: int, generator: Generator) -> Tensor:
-        """Rows drawn uniformly with replacement [size, W]. Raises ValueError while nothing is stored."""
+    def draw(self, size: int, generator: Generator) -> Tensor:
+        """Places of stored rows, uniformly with replacement [size]. Raises ValueError while nothing is stored."""
         if not len(self):
             raise ValueError(
                 "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?)"
             )
-        j = torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
-        return self.rows.index_select(0, j + self._offsets[torch.bucketize(j, self._ends, right=True)])
+        return torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
+
+    def at(self, places: Tensor) -> Tensor:
+        """The rows that stand there [n, W], for places [n] from 0 to len - 1 in the order of slots."""
+        slots = torch.bucketize(places, self._ends, right=True)
+        return self.rows.index_select(0, places + self._offsets[slots])
 
     def state_dict(self, keep: Callable[[int, Tensor], Any]) -> dict[str, Any]:
         """The counters, and what `keep` makes of each stored refresh: its number and its rows [n, W], not a copy."""

@@ -49,7 +49,7 @@ class Transitions:
     def __len__(self) -> int:
         return self.rows.shape[0]
 
-    def __getitem__(self, index: Tensor | slice) -> "Transitions":
+    def __getitem__(self, index: Tensor | slice | int) -> "Transitions":
         return replace(self, rows=self.rows[index])
 
     def to(self, *args, **kwargs) -> "Transitions":

@@ -61,7 +61,7 @@ class DynamicsModule(RowModule):
         target = self.ensemble.target_normaliser(model_target(batch))
         loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
         loss = loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
-        self.means.update(loss.detach().unsqueeze(0))
+        self.means.update(loss.detach().view(1, 1))
         return loss
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:

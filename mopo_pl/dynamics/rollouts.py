@@ -93,13 +93,8 @@ class RolloutStatistics:
         penalty = torch.where(valid, coef * rollout.penalties, 0.0)
         predicted = torch.where(valid, rewards, 0.0) + penalty
         ended = (rollout.transitions.terminals * valid).sum()
-        counts = [
-            valid.sum(),
-            ended,
-            rollout.non_finite.sum(),
-            rollout.out_of_range.sum(),
-            torch.tensor(valid.shape[1], device=valid.device),
-        ]
+        starts = torch.full_like(ended, valid.shape[1])
+        counts = [valid.sum(), ended, rollout.non_finite.sum(), rollout.out_of_range.sum(), starts]
         self.sums += torch.stack([s.double() for s in [*counts, penalty.sum(), predicted.sum(), predicted.abs().sum()]])
 
     def summary(self) -> dict[str, float]:

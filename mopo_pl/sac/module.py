@@ -5,15 +5,19 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.ranks import averaged, gathered, own
+from mopo_pl.messages import say
+from mopo_pl.ranks import averaged, gathered, own, world_size
 from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
+from mopo_pl.sac.one_graph import OneGraph, parameters_of
 from mopo_pl.sac.updates import Params, SACUpdates
 from mopo_pl.streams import stream
 
@@ -21,11 +25,12 @@ MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entrop
 
 
 class SACModule(RowModule):
-    """One update per batch: critics, actor, temperature, slow critics, in this order (Haarnoja et al. 2018).
+    """K updates a batch of K: critics, actor, temperature, slow critics, in this order (Haarnoja et al. 2018).
 
     Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. The gradients come from the
     pure functions of `updates.py`; on several devices each group is averaged over the ranks before its optimiser's step,
-    so that the update is the one a single process would make of all ranks' rows.
+    so that the update is the one a single process would make of all ranks' rows. `compile`: a single process makes each
+    update by one compiled graph (`one_graph.py`), several compile the three functions.
     """
 
     def __init__(
@@ -58,7 +63,7 @@ class SACModule(RowModule):
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.gradient_clip_norm = gradient_clip_norm
         self.alpha_max, self.tau, self.schedule_epochs, self.seed = alpha_max, tau, schedule_epochs, seed
-        updates = SACUpdates(
+        self._equations = updates = SACUpdates(
             actor=actor,
             critic=critic,
             discount=discount,
@@ -66,6 +71,8 @@ class SACModule(RowModule):
             alpha_max=alpha_max,
             soft_backup=soft_backup,
         )
+        self._compile = compile
+        self._graph: OneGraph | None = None
         ready = torch.compile if compile else lambda function: function
         self._critic_update = ready(updates.critic_update)
         self._actor_update = ready(updates.actor_update)
@@ -89,13 +96,64 @@ class SACModule(RowModule):
         if state is not None:
             self._noise.set_state(state)
 
-    def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """One update from [B, W] rows."""
-        critic_optimizer, actor_optimizer, alpha_optimizer = cast(list[LightningOptimizer], self.optimizers())
-        critic, slow, actor = _params(self.critic), _params(self.slow_critic), _params(self.actor)
-        log_alpha = self.log_alpha.detach()
-        noise = self._draw_noise(batch)
+    def on_train_start(self) -> None:
+        """Builds the one graph where it can be used; by now the optimisers hold what a checkpoint gave."""
+        optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
+        if not self._compile or world_size() > 1 or not OneGraph.fits(optimizers) or self._gradients_are_watched():
+            return
+        self._graph = OneGraph(
+            self._equations,
+            critic=self.critic,
+            slow_critic=self.slow_critic,
+            actor=self.actor,
+            log_alpha=self.log_alpha,
+            optimizers=optimizers,
+            tau=self.tau,
+            gradient_clip_norm=self.gradient_clip_norm,
+            compiled=True,
+        )
 
+    def _gradients_are_watched(self) -> bool:
+        """Whether someone waits for gradients before an optimiser's step, which the one graph would not show."""
+        watchers = [self, *self.trainer.callbacks]  # type: ignore[attr-defined]
+        return any(is_overridden("on_before_optimizer_step", watcher) for watcher in watchers)
+
+    def on_train_end(self) -> None:
+        """Lets go of the graph: its tensors are those of this fit and this device."""
+        self._graph = None
+
+    def training_step(self, batch: Transitions, batch_idx: int) -> None:
+        """K updates, one after another, from rows [K, B, W]."""
+        noise = self._draw_noise(batch)
+        reports = None if self._graph is None else self._by_one_graph(self._graph, batch, noise)
+        if reports is None:
+            optimizers = cast(list[LightningOptimizer], self.optimizers())
+            reports = torch.stack([self._update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
+        self._updates += len(batch)
+        self.means.update(reports)
+
+    def _by_one_graph(self, graph: OneGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
+        """The updates' reports [K, 7]; None, and no graph from now on, where it cannot be compiled."""
+        from torch._dynamo.exc import TorchDynamoException  # seconds to import
+
+        try:
+            reports = graph.run(batch, noise)
+        except TorchDynamoException as error:  # at the first call, before anything is computed
+            self._graph = None
+            say(f"the SAC update is not compiled: {str(error).splitlines()[0]}")
+            return None
+        # Lightning counts the steps of its own optimisers; what goes by `global_step` must not notice.
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        for tracker in (progress.total, progress.current):
+            tracker.ready += 3 * len(batch)
+            tracker.completed += 3 * len(batch)
+        return reports
+
+    def _update(self, optimizers: list[LightningOptimizer], batch: Transitions, noise: Tensor) -> Tensor:
+        """One update from [B, W] rows; its report, named by MEANS."""
+        critic_optimizer, actor_optimizer, alpha_optimizer = optimizers
+        critic, slow, actor = map(parameters_of, (self.critic, self.slow_critic, self.actor))
+        log_alpha = self.log_alpha.detach()
         gradients, critic_loss, q = self._critic_update(critic, slow, actor, log_alpha, batch, noise[0])
         self._step(critic_optimizer, self.critic, gradients)
         gradients, actor_loss, log_prob = self._actor_update(actor, critic, log_alpha, batch, noise[1])
@@ -104,14 +162,16 @@ class SACModule(RowModule):
         self.log_alpha.grad = averaged([gradient])[0]
         alpha_optimizer.step()
         polyak_(slow.values(), critic.values(), self.tau)
-
-        self._updates += 1
         alpha = temperature(self.log_alpha.detach(), self.alpha_max)
-        self.means.update(torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()]))
+        return torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()])
 
     def _draw_noise(self, batch: Transitions) -> Tensor:
-        shape = (2, *batch.actions.shape)
-        return torch.randn(shape, generator=self._noise, device=self.device, dtype=batch.rows.dtype)
+        """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""
+        updates, *shape = batch.actions.shape
+        noise = torch.empty(updates, 2, *shape, device=self.device, dtype=batch.rows.dtype)
+        for draw in noise:
+            draw.normal_(generator=self._noise)
+        return noise
 
     def _step(self, optimizer: Any, module: nn.Module, gradients: Params) -> None:
         for parameter, gradient in zip(module.parameters(), averaged(list(gradients.values())), strict=True):
@@ -148,8 +208,3 @@ class SACModule(RowModule):
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
-
-
-def _params(module: nn.Module) -> Params:
-    """The module's own parameters, seen without autograd; the optimisers change them in place."""
-    return {name: parameter.detach() for name, parameter in module.named_parameters()}

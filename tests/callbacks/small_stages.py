@@ -99,11 +99,12 @@ def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
 
 
 def small_batches(dataset: OfflineDataset, **replaced: Any) -> OfflineDataModule:
-    """Half of each batch imagined: 32 rows, five batches an epoch."""
+    """Half of each batch imagined: 32 rows, five batches an epoch, one in a block."""
     arguments: dict[str, Any] = {
         "batch_size": 32,
         "real_ratio": 0.5,
         "updates_per_epoch": 5,
+        "updates_per_step": 1,
         "retain": 2,
         "capacity": 40 * 3,
         "refresh_folder": None,

@@ -56,8 +56,8 @@ def test_the_first_batch_already_has_its_share_of_imagined_rows(make_dataset: Ma
     dataset = make_dataset()
     notes = run(dataset, 1)
     (batch,) = notes.batches
-    assert all(contains(dataset.transitions.rows, row) for row in batch.rows[:16])
-    assert all(contains(notes.rows[0], row) for row in batch.rows[16:])
+    assert all(contains(dataset.transitions.rows, row) for row in batch.rows[0, :16])
+    assert all(contains(notes.rows[0], row) for row in batch.rows[0, 16:])
     assert notes.stored == [40 * 3]
 
 

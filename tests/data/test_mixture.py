@@ -7,6 +7,8 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
@@ -17,12 +19,21 @@ IMAGINED = 1000.0
 """Reward of imagined rows; those of the log are not positive."""
 
 
-def mixture(dataset: OfflineDataset, *, ratio: float = 0.25, seed: int = 0, batch_size: int = 16) -> OfflineDataModule:
+def mixture(
+    dataset: OfflineDataset,
+    *,
+    ratio: float = 0.25,
+    seed: int = 0,
+    batch_size: int = 16,
+    updates_per_epoch: int = 7,
+    updates_per_step: int = 1,
+) -> OfflineDataModule:
     return OfflineDataModule(
         dataset,
         batch_size=batch_size,
         real_ratio=ratio,
-        updates_per_epoch=7,
+        updates_per_epoch=updates_per_epoch,
+        updates_per_step=updates_per_step,
         retain=2,
         capacity=30,
         refresh_folder=None,
@@ -34,11 +45,12 @@ def refresh(data: OfflineDataModule, rows: int = 30) -> None:
     imagined = data.log_rows.rows[:rows].clone()
     imagined[:, -2] = IMAGINED + torch.arange(rows)
     data.ring.begin()
-    data.ring.append(imagined)
+    data.ring.append(imagined, torch.ones(rows, dtype=torch.bool))
+    data.ring.end()
 
 
 def batches(data: OfflineDataModule, count: int) -> Tensor:
-    return torch.stack([data.sample().rows for _ in range(count)])
+    return data.sample(count).rows
 
 
 @pytest.mark.parametrize(
@@ -49,30 +61,51 @@ def test_the_integer_part_of_batch_times_ratio_is_real_and_comes_first(
 ) -> None:
     data = mixture(make_dataset(), batch_size=batch_size, ratio=ratio)
     refresh(data)
-    for batch in [data.sample() for _ in range(20)]:
-        assert (batch.rewards < IMAGINED).tolist() == [True] * real + [False] * (batch_size - real)
+    for rewards in data.sample(20).rewards:
+        assert (rewards < IMAGINED).tolist() == [True] * real + [False] * (batch_size - real)
 
 
 def test_a_ratio_of_one_needs_no_imagination_and_keeps_no_room_for_it(make_dataset: Make) -> None:
     data = mixture(make_dataset(), ratio=1.0)
-    assert data.sample().rewards.max() <= 0
-    assert data.ring.rows.numel() == 0
+    assert data.sample(1).rewards.max() <= 0
+    assert len(data.ring.rows) == 1
 
 
 def test_a_batch_without_rollouts_is_refused(make_dataset: Make) -> None:
     with pytest.raises(ValueError, match="no rollouts were made"):
-        mixture(make_dataset()).sample()
+        mixture(make_dataset()).sample(1)
 
 
-def test_an_epoch_has_as_many_batches_as_updates(make_dataset: Make) -> None:
-    data = mixture(make_dataset())
+@pytest.mark.parametrize(
+    ("updates", "at_most", "in_a_block"),
+    [(7, 1, 1), (7, 10, 7), (20, 10, 10), (20, 9, 5), (1009, 10, 1), (12, 100, 12)],
+)
+def test_an_epoch_comes_in_equal_blocks_that_hold_all_its_updates(
+    make_dataset: Make, updates: int, at_most: int, in_a_block: int
+) -> None:
+    data = mixture(make_dataset(), updates_per_epoch=updates, updates_per_step=at_most)
     refresh(data)
-    assert (len(list(data.train_dataloader())), len(data.train_dataloader())) == (7, 7)
+    blocks = list(data.train_dataloader())
+    assert [len(block) for block in blocks] == [in_a_block] * (updates // in_a_block)
+    assert len(data.train_dataloader()) == len(blocks)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 12), st.integers(1, 33), st.floats(0, 1))
+def test_the_size_of_a_block_changes_no_batch(make_dataset: Make, block: int, batch_size: int, ratio: float) -> None:
+    drawn = []
+    for at_most in (1, block):
+        data = mixture(
+            make_dataset(), batch_size=batch_size, ratio=ratio, updates_per_epoch=12, updates_per_step=at_most
+        )
+        refresh(data)
+        drawn.append(torch.cat([batches.rows for batches in data]))
+    assert torch.equal(*drawn)
 
 
 def test_every_real_row_is_a_whole_row_of_the_log_and_each_is_drawn(make_dataset: Make) -> None:
     dataset = make_dataset(50)
-    drawn = torch.cat(list(batches(mixture(dataset, ratio=1.0), 60)))
+    drawn = batches(mixture(dataset, ratio=1.0), 60).flatten(0, 1)
     log = {tuple(row) for row in dataset.transitions.rows.tolist()}
     assert {tuple(row) for row in drawn.tolist()} == log
 
@@ -136,7 +169,7 @@ def test_each_rank_draws_its_own_batches(make_dataset: Make) -> None:
             strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=rank
         )
         data.setup("fit")
-        drawn.append(data.sample().rows)
+        drawn.append(data.sample(1).rows)
     assert torch.equal(drawn[1], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
 
@@ -148,5 +181,5 @@ def test_a_next_state_that_is_not_known_never_reaches_the_critic(make_dataset: M
     rewards = -np.arange(20.0)
     dataset = make_dataset(20, next_observations=None, terminals=terminals, timeouts=timeouts, rewards=rewards)
     data = mixture(dataset, ratio=1.0, batch_size=1000)
-    drawn = {int(-reward) for reward in data.sample().rewards}
+    drawn = {int(-reward) for reward in data.sample(1).rewards[0]}
     assert drawn == set(range(20)) - {4, 19}  # 9 is terminal: its s' is never looked at

@@ -1,7 +1,5 @@
 """The model buffer, against a list of refreshes."""
 
-from unittest.mock import patch
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -35,6 +33,11 @@ def same(number: int, rows: torch.Tensor) -> torch.Tensor:
     return rows
 
 
+def offer(ring: Ring, rows: torch.Tensor) -> None:
+    """Appends rows that are all valid."""
+    ring.append(rows, torch.ones(len(rows), dtype=torch.bool))
+
+
 def fill(ring: Ring, refreshes: list[list[int]], first: int = 0) -> list[list[int]]:
     """Numbers the rows through; gives each refresh's numbers: the model."""
     model = []
@@ -42,9 +45,10 @@ def fill(ring: Ring, refreshes: list[list[int]], first: int = 0) -> list[list[in
         ring.begin()
         model.append([])
         for size in sizes:
-            ring.append(numbered(first, size))
+            offer(ring, numbered(first, size))
             model[-1] += range(first, first + size)
             first += size
+        ring.end()
     return model
 
 
@@ -52,8 +56,7 @@ def stored(ring: Ring) -> list[int]:
     """Draws each place from 0 to len(ring) - 1 once."""
     if not len(ring):
         return []
-    with patch("mopo_pl.data.ring.torch.randint", lambda high, size, **_: torch.arange(high).expand(size)):
-        rows = ring.sample(len(ring), torch.Generator())
+    rows = ring.at(torch.arange(len(ring)))
     assert torch.equal(rows[:, 1], -rows[:, 0])
     return [int(number) for number in rows[:, 0]]
 
@@ -90,7 +93,7 @@ def test_beginning_a_refresh_empties_the_oldest_at_once() -> None:
 def test_rows_are_drawn_uniformly_whatever_the_sizes_of_their_refreshes() -> None:
     ring = new_ring(slots=3)
     fill(ring, [[4], [1], [5], [5]])  # the first is evicted: 1, 5 and 5 rows, numbered 4 to 14
-    draws = ring.sample(22_000, torch.Generator().manual_seed(0))[:, 0].long()
+    draws = ring.at(ring.draw(22_000, torch.Generator().manual_seed(0)))[:, 0].long()
     counts = torch.bincount(draws, minlength=15)
     assert counts[:4].sum() == 0
     chi_square = float(((counts[4:] - 2000) ** 2 / 2000).sum())
@@ -100,17 +103,17 @@ def test_rows_are_drawn_uniformly_whatever_the_sizes_of_their_refreshes() -> Non
 def test_draws_come_from_the_given_generator_alone() -> None:
     ring = new_ring()
     fill(ring, [[5], [3]])
-    first = ring.sample(8, torch.Generator().manual_seed(1))
+    first = ring.draw(8, torch.Generator().manual_seed(1))
     torch.rand(3)
-    assert torch.equal(ring.sample(8, torch.Generator().manual_seed(1)), first)
-    assert not torch.equal(ring.sample(8, torch.Generator().manual_seed(2)), first)
+    assert torch.equal(ring.draw(8, torch.Generator().manual_seed(1)), first)
+    assert not torch.equal(ring.draw(8, torch.Generator().manual_seed(2)), first)
 
 
 def test_a_refresh_that_does_not_fit_is_refused_and_nothing_is_overwritten() -> None:
     ring = new_ring()
     fill(ring, [[2], [4]])
     with pytest.raises(ValueError, match="more than 5 rows"):
-        ring.append(numbered(50, 2))
+        offer(ring, numbered(50, 2))
     assert sorted(stored(ring)) == [0, 1, 2, 3, 4, 5]
 
 
@@ -119,7 +122,28 @@ def test_an_empty_ring_refuses_to_sample(refreshes: list[list[int]]) -> None:
     ring = new_ring()
     fill(ring, refreshes)
     with pytest.raises(ValueError, match="the model buffer is empty"):
-        ring.sample(1, torch.Generator())
+        ring.draw(1, torch.Generator())
+
+
+def test_rows_that_are_not_valid_are_left_out_and_the_others_keep_their_order() -> None:
+    ring = new_ring(slots=2)
+    for first, valid in ((0, [True, False]), (10, [False, True, True])):
+        ring.begin()
+        for number, sound in enumerate(valid):
+            ring.append(numbered(first + number, 1), torch.tensor([sound]))
+        ring.end()
+    ring.append(numbered(20, 1), torch.tensor([False]))
+    assert stored(ring) == [0, 11, 12]
+
+
+def test_rows_are_not_drawn_before_their_slot_is_closed() -> None:
+    ring = new_ring(slots=2)
+    fill(ring, [[3]])
+    ring.begin()
+    offer(ring, numbered(10, 2))
+    assert stored(ring) == [0, 1, 2]
+    ring.end()
+    assert stored(ring) == [0, 1, 2, 10, 11]
 
 
 def test_a_saved_state_does_not_change_with_the_ring() -> None:
