@@ -31,8 +31,8 @@ from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.raw import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.metrics_file import MetricsFile
-from mopo_pl.sac.losses import polyak_
 from mopo_pl.sac.module import SACModule
+from mopo_pl.sac.one_graph import parameters_of
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
@@ -178,7 +178,7 @@ class PlainSAC:
 
     def update(self) -> None:
         """One update from a mixed batch."""
-        batch = self.data.sample()
+        batch = self.data.sample(1)[0]
         alpha = self.log_alpha.exp().detach()
         with torch.no_grad():
             action, log_prob = self.act(batch.next_observations)
@@ -196,26 +196,12 @@ class PlainSAC:
 
 
 def bare_loop(module: SACModule, data: OfflineDataModule) -> None:
-    """The module's own update without a Trainer around it."""
-    optimizers: list[torch.optim.Optimizer] = module.optimizers(use_pl_optimizer=False)  # type: ignore[assignment]
-    critic, slow, actor = (
-        {name: p.detach() for name, p in net.named_parameters()}
-        for net in (module.critic, module.slow_critic, module.actor)
-    )
-    for _ in range(UPDATES):
-        batch = data.sample()
-        log_alpha, noise = module.log_alpha.detach(), module._draw_noise(batch)
-        gradients, *_ = module._critic_update(critic, slow, actor, log_alpha, batch, noise[0])
-        for p, gradient in zip(module.critic.parameters(), gradients.values(), strict=True):
-            p.grad = gradient
-        optimizers[0].step()
-        gradients, _, log_prob = module._actor_update(actor, critic, log_alpha, batch, noise[1])
-        for p, gradient in zip(module.actor.parameters(), gradients.values(), strict=True):
-            p.grad = gradient
-        optimizers[1].step()
-        module.log_alpha.grad, _ = module._temperature_update(log_alpha, log_prob)
-        optimizers[2].step()
-        polyak_(slow.values(), critic.values(), module.tau)
+    """The module's own update without a Trainer around it, and without its means."""
+    graph = module._graph
+    assert graph is not None
+    for _ in range(UPDATES // data.updates_per_step):
+        batches = data.sample(data.updates_per_step)
+        graph.run(batches, module._draw_noise(batches))
 
 
 class PlainEnsemble:
@@ -259,7 +245,8 @@ def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
     dataset = log_of(100_000)
     module, data = build_sac(config, dataset), build_data(config, dataset, folder / REFRESHES)
     data.ring.begin()
-    data.ring.append(dataset.transitions.rows[:50_000])
+    data.ring.append(dataset.transitions.rows[:50_000], torch.ones(50_000, dtype=torch.bool))
+    data.ring.end()
     plain = PlainSAC(data)
     others = {
         "plain": lambda: [plain.update() for _ in range(UPDATES)],
@@ -326,14 +313,11 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
 
     def updates(rows: Tensor) -> None:
         data.log_rows = Transitions(rows, OBS, ACTION)
-        critic, slow, actor = (
-            {name: p.detach() for name, p in net.named_parameters()}
-            for net in (module.critic, module.slow_critic, module.actor)
-        )
+        critic, slow, actor = map(parameters_of, (module.critic, module.slow_critic, module.actor))
         for _ in range(UPDATES):
-            batch = data.sample()
-            noise = module._draw_noise(batch)
-            module._critic_update(critic, slow, actor, module.log_alpha.detach(), batch, noise[0])
+            batches = data.sample(1)
+            noise = module._draw_noise(batches)
+            module._critic_update(critic, slow, actor, module.log_alpha.detach(), batches[0], noise[0, 0])
 
     for _ in range(repetitions + 1):
         for size in sizes:
