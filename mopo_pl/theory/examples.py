@@ -1,4 +1,4 @@
-"""MDPs small enough to follow by hand: a fork where every bound is attained, and two chains that leave the data."""
+"""MDPs small enough to follow by hand: a fork, a crossroads, and two chains that leave the data."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,21 @@ def fork() -> Example:
     mdp = FiniteMDP(np.concatenate([fall[np.newaxis], rest]), pay, np.eye(3)[0], 0.5)
     believed = np.broadcast_to([0, 0.5, 0.5], (1, 2, 3))
     return Example(mdp, mdp.with_transitions(np.concatenate([believed, rest])), np.eye(2)[[1, 1, 1]])
+
+
+def crossroads() -> Example:
+    """Where the best policy of the theorem's supremum is stochastic.
+
+    Action 0 waits, action 1 goes where a step pays 1 for ever. Going succeeds, but the model believes that it fails with
+    probability δ = 0.35. If one goes with probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
+    2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c: a few attempts are enough in truth,
+    while in the model every further attempt is charged. Waiting is worth 0, going always less, going sometimes more.
+    """
+    rest = np.broadcast_to([0.0, 1.0], (1, 2, 2))
+    truth, believed = ([[[1.0, 0.0], [failing, 1.0 - failing]]] for failing in (0.0, 0.35))
+    rewards = np.array([[0.0, 0.0], [1.0, 1.0]])
+    mdp = FiniteMDP(np.concatenate([truth, rest]), rewards, np.array([1.0, 0.0]), 0.9)
+    return Example(mdp, mdp.with_transitions(np.concatenate([believed, rest])), np.array([[0.9, 0.1], [0.9, 0.1]]))
 
 
 LENGTH, LOGGED = 7, 3
