@@ -185,6 +185,8 @@ def print_inadmissible(study: Study) -> None:
         )
         for name, array in (("T", mdp.transitions), ("T̂", model.transitions), ("r", mdp.rewards), ("u", case.u)):
             print(f"  {name} = {np.round(array, 3).tolist()}")
+        if isinstance(case.distance, LineWasserstein):
+            print(f"  x = {np.round(case.distance.positions, 3).tolist()}")
         print(f"  μ = {np.round(mdp.start, 3).tolist()}, γ = {mdp.discount:.3f}, {case.distance.name}")
         seen, true = expected_return(model.penalised(case.u, case.coef), winner), expected_return(mdp, winner)
         print(f"  π̂ = {winner.argmax(-1).tolist()}: η_M̃ says {seen:.3f}, η_M is {true:.3f}")
