@@ -12,19 +12,20 @@ import argparse
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import least_constant, post_constant
-from mopo_pl.theory.distances import Distance, LineWasserstein, TotalVariation, model_distances
+from mopo_pl.theory.constants import post_constant
+from mopo_pl.theory.distances import LineWasserstein, TotalVariation
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
 from mopo_pl.theory.examples import fork
-from mopo_pl.theory.mdp import Array, FiniteMDP
+from mopo_pl.theory.mdp import Array
 from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return
+from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.sides import Equality, Inequality
 from mopo_pl.theory.supremum import best_found
 
@@ -34,46 +35,27 @@ DISCOUNTS = (0.0, 0.5, 0.9, 0.99)
 """And uniform draws between 0 and 0.99."""
 
 
-@dataclass(frozen=True, eq=False)
-class Case:
-    """What the statements take."""
-
-    mdp: FiniteMDP
-    model: FiniteMDP
-    distance: Distance
-    c: float
-    u: Array
-
-    @property
-    def coef(self) -> float:
-        """λ = γc."""
-        return self.mdp.discount * self.c
-
-
-def draw_case(rng: Generator) -> Case:
-    """One case with an admissible u."""
+def draw_setting(rng: Generator) -> Setting:
+    """One case with a valid c and an admissible u."""
     states, actions = int(rng.integers(1, STATES + 1)), int(rng.integers(1, ACTIONS + 1))
     discount = float(rng.choice([*DISCOUNTS, rng.uniform(0, 0.99)]))
     mdp = draw_mdp(rng, states, actions, discount)
     model = draw_model(rng, mdp)
     distance = TotalVariation() if rng.random() < 0.5 else LineWasserstein(draw_positions(rng, states))
-    c = least_constant(mdp, distance) if rng.random() < 0.75 else post_constant(mdp, distance)
-    u = model_distances(mdp.transitions, model.transitions, distance)
-    return Case(mdp, model, distance, c, u if rng.random() < 0.75 else u + rng.exponential(size=u.shape))
+    setting = Setting.tightest(mdp, model, distance)
+    if rng.random() < 0.25:
+        setting = replace(setting, c=post_constant(mdp, distance))
+    if rng.random() < 0.25:
+        setting = replace(setting, u=setting.u + rng.exponential(size=setting.u.shape))
+    return setting
 
 
-def of_policies(case: Case, policies: Array) -> Iterator[Equality | Inequality]:
-    """Every statement about one policy, for each of `policies` [n, S, A]."""
-    mdp, model, u, coef = case.mdp, case.model, case.u, case.coef
+def of_policies(setting: Setting, policies: Array) -> Iterator[Equality | Inequality]:
+    """Every statement: about each of `policies` [n, S, A], then the theorem with all of them in the supremum."""
     for policy in policies:
-        yield statements.lemma_4_1(mdp, model, policy)
-        yield statements.corollary_identity(mdp, model, policy)
-        yield statements.corollary(mdp, model, policy)
-        yield statements.inequality_6(mdp, model, policy, case.distance, case.c)
-        yield statements.penalised_return(model, u, coef, policy)
-        yield statements.inequality_7(mdp, model, u, coef, policy)
-        yield statements.two_sided_bound(mdp, model, u, coef, policy)
-        yield statements.behaviour_consequence(mdp, model, u, coef, policy)
+        yield from statements.about_policy(setting, policy)
+        yield statements.behaviour_consequence(setting.mdp, setting.model, setting.u, setting.coef, policy)
+    yield statements.theorem(setting.mdp, setting.model, setting.u, setting.coef, policies)
 
 
 def half(error: Array) -> Array:
@@ -120,42 +102,38 @@ class Study:
     """By how much a stochastic policy beats the best deterministic one in the supremum, relative to its size."""
     broken: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Cases in which a statement fails, by the statement and what was done to u."""
-    counterexample: tuple[Case, Inequality] | None = None
+    counterexample: tuple[Setting, Inequality] | None = None
     """The smallest case whose theorem fails with a blind u."""
 
-    def add(self, sides: Equality | Inequality) -> None:
-        """Counts one trial of a statement."""
-        self.tallies.setdefault(sides.name, Tally(sides.claim)).add(sides)
-
-    def try_admissible(self, case: Case, policies: Array) -> None:
+    def try_admissible(self, setting: Setting, policies: Array) -> None:
         """Every statement, the theorem against a supremum over stochastic policies too."""
-        winner = maximiser(case.model.penalised(case.u, case.coef))
-        candidate, supremum, deterministic = best_found(case.mdp, case.model, case.u, case.coef)
-        compared = np.stack([*policies, winner, maximiser(case.mdp), candidate])
-        for sides in of_policies(case, compared):
-            self.add(sides)
-        self.add(statements.theorem(case.mdp, case.model, case.u, case.coef, compared))
+        mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
+        candidate, supremum, deterministic = best_found(mdp, model, u, coef)
+        for sides in of_policies(
+            setting, np.stack([*policies, maximiser(setting.penalised), maximiser(mdp), candidate])
+        ):
+            self.tallies.setdefault(sides.name, Tally(sides.claim)).add(sides)
         self.gains.append((supremum - deterministic) / max(1.0, abs(supremum)))
 
-    def try_inadmissible(self, case: Case, policies: Array) -> None:
+    def try_inadmissible(self, setting: Setting, policies: Array) -> None:
         """The same with u that are too small somewhere, and the least valid c."""
-        mdp, model = case.mdp, case.model
-        c, error = (
-            least_constant(mdp, case.distance),
-            model_distances(mdp.transitions, model.transitions, case.distance),
-        )
-        compared = np.stack([*policies, maximiser(mdp)])
+        tightest = Setting.tightest(setting.mdp, setting.model, setting.distance)
         for kind, spoil in INADMISSIBLE.items():
-            spoilt = Case(mdp, model, case.distance, c, spoil(error))
-            seen = [sides for sides in of_policies(spoilt, compared) if isinstance(sides, Inequality)]
-            seen.append(statements.theorem(mdp, model, spoilt.u, spoilt.coef, compared))
+            spoilt = replace(tightest, u=spoil(tightest.u))
+            seen = list(of_policies(spoilt, np.stack([*policies, maximiser(setting.mdp)])))
             for name in {sides.name for sides in seen if not sides.holds(1e-6)}:
                 self.broken[name, kind] += 1
-            if kind == "blind" and not seen[-1].holds(0.01) and self._smaller(spoilt):
-                self.counterexample = spoilt, seen[-1]
+            theorem = seen[-1]
+            if (
+                kind == "blind"
+                and isinstance(theorem, Inequality)
+                and not theorem.holds(0.01)
+                and self._smaller(spoilt)
+            ):
+                self.counterexample = spoilt, theorem
 
-    def _smaller(self, case: Case) -> bool:
-        return self.counterexample is None or case.mdp.rewards.size < self.counterexample[0].mdp.rewards.size
+    def _smaller(self, setting: Setting) -> bool:
+        return self.counterexample is None or setting.u.size < self.counterexample[0].u.size
 
 
 def print_admissible(study: Study, cases: int, seconds: float) -> None:
@@ -178,31 +156,30 @@ def print_inadmissible(study: Study) -> None:
     for name in ("(7), ≥", "Two-sided", "Theorem", "Behaviour"):
         print(f"| {name} | " + " | ".join(str(study.broken[name, kind]) for kind in INADMISSIBLE) + " |")
     if study.counterexample is not None:
-        case, sides = study.counterexample
-        mdp, model, winner = case.mdp, case.model, maximiser(case.model.penalised(case.u, case.coef))
-        print(
-            f"\nThe theorem's smallest, blind: {sides.left:.3f} is not >= {sides.right:.3f}, with λ = {case.coef:.3f} and"
-        )
-        for name, array in (("T", mdp.transitions), ("T̂", model.transitions), ("r", mdp.rewards), ("u", case.u)):
-            print(f"  {name} = {np.round(array, 3).tolist()}")
-        if isinstance(case.distance, LineWasserstein):
-            print(f"  x = {np.round(case.distance.positions, 3).tolist()}")
-        print(f"  μ = {np.round(mdp.start, 3).tolist()}, γ = {mdp.discount:.3f}, {case.distance.name}")
-        seen, true = expected_return(model.penalised(case.u, case.coef), winner), expected_return(mdp, winner)
-        print(f"  π̂ = {winner.argmax(-1).tolist()}: η_M̃ says {seen:.3f}, η_M is {true:.3f}")
+        print_case(*study.counterexample)
+
+
+def print_case(setting: Setting, sides: Inequality) -> None:
+    """The theorem's smallest counterexample, every number of it."""
+    mdp, winner = setting.mdp, maximiser(setting.penalised)
+    print(
+        f"\nThe theorem's smallest, blind: {sides.left:.3f} is not >= {sides.right:.3f}, with λ = {setting.coef:.3f} and"
+    )
+    for name, array in (("T", mdp.transitions), ("T̂", setting.model.transitions), ("r", mdp.rewards), ("u", setting.u)):
+        print(f"  {name} = {np.round(array, 3).tolist()}")
+    if isinstance(setting.distance, LineWasserstein):
+        print(f"  x = {np.round(setting.distance.positions, 3).tolist()}")
+    print(f"  μ = {np.round(mdp.start, 3).tolist()}, γ = {mdp.discount:.3f}, {setting.distance.name}")
+    seen, true = expected_return(setting.penalised, winner), expected_return(mdp, winner)
+    print(f"  π̂ = {winner.argmax(-1).tolist()}: η_M̃ says {seen:.3f}, η_M is {true:.3f}")
 
 
 def print_equality() -> None:
     """The fork, on which every bound is attained."""
-    example, distance = fork(), TotalVariation()
-    u = model_distances(example.mdp.transitions, example.model.transitions, distance)
-    case = Case(example.mdp, example.model, distance, post_constant(example.mdp, distance), u)
+    example = fork()
+    setting = Setting.tightest(example.mdp, example.model, TotalVariation())
     print("\nThe fork (mopo_pl/theory/examples.py), where both sides are equal:\n")
-    winner = maximiser(example.model.penalised(u, case.coef))
-    compared = np.stack([winner, example.behaviour])
-    shown = [*of_policies(case, compared[:1]), statements.theorem(case.mdp, case.model, u, case.coef, compared)]
-    shown[-2] = statements.behaviour_consequence(case.mdp, case.model, u, case.coef, example.behaviour)
-    for sides in shown:
+    for sides in of_policies(setting, np.stack([maximiser(setting.penalised), example.behaviour])):
         print(f"- {sides.name}: {sides.left:g} and {sides.right:g}")
 
 
@@ -214,10 +191,10 @@ def main() -> None:
     study, began = Study(), time.perf_counter()
     for number in range(options.cases):
         rng = np.random.default_rng([options.seed, number])
-        case = draw_case(rng)
-        policies = draw_policies(rng, case.mdp, 3)
-        study.try_admissible(case, policies)
-        study.try_inadmissible(case, policies)
+        setting = draw_setting(rng)
+        policies = draw_policies(rng, setting.mdp, 3)
+        study.try_admissible(setting, policies)
+        study.try_inadmissible(setting, policies)
     print_admissible(study, options.cases, time.perf_counter() - began)
     print_inadmissible(study)
     print_equality()

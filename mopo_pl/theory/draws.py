@@ -51,15 +51,15 @@ def draw_positions(rng: Generator, states: int) -> Array:
 def draw_logged(rng: Generator, states: int, actions: int, discount: float) -> tuple[FiniteMDP, FiniteMDP, Array]:
     """M, M̂ and π^B as after learning from a log: rewards in [0, 1], the model the more wrong the rarer the action.
 
-    T̂(s, a) = (1 - w)·T(s, a) + w·noise with w = (1 - π^B(a|s))³/2.
+    T̂(s, a) = (1 - w)·T(s, a) + w·noise with w = (1 - π^B(a|s))³.
     """
     mdp = FiniteMDP(
-        transitions=draw_distributions(rng, states, actions, states),
+        transitions=rng.dirichlet(np.ones(states), (states, actions)),
         rewards=rng.random((states, actions)),
         start=np.full(states, 1 / states),
         discount=discount,
     )
-    behaviour = rng.dirichlet(np.full(actions, 0.3), states)
-    weight = (1 - behaviour[..., np.newaxis]) ** 3 / 2
-    noise = rng.dirichlet(np.full(states, 0.5), (states, actions))
+    behaviour = rng.dirichlet(np.full(actions, 0.5), states)
+    weight = (1 - behaviour[..., np.newaxis]) ** 3
+    noise = rng.dirichlet(np.full(states, 0.2), (states, actions))
     return mdp, mdp.with_transitions((1 - weight) * mdp.transitions + weight * noise), behaviour

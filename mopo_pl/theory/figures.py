@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mopo_pl.theory.constants import least_constant
-from mopo_pl.theory.distances import TotalVariation, model_distances
+from mopo_pl.theory.distances import TotalVariation
 from mopo_pl.theory.examples import Example, chain_where_leaving_does_not, chain_where_leaving_pays
 from mopo_pl.theory.mdp import Array
 from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return
+from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.supremum import best_found
 
 if TYPE_CHECKING:
@@ -44,15 +44,14 @@ class Curves:
 
 def curves(example: Example, farthest: float, points: int = 61) -> Curves:
     """At `points` values of λ from 0 to `farthest` times γc."""
-    mdp, model, distance = example.mdp, example.model, TotalVariation()
-    u = model_distances(mdp.transitions, model.transitions, distance)
-    admissible = mdp.discount * least_constant(mdp, distance)
-    coefs = np.linspace(0.0, farthest * admissible, points)
+    mdp, model = example.mdp, example.model
+    setting = Setting.tightest(mdp, model, TotalVariation())
+    u, coefs = setting.u, np.linspace(0.0, farthest * setting.coef, points)
     best = np.stack([maximiser(model.penalised(u, coef)) for coef in coefs])
     penalised = [expected_return(model.penalised(u, coef), policy) for coef, policy in zip(coefs, best, strict=True)]
     return Curves(
         coefs=coefs,
-        admissible=admissible,
+        admissible=setting.coef,
         true=expected_return(mdp, best),
         penalised=np.array(penalised),
         bound=np.array([best_found(mdp, model, u, coef)[1] for coef in coefs]),

@@ -16,6 +16,7 @@ from mopo_pl.theory.distances import Distance, model_distances
 from mopo_pl.theory.mdp import Array, FiniteMDP, check_coef, check_model
 from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return, occupancy_sum, values
+from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.sides import Equality, Inequality
 from mopo_pl.theory.supremum import pessimistic_return
 
@@ -45,6 +46,20 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
 
 
 # The statements
+
+
+def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequality]:
+    """All that the post says of any one policy, in its order."""
+    mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
+    return [
+        lemma_4_1(mdp, model, policy),
+        corollary_identity(mdp, model, policy),
+        corollary(mdp, model, policy),
+        inequality_6(mdp, model, policy, setting.distance, setting.c),
+        penalised_return(model, u, coef, policy),
+        inequality_7(mdp, model, u, coef, policy),
+        two_sided_bound(mdp, model, u, coef, policy),
+    ]
 
 
 def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:

@@ -7,32 +7,24 @@ from hypothesis import strategies as st
 from numpy.random import Generator
 
 from mopo_pl.theory.constants import least_constant, post_constant
-from mopo_pl.theory.distances import Distance, LineWasserstein, TotalVariation, model_distances
+from mopo_pl.theory.distances import LineWasserstein, TotalVariation, model_distances
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
-from mopo_pl.theory.mdp import Array, FiniteMDP
+from mopo_pl.theory.mdp import Array
 from mopo_pl.theory.policies import maximiser
+from mopo_pl.theory.setting import Setting
 
 DISCOUNTS = st.floats(0.0, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
-    """M, M̂, a distance, a c that is valid for every policy, an admissible u, and λ = γc."""
+class Problem(Setting):
+    """A setting in which every statement must hold."""
 
     rng: Generator
-    mdp: FiniteMDP
-    model: FiniteMDP
-    distance: Distance
-    c: float
-    u: Array
-
-    @property
-    def coef(self) -> float:
-        return self.mdp.discount * self.c
 
     def policies(self) -> Array:
         """Random ones, the best of M, of M̂ and of M̃, and the uniform one [7, S, A]."""
-        best = [maximiser(m) for m in (self.mdp, self.model, self.model.penalised(self.u, self.coef))]
+        best = [maximiser(m) for m in (self.mdp, self.model, self.penalised)]
         uniform = np.full(self.mdp.rewards.shape, 1 / self.mdp.actions)
         return np.stack([*draw_policies(self.rng, self.mdp, 3), *best, uniform])
 
@@ -51,4 +43,4 @@ def problems(
     c = draw(st.sampled_from([least_constant, post_constant]))(mdp, distance)
     error = model_distances(mdp.transitions, model.transitions, distance)
     u = error + draw(st.sampled_from([0.0, 1.0])) * rng.exponential(size=error.shape)
-    return Problem(rng, mdp, model, distance, c, u)
+    return Problem(mdp, model, distance, c, u, rng)

@@ -15,36 +15,30 @@ from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies
 from mopo_pl.theory.examples import Example, chain_where_leaving_does_not, chain_where_leaving_pays, fork
 from mopo_pl.theory.mdp import Array, FiniteMDP
-from mopo_pl.theory.policies import maximiser
+from mopo_pl.theory.policies import deterministic_policies, maximiser
 from mopo_pl.theory.returns import expected_return
+from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.sides import Equality, Inequality
+from mopo_pl.theory.supremum import best_found
 
 SMALL = {"states": 3, "actions": 2, "discounts": st.floats(0.0, 0.9)}
 
 
-def of_policy(problem: Problem, policy: Array) -> list[Equality | Inequality]:
-    """What holds for any one policy."""
-    mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
-    return [
-        statements.lemma_4_1(mdp, model, policy),
-        statements.corollary_identity(mdp, model, policy),
-        statements.corollary(mdp, model, policy),
-        statements.inequality_6(mdp, model, policy, problem.distance, problem.c),
-        statements.admissible(mdp, model, u, problem.distance),
-        statements.penalised_return(model, u, coef, policy),
-        statements.inequality_7(mdp, model, u, coef, policy),
-        statements.two_sided_bound(mdp, model, u, coef, policy),
-        statements.behaviour_consequence(mdp, model, u, coef, policy),
-    ]
+def of_policy(setting: Setting, policy: Array) -> list[Equality | Inequality]:
+    """What holds for any one policy, taken for the log's too."""
+    mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
+    behaviour = statements.behaviour_consequence(mdp, model, u, coef, policy)
+    return [*statements.about_policy(setting, policy), behaviour]
 
 
 # They hold ------------------------------------------------------------------------------------------------------------
 
 
 @given(problem=problems())
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=400, deadline=None, derandomize=True)
 def test_every_statement_holds_for_every_policy_with_an_admissible_u_and_one_c(problem: Problem) -> None:
     policies = problem.policies()
+    assert statements.admissible(problem.mdp, problem.model, problem.u, problem.distance).holds()
     for policy in policies:
         for sides in of_policy(problem, policy):
             assert sides.holds(1e-9), sides
@@ -114,21 +108,23 @@ def test_with_a_learned_reward_the_lemma_gains_its_error_and_the_bounds_ask_for_
 # They are tight -------------------------------------------------------------------------------------------------------
 
 
-def test_on_the_fork_every_bound_is_attained() -> None:
-    example, distance = fork(), TotalVariation()
-    mdp, model = example.mdp, example.model
-    c = post_constant(mdp, distance)
-    u = model_distances(mdp.transitions, model.transitions, distance)
-    problem = Problem(np.random.default_rng(0), mdp, model, distance, c, u)
-    winner = maximiser(model.penalised(u, problem.coef))
-    assert (c, problem.coef, winner.argmax(-1)[0]) == (2.0, 1.0, 0)
-    for sides in of_policy(problem, winner)[:-1]:
-        if sides.name != "(6)" and sides.name != "Admissible u":  # there the least slack is at a pair without error
-            assert (sides.left, sides.right) == (0.25, 0.25), sides
-    np.testing.assert_array_equal(c * u, np.abs(statements.value_gap(mdp, model, winner)))
-    behaviour = statements.behaviour_consequence(mdp, model, u, problem.coef, example.behaviour)
-    assert (behaviour.left, behaviour.right) == (0.25, 0.25)
-    assert float(expected_return(mdp, example.behaviour)) == 0.75
+def test_on_the_fork_every_bound_is_attained_with_the_posts_constant() -> None:
+    example = fork()
+    setting = Setting.tightest(example.mdp, example.model, TotalVariation())
+    winner = maximiser(setting.penalised)
+    assert setting.c == post_constant(example.mdp, TotalVariation()) == 2.0
+    assert (setting.coef, winner.argmax(-1)[0]) == (1.0, 0)
+    for sides in statements.about_policy(setting, winner):
+        attained = (0.5, 0.5) if sides.name == "(6)" else (0.25, 0.25)
+        assert (sides.left, sides.right) == attained, sides
+    arguments = setting.mdp, setting.model, setting.u, setting.coef
+    for sides in (
+        statements.behaviour_consequence(*arguments, example.behaviour),
+        statements.theorem(*arguments, deterministic_policies(3, 2)),
+    ):
+        assert (sides.left, sides.right) == (0.25, 0.25), sides
+    assert best_found(*arguments)[1] == pytest.approx(0.25)
+    assert float(expected_return(setting.mdp, example.behaviour)) == 0.75
 
 
 def test_on_the_fork_no_smaller_coefficient_would_do() -> None:

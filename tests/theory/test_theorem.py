@@ -17,7 +17,7 @@ from mopo_pl.theory.supremum import ascend, best_found, gradient, onto_simplex, 
 
 
 @given(problem=problems(states=3, actions=2, discounts=st.floats(0.0, 0.9)))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_theorem_by_brute_force_over_policies(problem: Problem) -> None:
     mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
     more = list(problem.policies()[:3])
@@ -35,7 +35,7 @@ def test_the_theorem_by_brute_force_over_policies(problem: Problem) -> None:
 
 
 @given(problem=problems(states=3, actions=2))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_supremum_over_a_grid_of_stochastic_policies_and_by_ascent_stays_below(problem: Problem) -> None:
     mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
     grid = grid_policies(mdp.states, mdp.actions, 10)
@@ -71,7 +71,7 @@ def test_at_the_crossroads_the_supremum_is_at_a_stochastic_policy() -> None:
 
 
 @given(problem=problems(states=3, actions=3, discounts=st.floats(0.0, 0.9)))
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_gradient_is_that_of_small_differences(problem: Problem) -> None:
     """Along directions that keep the rows' sums, so that one stays among policies."""
     mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
@@ -99,7 +99,7 @@ def test_the_projection_is_a_distribution_and_none_tried_is_nearer(rows: int, ac
 
 
 @given(problem=problems())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_an_ascent_never_descends(problem: Problem) -> None:
     mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
     policies = problem.policies()

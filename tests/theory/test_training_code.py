@@ -29,7 +29,7 @@ from mopo_pl.theory.returns import expected_return, truncated_return
 ADMISSIBLE = 9.0
 """γc, with c = r_max/(1 - γ) for rewards in [0, 1]."""
 HORIZONS, COEFS, SEEDS = (3, 12), (1.0, ADMISSIBLE), (0, 1)
-ROLLOUTS = 20_000
+ROLLOUTS = 50_000
 
 
 @pytest.fixture(scope="module")
