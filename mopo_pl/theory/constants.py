@@ -26,7 +26,7 @@ def least_constant(mdp: FiniteMDP, distance: Distance) -> float:
     Those are enough, although V^π of a stochastic policy is no fixed mixture of theirs. Let only π(·|s₀) vary. Then
     I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions affine in π(·|s₀), the
     denominator (a determinant) positive. Such a ratio is largest at a vertex of the simplex, where π is deterministic in
-    s₀; state by state, some deterministic policy has at least the difference one began with. Both constants here are
-    the largest of such differences, each divided by a distance that does not depend on π.
+    s₀; state by state, some deterministic policy has at least the difference one began with. The constants of
+    `distances` are the largest of such differences, each divided by a length that does not depend on π.
     """
     return float(distance.constant(values(mdp, deterministic_policies(mdp.states, mdp.actions))).max())

@@ -48,7 +48,7 @@ class TotalVariation:
         return np.maximum(p - q, 0.0).sum(-1)
 
     def constant(self, functions: Array) -> Array:
-        """Max V - min V [...]; attained by distributions on the two extreme states."""
+        """max V - min V [...]; attained by distributions on the two extreme states."""
         return functions.max(-1) - functions.min(-1)
 
     def constant_of_span(self, span: float) -> float:

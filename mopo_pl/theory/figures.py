@@ -42,7 +42,7 @@ class Curves:
     """max_π η_M(π)."""
 
 
-def curves(example: Example, farthest: float, points: int = 61) -> Curves:
+def curves(example: Example, *, farthest: float, points: int) -> Curves:
     """At `points` values of λ from 0 to `farthest` times γc."""
     mdp, model = example.mdp, example.model
     setting = Setting.tightest(mdp, model, TotalVariation())
@@ -65,6 +65,8 @@ FIGURES: dict[str, tuple[Callable[[], Example], float, str]] = {
     "leaving_does_not_pay.svg": (chain_where_leaving_does_not, 1.5, "Leaving the data does not pay"),
 }
 """File to example, how far λ goes in units of γc, and title."""
+POINTS = 61
+"""Of a curve; γc is one of them in both figures."""
 
 
 def draw(folder: Path) -> list[Path]:
@@ -80,7 +82,7 @@ def draw(folder: Path) -> list[Path]:
         # Names of clip paths are hashed with a salt that is random otherwise.
         with rc_context({"svg.hashsalt": "mopo_pl", "font.size": 9.0}):
             figure = Figure(figsize=(6.4, 5.0), layout="constrained")
-            _plot(figure.subplots(), curves(example(), farthest), title)
+            _plot(figure.subplots(), curves(example(), farthest=farthest, points=POINTS), title)
             figure.savefig(folder / file, metadata={"Date": None})
     return [folder / file for file in FIGURES]
 
@@ -88,15 +90,8 @@ def draw(folder: Path) -> list[Path]:
 def _plot(axes: "Axes", drawn: Curves, title: str) -> None:
     """One figure; each curve carries its name as an id, so that it can be found in the SVG."""
     begin = int(np.searchsorted(drawn.coefs, drawn.admissible * (1 - 1e-9)))
-    axes.plot(
-        drawn.coefs,
-        drawn.true,
-        "C0",
-        gid="true",
-        lw=2,
-        drawstyle="steps-mid",
-        label=r"$\eta_M(\hat\pi_\lambda)$, true return",
-    )
+    label = r"$\eta_M(\hat\pi_\lambda)$, true return"
+    axes.plot(drawn.coefs, drawn.true, "C0", gid="true", lw=2, drawstyle="steps-mid", label=label)
     label = r"$\eta_{\tilde M}(\hat\pi_\lambda)$, return in the penalised model"
     axes.plot(drawn.coefs, drawn.penalised, "C1", gid="penalised", label=label)
     label = r"$\sup_\pi\{\eta_M(\pi) - 2\lambda\,\epsilon_u(\pi)\}$, where the theorem holds"

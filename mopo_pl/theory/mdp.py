@@ -92,7 +92,7 @@ class FiniteMDP:
         return replace(self, transitions=transitions, rewards=rewards)
 
     def checked_penalty(self, u: ArrayLike) -> Array:
-        """U as an array [S, A]; raises ValueError for another shape or a negative entry."""
+        """u as an array [S, A]; raises ValueError for another shape or a negative entry."""
         table = checked("u", u, self.rewards.shape)
         if (table < 0).any():
             raise ValueError("u must not be negative: it bounds a distance")

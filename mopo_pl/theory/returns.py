@@ -39,7 +39,7 @@ def state_occupancy(mdp: FiniteMDP, policies: ArrayLike) -> Array:
 
 
 def _solved(matrices: Array, right: Array) -> Array:
-    """X [..., S] with matrices [..., S, S] times x = right [..., S]."""
+    """x [..., S] of matrices [..., S, S] times x = right [..., S]."""
     return np.linalg.solve(matrices, right[..., np.newaxis])[..., 0].astype(np.float64)
 
 

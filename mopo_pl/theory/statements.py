@@ -121,10 +121,8 @@ def _tightest(name: str, claim: str, larger: Array, smaller: Array) -> Inequalit
 def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Equality:
     """The end of (7): Ē[r - λu] = η_M̃(π), from the occupancy on the left, from values in M̃ on the right."""
     penalised = model.penalised(u, coef)
-    summed, solved = (
-        float(occupancy_sum(model, policy, penalised.rewards)),
-        float(expected_return(penalised, policy)),
-    )
+    summed = float(occupancy_sum(model, policy, penalised.rewards))
+    solved = float(expected_return(penalised, policy))
     return Equality("(7), =", "Ē[r - λu] = η_M̃(π)", summed, solved, max(1.0, abs(summed), abs(solved)))
 
 

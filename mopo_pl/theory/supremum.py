@@ -13,9 +13,11 @@ from mopo_pl.theory.policies import deterministic_policies
 from mopo_pl.theory.returns import action_values, expected_return, state_occupancy
 
 STEPS = 100
+"""Of an ascent, at most."""
 STARTS = 4
-"""An ascent's steps at most; the deterministic policies it starts from, the best ones."""
+"""Deterministic policies that ascents start from, the best ones."""
 STILL = 1e-9
+"""A step that changes no probability by more is none."""
 
 
 def pessimistic_return(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Array:
@@ -37,7 +39,7 @@ def _paid_by(model: FiniteMDP, u: ArrayLike) -> FiniteMDP:
 
 
 def ascend(
-    mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array, steps: int = STEPS
+    mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array, *, steps: int
 ) -> tuple[Array, Array]:
     """Projected gradient ascent from each of `policies` [n, S, A]: policies that are no worse, and their values [n].
 
@@ -68,7 +70,7 @@ def onto_simplex(rows: Array) -> Array:
 def best_found(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float) -> tuple[Array, float, float]:
     """The best policy found [S, A], its value, and that of the best deterministic one.
 
-    All deterministic policies are looked at; an ascent starts from the best of them and from the uniform policy. Raises
+    All deterministic policies are looked at; ascents start from the best of them and from the uniform policy. Raises
     ValueError where there are too many, or `model` is no M̂ of `mdp`.
     """
     check_model(mdp, model, same_rewards=False)
@@ -76,6 +78,6 @@ def best_found(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float) -> t
     worth = pessimistic_return(mdp, model, u, coef, every)
     leading = every[np.argsort(-worth, kind="stable")[:STARTS]]
     uniform = np.full_like(every[:1], 1 / mdp.actions)
-    policies, reached = ascend(mdp, model, u, coef, np.concatenate([leading, uniform]))
+    policies, reached = ascend(mdp, model, u, coef, np.concatenate([leading, uniform]), steps=STEPS)
     winner = int(np.argmax(reached))
     return policies[winner], float(reached[winner]), float(worth.max())

@@ -195,6 +195,18 @@ def test_without_a_penalty_the_optimist_falls_and_with_an_admissible_one_never_b
     assert statements.behaviour_consequence(mdp, model, 0 * u, coef, behaviour).holds() is not falls
 
 
+def test_on_the_chains_the_model_errs_little_on_the_data_and_off_them_as_the_figure_says() -> None:
+    for example, off in ((chain_where_leaving_pays(), 0.05), (chain_where_leaving_does_not(), 0.8)):
+        u = model_distances(example.mdp.transitions, example.model.transitions, TotalVariation())
+        expected = np.zeros((8, 2))
+        expected[1:3, 0] = expected[:2, 1] = 0.01  # state 0 cannot be left to the left: nothing to be wrong about
+        expected[2:6, 1] = off
+        np.testing.assert_allclose(u, expected, atol=1e-12)
+        logged = example.behaviour[:3] > 0
+        assert u[:3][logged].max() == pytest.approx(0.01)
+        assert statements.epsilon_u(example.model, u, example.behaviour) < 0.1
+
+
 # What they refuse -----------------------------------------------------------------------------------------------------
 
 

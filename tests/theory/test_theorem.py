@@ -45,7 +45,7 @@ def test_the_supremum_over_a_grid_of_stochastic_policies_and_by_ascent_stays_bel
     scale = max(1.0, abs(reached))
     assert statements.theorem(mdp, model, u, coef, best[np.newaxis]).holds()
     assert reached >= deterministic - 1e-9 * scale
-    assert reached >= worth.max() - 1e-3 * scale  # from eight policies at most, an ascent may end in a lesser peak
+    assert reached >= worth.max() - 1e-3 * scale  # an ascent may end on a lesser peak
     penalised = model.penalised(u, coef)
     assert reached <= float(expected_return(penalised, maximiser(penalised))) + 1e-9 * scale
 

@@ -21,10 +21,12 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import max_aleatoric, none
 from mopo_pl.dynamics.rollouts import PenalisedModel
 from mopo_pl.dynamics.termination import never
+from mopo_pl.sac.losses import critic_target
 from mopo_pl.sac.module import SACModule
+from mopo_pl.streams import stream
 from mopo_pl.theory.constants import post_constant
 from mopo_pl.theory.distances import TotalVariation, model_distances
-from mopo_pl.theory.returns import expected_return, truncated_return
+from mopo_pl.theory.returns import action_values, expected_return, truncated_return
 
 ADMISSIBLE = 9.0
 """γc, with c = r_max/(1 - γ) for rewards in [0, 1]."""
@@ -209,6 +211,36 @@ def test_imagined_next_states_follow_the_mixture_of_the_elites(pipeline: Pipelin
     assert abs(chi_square - freedom) < 4 * (2 * freedom) ** 0.5
     assert not (s == TERMINAL).any()
     np.testing.assert_array_equal(rows.terminals.numpy() == 1, after == TERMINAL)
+
+
+# The critic's equation ------------------------------------------------------------------------------------------------
+
+
+def off_bellman(pipeline: Pipeline, rows: Transitions, discount: float) -> float:
+    """By how many standard errors the critic's targets, with M̃'s exact Q on their right side, are off that Q."""
+    exact = action_values(pipeline.model.penalised(pipeline.u, ADMISSIBLE), pipeline.probabilities)
+    table = torch.tensor(exact)
+    table[TERMINAL] = 1000.0  # no value follows an end: this must not be looked at
+    s, a = (torch.tensor(index) for index in pipeline.pairs(rows))
+    after = pipeline.codes.state(rows.next_observations)
+    action = pipeline.codes.action(pipeline.policy(stream(1, "theory"))(rows.next_observations))
+    next_q = torch.stack([table[after, action], table[after, action] + 5])  # of twins the lower one counts
+    nothing = torch.zeros(len(rows))
+    target = critic_target(rows.rewards, rows.terminals, next_q, nothing, torch.tensor(0.0), discount, soft=False)
+    difference = target - table[s, a]
+    return float(difference.mean() / difference.std() * len(rows) ** 0.5)
+
+
+def test_the_exact_values_of_the_penalised_model_solve_the_critics_equation(pipeline: Pipeline) -> None:
+    """Over all of time, not h steps: what the critic learns from imagined rows alone is Q in M̃."""
+    rows = stored(filled(pipeline, pipeline.data(), pipeline.penalised(ADMISSIBLE)))
+    assert abs(off_bellman(pipeline, rows, DISCOUNT)) < 4
+    assert abs(off_bellman(pipeline, rows, 0.88)) > 6
+    added = stored(filled(pipeline, pipeline.data(), MUTANTS["the penalty added"](pipeline)))
+    assert abs(off_bellman(pipeline, added, DISCOUNT)) > 6
+
+
+# What it is compared with ---------------------------------------------------------------------------------------------
 
 
 def test_the_known_error_is_that_of_the_elites_mixture(pipeline: Pipeline) -> None:
