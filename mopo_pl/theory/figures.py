@@ -62,10 +62,10 @@ def curves(example: Example, *, farthest: float, points: int) -> Curves:
 
 FIGURES: dict[str, tuple[Callable[[], Example], float, str]] = {
     "leaving_pays.svg": (chain_where_leaving_pays, 4.0, "Leaving the data pays"),
-    "leaving_does_not_pay.svg": (chain_where_leaving_does_not, 1.5, "Leaving the data does not pay"),
+    "leaving_does_not_pay.svg": (chain_where_leaving_does_not, 1.6, "Leaving the data does not pay"),
 }
 """File to example, how far λ goes in units of γc, and title."""
-POINTS = 61
+POINTS = 41
 """Of a curve; γc is one of them in both figures."""
 
 

@@ -35,7 +35,7 @@ def of_policy(setting: Setting, policy: Array) -> list[Equality | Inequality]:
 
 
 @given(problem=problems())
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 def test_every_statement_holds_for_every_policy_with_an_admissible_u_and_one_c(problem: Problem) -> None:
     policies = problem.policies()
     assert statements.admissible(problem.mdp, problem.model, problem.u, problem.distance).holds()

@@ -104,7 +104,7 @@ def pays() -> Curves:
 
 @pytest.fixture(scope="module")
 def does_not() -> Curves:
-    return curves(chain_where_leaving_does_not(), farthest=1.5, points=13)
+    return curves(chain_where_leaving_does_not(), farthest=1.6, points=17)
 
 
 def test_where_leaving_pays_the_admissible_penalty_leaves_and_a_larger_one_forgoes_it(pays: Curves) -> None:
