@@ -23,7 +23,7 @@ from mopo_pl.theory.distances import LineWasserstein, TotalVariation
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
 from mopo_pl.theory.examples import fork
 from mopo_pl.theory.mdp import Array
-from mopo_pl.theory.policies import maximiser
+from mopo_pl.theory.policies import deterministic_policies, maximiser
 from mopo_pl.theory.returns import expected_return
 from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.sides import Equality, Inequality
@@ -179,7 +179,12 @@ def print_equality() -> None:
     example = fork()
     setting = Setting.tightest(example.mdp, example.model, TotalVariation())
     print("\nThe fork (mopo_pl/theory/examples.py), where both sides are equal:\n")
-    for sides in of_policies(setting, np.stack([maximiser(setting.penalised), example.behaviour])):
+    arguments = setting.mdp, setting.model, setting.u, setting.coef
+    of_theorem = [
+        statements.theorem(*arguments, deterministic_policies(setting.mdp.states, setting.mdp.actions)),
+        statements.behaviour_consequence(*arguments, example.behaviour),
+    ]
+    for sides in [*statements.about_policy(setting, maximiser(setting.penalised)), *of_theorem]:
         print(f"- {sides.name}: {sides.left:g} and {sides.right:g}")
 
 
