@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | inspect`."""
+"""`python -m mopo_pl train | evaluate | inspect | theory`."""
 
 import argparse
 import sys
@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("dataset", help="as dataset= of train.py")
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
     inspect.set_defaults(act=_inspect)
+    theory = commands.add_parser("theory", help="the proof behind the penalty, with numbers in it")
+    theory.add_argument("--seed", type=int, default=0, help="of the random MDP and its wrong model (%(default)s)")
+    theory.add_argument("--states", type=int, default=4, help="of the MDP (%(default)s)")
+    theory.add_argument("--actions", type=int, default=3, help="of the MDP (%(default)s)")
+    theory.add_argument("--discount", type=float, default=0.9, help="γ in [0, 1) (%(default)s)")
+    theory.add_argument("--figure", type=Path, metavar="FOLDER", help="draw the two figures there instead")
+    theory.set_defaults(act=_theory)
     return parser
 
 
@@ -57,6 +64,40 @@ def _inspect(options: argparse.Namespace) -> int:
     from mopo_pl.inspection import describe
 
     print(describe(open_log(compose([f"dataset={options.dataset}", *options.settings]))))
+    return 0
+
+
+def _theory(options: argparse.Namespace) -> int:
+    if options.figure is not None:
+        return _draw(options.figure)
+    from mopo_pl.theory.report import report
+
+    counts = {"--states": options.states, "--actions": options.actions}
+    problems = [f"{name} {count} must be at least 1" for name, count in counts.items() if count < 1]
+    if not 0 <= options.seed < 2**31:
+        problems.append(f"--seed {options.seed} must lie in [0, 2**31)")
+    if not 0 <= options.discount < 1:
+        problems.append(f"--discount {options.discount} must lie in [0, 1)")
+    if problems:
+        raise InputError(problems)
+    try:
+        print(report(options.seed, options.states, options.actions, options.discount))
+    except ValueError as error:
+        raise InputError(f"--states {options.states} --actions {options.actions}: {error}") from error
+    return 0
+
+
+def _draw(folder: Path) -> int:
+    from mopo_pl.theory.figures import draw
+
+    try:
+        paths = draw(folder)
+    except ImportError as error:
+        raise InputError("--figure needs matplotlib: pip install -c constraints.txt -e '.[figures]'") from error
+    except OSError as error:
+        raise InputError(f"--figure {folder}: cannot be written ({error.strerror})") from error
+    for path in paths:
+        print(path)
     return 0
 
 

@@ -81,10 +81,12 @@ def test_every_train_command_trains(workplace: Path, capsys: pytest.CaptureFixtu
 def test_every_other_program_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(SMALL) == 0
     others = [words[3:] for words in commands() if words[:3] == ["python", "-m", "mopo_pl"]]
-    assert [words[0] for words in others] == ["inspect", "evaluate"]
+    assert [words[0] for words in others] == ["inspect", "evaluate", "theory"]
     for arguments in others:
         assert program.main(arguments) == 0, arguments
-    assert "rows      300" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "rows      300" in said
+    assert "Lemma 4.1" in said
 
 
 def test_installing_and_testing_is_what_ci_does() -> None:

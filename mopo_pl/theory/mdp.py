@@ -1,0 +1,123 @@
+"""`FiniteMDP`: a Markov decision process small enough to be solved.
+
+Shape letters, used throughout `theory`: S states, A actions; `...` stands for any leading shape, such as a batch of
+policies. Everything is float64.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+ROUNDING = 1e-9
+"""How far a distribution's sum may be from 1."""
+
+
+def checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
+    """`values` as a read-only float64 array; raises ValueError unless it has `shape` and is finite."""
+    array = np.array(values, dtype=np.float64)
+    if array.shape != shape:
+        raise ValueError(f"{name} has shape {array.shape}, not {shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    array.flags.writeable = False
+    return array
+
+
+def check_distributions(name: str, rows: Array) -> None:
+    """Raises ValueError unless each of rows [..., n] is a distribution over n."""
+    if (rows < 0).any() or (np.abs(rows.sum(-1) - 1) > ROUNDING).any():
+        raise ValueError(f"{name} must be distributions: no negative entry, each row's sum 1")
+
+
+@dataclass(frozen=True, eq=False)
+class FiniteMDP:
+    """M = (S, A, T, r, μ, γ). Raises ValueError where a part has the wrong shape, is no distribution, or γ is not in [0, 1).
+
+    Rewards are known and may be of either sign. An episode never ends: a terminal state is one that is never left and
+    pays nothing (`ending_in`), which gives every return the value it has with an end.
+    """
+
+    transitions: Array
+    """T(s'|s, a) [S, A, S]."""
+    rewards: Array
+    """r(s, a) [S, A], per step."""
+    start: Array
+    """μ [S], the distribution of the first state."""
+    discount: float
+    """γ in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount < 1:
+            raise ValueError(f"discount must lie in [0, 1), not be {self.discount}")
+        shape = np.shape(self.rewards)
+        if len(shape) != 2 or 0 in shape:
+            raise ValueError(f"rewards must be a table of states by actions, not of shape {shape}")
+        states, actions = shape
+        for name, wanted in (("rewards", shape), ("transitions", (states, actions, states)), ("start", (states,))):
+            object.__setattr__(self, name, checked(name, getattr(self, name), wanted))
+        check_distributions("transitions", self.transitions)
+        check_distributions("start", self.start)
+
+    @property
+    def states(self) -> int:
+        """S."""
+        return self.rewards.shape[0]
+
+    @property
+    def actions(self) -> int:
+        """A."""
+        return self.rewards.shape[1]
+
+    def with_transitions(self, transitions: ArrayLike) -> "FiniteMDP":
+        """M̂: the same rewards, start and discount under T̂ [S, A, S]."""
+        return replace(self, transitions=np.asarray(transitions, dtype=np.float64))
+
+    def with_rewards(self, rewards: ArrayLike) -> "FiniteMDP":
+        """The same dynamics, paid by another table [S, A]."""
+        return replace(self, rewards=np.asarray(rewards, dtype=np.float64))
+
+    def penalised(self, u: ArrayLike, coef: float) -> "FiniteMDP":
+        """M̃ of a model M̂: rewards r̃ = r - λu for u [S, A] >= 0 and λ = `coef` >= 0. Raises ValueError for others."""
+        return self.with_rewards(self.rewards - check_coef(coef) * self.checked_penalty(u))
+
+    def ending_in(self, terminal: Sequence[int]) -> "FiniteMDP":
+        """The same MDP with `terminal` states, which are never left and pay nothing."""
+        transitions, rewards = self.transitions.copy(), self.rewards.copy()
+        for state in terminal:
+            transitions[state] = np.eye(self.states)[state]
+            rewards[state] = 0.0
+        return replace(self, transitions=transitions, rewards=rewards)
+
+    def checked_penalty(self, u: ArrayLike) -> Array:
+        """u as an array [S, A]; raises ValueError for another shape or a negative entry."""
+        table = checked("u", u, self.rewards.shape)
+        if (table < 0).any():
+            raise ValueError("u must not be negative: it bounds a distance")
+        return table
+
+    def checked_policies(self, policies: ArrayLike) -> Array:
+        """π(a|s) as an array [..., S, A]; raises ValueError for another shape, or rows that are no distributions."""
+        leading = np.shape(policies)[:-2]
+        table = checked("policy", policies, (*leading, self.states, self.actions))
+        check_distributions("policy", table)
+        return table
+
+
+def check_coef(coef: float) -> float:
+    """λ; raises ValueError unless it is a number of at least 0."""
+    if not 0 <= coef < np.inf:
+        raise ValueError(f"the penalty's coefficient must be finite and at least 0, not {coef}")
+    return coef
+
+
+def check_model(mdp: FiniteMDP, model: FiniteMDP, *, same_rewards: bool) -> None:
+    """Raises ValueError unless `model` is an M̂ of `mdp`: same states, actions, start and γ, and on demand rewards."""
+    if model.rewards.shape != mdp.rewards.shape:
+        raise ValueError(f"the model has {model.rewards.shape} states and actions, the MDP {mdp.rewards.shape}")
+    if model.discount != mdp.discount or not np.array_equal(model.start, mdp.start):
+        raise ValueError("the model must begin where the MDP begins, and share its discount")
+    if same_rewards and not np.array_equal(model.rewards, mdp.rewards):
+        raise ValueError("the post takes the rewards as known: those of the model are others")

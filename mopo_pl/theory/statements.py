@@ -1,0 +1,158 @@
+"""The post's statements (Yu et al. 2020, section 4), in its order: each a function that returns both sides.
+
+M is the true MDP, `mdp`; M̂ the learned one, `model`, with dynamics T̂ and the same rewards; M̃ is M̂ with rewards
+r̃ = r - λu. Ē is the sum over the unnormalised occupancy ρ^π_T̂ of a policy *in the model*. The statements hold if u is
+admissible and λ = γc with a c that is valid for every policy; the functions do not insist, so that a reader can see what
+becomes of them otherwise. Each raises ValueError where the model is no M̂ of the MDP.
+
+Two slips in the post's print are mended: its corollary has <= once, where its derivation has >=, and the theorem is about
+the maximiser of η_M̃ where one line prints η_M̂.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mopo_pl.theory.distances import Distance, model_distances
+from mopo_pl.theory.mdp import Array, FiniteMDP, check_coef, check_model
+from mopo_pl.theory.policies import maximiser
+from mopo_pl.theory.returns import expected_return, occupancy_sum, values
+from mopo_pl.theory.setting import Setting
+from mopo_pl.theory.sides import Equality, Inequality
+from mopo_pl.theory.supremum import pessimistic_return
+
+# What the statements are made of
+
+
+def value_gap(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Array:
+    """G^π_M̂(s, a) = E_{s'~T̂(s,a)}[V^π_M(s')] - E_{s'~T(s,a)}[V^π_M(s')] [S, A]: by how much the model flatters (s, a)."""
+    check_model(mdp, model, same_rewards=False)
+    return (model.transitions - mdp.transitions) @ values(mdp, policy)
+
+
+def epsilon_u(model: FiniteMDP, u: ArrayLike, policy: ArrayLike) -> float:
+    """ε_u(π) = Ē[u(s, a)]: the error a policy meets in the model, for u [S, A]."""
+    return float(occupancy_sum(model, policy, model.checked_penalty(u)))
+
+
+def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: float) -> Array:
+    """The least λu(s, a) [S, A] that the proof asks for: γc·d_F(T̂, T) + |r̂ - r|.
+
+    With rewards known, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned
+    reward only adds its own error: all below but Lemma 4.1 then hold as they stand, with r̂ in M̂ and M̃.
+    """
+    check_model(mdp, model, same_rewards=False)
+    gap = mdp.discount * c * model_distances(mdp.transitions, model.transitions, distance)
+    return gap + np.abs(model.rewards - mdp.rewards)
+
+
+# The statements
+
+
+def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequality]:
+    """All that the post says of any one policy, in its order."""
+    mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
+    return [
+        lemma_4_1(mdp, model, policy),
+        corollary_identity(mdp, model, policy),
+        corollary(mdp, model, policy),
+        inequality_6(mdp, model, policy, setting.distance, setting.c),
+        penalised_return(model, u, coef, policy),
+        inequality_7(mdp, model, u, coef, policy),
+        two_sided_bound(mdp, model, u, coef, policy),
+    ]
+
+
+def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
+    """Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards."""
+    check_model(mdp, model, same_rewards=True)
+    claim = "η_M̂(π) - η_M(π) = γ Ē[G]"
+    return _telescoped(mdp, model, policy, mdp.discount * value_gap(mdp, model, policy), "Lemma 4.1", claim)
+
+
+def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
+    """Lemma 4.1 where r̂ is learned too: η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG]. Not in the post; MOPO's code learns r̂."""
+    difference = model.rewards - mdp.rewards + mdp.discount * value_gap(mdp, model, policy)
+    return _telescoped(mdp, model, policy, difference, "Lemma 4.1, r̂", "η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG]")
+
+
+def _telescoped(
+    mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, claim: str
+) -> Equality:
+    """η_M̂(π) - η_M(π) beside Ē[difference], with the scale of what is subtracted."""
+    imagined, true = float(expected_return(model, policy)), float(expected_return(mdp, policy))
+    summed = float(occupancy_sum(model, policy, difference))
+    return Equality(name, claim, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
+
+
+def corollary_identity(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
+    """Corollary, its first half: η_M(π) = Ē[r - γG]: the true return, from imagined steps and the gap alone."""
+    true = float(expected_return(mdp, policy))
+    corrected = mdp.rewards - mdp.discount * value_gap(mdp, model, policy)
+    summed = float(occupancy_sum(model, policy, corrected))
+    scale = max(1.0, abs(true), abs(float(expected_return(model, policy))))
+    return Equality("Corollary, =", "η_M(π) = Ē[r - γG]", true, summed, scale)
+
+
+def corollary(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Inequality:
+    """Corollary: η_M(π) >= Ē[r - γ|G|]."""
+    lowered = mdp.rewards - mdp.discount * np.abs(value_gap(mdp, model, policy))
+    true, summed = float(expected_return(mdp, policy)), float(occupancy_sum(model, policy, lowered))
+    return Inequality("Corollary, ≥", "η_M(π) ≥ Ē[r - γ|G|]", true, summed)
+
+
+def inequality_6(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, distance: Distance, c: float) -> Inequality:
+    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a); the sides are those of the pair with the least slack."""
+    bound = c * model_distances(mdp.transitions, model.transitions, distance)
+    return _tightest("(6)", "c·d_F(T̂, T) ≥ |G| at every (s, a)", bound, np.abs(value_gap(mdp, model, policy)))
+
+
+def admissible(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, distance: Distance) -> Inequality:
+    """Definition: u is admissible if u(s, a) >= d_F(T̂(s, a), T(s, a)) for every (s, a); the least slack, as in (6)."""
+    error = model_distances(mdp.transitions, model.transitions, distance)
+    return _tightest("Admissible u", "u ≥ d_F(T̂, T) at every (s, a)", model.checked_penalty(u), error)
+
+
+def _tightest(name: str, claim: str, larger: Array, smaller: Array) -> Inequality:
+    """The sides at the pair (s, a) of the least slack."""
+    pair = np.unravel_index(np.argmin(larger - smaller), larger.shape)
+    return Inequality(name, claim, float(larger[pair]), float(smaller[pair]))
+
+
+def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Equality:
+    """The end of (7): Ē[r - λu] = η_M̃(π), from the occupancy on the left, from values in M̃ on the right."""
+    penalised = model.penalised(u, coef)
+    summed = float(occupancy_sum(model, policy, penalised.rewards))
+    solved = float(expected_return(penalised, policy))
+    return Equality("(7), =", "Ē[r - λu] = η_M̃(π)", summed, solved, max(1.0, abs(summed), abs(solved)))
+
+
+def inequality_7(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Inequality:
+    """(7): η_M(π) >= Ē[r - λu] = η_M̃(π): the return in the penalised model is a lower bound of the true one."""
+    check_model(mdp, model, same_rewards=False)
+    pessimistic = float(expected_return(model.penalised(u, coef), policy))
+    return Inequality("(7), ≥", "η_M(π) ≥ η_M̃(π)", float(expected_return(mdp, policy)), pessimistic)
+
+
+def two_sided_bound(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Inequality:
+    """λε_u(π) >= |η_M̂(π) - η_M(π)|: the model is wrong about a policy by no more than the error the policy meets."""
+    check_model(mdp, model, same_rewards=False)
+    error = abs(float(expected_return(model, policy)) - float(expected_return(mdp, policy)))
+    return Inequality(
+        "Two-sided", "λ·ε_u(π) ≥ |η_M̂(π) - η_M(π)|", check_coef(coef) * epsilon_u(model, u, policy), error
+    )
+
+
+def theorem(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Inequality:
+    """Theorem: π̂ = argmax η_M̃ has η_M(π̂) >= sup_π {η_M(π) - 2λε_u(π)}; the supremum over `policies` [n, S, A]."""
+    check_model(mdp, model, same_rewards=False)
+    true = float(expected_return(mdp, maximiser(model.penalised(u, coef))))
+    supremum = float(np.max(pessimistic_return(mdp, model, u, coef, policies)))
+    return Inequality("Theorem", "η_M(π̂) ≥ sup_π {η_M(π) - 2λ·ε_u(π)}", true, supremum)
+
+
+def behaviour_consequence(
+    mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, behaviour: ArrayLike
+) -> Inequality:
+    """Its consequence: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the policy that made the log is small."""
+    sides = theorem(mdp, model, u, coef, np.asarray(behaviour)[np.newaxis])
+    return Inequality("Behaviour", "η_M(π̂) ≥ η_M(π^B) - 2λ·ε_u(π^B)", sides.left, sides.right)
