@@ -112,6 +112,7 @@ class Pipeline:
             batch_size=64,
             real_ratio=0.25,
             updates_per_epoch=1,
+            updates_per_step=1,
             retain=1,
             capacity=100_000,
             refresh_folder=None,

@@ -150,8 +150,8 @@ def stored(data: OfflineDataModule) -> Transitions:
 
 def check_real(pipeline: Pipeline, data: OfflineDataModule) -> None:
     """Real rows of batches carry the log's rewards, which are M's: nothing is subtracted."""
-    for _ in range(20):
-        real = data.sample()[: data.real_rows]
+    for batch in data.sample(20).rows:
+        real = replace(data.log_rows, rows=batch[: data.real_rows])
         assert len(real) == 16
         np.testing.assert_array_equal(real.rewards.numpy(), pipeline.mdp.rewards[pipeline.pairs(real)])
 
@@ -167,7 +167,7 @@ def test_imagined_rows_of_a_batch_are_penalised_and_real_ones_are_not(pipeline: 
     data = filled(pipeline, pipeline.data(), pipeline.penalised(ADMISSIBLE))
     check_real(pipeline, data)
     assert abs(off_imagined(pipeline, stored(data))) < 4
-    drawn = torch.cat([data.sample()[data.real_rows :].rows for _ in range(100)])
+    drawn = data.sample(100).rows[:, data.real_rows :].flatten(0, 1)
     assert abs(off_imagined(pipeline, Transitions(drawn, stored(data).obs_dim, stored(data).action_dim))) < 4
 
 
@@ -181,12 +181,12 @@ class PenalisedLog(OfflineDataModule):
 
     pipeline: Pipeline
 
-    def sample(self) -> Transitions:
-        batch = super().sample()
-        charged = ADMISSIBLE * self.pipeline.u[self.pipeline.pairs(batch)]
-        charged[self.real_rows :] = 0.0  # those of the model have paid already
-        batch.rows[:, -2] -= torch.tensor(charged).float()
-        return batch
+    def sample(self, updates: int) -> Transitions:
+        batches = super().sample(updates)
+        for batch in batches.rows:
+            real = replace(self.log_rows, rows=batch[: self.real_rows])  # the others have paid already
+            real.rewards.sub_(torch.tensor(ADMISSIBLE * self.pipeline.u[self.pipeline.pairs(real)]))
+        return batches
 
 
 def test_a_penalty_on_real_rows_is_seen(pipeline: Pipeline) -> None:
