@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.compilation import resolve_compile
+from mopo_pl.compilation import WORTHWHILE, WORTHWHILE_STEPS, resolve_compile
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
@@ -77,6 +77,7 @@ def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDat
         weight_decay=settings.weight_decay,
         bound_coef=settings.bound_coef,
         beta=settings.beta,
+        compile=resolve_compile(config.compile, WORTHWHILE) and settings.max_epochs * len(samples) >= WORTHWHILE_STEPS,
     )
 
 

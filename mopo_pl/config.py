@@ -179,7 +179,7 @@ class TrainerConfig:
     max_time: Optional[str] = None
     """Longest duration of a stage, DD:HH:MM:SS."""
     limit_train_batches: Optional[Any] = None
-    """Batches of an epoch (int) or share of them (float); null: all."""
+    """Batches of an epoch (int) or share of them (float), of `sac.updates_per_step` updates each for the policy; null: all."""
     fast_dev_run: Any = False
     """Run so many batches of each stage only, without checkpoints: a smoke test."""
     deterministic: Optional[Any] = None

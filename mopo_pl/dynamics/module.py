@@ -1,17 +1,20 @@
 """LightningModule 1: fits the Gaussian ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mopo_pl.compilation import compile_errors, compiled_for_itself
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.holdout import HoldoutErrors
 from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.layers import BatchedLinear
+from mopo_pl.messages import say
+from mopo_pl.ranks import world_size
 from mopo_pl.rows import RowModule
 
 
@@ -33,14 +36,20 @@ class DynamicsModule(RowModule):
         weight_decay: Sequence[float],
         bound_coef: float,
         beta: float,
+        compile: bool,
     ) -> None:
-        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood."""
+        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
+
+        `compile`: a single process computes the loss of whole batches and its gradient by compiled code.
+        """
         super().__init__(("train_loss",))
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.ensemble = ensemble
         self.learning_rate, self.weight_decay, self.bound_coef = learning_rate, tuple(weight_decay), bound_coef
-        self.beta = beta
+        self.beta, self._compile = beta, compile
+        self._compiled: Callable[[Transitions], Tensor] | None = None
+        self._whole_batch = 0
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
@@ -55,14 +64,40 @@ class DynamicsModule(RowModule):
         groups.append({"params": free, "weight_decay": 0.0})
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
+    def on_train_start(self) -> None:
+        """Prepares the compiled loss, for this fit's device."""
+        if self._compile and world_size() == 1:
+            self._compiled = compiled_for_itself(self.loss, self.device)
+
+    def on_train_end(self) -> None:
+        """Lets go of it."""
+        self._compiled = None
+
     def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """The loss of one batch [E, B, W], each member's on its own rows."""
+        loss = self._loss_of(batch)
+        self.means.update(loss.detach().view(1, 1))
+        return loss
+
+    def _loss_of(self, batch: Transitions) -> Tensor:
+        """By compiled code, but for the rest at an epoch's end, which has another shape."""
+        rows = batch.rows.shape[1]
+        self._whole_batch = self._whole_batch or rows
+        if self._compiled is None or rows != self._whole_batch:
+            return self.loss(batch)
+        try:
+            return self._compiled(batch)
+        except compile_errors() as error:
+            self._compiled = None
+            say(f"the ensemble's step is not compiled: {str(error).splitlines()[0]}")
+            return self.loss(batch)
+
+    def loss(self, batch: Transitions) -> Tensor:
         """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""
         mean, log_var = self.ensemble.normalised(batch.inputs)
         target = self.ensemble.target_normaliser(model_target(batch))
         loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
-        loss = loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
-        self.means.update(loss.detach().view(1, 1))
-        return loss
+        return loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""

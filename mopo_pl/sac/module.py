@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.messages import say
 from mopo_pl.ranks import averaged, gathered, own, world_size
@@ -134,11 +135,9 @@ class SACModule(RowModule):
 
     def _by_one_graph(self, graph: OneGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
         """The updates' reports [K, 7]; None, and no graph from now on, where it cannot be compiled."""
-        from torch._dynamo.exc import TorchDynamoException  # seconds to import
-
         try:
             reports = graph.run(batch, noise)
-        except TorchDynamoException as error:  # at the first call, before anything is computed
+        except compile_errors() as error:
             self._graph = None
             say(f"the SAC update is not compiled: {str(error).splitlines()[0]}")
             return None

@@ -4,16 +4,15 @@ For a single process: several devices must average each group of gradients befor
 own state, so that either form can go on where the other stopped.
 """
 
-import types
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Adam, Optimizer
 
+from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.sac.losses import polyak_, temperature
 from mopo_pl.sac.updates import Params, SACUpdates
@@ -69,7 +68,9 @@ class OneGraph:
             optimizer._opt_called = True  # type: ignore[attr-defined]
         self._betas = torch.tensor([group.betas for group in self._groups], dtype=torch.float64).to(log_alpha.device)
         self._rates: tuple[float, ...] = ()
-        self._update: Callable[..., Tensor] = _compiled(self, log_alpha.device) if compiled else self.update
+        self._update: Callable[..., Tensor] = (
+            compiled_for_itself(self.update, log_alpha.device) if compiled else self.update
+        )
 
     @staticmethod
     def fits(optimizers: Sequence[Optimizer]) -> bool:
@@ -166,17 +167,3 @@ def _group(optimizer: Optimizer, parameters: Params) -> AdamGroup:
 def _of_one_dimension(tensor: Tensor) -> Tensor:
     """A view of a number as [1]: torch.compile loses what is written into a float64 tensor of no dimension (torch 2.13)."""
     return tensor.view(1) if tensor.dim() == 0 else tensor
-
-
-def _compiled(graph: OneGraph, device: torch.device) -> Callable[..., Tensor]:
-    """`OneGraph.update` of this object, compiled for its shapes alone.
-
-    torch.compile would check some hundred facts at each call, a tenth of the update's time on a CPU. None of them changes
-    here: tensors, shapes and constants stay what they are while the object lives. But compiled code is found by its code
-    object, so that each `OneGraph` needs one of its own, or it would be given another's.
-    """
-    code = types.FunctionType(OneGraph.update.__code__.replace(), OneGraph.update.__globals__, "update")
-    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    if device.type == "cpu":
-        options["cpp_wrapper"] = True  # calls the kernels from C++, not from Python
-    return torch.compile(types.MethodType(code, graph), fullgraph=True, dynamic=False, options=options)

@@ -66,6 +66,7 @@ def small_dynamics(dataset: OfflineDataset, kind: type[DynamicsModule] = Dynamic
         "weight_decay": (1e-5, 1e-5),
         "bound_coef": 0.01,
         "beta": 0.0,
+        "compile": False,
         **replaced,
     }
     return kind(ensemble, **arguments)

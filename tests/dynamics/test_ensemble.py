@@ -16,6 +16,7 @@ from mopo_pl.streams import stream
 
 OBS, ACTIONS, MEMBERS = 3, 2, 4
 MODULE: dict[str, Any] = {
+    "compile": False,
     "elites": 2,
     "learning_rate": 1e-3,
     "weight_decay": (0.1, 0.2, 0.3),

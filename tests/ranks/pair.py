@@ -27,8 +27,8 @@ from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
 from mopo_pl.streams import stream
 
-UPDATES, ROWS, OBS, ACTION = 50, 32, 3, 2
-"""ROWS of a batch in all, shared among the ranks."""
+UPDATES, BLOCK, ROWS, OBS, ACTION = 50, 5, 32, 3, 2
+"""BLOCK updates in a step; ROWS of a batch in all, shared among the ranks."""
 
 
 class FixedDraws(SACModule):
@@ -36,25 +36,25 @@ class FixedDraws(SACModule):
 
     def _draw_noise(self, batch: Transitions) -> Tensor:
         generator = torch.Generator().manual_seed(self.updates)
-        return self.share(torch.randn(2, ROWS, ACTION, generator=generator, dtype=torch.float64))
+        return self.share(torch.randn(len(batch), 2, ROWS, ACTION, generator=generator, dtype=torch.float64))
 
     def share(self, rows: Tensor) -> Tensor:
         return rows[..., self.global_rank :: self.trainer.world_size, :]
 
 
 class FixedRows:
-    """Each rank's part of the same 50 batches."""
+    """Each rank's part of the same batches."""
 
     def __init__(self, module: FixedDraws) -> None:
         self.module = module
 
     def __len__(self) -> int:
-        return UPDATES
+        return UPDATES // BLOCK
 
     def __iter__(self) -> Iterator[Transitions]:
         generator = torch.Generator().manual_seed(7)
-        for _ in range(UPDATES):
-            rows = torch.randn(ROWS, Transitions.width(OBS, ACTION), generator=generator, dtype=torch.float64)
+        for _ in range(len(self)):
+            rows = torch.randn(BLOCK, ROWS, Transitions.width(OBS, ACTION), generator=generator, dtype=torch.float64)
             yield Transitions(self.module.share(rows), OBS, ACTION)
 
 
@@ -125,7 +125,7 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
         generator=stream(0, "ensemble"),
     )
     module = DynamicsModule(
-        ensemble, elites=2, learning_rate=1e-3, weight_decay=(1e-4, 1e-4), bound_coef=0.01, beta=0.5
+        ensemble, elites=2, learning_rate=1e-3, weight_decay=(1e-4, 1e-4), bound_coef=0.01, beta=0.5, compile=False
     ).double()
     selection = MemberSelection(patience=2, improvement=0.05)
     ran = trainer(world, 12, [selection, RanksAgree()])

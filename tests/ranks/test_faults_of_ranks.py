@@ -17,7 +17,13 @@ KILLED = Path(__file__).parents[1] / "run/killed.py"
 ARGUMENTS = [
     *("dataset=pendulum", "data.collect_steps=400", "threads=1", "compile=false", "trainer.accelerator=cpu"),
     *("dynamics.max_epochs=2", "dynamics.hidden_sizes=[16,16]", "dynamics.weight_decay=[0,0,0]"),
-    *("dynamics.batch_size=32", "sac.hidden_sizes=[16,16]", "sac.updates_per_epoch=20", "trainer.max_epochs=3"),
+    *(
+        "dynamics.batch_size=32",
+        "sac.hidden_sizes=[16,16]",
+        "sac.updates_per_epoch=20",
+        "sac.updates_per_step=4",
+        "trainer.max_epochs=3",
+    ),
     *("rollout.starts=50", "evaluation.episodes=3", "evaluation.final_episodes=3", "logger=none"),
     *("checkpoint.every_minutes=0", "trainer.devices=2"),
 ]
@@ -90,20 +96,20 @@ def test_a_fault_of_one_process_ends_the_run_soon_and_it_can_go_on(
 ) -> None:
     folder = tmp_path / "run"
     begin = time.monotonic()
-    done = start(*ARGUMENTS, f"run_dir={folder}", point=fault, occurrence=30)
+    done = start(*ARGUMENTS, f"run_dir={folder}", point=fault, occurrence=8)
     assert done.returncode not in (0, 2)
     assert time.monotonic() - begin < SOON
     assert ("the disk of rank 1 is on fire" in done.stderr) == (fault == "rank 1 raises")
-    assert max((folder / "checkpoints").glob("*.ckpt")).name == "policy-000000-000020.ckpt"
+    assert max((folder / "checkpoints").glob("*.ckpt")).name == "policy-000000-000005.ckpt"
     ends_like(folder)
 
 
 def test_a_signal_to_one_process_saves_the_run_and_ends_it(tmp_path: Path, ends_like: Callable[[Path], None]) -> None:
     folder = tmp_path / "run"
-    done = start(*ARGUMENTS, f"run_dir={folder}", point="rank 1 is told that time is up", occurrence=30)
+    done = start(*ARGUMENTS, f"run_dir={folder}", point="rank 1 is told that time is up", occurrence=8)
     assert done.returncode == 128 + signal.SIGUSR1, done.stderr
     assert f"stopped by SIGUSR1; saved. Continue with: python train.py resume={folder}" in done.stdout
-    assert max((folder / "checkpoints").glob("*.ckpt")).name == "policy-000001-000010.ckpt"
+    assert max((folder / "checkpoints").glob("*.ckpt")).name == "policy-000001-000003.ckpt"
     ends_like(folder)
 
 

@@ -59,7 +59,7 @@ def half_written(ending: str) -> None:
 
 
 def on_rank_1(fault: Callable[[], None]) -> None:
-    """Lets a fault happen to the second process alone, in its so-many-th update."""
+    """Lets a fault happen to the second process alone, in its so-many-th training step."""
     original = SACModule.training_step
 
     def training_step(module: SACModule, *arguments: Any) -> Any:

@@ -3,7 +3,13 @@
 TINY = [
     *("dataset=pendulum", "data.collect_steps=400", "threads=1", "compile=false", "trainer.accelerator=cpu"),
     *("dynamics.max_epochs=2", "dynamics.hidden_sizes=[16,16]", "dynamics.weight_decay=[0,0,0]"),
-    *("dynamics.batch_size=64", "sac.hidden_sizes=[16,16]", "sac.updates_per_epoch=20", "trainer.max_epochs=2"),
+    *(
+        "dynamics.batch_size=64",
+        "sac.hidden_sizes=[16,16]",
+        "sac.updates_per_epoch=20",
+        "sac.updates_per_step=1",
+        "trainer.max_epochs=2",
+    ),
     *("rollout.starts=50", "evaluation.episodes=2", "evaluation.final_episodes=3", "logger=none"),
 ]
-"""Five batches an epoch and two epochs of the ensemble, 20 updates an epoch and two epochs of the policy."""
+"""Five batches an epoch and two epochs of the ensemble, 20 updates an epoch, each a step, and two epochs of the policy."""

@@ -19,7 +19,7 @@ from mopo_pl.sac.one_graph import OneGraph
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function, but eager: its equations alone, without half a minute of compiling."""
-    monkeypatch.setattr(one_graph, "_compiled", lambda graph, device: graph.update)
+    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device: method)
 
 
 def differing(first: SACModule, second: SACModule, tolerance: float) -> list[str]:
@@ -117,7 +117,7 @@ def test_only_plain_adam_fits() -> None:
 def test_a_compiler_that_fails_costs_one_line_and_no_update(capfd: pytest.CaptureFixture[str]) -> None:
     from torch._dynamo.exc import TorchDynamoException
 
-    def broken(graph: OneGraph, device: torch.device) -> Any:
+    def broken(method: Any, device: torch.device) -> Any:
         def update(*arguments: Any) -> torch.Tensor:
             raise TorchDynamoException("g++ has died\nwith many lines")
 
@@ -125,7 +125,7 @@ def test_a_compiler_that_fails_costs_one_line_and_no_update(capfd: pytest.Captur
 
     eager, left = module(networks()), module(networks(), compile=True)
     fit(eager, [rows(8, i) for i in range(4)], block=2)
-    with patch.object(one_graph, "_compiled", broken), patch("torch.compile", lambda function: function):
+    with patch.object(one_graph, "compiled_for_itself", broken), patch("torch.compile", lambda function: function):
         left._critic_update, left._actor_update = eager._equations.critic_update, eager._equations.actor_update
         fit(left, [rows(8, i) for i in range(4)], block=2)
     assert differing(eager, left, 0.0) == []
