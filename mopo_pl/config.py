@@ -137,7 +137,7 @@ class SACConfig:
     updates_per_epoch: int = 1000
     """Updates between refreshes, log rows and evaluations."""
     updates_per_step: int = 10
-    """Updates in one batch of the Trainer, rounded down to a divisor of `updates_per_epoch`; changes the pace alone."""
+    """Updates in one batch of the Trainer, rounded down to a divisor of `updates_per_epoch`; changes no number of a run."""
 
 
 @dataclass

@@ -12,6 +12,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.holdout import HoldoutErrors
 from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.samples import EnsembleDataModule
 from mopo_pl.layers import BatchedLinear
 from mopo_pl.messages import say
 from mopo_pl.ranks import world_size
@@ -65,9 +66,10 @@ class DynamicsModule(RowModule):
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
-        """Prepares the compiled loss, for this fit's device."""
-        if self._compile and world_size() == 1:
-            self._compiled = compiled_for_itself(self.loss, self.device)
+        """Prepares the compiled loss, for this fit's device and the DataModule's whole batches."""
+        self._compiled, data = None, self.trainer.datamodule  # type: ignore[attr-defined]
+        if self._compile and world_size() == 1 and isinstance(data, EnsembleDataModule):
+            self._compiled, self._whole_batch = compiled_for_itself(self.loss, self.device), data.batch_size
 
     def on_train_end(self) -> None:
         """Lets go of it."""
@@ -81,9 +83,7 @@ class DynamicsModule(RowModule):
 
     def _loss_of(self, batch: Transitions) -> Tensor:
         """By compiled code, but for the rest at an epoch's end, which has another shape."""
-        rows = batch.rows.shape[1]
-        self._whole_batch = self._whole_batch or rows
-        if self._compiled is None or rows != self._whole_batch:
+        if self._compiled is None or batch.rows.shape[1] != self._whole_batch:
             return self.loss(batch)
         try:
             return self._compiled(batch)

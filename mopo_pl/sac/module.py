@@ -1,6 +1,7 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -31,7 +32,7 @@ class SACModule(RowModule):
     Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. The gradients come from the
     pure functions of `updates.py`; on several devices each group is averaged over the ranks before its optimiser's step,
     so that the update is the one a single process would make of all ranks' rows. `compile`: a single process makes each
-    update by one compiled graph (`one_graph.py`), several compile the three functions.
+    update by one compiled graph (`one_graph.py`), which fills no parameter's `.grad`; several compile the three functions.
     """
 
     def __init__(
@@ -64,7 +65,7 @@ class SACModule(RowModule):
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.gradient_clip_norm = gradient_clip_norm
         self.alpha_max, self.tau, self.schedule_epochs, self.seed = alpha_max, tau, schedule_epochs, seed
-        self._equations = updates = SACUpdates(
+        self._equations = SACUpdates(
             actor=actor,
             critic=critic,
             discount=discount,
@@ -74,12 +75,15 @@ class SACModule(RowModule):
         )
         self._compile = compile
         self._graph: OneGraph | None = None
-        ready = torch.compile if compile else lambda function: function
-        self._critic_update = ready(updates.critic_update)
-        self._actor_update = ready(updates.actor_update)
-        self._temperature_update = ready(updates.temperature_update)
+        self._use(self._equations, torch.compile if compile else lambda function: function)
         self._updates = 0
         self._noise = stream(seed, "updates")
+
+    def _use(self, equations: SACUpdates, ready: Callable[[Any], Any]) -> None:
+        """Makes the three functions ready to be called."""
+        self._critic_update = ready(equations.critic_update)
+        self._actor_update = ready(equations.actor_update)
+        self._temperature_update = ready(equations.temperature_update)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -99,34 +103,47 @@ class SACModule(RowModule):
 
     def on_train_start(self) -> None:
         """Builds the one graph where it can be used; by now the optimisers hold what a checkpoint gave."""
+        self._graph = None  # that of a fit which raised
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
-        if not self._compile or world_size() > 1 or not OneGraph.fits(optimizers) or self._gradients_are_watched():
-            return
-        self._graph = OneGraph(
-            self._equations,
-            critic=self.critic,
-            slow_critic=self.slow_critic,
-            actor=self.actor,
-            log_alpha=self.log_alpha,
-            optimizers=optimizers,
-            tau=self.tau,
-            gradient_clip_norm=self.gradient_clip_norm,
-            compiled=True,
-        )
+        moved = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
+        moved.append({"log_alpha": self.log_alpha})
+        if (
+            self._compile
+            and world_size() == 1
+            and OneGraph.fits(optimizers, moved)
+            and not self._gradients_are_watched()
+        ):
+            self._graph = OneGraph(
+                self._equations,
+                moved=moved,
+                slow_critic=self.slow_critic,
+                optimizers=optimizers,
+                tau=self.tau,
+                gradient_clip_norm=self.gradient_clip_norm,
+                compiled=True,
+            )
 
     def _gradients_are_watched(self) -> bool:
-        """Whether someone waits for gradients before an optimiser's step, which the one graph would not show."""
+        """Whether someone waits for gradients before an optimiser's step, or steps otherwise: the one graph shows none."""
         watchers = [self, *self.trainer.callbacks]  # type: ignore[attr-defined]
-        return any(is_overridden("on_before_optimizer_step", watcher) for watcher in watchers)
+        own = type(self)
+        steps_otherwise = own._update is not SACModule._update or own._step is not SACModule._step
+        return steps_otherwise or any(is_overridden("on_before_optimizer_step", watcher) for watcher in watchers)
 
     def on_train_end(self) -> None:
         """Lets go of the graph: its tensors are those of this fit and this device."""
         self._graph = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]."""
+        """K updates, one after another, from rows [K, B, W]; raises ValueError for a batch that is no block of batches."""
+        if batch.rows.dim() != 3:
+            raise ValueError(
+                f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
+            )
         noise = self._draw_noise(batch)
-        reports = None if self._graph is None else self._by_one_graph(self._graph, batch, noise)
+        reports = None
+        if self._graph is not None and self._graph.takes(batch):
+            reports = self._by_one_graph(self._graph, batch, noise)
         if reports is None:
             optimizers = cast(list[LightningOptimizer], self.optimizers())
             reports = torch.stack([self._update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
@@ -134,11 +151,12 @@ class SACModule(RowModule):
         self.means.update(reports)
 
     def _by_one_graph(self, graph: OneGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
-        """The updates' reports [K, 7]; None, and no graph from now on, where it cannot be compiled."""
+        """The updates' reports [K, 7]; None, and nothing compiled from now on, where it cannot be."""
         try:
             reports = graph.run(batch, noise)
         except compile_errors() as error:
             self._graph = None
+            self._use(self._equations, lambda function: function)
             say(f"the SAC update is not compiled: {str(error).splitlines()[0]}")
             return None
         # Lightning counts the steps of its own optimisers; what goes by `global_step` must not notice.

@@ -42,46 +42,58 @@ class AdamGroup:
 
 
 class OneGraph:
-    """Makes updates of networks and temperature on their optimisers' state, each by one call."""
+    """Makes updates of networks and temperature on their optimisers' state, each by one call.
+
+    Step sizes may move; what else the optimisers are set to, betas, ε, parameters, is taken once. Gradients live and end in
+    the graph: no parameter's `.grad` is filled.
+    """
 
     def __init__(
         self,
         updates: SACUpdates,
         *,
-        critic: nn.Module,
+        moved: Sequence[dict[str, nn.Parameter]],
         slow_critic: nn.Module,
-        actor: nn.Module,
-        log_alpha: nn.Parameter,
         optimizers: Sequence[Optimizer],
         tau: float,
         gradient_clip_norm: float | None,
         compiled: bool,
     ) -> None:
-        """`optimizers`: of critic, actor and log α, for which `fits` holds."""
+        """`moved`: parameters of the critics, of the actor, and log α alone, by name; `optimizers`: theirs, as `fits` asks."""
         self.updates, self.tau, self.gradient_clip_norm = updates, tau, gradient_clip_norm
         self._slow = parameters_of(slow_critic)
-        moved = (parameters_of(critic), parameters_of(actor), {"log_alpha": log_alpha.detach()})
         self._optimizers = list(optimizers)
         self._groups = [_group(optimizer, parameters) for optimizer, parameters in zip(optimizers, moved, strict=True)]
-        self._steps = [[state["step"] for state in optimizer.state.values()] for optimizer in optimizers]
+        self._steps = [
+            [optimizer.state[parameter]["step"] for parameter in parameters.values()]
+            for optimizer, parameters in zip(optimizers, moved, strict=True)
+        ]
+        self._shape: tuple[torch.Size, torch.dtype] | None = None
         for optimizer in optimizers:  # as `step` does, or a schedule would warn that none was made
             optimizer._opt_called = True  # type: ignore[attr-defined]
-        self._betas = torch.tensor([group.betas for group in self._groups], dtype=torch.float64).to(log_alpha.device)
+        device = next(slow_critic.parameters()).device
+        self._betas = torch.tensor([group.betas for group in self._groups], dtype=torch.float64).to(device)
         self._rates: tuple[float, ...] = ()
-        self._update: Callable[..., Tensor] = (
-            compiled_for_itself(self.update, log_alpha.device) if compiled else self.update
-        )
+        self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
 
     @staticmethod
-    def fits(optimizers: Sequence[Optimizer]) -> bool:
-        """Whether all are the Adam of `AdamGroup`, and no variant of it."""
+    def fits(optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> bool:
+        """Whether all are the Adam of `AdamGroup`, no variant of it, and on just these parameters."""
         variations = ("weight_decay", "amsgrad", "maximize")
-        return all(
+        return len(optimizers) == len(moved) and all(
             type(optimizer) is Adam
             and len(optimizer.param_groups) == 1
             and not any(optimizer.param_groups[0][name] for name in variations)
-            for optimizer in optimizers
+            # Without either, Adam keeps its count of steps on the host.
+            and (optimizer.param_groups[0]["fused"] or optimizer.param_groups[0]["capturable"])
+            and set(optimizer.param_groups[0]["params"]) == set(parameters.values())
+            for optimizer, parameters in zip(optimizers, moved, strict=True)
         )
+
+    def takes(self, batches: Transitions) -> bool:
+        """Whether batches [K, B, W] are shaped as the first ones: compiled code is for one B alone."""
+        self._shape = self._shape or (batches.rows.shape[1:], batches.rows.dtype)
+        return self._shape == (batches.rows.shape[1:], batches.rows.dtype)
 
     def run(self, batches: Transitions, noise: Tensor) -> Tensor:
         """One update after another from batches [K, B, W] and noise [K, 2, B, A]; their reports [K, 7]."""
@@ -144,23 +156,22 @@ def parameters_of(module: nn.Module) -> Params:
     return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
 
-def _group(optimizer: Optimizer, parameters: Params) -> AdamGroup:
+def _group(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) -> AdamGroup:
     """The optimiser's state, opened as Adam itself would at its first step."""
-    settings = optimizer.param_groups[0]
-    for parameter in settings["params"]:
+    for parameter in parameters.values():
         if not optimizer.state[parameter]:
             optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
             }
-    states = [optimizer.state[parameter] for parameter in settings["params"]]
+    states = [optimizer.state[parameter] for parameter in parameters.values()]
     return AdamGroup(
-        parameters={name: _of_one_dimension(parameter) for name, parameter in parameters.items()},
+        parameters={name: _of_one_dimension(parameter.detach()) for name, parameter in parameters.items()},
         means=[_of_one_dimension(state["exp_avg"]) for state in states],
         squares=[_of_one_dimension(state["exp_avg_sq"]) for state in states],
-        betas=settings["betas"],
-        eps=settings["eps"],
+        betas=optimizer.param_groups[0]["betas"],
+        eps=optimizer.param_groups[0]["eps"],
     )
 
 

@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.transitions import Transitions
 from mopo_pl.sac import one_graph
+from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]
 READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "repeat_interleave")
@@ -84,15 +86,33 @@ def test_the_count_sees_what_waits() -> None:
     assert found == {"_local_scalar_dense": 2, "index": 1, "lift_fresh": 1}
 
 
-@pytest.mark.parametrize("form", ["three functions", "one graph", "limited gradients"])
-def test_no_update_of_the_policy_waits(make_dataset: Make, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [None, 0.1], ids=["", "limited gradients"])
+@pytest.mark.parametrize("compiled", [False, True], ids=["three functions", "one graph"])
+def test_no_update_of_the_policy_waits(
+    make_dataset: Make, compiled: bool, limit: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device: method)
     dataset, steps = make_dataset(), InTrainingSteps()
-    limit = 0.1 if form == "limited gradients" else None
-    sac = small_sac(dataset, compile=form != "three functions", gradient_clip_norm=limit)
+    sac = small_sac(dataset, compile=compiled, gradient_clip_norm=limit)
     data = small_batches(dataset, updates_per_epoch=6, updates_per_step=2)
     quiet_trainer([small_refresh(dataset), steps], 1).fit(sac, datamodule=data)
     assert steps.mode.found == {}
+
+
+class Impatient(SACModule):
+    """Looks at a loss after each block of updates."""
+
+    def training_step(self, batch: Transitions, batch_idx: int) -> None:
+        super().training_step(batch, batch_idx)
+        self.means.total[0].item()
+
+
+def test_an_update_that_looks_at_its_loss_is_caught(make_dataset: Make) -> None:
+    dataset, steps = make_dataset(), InTrainingSteps()
+    sac, data = small_sac(dataset), small_batches(dataset, updates_per_epoch=6, updates_per_step=2)
+    sac.__class__ = Impatient
+    quiet_trainer([small_refresh(dataset), steps], 1).fit(sac, datamodule=data)
+    assert steps.mode.found == {"_local_scalar_dense": 2}
 
 
 def test_drawing_batches_does_not_wait(make_dataset: Make) -> None:

@@ -1,7 +1,6 @@
 """The whole update as one function, against the three functions and torch's own Adam."""
 
 from typing import Any
-from unittest.mock import patch
 
 import lightning as L
 import pytest
@@ -100,36 +99,115 @@ def test_a_callback_that_looks_at_gradients_is_shown_them() -> None:
     assert watcher.seen == 6
 
 
-def test_only_plain_adam_fits() -> None:
-    weight = torch.nn.Parameter(torch.zeros(2))
-    assert OneGraph.fits([torch.optim.Adam([weight])])
+def test_only_plain_adam_on_just_these_parameters_fits() -> None:
+    weight, bias = (torch.nn.Parameter(torch.zeros(2)) for _ in "12")
+    moved = [{"weight": weight}, {"weight": weight, "bias": bias}]
+    fitting = torch.optim.Adam([weight], fused=True)
+    assert OneGraph.fits([fitting, torch.optim.Adam([bias, weight], fused=True)], moved)
     for other in (
-        torch.optim.AdamW([weight]),
-        torch.optim.SGD([weight]),
-        torch.optim.Adam([weight], weight_decay=0.1),
-        torch.optim.Adam([weight], amsgrad=True),
-        torch.optim.Adam([weight], maximize=True),
-        torch.optim.Adam([{"params": [weight]}, {"params": [torch.nn.Parameter(torch.zeros(1))]}]),
+        torch.optim.AdamW([weight, bias], fused=True),
+        torch.optim.SGD([weight, bias]),
+        torch.optim.Adam([weight, bias]),
+        torch.optim.Adam([weight, bias], fused=True, weight_decay=0.1),
+        torch.optim.Adam([weight, bias], fused=True, amsgrad=True),
+        torch.optim.Adam([weight, bias], fused=True, maximize=True),
+        torch.optim.Adam([{"params": [weight]}, {"params": [bias]}], fused=True),
+        torch.optim.Adam([weight], fused=True),
     ):
-        assert not OneGraph.fits([torch.optim.Adam([weight]), other])
+        assert not OneGraph.fits([fitting, other], moved)
+    assert not OneGraph.fits([fitting], moved)
 
 
-def test_a_compiler_that_fails_costs_one_line_and_no_update(capfd: pytest.CaptureFixture[str]) -> None:
-    from torch._dynamo.exc import TorchDynamoException
+class Graphs(Callback):
+    """Whether each training step went by the one graph."""
 
-    def broken(method: Any, device: torch.device) -> Any:
-        def update(*arguments: Any) -> torch.Tensor:
-            raise TorchDynamoException("g++ has died\nwith many lines")
+    def __init__(self) -> None:
+        self.used: list[bool] = []
 
-        return update
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SACModule)
+        self.used.append(pl_module._graph is not None and next(pl_module.critic.parameters()).grad is None)
 
-    eager, left = module(networks()), module(networks(), compile=True)
-    fit(eager, [rows(8, i) for i in range(4)], block=2)
-    with patch.object(one_graph, "compiled_for_itself", broken), patch("torch.compile", lambda function: function):
-        left._critic_update, left._actor_update = eager._equations.critic_update, eager._equations.actor_update
-        fit(left, [rows(8, i) for i in range(4)], block=2)
-    assert differing(eager, left, 0.0) == []
-    assert capfd.readouterr().out.count("not compiled: g++ has died") == 1
+
+@pytest.mark.usefixtures("uncompiled")
+def test_batches_of_another_shape_take_the_three_functions() -> None:
+    eager, mixed = module(networks()), module(networks(), compile=True)
+    for sac in (eager, mixed):
+        fit(sac, [rows(16), rows(9, 1), rows(16, 2)])
+    assert differing(eager, mixed, 1e-12) == []
+    graph = mixed._graph
+    assert graph is None
+    assert all(p.grad is not None for p in mixed.critic.parameters())  # of the nine rows
+
+
+def test_a_batch_that_is_no_block_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"a block of batches \[K, B, W\], not rows of shape \[4, "):
+        module().training_step(rows(4), 0)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_fit_that_raised_leaves_no_graph_to_the_next() -> None:
+    class Raises(Callback):
+        def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+            raise RuntimeError("a callback fails")
+
+    sac, watcher = module(compile=True), Watcher()
+    with pytest.raises(RuntimeError, match="a callback fails"):
+        fit(sac, [rows(4)] * 2, callbacks=[Raises()])
+    fit(sac, [rows(4)] * 2, callbacks=[watcher])
+    assert watcher.seen == 6
+
+
+class OwnStep(SACModule):
+    """Leaves gradients as they are, and says so."""
+
+    steps = 0
+
+    def _step(self, optimizer: Any, module: torch.nn.Module, gradients: Any) -> None:
+        OwnStep.steps += 1
+        super()._step(optimizer, module, gradients)
+
+
+def test_a_step_of_ones_own_is_taken() -> None:
+    sac = module(compile=True)
+    sac.__class__ = OwnStep
+    fit(sac, [rows(4)] * 2)
+    assert OwnStep.steps == 4
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled but for the last step, machine code: what the compiler makes of the function, in a second."""
+
+    def compiled(method: Any, device: torch.device) -> Any:
+        return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
+
+    monkeypatch.setattr(one_graph, "compiled_for_itself", compiled)
+
+
+@pytest.mark.usefixtures("traced")
+@pytest.mark.parametrize(
+    ("variant", "precision", "tolerance"),
+    [
+        ({"gradient_clip_norm": 0.05}, None, 1e-12),
+        ({"soft_backup": False, "alpha_max": None}, None, 1e-12),
+        ({}, "32-true", 1e-5),
+        ({}, "bf16-mixed", 1e-4),
+    ],
+)
+def test_every_variant_is_traced_whole(variant: dict[str, Any], precision: Any, tolerance: float) -> None:
+    eager, one = (module(networks(), compile=flag, **variant) for flag in (False, True))
+    graphs = Graphs()
+    batches = [rows(16, i) for i in range(6)]
+    if precision is not None:
+        eager, one = eager.float(), one.float()
+        batches = [batch.to(torch.float32) for batch in batches]
+    for sac, callbacks in ((eager, []), (one, [graphs])):
+        fit(sac, batches, block=3, precision=precision, callbacks=callbacks)
+    assert graphs.used == [True, True]
+    assert differing(eager, one, tolerance) == []
 
 
 def test_the_compiled_update_is_the_eager_one() -> None:
@@ -137,9 +215,11 @@ def test_the_compiled_update_is_the_eager_one() -> None:
 
     Two modules of other constants but the same shapes: code compiled for one must not be taken for the other.
     """
-    variants: list[dict[str, Any]] = [{}, {"discount": 0.5, "tau": 0.3}]
+    variants: list[dict[str, Any]] = [{}, {"discount": 0.5, "tau": 0.3, "gradient_clip_norm": 0.05}]
     for variant in variants:
         eager, compiled = (module(networks(), compile=flag, **variant) for flag in (False, True))
-        for sac in (eager, compiled):
-            fit(sac, [rows(16, i) for i in range(10)], block=5)
+        graphs = Graphs()
+        fit(eager, [rows(16, i) for i in range(10)], block=5)
+        fit(compiled, [rows(16, i) for i in range(10)], block=5, callbacks=[graphs])
+        assert graphs.used == [True, True]
         assert differing(eager, compiled, 1e-9) == []

@@ -54,8 +54,8 @@ class Blocks:
     """The same batches every epoch, so many in a block, as a sized iterable."""
 
     def __init__(self, batches: list[Transitions], size: int) -> None:
-        stacked = torch.stack([batch.rows for batch in batches])
-        self.blocks = [replace(batches[0], rows=rows) for rows in stacked.split(size)]
+        parts = [batches[i : i + size] for i in range(0, len(batches), size)]
+        self.blocks = [replace(part[0], rows=torch.stack([batch.rows for batch in part])) for part in parts]
 
     def __len__(self) -> int:
         return len(self.blocks)
