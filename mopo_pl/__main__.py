@@ -8,6 +8,11 @@ from pathlib import Path
 from mopo_pl import command
 from mopo_pl.problems import InputError
 
+THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
+"""What `theory` takes where nothing is given."""
+MOST_STATES, MOST_DISCOUNT = 60, 0.999
+"""Beyond them `theory` meets the limits of arrays and of float64."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit code."""
@@ -39,11 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
     inspect.set_defaults(act=_inspect)
     theory = commands.add_parser("theory", help="the proof behind the penalty, with numbers in it")
-    theory.add_argument("--seed", type=int, default=0, help="of the random MDP and its wrong model (%(default)s)")
-    theory.add_argument("--states", type=int, default=4, help="of the MDP (%(default)s)")
-    theory.add_argument("--actions", type=int, default=3, help="of the MDP (%(default)s)")
-    theory.add_argument("--discount", type=float, default=0.9, help="γ in [0, 1) (%(default)s)")
-    theory.add_argument("--figure", type=Path, metavar="FOLDER", help="draw the two figures there instead")
+    theory.add_argument("--seed", type=int, help="of the random MDP and its wrong model (0)")
+    theory.add_argument("--states", type=int, help="of the MDP, as many as leave 20 000 policies (4)")
+    theory.add_argument("--actions", type=int, help="of the MDP (3)")
+    theory.add_argument("--discount", type=float, help=f"γ in [0, {MOST_DISCOUNT}] (0.9)")
+    theory.add_argument("--figure", metavar="FOLDER", help="draw the two figures there instead (extra: figures)")
     theory.set_defaults(act=_theory)
     return parser
 
@@ -68,36 +73,49 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _theory(options: argparse.Namespace) -> int:
+    given = {name: value for name in THEORY if (value := getattr(options, name)) is not None}
     if options.figure is not None:
+        if given:
+            raise InputError(
+                f"--figure draws two chains of its own: leave out {', '.join(f'--{name}' for name in given)}"
+            )
         return _draw(options.figure)
+    from mopo_pl.theory.policies import check_enumerable
     from mopo_pl.theory.report import report
 
-    counts = {"--states": options.states, "--actions": options.actions}
+    seed, states, actions, discount = ({**THEORY, **given}[name] for name in THEORY)
+    counts = {"--states": states, "--actions": actions}
     problems = [f"{name} {count} must be at least 1" for name, count in counts.items() if count < 1]
-    if not 0 <= options.seed < 2**31:
-        problems.append(f"--seed {options.seed} must lie in [0, 2**31)")
-    if not 0 <= options.discount < 1:
-        problems.append(f"--discount {options.discount} must lie in [0, 1)")
+    if states > MOST_STATES:
+        problems.append(f"--states {states} must be at most {MOST_STATES}")
+    if not 0 <= seed < 2**31:
+        problems.append(f"--seed {seed} must lie in [0, 2**31)")
+    if not 0 <= discount <= MOST_DISCOUNT:
+        problems.append(f"--discount {discount} must lie in [0, {MOST_DISCOUNT}]")
+    if not problems:
+        try:
+            check_enumerable(states, actions)
+        except ValueError as error:
+            problems.append(f"--states {states} --actions {actions}: {error}")
     if problems:
         raise InputError(problems)
-    try:
-        print(report(options.seed, options.states, options.actions, options.discount))
-    except ValueError as error:
-        raise InputError(f"--states {options.states} --actions {options.actions}: {error}") from error
+    command.show(report(seed, states, actions, discount))
     return 0
 
 
-def _draw(folder: Path) -> int:
+def _draw(name: str) -> int:
     from mopo_pl.theory.figures import draw
 
+    folder = Path(name).expanduser()
+    if not name or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"--figure '{name}' is no folder")
     try:
         paths = draw(folder)
     except ImportError as error:
         raise InputError("--figure needs matplotlib: pip install -c constraints.txt -e '.[figures]'") from error
     except OSError as error:
-        raise InputError(f"--figure {folder}: cannot be written ({error.strerror})") from error
-    for path in paths:
-        print(path)
+        raise InputError(f"--figure: {error.filename or folder} cannot be written ({error.strerror})") from error
+    command.show("\n".join(map(str, paths)))
     return 0
 
 

@@ -39,16 +39,16 @@ def _act(options: list[str], arguments: list[str]) -> int:
     if "--help" in options or "-h" in options:
         from mopo_pl.help import help_text
 
-        _show(help_text())
+        show(help_text())
         return 0
     config = compose(arguments)
     if "--print-config" in options:
-        _show(to_yaml(config).rstrip())
+        show(to_yaml(config).rstrip())
         return 0
     if "--dry-run" in options:
         from mopo_pl.run.plan import plan
 
-        _show("\n\n".join(plan(single) for single in each_seed(config)))
+        show("\n\n".join(plan(single) for single in each_seed(config)))
         return 0
     from mopo_pl.run.session import refuse_occupied, run
 
@@ -62,7 +62,7 @@ def _act(options: list[str], arguments: list[str]) -> int:
     return 0
 
 
-def _show(text: str) -> None:
+def show(text: str) -> None:
     """Prints; a reader that leaves early (`--help | head`) is no error."""
     try:
         print(text, flush=True)

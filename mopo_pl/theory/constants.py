@@ -11,8 +11,8 @@ from mopo_pl.theory.policies import deterministic_policies
 from mopo_pl.theory.returns import values
 
 
-def post_constant(mdp: FiniteMDP, distance: Distance) -> float:
-    """The post's c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
+def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
+    """c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
 
     Every V^π is an average of rewards times 1/(1 - γ), hence its span is at most that. For 1-Wasserstein it is divided by
     the smallest distance of two states.

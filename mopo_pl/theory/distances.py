@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mopo_pl.theory.mdp import Array, checked
+from mopo_pl.theory.mdp import Array, check_distributions, checked
 
 
 class Distance(Protocol):
@@ -38,7 +38,8 @@ class Distance(Protocol):
 class TotalVariation:
     """F = {f: max f - min f <= 1}: d_F = Σ_s max(p(s) - q(s), 0), half the L1 distance; 1 between disjoint supports.
 
-    It is also the 1-Wasserstein distance where any two states are 1 apart.
+    It is also the 1-Wasserstein distance where any two states are 1 apart. The paper takes F = {f: max |f| <= 1}, whose d_F
+    is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of what the span gives here.
     """
 
     name: str = "total variation"
@@ -76,27 +77,33 @@ class LineWasserstein:
 
     def between(self, p: Array, q: Array) -> Array:
         """The area between the two distribution functions [...]."""
-        order, gaps = self._sorted()
+        order, gaps = self._sorted(p.shape[-1])
         return (np.abs(np.cumsum((p - q)[..., order], -1)[..., :-1]) * gaps).sum(-1)
 
     def constant(self, functions: Array) -> Array:
         """The Lipschitz constant of V [...]: on a line, the steepest slope between neighbours."""
-        order, gaps = self._sorted()
+        order, gaps = self._sorted(functions.shape[-1])
         if not len(gaps):
             return np.zeros(functions.shape[:-1])
         return (np.abs(np.diff(functions[..., order], axis=-1)) / gaps).max(-1)
 
     def constant_of_span(self, span: float) -> float:
         """The span over the smallest gap."""
-        _, gaps = self._sorted()
+        _, gaps = self._sorted(len(self.positions))
         return span / float(gaps.min()) if len(gaps) else 0.0
 
-    def _sorted(self) -> tuple[np.ndarray, Array]:
-        """The states from left to right [S], and the gaps between neighbours [S - 1]."""
+    def _sorted(self, states: int) -> tuple[np.ndarray, Array]:
+        """The states from left to right [S], and the gaps between neighbours [S - 1]; ValueError for another S."""
+        if states != len(self.positions):
+            raise ValueError(f"there are {len(self.positions)} positions on the line for {states} states")
         order = np.argsort(self.positions)
         return order, np.diff(self.positions[order])
 
 
 def model_distances(transitions: ArrayLike, learned: ArrayLike, distance: Distance) -> Array:
-    """d_F(T̂(s, a), T(s, a)) [S, A] of T, T̂ [S, A, S]."""
-    return distance.between(np.asarray(learned, dtype=np.float64), np.asarray(transitions, dtype=np.float64))
+    """d_F(T̂(s, a), T(s, a)) [S, A] of T, T̂ [S, A, S]; raises ValueError where either holds no distributions of one shape."""
+    shape = np.shape(transitions)
+    tables = [checked(name, table, shape) for name, table in (("transitions", transitions), ("learned", learned))]
+    for name, table in zip(("transitions", "learned"), tables, strict=True):
+        check_distributions(name, table)
+    return distance.between(tables[1], tables[0])

@@ -28,8 +28,13 @@ def checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 def check_distributions(name: str, rows: Array) -> None:
     """Raises ValueError unless each of rows [..., n] is a distribution over n."""
-    if (rows < 0).any() or (np.abs(rows.sum(-1) - 1) > ROUNDING).any():
-        raise ValueError(f"{name} must be distributions: no negative entry, each row's sum 1")
+    wrong = (rows < 0).any(-1) | (np.abs(rows.sum(-1) - 1) > ROUNDING)
+    if wrong.any():
+        where = tuple(map(int, np.argwhere(wrong)[0]))
+        raise ValueError(
+            f"{name} must be distributions, no entry negative and each row's sum 1: row {where} is {rows[where].tolist()}, "
+            f"its sum {rows[where].sum():.12g} (normalise in float64)"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +112,9 @@ class FiniteMDP:
 
 
 def check_coef(coef: float) -> float:
-    """λ; raises ValueError unless it is a number of at least 0."""
+    """λ, or c; raises ValueError unless it is a number of at least 0."""
     if not 0 <= coef < np.inf:
-        raise ValueError(f"the penalty's coefficient must be finite and at least 0, not {coef}")
+        raise ValueError(f"a coefficient must be finite and at least 0, not {coef}")
     return coef
 
 
@@ -120,4 +125,6 @@ def check_model(mdp: FiniteMDP, model: FiniteMDP, *, same_rewards: bool) -> None
     if model.discount != mdp.discount or not np.array_equal(model.start, mdp.start):
         raise ValueError("the model must begin where the MDP begins, and share its discount")
     if same_rewards and not np.array_equal(model.rewards, mdp.rewards):
-        raise ValueError("the post takes the rewards as known: those of the model are others")
+        raise ValueError(
+            "Lemma 4.1 takes the rewards as known, and those of the model are others: see lemma_4_1_learned_reward"
+        )

@@ -35,11 +35,13 @@ def product_policies(states: int, choices: Array) -> Array:
 def check_enumerable(states: int, choices: int) -> None:
     """Raises ValueError where `choices` in each state make more than MOST_POLICIES policies."""
     if states * math.log(choices) > math.log(MOST_POLICIES):
-        raise ValueError(f"{choices}^{states} policies are too many to look at all (at most {MOST_POLICIES})")
+        raise ValueError(
+            f"{choices}^{states} policies are too many to look at all (at most {MOST_POLICIES}): take fewer states or actions"
+        )
 
 
 def maximiser(mdp: FiniteMDP) -> Array:
-    """The policy of the largest return [S, A], the first of those that are equal; with M̃ for `mdp` it is the post's π̂.
+    """The policy of the largest return [S, A], the first of those that are equal; with M̃ for `mdp` it is π̂.
 
     Some deterministic policy is optimal in any finite MDP, so that enumerating them is enough. Raises ValueError for more
     than MOST_POLICIES of them.

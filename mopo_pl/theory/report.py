@@ -1,15 +1,15 @@
-"""`python -m mopo_pl theory`: the post with numbers in it, for a random MDP and a wrong model of it."""
+"""`python -m mopo_pl theory`: the proof with numbers in it, for a random MDP and a wrong model of it."""
 
 import unicodedata
 
 import numpy as np
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import post_constant
+from mopo_pl.theory.constants import constant_from_rewards
 from mopo_pl.theory.distances import TotalVariation
 from mopo_pl.theory.draws import draw_logged
 from mopo_pl.theory.mdp import Array, FiniteMDP
-from mopo_pl.theory.policies import check_enumerable, maximiser
+from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return
 from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.sides import Equality, Inequality
@@ -17,12 +17,11 @@ from mopo_pl.theory.supremum import best_found
 
 
 def report(seed: int, states: int, actions: int, discount: float) -> str:
-    """The statements in the post's order with both sides and slack, and the theorem's winner.
+    """The statements in their order with both sides and slack, and the theorem's winner.
 
     u is the least admissible one and λ = γc the least valid. Raises ValueError where the MDP has too many policies to
     look at all.
     """
-    check_enumerable(states, actions)
     mdp, model, behaviour = draw_logged(np.random.default_rng(seed), states, actions, discount)
     setting = Setting.tightest(mdp, model, TotalVariation())
     winner = maximiser(setting.penalised)
@@ -34,6 +33,9 @@ def report(seed: int, states: int, actions: int, discount: float) -> str:
         "     best in M": maximiser(mdp),
         "     best in the theorem's sup": candidate,
     }
+    compared = np.stack([*policies.values()])
+    risks = [statements.epsilon_u(model, setting.u, policy) for policy in compared]
+    delta = (min(risks) + max(risks)) / 2
     return "\n".join(
         [
             f"M: {states} states, {actions} actions, γ {discount:g}, rewards in [0, 1], drawn with seed {seed}.",
@@ -50,8 +52,10 @@ def report(seed: int, states: int, actions: int, discount: float) -> str:
             *(_row(sides) for sides in statements.about_policy(setting, winner)),
             "",
             "Of π̂, found in M̃ alone:",
-            _row(statements.theorem(mdp, model, setting.u, setting.coef, np.stack([*policies.values()]))),
+            _row(statements.theorem(mdp, model, setting.u, setting.coef, compared)),
             _row(statements.behaviour_consequence(mdp, model, setting.u, setting.coef, behaviour)),
+            _row(statements.gain_and_risk(mdp, model, setting.u, setting.coef, compared, delta)),
+            f"  with δ = {delta:.4f}, halfway from the least to the largest ε_u above",
             "",
             *_verdict(mdp, policies, supremum - deterministic),
         ]
@@ -63,7 +67,7 @@ def _penalty(setting: Setting) -> list[str]:
     u, c = setting.u, setting.c
     return [
         f"d_F     {setting.distance.name} of T̂(s, a) and T(s, a): mean {u.mean():.4f}, largest {u.max():.4f}",
-        f"c       {c:.4f}, valid for every policy (from the rewards alone: {post_constant(setting.mdp, setting.distance):.4f})",
+        f"c       {c:.4f}, valid for every policy (from the rewards alone: {constant_from_rewards(setting.mdp, setting.distance):.4f})",
         f"λ = γc  {setting.coef:.4f}",
         "u       = d_F, the least admissible; M̃ is M̂ with rewards r - λu",
     ]

@@ -49,7 +49,7 @@ def occupancy(mdp: FiniteMDP, policies: ArrayLike) -> Array:
 
 
 def occupancy_sum(mdp: FiniteMDP, policies: ArrayLike, function: ArrayLike) -> Array:
-    """Ē_{(s,a)~ρ^π_T}[f] = Σ_sa ρ^π_T(s, a) f(s, a) [...], for f [S, A]; the post's bar marks that ρ is not normalised."""
+    """Ē_{(s,a)~ρ^π_T}[f] = Σ_sa ρ^π_T(s, a) f(s, a) [...], for f [S, A]; the bar marks that ρ is not normalised."""
     return (occupancy(mdp, policies) * checked("function", function, mdp.rewards.shape)).sum((-1, -2))
 
 

@@ -11,7 +11,7 @@ class Equality:
     """left = right."""
 
     name: str
-    """As the post calls it."""
+    """Its short name."""
     claim: str
     """In symbols."""
     left: float
@@ -34,7 +34,7 @@ class Inequality:
     """left >= right."""
 
     name: str
-    """As the post calls it."""
+    """Its short name."""
     claim: str
     """In symbols."""
     left: float

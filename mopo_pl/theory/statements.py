@@ -1,4 +1,7 @@
-"""The post's statements (Yu et al. 2020, section 4), in its order: each a function that returns both sides.
+"""The statements of Yu et al. 2020, section 4, each a function that returns both sides.
+
+They stand in the order of a write-up of that proof, "the post", whose numbers (6) and (7) are used; the paper has Lemma 4.1,
+Assumptions 4.2 (c) and 4.3 (admissible u) and Theorem 4.4.
 
 M is the true MDP, `mdp`; M̂ the learned one, `model`, with dynamics T̂ and the same rewards; M̃ is M̂ with rewards
 r̃ = r - λu. Ē is the sum over the unnormalised occupancy ρ^π_T̂ of a policy *in the model*. The statements hold if u is
@@ -41,7 +44,7 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
     reward only adds its own error: all below but Lemma 4.1 then hold as they stand, with r̂ in M̂ and M̃.
     """
     check_model(mdp, model, same_rewards=False)
-    gap = mdp.discount * c * model_distances(mdp.transitions, model.transitions, distance)
+    gap = mdp.discount * check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
     return gap + np.abs(model.rewards - mdp.rewards)
 
 
@@ -49,7 +52,7 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
 
 
 def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequality]:
-    """All that the post says of any one policy, in its order."""
+    """All that is said of any one policy, in its order."""
     mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
     return [
         lemma_4_1(mdp, model, policy),
@@ -102,7 +105,7 @@ def corollary(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Inequality
 
 def inequality_6(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, distance: Distance, c: float) -> Inequality:
     """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a); the sides are those of the pair with the least slack."""
-    bound = c * model_distances(mdp.transitions, model.transitions, distance)
+    bound = check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
     return _tightest("(6)", "c·d_F(T̂, T) ≥ |G| at every (s, a)", bound, np.abs(value_gap(mdp, model, policy)))
 
 
@@ -156,3 +159,20 @@ def behaviour_consequence(
     """Its consequence: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the policy that made the log is small."""
     sides = theorem(mdp, model, u, coef, np.asarray(behaviour)[np.newaxis])
     return Inequality("Behaviour", "η_M(π̂) ≥ η_M(π^B) - 2λ·ε_u(π^B)", sides.left, sides.right)
+
+
+def gain_and_risk(
+    mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike, delta: float
+) -> Inequality:
+    """Its second half: η_M(π̂) >= η_M(π^δ) - 2λδ, where π^δ earns most of the `policies` [n, S, A] with ε_u(π) <= δ.
+
+    How much may be gained for how much risk; raises ValueError where no policy has so small an ε_u.
+    """
+    check_model(mdp, model, same_rewards=False)
+    risks = occupancy_sum(model, policies, model.checked_penalty(u))
+    allowed = risks <= delta
+    if not allowed.any():
+        raise ValueError(f"no policy has ε_u <= {delta}: the least is {risks.min()}")
+    gain = float(expected_return(mdp, policies)[allowed].max())
+    true = float(expected_return(mdp, maximiser(model.penalised(u, coef))))
+    return Inequality("Gain, risk", "η_M(π̂) ≥ η_M(π^δ) - 2λδ", true, gain - 2 * check_coef(coef) * delta)

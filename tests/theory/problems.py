@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from mopo_pl.theory.constants import least_constant, post_constant
+from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import LineWasserstein, TotalVariation, model_distances
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
 from mopo_pl.theory.mdp import Array
@@ -40,7 +40,7 @@ def problems(
     model = draw_model(rng, mdp)
     line = LineWasserstein(draw_positions(rng, mdp.states))
     distance = draw(st.sampled_from([TotalVariation(), line]))
-    c = draw(st.sampled_from([least_constant, post_constant]))(mdp, distance)
+    c = draw(st.sampled_from([least_constant, constant_from_rewards]))(mdp, distance)
     error = model_distances(mdp.transitions, model.transitions, distance)
     u = error + draw(st.sampled_from([0.0, 1.0])) * rng.exponential(size=error.shape)
     return Problem(mdp, model, distance, c, u, rng)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem, problems
 
-from mopo_pl.theory.constants import least_constant, post_constant
+from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import LineWasserstein, TotalVariation
 from mopo_pl.theory.draws import draw_distributions, draw_mdp, draw_policies, draw_positions
 from mopo_pl.theory.examples import fork
@@ -108,7 +108,7 @@ def test_one_constant_is_valid_for_every_policy_and_no_smaller_one_is(problem: P
         assert float(distance.constant(values(mdp, policies)).max()) <= c + 1e-9 * scale
     attained = max(float(distance.constant(values(mdp, p))) for p in deterministic_policies(mdp.states, mdp.actions))
     assert attained == pytest.approx(c)
-    assert c <= post_constant(mdp, distance) + 1e-9 * scale
+    assert c <= constant_from_rewards(mdp, distance) + 1e-9 * scale
 
 
 def test_values_of_a_mixed_policy_are_no_fixed_mixture_yet_their_span_is_bounded() -> None:
@@ -124,4 +124,4 @@ def test_values_of_a_mixed_policy_are_no_fixed_mixture_yet_their_span_is_bounded
 
 
 def test_the_posts_constant_is_the_largest_reward_over_one_minus_gamma_for_rewards_from_zero() -> None:
-    assert post_constant(fork().mdp, TotalVariation()) == 1 / (1 - 0.5)
+    assert constant_from_rewards(fork().mdp, TotalVariation()) == 1 / (1 - 0.5)

@@ -1,4 +1,4 @@
-"""Every statement of the post on random MDPs with wrong models, where it must hold, where it is tight, where it breaks."""
+"""Every statement on random MDPs with wrong models, where it must hold, where it is tight, where it breaks."""
 
 from collections.abc import Callable, Iterator
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from problems import Problem, problems
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import least_constant, post_constant
+from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies
 from mopo_pl.theory.examples import Example, chain_where_leaving_does_not, chain_where_leaving_pays, fork
@@ -112,7 +112,7 @@ def test_on_the_fork_every_bound_is_attained_with_the_posts_constant() -> None:
     example = fork()
     setting = Setting.tightest(example.mdp, example.model, TotalVariation())
     winner = maximiser(setting.penalised)
-    assert setting.c == post_constant(example.mdp, TotalVariation()) == 2.0
+    assert setting.c == constant_from_rewards(example.mdp, TotalVariation()) == 2.0
     assert (setting.coef, winner.argmax(-1)[0]) == (1.0, 0)
     for sides in statements.about_policy(setting, winner):
         attained = (0.5, 0.5) if sides.name == "(6)" else (0.25, 0.25)
@@ -226,3 +226,21 @@ def test_a_side_that_is_too_small_does_not_hold() -> None:
     assert Inequality("", "", 100.0, 101.0).scaled_slack == pytest.approx(-1 / 101)
     assert not Equality("", "", 1.0, 1.1).holds()
     assert Equality("", "", 100.0, 101.0, scale=100.0).residual == pytest.approx(0.01)
+
+
+@settings(deadline=None, max_examples=60, derandomize=True)
+@given(problems(), st.floats(0, 1))
+def test_gain_is_bought_by_risk(problem: Problem, share: float) -> None:
+    """The theorem's second half at every δ between the least and the largest ε_u, over all deterministic policies."""
+    setting = problem
+    policies = deterministic_policies(setting.mdp.states, setting.mdp.actions)
+    risks = [statements.epsilon_u(setting.model, setting.u, policy) for policy in policies]
+    delta = min(risks) + share * (max(risks) - min(risks))
+    sides = statements.gain_and_risk(
+        setting.mdp, setting.model, setting.u, setting.coef, policies, delta * (1 + 1e-12) + 1e-12
+    )
+    assert sides.holds()
+    least = min(risks)
+    if least > 1e-6:
+        with pytest.raises(ValueError, match="no policy has ε_u"):
+            statements.gain_and_risk(setting.mdp, setting.model, setting.u, setting.coef, policies, least / 2)

@@ -33,7 +33,7 @@ def test_it_prints_every_statement_with_sides_that_agree_with_its_slack(capsys: 
     )
     names = [name.strip() for name, *_ in rows]
     of_policy = ["Lemma 4.1", "Corollary, =", "Corollary, ≥", "(6)", "(7), =", "(7), ≥", "Two-sided"]
-    assert names == [*of_policy, *of_policy, "Theorem", "Behaviour"]
+    assert names == [*of_policy, *of_policy, "Theorem", "Behaviour", "Gain, risk"]
     for name, left, right, kind, apart in rows:
         if kind == "residual":
             assert left == right, name
@@ -64,9 +64,13 @@ def test_sizes_are_the_users(capsys: pytest.CaptureFixture[str], arguments: list
     [
         (["--seed", "-1"], "--seed -1 must lie in [0, 2**31)"),
         (["--states", "0"], "--states 0 must be at least 1"),
-        (["--discount", "1"], "--discount 1.0 must lie in [0, 1)"),
-        (["--discount", "nan"], "--discount nan must lie in [0, 1)"),
-        (["--states", "90000000"], "--states 90000000 --actions 3: 3^90000000 policies are too many to look at all"),
+        (["--discount", "1"], "--discount 1.0 must lie in [0, 0.999]"),
+        (["--discount", "nan"], "--discount nan must lie in [0, 0.999]"),
+        (["--states", "12"], "--states 12 --actions 3: 3^12 policies are too many to look at all"),
+        (["--states", "90000000", "--actions", "1"], "--states 90000000 must be at most 60"),
+        (["--figure", "somewhere", "--seed", "1"], "--figure draws two chains of its own: leave out --seed"),
+        (["--figure", ""], "--figure '' is no folder"),
+        (["--figure", __file__], f"--figure '{__file__}' is no folder"),
     ],
 )
 def test_a_bad_option_is_one_error(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
@@ -162,7 +166,7 @@ def test_without_matplotlib_the_extra_is_named(
 def test_a_folder_that_is_a_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("")
     assert program.main(["theory", "--figure", str(tmp_path / "taken")]) == 2
-    assert "cannot be written (File exists)" in capsys.readouterr().err
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ from mopo_pl.dynamics.termination import never
 from mopo_pl.sac.losses import critic_target
 from mopo_pl.sac.module import SACModule
 from mopo_pl.streams import stream
-from mopo_pl.theory.constants import post_constant
+from mopo_pl.theory.constants import constant_from_rewards
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.returns import action_values, expected_return, truncated_return
 
@@ -53,7 +53,7 @@ def standard_errors(
 
 def test_the_coefficient_is_the_one_the_theorem_asks_for(pipeline: Pipeline) -> None:
     assert (pipeline.mdp.rewards.min(), pipeline.mdp.rewards.max()) == (0.0, 1.0)
-    assert DISCOUNT * post_constant(pipeline.mdp, TotalVariation()) == pytest.approx(ADMISSIBLE)
+    assert DISCOUNT * constant_from_rewards(pipeline.mdp, TotalVariation()) == pytest.approx(ADMISSIBLE)
     assert pipeline.u.max() > 0.5
     assert pipeline.u[TERMINAL].tolist() == [0.0] * pipeline.mdp.actions
 
