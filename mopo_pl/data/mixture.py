@@ -16,11 +16,16 @@ from mopo_pl.ranks import gathered, own
 from mopo_pl.streams import stream
 
 
+def block_size(updates_per_epoch: int, updates_per_step: int) -> int:
+    """K: the largest divisor of an epoch's updates up to `updates_per_step`, so that all blocks are of one size."""
+    return max(k for k in range(1, min(updates_per_step, updates_per_epoch) + 1) if updates_per_epoch % k == 0)
+
+
 class OfflineDataModule(L.LightningDataModule):
     """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
 
-    What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step`. K is the largest
-    divisor of `updates_per_epoch` up to `updates_per_step`. Each batch of a block is drawn for itself, in order, so that K
+    What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
+    Each batch of a block is drawn for itself, in order, so that K
     changes none of them.
 
     The log and the ring live on the device of training; a block is two gathers. A callback fills the ring
@@ -50,9 +55,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
         self.updates_per_epoch, self.seed = updates_per_epoch, seed
-        self.updates_per_step = max(
-            k for k in range(1, min(updates_per_step, updates_per_epoch) + 1) if updates_per_epoch % k == 0
-        )
+        self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
         self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
         self._place(torch.device("cpu"), 0)

@@ -9,6 +9,7 @@ from mopo_pl.assembly import build_dynamics, build_sac, build_samples
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doubts import doubts
+from mopo_pl.data.mixture import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.inputs import needs_model, open_inputs, trains_model
 from mopo_pl.run.trainers import probe_flags
@@ -76,10 +77,11 @@ def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]
     module = build_sac(config, dataset)
     actor = sum(p.numel() for p in module.actor.parameters())
     critic = sum(p.numel() for p in module.critic.parameters())
-    updates = config.trainer.max_epochs * config.sac.updates_per_epoch
+    block = block_size(config.sac.updates_per_epoch, config.sac.updates_per_step)
+    updates = config.trainer.max_epochs * block * _limited(config.sac.updates_per_epoch // block, config)
     # Critics: target forward, forward and backward; actor: twice forward, once backward, and through the critics.
     flop = updates * config.sac.batch_size * 2.0 * (7 * critic + 4 * actor)
-    text = f"policy    actor {actor}, critics {critic} parameters, {updates} updates"
+    text = f"policy    actor {actor}, critics {critic} parameters, {updates} updates, {block} in a training step"
     ring = 0.0
     if needs_model(config):
         rollout = config.rollout
@@ -89,6 +91,14 @@ def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]
         ring = 4.0 * Transitions.width(dataset.obs_dim, dataset.action_dim) * refresh * rollout.retain_epochs
         text += f"; {refresh} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
     return text, flop, 2 * (ring + 16.0 * (actor + 2 * critic))
+
+
+def _limited(batches: int, config: Config) -> int:
+    """Batches of an epoch that the Trainer takes: a whole number of them, or a share."""
+    limit = config.trainer.limit_train_batches
+    if limit is None:
+        return batches
+    return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
 
 
 def _weights(dataset: OfflineDataset, hidden_sizes: list[int]) -> int:

@@ -27,8 +27,17 @@ def test_a_plan_counts_rows_parameters_and_updates(planned: Callable[..., dict[s
     assert "7 members, 3472 parameters, at most 2 epochs of 400 rows" in lines["dynamics"]
     # Actor 3·16+16 + 16·16+16 + 16·2+2; each critic 4·16+16 + 16·16+16 + 16+1.
     assert lines["policy"].startswith(
-        "actor 370, critics 738 parameters, 40 updates; 250 imagined rows a refresh, λ 2.5"
+        "actor 370, critics 738 parameters, 40 updates, 1 in a training step; 250 imagined rows a refresh, λ 2.5"
     )
+
+
+@pytest.mark.parametrize(("limit", "updates"), [("null", 40), ("2", 16), ("0.5", 16), ("99", 40)])
+def test_a_plan_counts_the_updates_that_the_trainer_takes(
+    planned: Callable[..., dict[str, str]], limit: str, updates: int
+) -> None:
+    """Two epochs of 20 updates, five blocks of four: of two and a half of them, two."""
+    line = planned(f"trainer.limit_train_batches={limit}", "sac.updates_per_step=4")
+    assert f" {updates} updates, 4 in a training step" in line["policy"]
 
 
 def test_a_plan_leaves_out_the_stage_that_will_not_run(planned: Callable[..., dict[str, str]]) -> None:

@@ -1,7 +1,10 @@
 """A log goes in; a model, a policy and its score come out."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -189,6 +192,22 @@ def test_a_flag_of_the_trainer_goes_through_both_stages(train: Train, argument: 
 def test_limit_train_batches_limits_the_updates(train: Train, rows: Rows) -> None:
     folder = train("run", "preset=offline-sac", "trainer.limit_train_batches=3")
     assert [row["update"] for row in rows(folder)] == [3, 6]
+
+
+def test_several_updates_in_a_step_change_no_number_of_a_run(train: Train, rows: Rows, same_weights: Same) -> None:
+    one, several = (train(f"{block}", f"sac.updates_per_step={block}") for block in (1, 10))
+    assert rows(one) == rows(several)
+    assert same_weights(one, several, POLICY)
+
+
+@pytest.mark.slow
+def test_a_compiler_that_does_not_work_costs_one_line(train: Train, tmp_path: Path, tiny: list[str]) -> None:
+    """It is there, and fails."""
+    command = [sys.executable, "-m", "mopo_pl", "train", *tiny, "compile=true", f"run_dir={tmp_path / 'broken'}"]
+    environment = {**os.environ, "CXX": "/bin/false", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "cache")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the SAC update is not compiled: ") == 1
 
 
 def test_a_smoke_test_leaves_no_checkpoint(train: Train) -> None:
