@@ -20,7 +20,7 @@ Rows = Callable[[Path], list[dict[str, Any]]]
 Same = Callable[[Path, Path, str], bool]
 
 KILLED = Path(__file__).with_name("killed.py")
-OFTEN = ["checkpoint.every_minutes=0", "trainer.max_epochs=3", "sac.updates_per_step=4"]
+OFTEN = ["checkpoint.every_minutes=0", "trainer.max_epochs=3"]
 """Five checkpoints: two of the ensemble, three of the policy."""
 
 
