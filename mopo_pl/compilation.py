@@ -14,7 +14,7 @@ from mopo_pl.problems import InputError
 WORTHWHILE = 5000
 """Updates below which compiling costs more than it saves (some 20 s against 5 ms an update, on two CPU cores)."""
 WORTHWHILE_STEPS = 20_000
-"""Steps of the ensemble below which compiling it costs more than it saves: it gains a seventh of each."""
+"""Steps of the ensemble below which compiling it, up to a minute, is taken to cost more than it saves."""
 
 
 def resolve_compile(choice: str, updates: int) -> bool:

@@ -25,8 +25,7 @@ class OfflineDataModule(L.LightningDataModule):
     """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
 
     What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
-    Each batch of a block is drawn for itself, in order, so that K
-    changes none of them.
+    Each batch of a block is drawn for itself, in order, so that K changes none of them.
 
     The log and the ring live on the device of training; a block is two gathers. A callback fills the ring
     (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.

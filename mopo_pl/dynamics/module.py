@@ -70,6 +70,7 @@ class DynamicsModule(RowModule):
         self._compiled, data = None, self.trainer.datamodule  # type: ignore[attr-defined]
         if self._compile and world_size() == 1 and isinstance(data, EnsembleDataModule):
             self._compiled, self._whole_batch = compiled_for_itself(self.loss, self.device), data.batch_size
+            say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def on_train_end(self) -> None:
         """Lets go of it."""
