@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mopo_pl.adam import parameters_of
 from mopo_pl.assembly import build_data, build_dynamics, build_refresh, build_sac, build_samples, build_selection
 from mopo_pl.callbacks import Checkpoints, StageProgress
 from mopo_pl.checkpoint_files import REFRESHES, CheckpointFiles, SealedCheckpointIO
@@ -32,7 +33,6 @@ from mopo_pl.data.raw import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
-from mopo_pl.sac.one_graph import parameters_of
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
@@ -288,7 +288,7 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
 
 def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     """Epochs of the ensemble in a Trainer, validation and selection included, beside a loop over seven networks."""
-    config, dataset = compose([]), log_of(40_000)
+    config, dataset = compose(["compile=true", "dynamics.max_epochs=200"]), log_of(40_000)
     samples = build_samples(config, dataset)
     module = build_dynamics(config, dataset, samples)
     samples_of_plain = build_samples(config, dataset)

@@ -53,12 +53,10 @@ class GaussianEnsemble(nn.Module):
         self.min_log_var = nn.Parameter(torch.full((members, 1, targets), MIN_LOG_VAR))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D] in raw units."""
-        mean, log_var = self.normalised(inputs)
-        return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()
+        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D].
 
-    def normalised(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, in the units of `target_normaliser`, in which the loss is taken."""
+        In the units of `target_normaliser`, in which the loss is taken.
+        """
         hidden = self.normaliser(inputs)
         if hidden.dim() == 2:
             hidden = hidden.expand(self.members, *hidden.shape)
@@ -66,3 +64,8 @@ class GaussianEnsemble(nn.Module):
             hidden = nn.functional.silu(layer(hidden))
         mean, log_var = self.layers[-1](hidden).chunk(2, -1)
         return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)
+
+    def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """As `forward`, in the log's own units."""
+        mean, log_var = self(inputs)
+        return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()

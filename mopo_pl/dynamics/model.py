@@ -24,7 +24,7 @@ class TransitionModel:
 
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """(s, a) [B, D + A] to every member's mean and standard deviation of (r, Δs) [E, B, 1 + D]."""
-        mean, log_var = self.ensemble(inputs)
+        mean, log_var = self.ensemble.in_raw_units(inputs)
         return mean, torch.exp(0.5 * log_var)
 
     def sample(self, observations: Tensor, mean: Tensor, std: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:

@@ -1,22 +1,28 @@
 """LightningModule 1: fits the Gaussian ensemble."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim import Optimizer
 
-from mopo_pl.compilation import compile_errors, compiled_for_itself
+from mopo_pl.adam import Adams
+from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.holdout import HoldoutErrors
-from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
+from mopo_pl.dynamics.likelihood import model_target
+from mopo_pl.dynamics.loss import EnsembleLoss
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.one_graph import OneGraph
 from mopo_pl.dynamics.samples import EnsembleDataModule
 from mopo_pl.layers import BatchedLinear
 from mopo_pl.messages import say
 from mopo_pl.ranks import world_size
 from mopo_pl.rows import RowModule
+from mopo_pl.steps import count_steps, gradients_are_watched
 
 
 class DynamicsModule(RowModule):
@@ -41,16 +47,18 @@ class DynamicsModule(RowModule):
     ) -> None:
         """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
 
-        `compile`: a single process computes the loss of whole batches and its gradient by compiled code.
+        `compile`: a single process makes the steps of whole batches by one compiled graph (`one_graph.py`), which fills no
+        parameter's `.grad`.
         """
         super().__init__(("train_loss",))
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
+        self.automatic_optimization = False
         self.ensemble = ensemble
-        self.learning_rate, self.weight_decay, self.bound_coef = learning_rate, tuple(weight_decay), bound_coef
-        self.beta, self._compile = beta, compile
-        self._compiled: Callable[[Transitions], Tensor] | None = None
-        self._whole_batch = 0
+        self.learning_rate, self.weight_decay = learning_rate, tuple(weight_decay)
+        self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
+        self._compile = compile
+        self._graph: OneGraph | None = None
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
@@ -66,43 +74,54 @@ class DynamicsModule(RowModule):
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
-        """Prepares the compiled loss, for this fit's device and the DataModule's whole batches."""
-        self._compiled, data = None, self.trainer.datamodule  # type: ignore[attr-defined]
-        if self._compile and world_size() == 1 and isinstance(data, EnsembleDataModule):
-            self._compiled, self._whole_batch = compiled_for_itself(self.loss, self.device), data.batch_size
+        """Builds the one graph where it can be used; by now the optimiser holds what a checkpoint gave."""
+        self._graph = None  # that of a fit which raised
+        optimizer, data = cast(Optimizer, self.optimizers(use_pl_optimizer=False)), self.trainer.datamodule  # type: ignore[attr-defined]
+        if (
+            self._compile
+            and world_size() == 1
+            and isinstance(data, EnsembleDataModule)
+            and Adams.fit([optimizer], [dict(self.ensemble.named_parameters())])
+            and not gradients_are_watched(self)
+        ):
+            self._graph = OneGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
             say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def on_train_end(self) -> None:
-        """Lets go of it."""
-        self._compiled = None
+        """Lets go of the graph: its tensors are those of this fit and this device."""
+        self._graph = None
 
-    def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
-        """The loss of one batch [E, B, W], each member's on its own rows."""
-        loss = self._loss_of(batch)
+    def training_step(self, batch: Transitions, batch_idx: int) -> None:
+        """One step of Adam from a batch [E, B, W], each member on its own rows."""
+        loss = None
+        if self._graph is not None and self._graph.takes(batch):
+            loss = self._by_one_graph(self._graph, batch)
+        if loss is None:
+            optimizer = cast(LightningOptimizer, self.optimizers())
+            optimizer.zero_grad()
+            loss = self.loss(batch)
+            self.manual_backward(loss)
+            optimizer.step()
         self.means.update(loss.detach().view(1, 1))
-        return loss
 
-    def _loss_of(self, batch: Transitions) -> Tensor:
-        """By compiled code, but for the rest at an epoch's end, which has another shape."""
-        if self._compiled is None or batch.rows.shape[1] != self._whole_batch:
-            return self.loss(batch)
+    def _by_one_graph(self, graph: OneGraph, batch: Transitions) -> Tensor | None:
+        """The step's loss; None, and nothing compiled from now on, where it cannot be."""
         try:
-            return self._compiled(batch)
+            loss = graph.run(batch)
         except compile_errors() as error:
-            self._compiled = None
+            self._graph = None
             say(f"the ensemble's step is not compiled: {str(error).splitlines()[0]}")
-            return self.loss(batch)
+            return None
+        count_steps(self.trainer, 1)
+        return loss
 
     def loss(self, batch: Transitions) -> Tensor:
         """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""
-        mean, log_var = self.ensemble.normalised(batch.inputs)
-        target = self.ensemble.target_normaliser(model_target(batch))
-        loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
-        return loss + self.bound_coef * bound_loss(self.ensemble.min_log_var, self.ensemble.max_log_var)
+        return self._equation(dict(self.ensemble.named_parameters()), batch)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""
-        mean, log_var = self.ensemble(batch.inputs)
+        mean, log_var = self.ensemble.in_raw_units(batch.inputs)
         self.holdout.update(mean, log_var, model_target(batch))
 
     def on_validation_epoch_end(self) -> None:

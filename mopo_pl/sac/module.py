@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from mopo_pl.adam import Adams, Params, parameters_of
 from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.messages import say
@@ -19,8 +19,9 @@ from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
-from mopo_pl.sac.one_graph import OneGraph, parameters_of
-from mopo_pl.sac.updates import Params, SACUpdates
+from mopo_pl.sac.one_graph import OneGraph
+from mopo_pl.sac.updates import SACUpdates
+from mopo_pl.steps import count_steps, gradients_are_watched
 from mopo_pl.streams import stream
 
 MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
@@ -107,12 +108,7 @@ class SACModule(RowModule):
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
         moved = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
         moved.append({"log_alpha": self.log_alpha})
-        if (
-            self._compile
-            and world_size() == 1
-            and OneGraph.fits(optimizers, moved)
-            and not self._gradients_are_watched()
-        ):
+        if self._compile and world_size() == 1 and Adams.fit(optimizers, moved) and not self._gradients_are_watched():
             self._graph = OneGraph(
                 self._equations,
                 moved=moved,
@@ -125,10 +121,9 @@ class SACModule(RowModule):
 
     def _gradients_are_watched(self) -> bool:
         """Whether someone waits for gradients before an optimiser's step, or steps otherwise: the one graph shows none."""
-        watchers = [self, *self.trainer.callbacks]  # type: ignore[attr-defined]
         own = type(self)
         steps_otherwise = own._update is not SACModule._update or own._step is not SACModule._step
-        return steps_otherwise or any(is_overridden("on_before_optimizer_step", watcher) for watcher in watchers)
+        return steps_otherwise or gradients_are_watched(self)
 
     def on_train_end(self) -> None:
         """Lets go of the graph: its tensors are those of this fit and this device."""
@@ -159,11 +154,7 @@ class SACModule(RowModule):
             self._use(self._equations, lambda function: function)
             say(f"the SAC update is not compiled: {str(error).splitlines()[0]}")
             return None
-        # Lightning counts the steps of its own optimisers; what goes by `global_step` must not notice.
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        for tracker in (progress.total, progress.current):
-            tracker.ready += 3 * len(batch)
-            tracker.completed += 3 * len(batch)
+        count_steps(self.trainer, 3 * len(batch))
         return reports
 
     def _update(self, optimizers: list[LightningOptimizer], batch: Transitions, noise: Tensor) -> Tensor:

@@ -289,7 +289,7 @@ def fitted(linear_log: OfflineDataset) -> tuple[MemberSelection, DynamicsModule,
 @torch.no_grad()
 def predicted(module: DynamicsModule, rows: Transitions) -> tuple[Tensor, Tensor, Tensor]:
     """Errors and deviations [E, B, T], and the log-likelihood per row [E]."""
-    mean, log_var = module.ensemble(rows.inputs)
+    mean, log_var = module.ensemble.in_raw_units(rows.inputs)
     target, std = model_target(rows).double(), (0.5 * log_var.double()).exp()
     likelihood = torch.distributions.Normal(mean.double(), std).log_prob(target).sum(-1).mean(-1)
     return mean.double() - target, std, likelihood
@@ -348,6 +348,6 @@ def test_an_ensemble_can_learn_a_handful_of_rows_by_heart(linear_log: OfflineDat
     few = dataclasses.replace(linear_log, next_known=known)
     module, data = small_dynamics(few, learning_rate=2e-2), small_samples(few)
     quiet_trainer([], 600, limit_val_batches=0).fit(module, datamodule=data)
-    mean, _ = module.ensemble(data.log_rows[data.bootstrap].inputs)
+    mean, _ = module.ensemble.in_raw_units(data.log_rows[data.bootstrap].inputs)
     error = (mean - model_target(data.log_rows[data.bootstrap])).square().mean((1, 2))
     assert error.max().item() < 0.25 * NOISE.square().mean().item()

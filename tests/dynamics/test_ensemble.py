@@ -167,7 +167,7 @@ def test_the_training_loss_sums_over_members_and_adds_the_bounds_once() -> None:
     rows = batch()
     total = 0.0
     with torch.no_grad():
-        mean, log_var = module.ensemble(rows.inputs)
+        mean, log_var = module.ensemble.in_raw_units(rows.inputs)
     for i in range(MEMBERS):
         for row in range(5):
             change = rows.next_observations[i, row] - rows.observations[i, row]
@@ -176,7 +176,7 @@ def test_the_training_loss_sums_over_members_and_adds_the_bounds_once() -> None:
                 lv = float(log_var[i, row, t])
                 total += ((float(mean[i, row, t]) - y) ** 2 / math.exp(lv) + lv) / (5 * len(target))
     total += 0.01 * (1 + OBS) * (MAX_LOG_VAR - MIN_LOG_VAR)
-    assert module.training_step(rows, 0).item() == pytest.approx(total, rel=1e-9)
+    assert module.loss(rows).item() == pytest.approx(total, rel=1e-9)
 
 
 def test_weight_decay_is_the_gradient_of_half_c_w_squared_on_weights_alone() -> None:
@@ -221,7 +221,7 @@ def test_normalised_targets_are_predicted_in_raw_units() -> None:
     targets = Normaliser(torch.tensor([1.0, -2.0, 0.0, 5.0])[: 1 + OBS], torch.tensor([10.0, 0.5, 2.0, 1.0])[: 1 + OBS])
     plain, scaled = ensemble(), ensemble(targets=targets)
     inputs = torch.randn(6, OBS + ACTIONS, generator=torch.Generator().manual_seed(3))
-    (z, z_log_var), (mean, log_var) = plain(inputs), scaled(inputs)
+    (z, z_log_var), (mean, log_var) = plain(inputs), scaled.in_raw_units(inputs)
     torch.testing.assert_close(mean, targets.mean + targets.std * z)
     torch.testing.assert_close((0.5 * log_var).exp(), targets.std * (0.5 * z_log_var).exp())
 
@@ -233,7 +233,7 @@ def test_units_of_the_targets_change_no_prediction_of_a_normal_law() -> None:
     generator = torch.Generator().manual_seed(4)
     inputs = torch.randn(5, OBS + ACTIONS, generator=generator)
     target = torch.randn(5, 1 + OBS, generator=generator)
-    (mean, log_var), (z_mean, z_log_var) = model(inputs), model.normalised(inputs)
+    (mean, log_var), (z_mean, z_log_var) = model.in_raw_units(inputs), model(inputs)
     raw = negative_log_likelihood(mean, log_var, target)
     z = negative_log_likelihood(z_mean, z_log_var, targets(target))
     torch.testing.assert_close(raw, z + targets.std.log().sum(), rtol=1e-4, atol=1e-4)

@@ -258,7 +258,7 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
     generator: Generator = stream(0, "x")
     member = [[2, 0][i] for i in torch.randint(2, (rows,), generator=generator).tolist()]
     noise = torch.randn((rows, 1 + OBS), generator=generator)
-    expected_mean, log_var = model.ensemble(inputs)
+    expected_mean, log_var = model.ensemble.in_raw_units(inputs)
     for row, i in enumerate(member):
         outcome = expected_mean[i, row] + (log_var[i, row] / 2).exp() * noise[row]
         torch.testing.assert_close(reward[row], outcome[0])

@@ -10,9 +10,9 @@ from plain_sac import networks, rows
 from test_sac_module import fit, module
 from torch.utils._pytree import tree_map
 
+from mopo_pl.adam import Adams
 from mopo_pl.sac import one_graph
 from mopo_pl.sac.module import SACModule
-from mopo_pl.sac.one_graph import OneGraph
 
 
 @pytest.fixture
@@ -103,19 +103,23 @@ def test_only_plain_adam_on_just_these_parameters_fits() -> None:
     weight, bias = (torch.nn.Parameter(torch.zeros(2)) for _ in "12")
     moved = [{"weight": weight}, {"weight": weight, "bias": bias}]
     fitting = torch.optim.Adam([weight], fused=True)
-    assert OneGraph.fits([fitting, torch.optim.Adam([bias, weight], fused=True)], moved)
+    for other in (
+        torch.optim.Adam([bias, weight], fused=True),
+        torch.optim.Adam([{"params": [weight], "weight_decay": 0.1}, {"params": [bias]}], fused=True),
+    ):
+        assert Adams.fit([fitting, other], moved)
     for other in (
         torch.optim.AdamW([weight, bias], fused=True),
         torch.optim.SGD([weight, bias]),
         torch.optim.Adam([weight, bias]),
-        torch.optim.Adam([weight, bias], fused=True, weight_decay=0.1),
         torch.optim.Adam([weight, bias], fused=True, amsgrad=True),
         torch.optim.Adam([weight, bias], fused=True, maximize=True),
-        torch.optim.Adam([{"params": [weight]}, {"params": [bias]}], fused=True),
+        torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [bias]}], fused=True),
+        torch.optim.Adam([{"params": [weight], "eps": 0.1}, {"params": [bias]}], fused=True),
         torch.optim.Adam([weight], fused=True),
     ):
-        assert not OneGraph.fits([fitting, other], moved)
-    assert not OneGraph.fits([fitting], moved)
+        assert not Adams.fit([fitting, other], moved)
+    assert not Adams.fit([fitting], moved)
 
 
 class Graphs(Callback):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from plain_sac import ACTIONS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
+from mopo_pl.adam import Params
 from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.sac.updates import Params, SACUpdates
+from mopo_pl.sac.updates import SACUpdates
 
 VARIANTS = [
     pytest.param({"soft_backup": True, "alpha_max": 1.0}, id="as by default"),
