@@ -9,6 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from mopo_pl.messages import is_one_of_several, signed
+
 EVERY_BATCHES = 50
 
 
@@ -34,7 +36,7 @@ class StageProgress(ProgressBar):
         """Opens the bar."""
         self._start = self._shown = time.monotonic()
         self._done_before = self._share(trainer)
-        if self._enabled and sys.stderr.isatty():
+        if self._enabled and sys.stderr.isatty() and not is_one_of_several():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, transient=True)
             self._task = self._bar.add_task(self.stage, total=1.0)
@@ -45,7 +47,7 @@ class StageProgress(ProgressBar):
     ) -> None:
         """Looks at the clock now and then."""
         if self._enabled and batch_idx % EVERY_BATCHES == 0:
-            self._show(trainer, print_line=lambda text: print(text, file=sys.stderr, flush=True))
+            self._show(trainer, print_line=lambda text: print(signed(text), file=sys.stderr, flush=True))
 
     def _show(self, trainer: L.Trainer, print_line: Callable[[str], None]) -> None:
         share = self._share(trainer)

@@ -4,7 +4,7 @@ Either form can go on where the other stopped. Step sizes may move; what else th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,8 @@ class AdamState:
     def step_(self, gradients: Params, pace: Tensor, root: Tensor) -> None:
         """m, v ← means of g, g²; θ ← θ - pace · m/(√v/root + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `pace` is lr/(1 - β₁ᵗ) and `root` √(1 - β₂ᵗ), of no dimension: as tensors they need no new graph at each t.
+        `pace` is lr/(1 - β₁ᵗ) and `root` √(1 - β₂ᵗ), of no dimension, or [S] where S states are stacked: as tensors they
+        need no new graph at each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -37,7 +38,23 @@ class AdamState:
             gradient = gradients[name] + decay * parameter if decay else gradients[name]
             m.lerp_(gradient, 1 - first)
             v.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            parameter.sub_(pace * m / (v.sqrt() / root + self.eps))
+            shape = pace.shape + (1,) * (parameter.dim() - pace.dim())
+            parameter.sub_(pace.view(shape) * m / (v.sqrt() / root.view(shape) + self.eps))
+
+    def tensors(self) -> list[Tensor]:
+        """All that a step changes."""
+        return [*self.parameters.values(), *self.means, *self.squares]
+
+    @staticmethod
+    def stacked(states: Sequence["AdamState"]) -> "AdamState":
+        """Copies of states that are alike but for their numbers, as one: every tensor [S, …]."""
+        first = states[0]
+        return replace(
+            first,
+            parameters={name: torch.stack([state.parameters[name] for state in states]) for name in first.parameters},
+            means=[torch.stack(tensors) for tensors in zip(*(state.means for state in states), strict=True)],
+            squares=[torch.stack(tensors) for tensors in zip(*(state.squares for state in states), strict=True)],
+        )
 
 
 class Adams:

@@ -50,16 +50,9 @@ def _act(options: list[str], arguments: list[str]) -> int:
 
         show("\n\n".join(plan(single) for single in each_seed(config)))
         return 0
-    from mopo_pl.run.session import refuse_occupied, run
+    from mopo_pl.run.seeds import run_all
 
-    singles = each_seed(config)
-    for single in singles:
-        refuse_occupied(single)
-    for single in singles:
-        code = run(single)
-        if code:
-            return code
-    return 0
+    return run_all(arguments, each_seed(config))
 
 
 def show(text: str) -> None:

@@ -53,7 +53,13 @@ def compiled_for_itself(method: Any, device: torch.device) -> Callable[..., Any]
     found by its code object, so that each object needs one of its own, or it would be given another's.
     """
     function = method.__func__
-    code = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    code = FunctionType(
+        function.__code__.replace(),
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
     options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
     if device.type == "cpu":
         options["cpp_wrapper"] = True  # kernels are called from C++, not from Python

@@ -206,6 +206,8 @@ class Config:
     """A choice in conf/preset."""
     seed: Any = 0
     """Seed of all random streams; a list makes one run of each."""
+    seeds: Literal["auto", "side_by_side", "stacked", "in_turn"] = "auto"
+    """How the runs of a list of seeds train: in processes that share the processor's threads; in one process, their updates made together on stacked parameters; one after another. auto: the first on a CPU, the second on a GPU."""
     stage: Literal["all", "dynamics", "policy"] = "all"
     """Which stages run; `policy` needs `dynamics_from`."""
     dynamics_from: Optional[str] = None
@@ -223,7 +225,7 @@ class Config:
     compile: Literal["auto", "true", "false"] = "auto"
     """Compile the SAC update, and the ensemble's where 20 000 steps or more may come; auto: where a compiler is found and 5000 updates or more are to be made."""
     threads: Optional[int] = None
-    """CPU threads of torch; null: torch's own choice."""
+    """CPU threads of torch; null: torch's own choice, shared among runs side by side."""
     data: DataConfig = field(default_factory=DataConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

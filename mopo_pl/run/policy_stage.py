@@ -1,5 +1,7 @@
 """Stage 2: from a log and a model to a policy on disk."""
 
+from collections.abc import Callable
+
 import lightning as L
 
 from mopo_pl.assembly import as_policy, build_data, build_evaluation, build_refresh, build_sac, environment_arguments
@@ -10,6 +12,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.run.stage import Stage, fit_stage
+from mopo_pl.sac.module import SACModule
 
 
 def train_policy(
@@ -19,8 +22,9 @@ def train_policy(
     env_id: str | None,
     folder: RunFolder,
     watch: SignalWatch,
+    meet: Callable[[SACModule], None],
 ) -> tuple[int, list[list[float]], float]:
-    """Trains SAC and writes `policy/`.
+    """Trains SAC, after `meet` was shown its module, and writes `policy/`.
 
     Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
     """
@@ -31,6 +35,7 @@ def train_policy(
         shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
     module, data = build_sac(config, dataset), build_data(config, dataset, folder.checkpoints / REFRESHES)
+    meet(module)
     evaluation = build_evaluation(config, dataset, env_id) if env_id else None
     callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, dataset)]
     callbacks += [evaluation] if evaluation else []

@@ -20,7 +20,7 @@ SHARED_PATH = "MOPO_PL_RUN_DIR"
 """Environment variable by which processes that Lightning launches find the folder of the first."""
 
 FIRST_PROCESS = "MOPO_PL_FIRST_PROCESS"
-"""Environment variable that holds the number of the process that launched this one."""
+"""Environment variable that holds the number of the process that started this one."""
 
 FOR_LAUNCHED = (
     *(SHARED_PATH, FIRST_PROCESS, "OMP_NUM_THREADS"),
@@ -35,6 +35,11 @@ EXTERNAL = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 def was_launched() -> bool:
     """Whether this process was started by the first one of a run."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
+
+
+def has_first() -> bool:
+    """Whether another process of this system started this one: a rank of its run, or one of several runs side by side."""
+    return os.environ.get(FIRST_PROCESS) == str(os.getppid())
 
 
 def share_folder(path: Path) -> None:

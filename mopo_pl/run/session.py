@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from mopo_pl.run.processes import (
     end_with_first,
     first_then_rest,
     from_first,
+    has_first,
     join,
     processes_of_one_run,
     was_launched,
@@ -39,29 +41,47 @@ from mopo_pl.run.processes import (
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.run.trainers import probe_flags
+from mopo_pl.sac.module import SACModule
 from mopo_pl.whole_file import sha256_of
 
 FINAL_SEED_OFFSET = 10_000
 """Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
 
 
-def run(config: Config) -> int:
-    """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts."""
+def run(
+    config: Config,
+    *,
+    inputs: Inputs | None = None,
+    watch: SignalWatch | None = None,
+    meet: Callable[[SACModule], None] = lambda sac: None,
+) -> int:
+    """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts.
+
+    `inputs`, `watch`: the log and the signals where several runs of this process share them; `meet`: is shown the policy's
+    module before it is fitted.
+    """
     with processes_of_one_run(), ExitStack() as claims:
-        return _run(config, claims)
+        if watch is None:
+            watch = SignalWatch()
+            claims.enter_context(watch.watching())
+        return _run(config, claims, inputs, watch, meet)
 
 
-def _run(config: Config, claims: ExitStack) -> int:
-    if was_launched():
+def _run(
+    config: Config,
+    claims: ExitStack,
+    given: Inputs | None,
+    watch: SignalWatch,
+    meet: Callable[[SACModule], None],
+) -> int:
+    if has_first():
         end_with_first()
     config = launched_config() or config
-    if config.dynamics_from is not None:
-        # By its own name: `runs/latest` is about to mean this run.
-        config.dynamics_from = str(ensemble_folder(Path(config.dynamics_from)))
+    name_ensemble(config)
     trainer = probe_flags(config)
     join(trainer)
     L.seed_everything(config.seed, verbose=False)
-    inputs = first_then_rest(lambda: open_inputs(config))
+    inputs = given or first_then_rest(lambda: open_inputs(config))
     path, finished = from_first(lambda: _prepare(config, inputs, trainer, claims))
     folder = RunFolder(path)
     if finished:
@@ -73,7 +93,7 @@ def _run(config: Config, claims: ExitStack) -> int:
     say(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     try:
-        result = _stages(config, inputs, folder)
+        result = _stages(config, inputs, folder, watch, meet)
     except Interrupted as stop:
         say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
@@ -81,6 +101,12 @@ def _run(config: Config, claims: ExitStack) -> int:
     if result is not None:
         say(summary(folder, result))
     return 0
+
+
+def name_ensemble(config: Config) -> None:
+    """`dynamics_from` by its own name: `runs/latest` is about to mean another run."""
+    if config.dynamics_from is not None:
+        config.dynamics_from = str(ensemble_folder(Path(config.dynamics_from)))
 
 
 def refuse_occupied(config: Config) -> None:
@@ -150,21 +176,21 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
-def _stages(config: Config, inputs: Inputs, folder: RunFolder) -> dict[str, Any] | None:
+def _stages(
+    config: Config, inputs: Inputs, folder: RunFolder, watch: SignalWatch, meet: Callable[[SACModule], None]
+) -> dict[str, Any] | None:
     """Both stages in order; None on all processes but the first."""
     dataset, env_id, model = inputs.dataset, inputs.dataset.env_id, inputs.model
-    watch = SignalWatch()
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}
-    with watch.watching():
-        if trains_model(config):
-            if not (folder.path / "dynamics.json").exists():
-                train_dynamics(config, dataset, folder, watch)
-            model = load_model(folder.path)
-            seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
-        if config.stage != "dynamics":
-            model = model if needs_model(config) else None
-            updates, curve, seconds["policy"] = train_policy(config, dataset, model, env_id, folder, watch)
+    if trains_model(config):
+        if not (folder.path / "dynamics.json").exists():
+            train_dynamics(config, dataset, folder, watch)
+        model = load_model(folder.path)
+        seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
+    if config.stage != "dynamics":
+        model = model if needs_model(config) else None
+        updates, curve, seconds["policy"] = train_policy(config, dataset, model, env_id, folder, watch, meet)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     if config.stage != "dynamics" and env_id is not None:

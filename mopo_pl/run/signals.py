@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and SIGUSR1 become a request that training honours at the next batch boundary."""
 
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -16,10 +17,12 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._tell: Callable[[], None] = lambda: None
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Takes over the signals inside the block."""
+    def watching(self, tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Takes over the signals inside the block; `tell` is called when one arrives."""
+        self._tell = tell
         before = {number: signal.getsignal(number) for number in WATCHED}
         self._take()
         try:
@@ -33,6 +36,8 @@ class SignalWatch:
         return LambdaCallback(on_train_start=lambda trainer, module: self._take())
 
     def _take(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return  # where neither this nor Lightning can take any
         for number in WATCHED:
             signal.signal(number, self._receive)
 
@@ -41,3 +46,4 @@ class SignalWatch:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
+        self._tell()

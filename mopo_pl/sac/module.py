@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -19,6 +20,7 @@ from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
+from mopo_pl.sac.meeting import Meeting
 from mopo_pl.sac.one_graph import OneGraph
 from mopo_pl.sac.updates import SACUpdates
 from mopo_pl.steps import count_steps, gradients_are_watched
@@ -76,6 +78,8 @@ class SACModule(RowModule):
         )
         self._compile = compile
         self._graph: OneGraph | None = None
+        self._make: Callable[[OneGraph, Transitions, Tensor], Tensor] = OneGraph.run
+        self._meets = False
         self._use(self._equations, torch.compile if compile else lambda function: function)
         self._updates = 0
         self._noise = stream(seed, "updates")
@@ -85,6 +89,10 @@ class SACModule(RowModule):
         self._critic_update = ready(equations.critic_update)
         self._actor_update = ready(equations.actor_update)
         self._temperature_update = ready(equations.temperature_update)
+
+    def meet(self, meeting: Meeting, place: int) -> None:
+        """Makes its updates together with those of other seeds' modules, of which it is the one of this place."""
+        self._make, self._meets = partial(meeting.run, place), True
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -108,7 +116,10 @@ class SACModule(RowModule):
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
         moved = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
         moved.append({"log_alpha": self.log_alpha})
-        if self._compile and world_size() == 1 and Adams.fit(optimizers, moved) and not self._gradients_are_watched():
+        possible = world_size() == 1 and Adams.fit(optimizers, moved) and not self._gradients_are_watched()
+        if self._meets and not possible:
+            say("its updates are made alone: optimisers of another kind, or gradients that a callback waits for")
+        if possible and (self._compile or self._meets):
             self._graph = OneGraph(
                 self._equations,
                 moved=moved,
@@ -116,7 +127,7 @@ class SACModule(RowModule):
                 optimizers=optimizers,
                 tau=self.tau,
                 gradient_clip_norm=self.gradient_clip_norm,
-                compiled=True,
+                compiled=self._compile,
             )
 
     def _gradients_are_watched(self) -> bool:
@@ -148,7 +159,7 @@ class SACModule(RowModule):
     def _by_one_graph(self, graph: OneGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
         """The updates' reports [K, 7]; None, and nothing compiled from now on, where it cannot be."""
         try:
-            reports = graph.run(batch, noise)
+            reports = self._make(graph, batch, noise)
         except compile_errors() as error:
             self._graph = None
             self._use(self._equations, lambda function: function)

@@ -4,6 +4,7 @@ For a single process: several devices must average each group of gradients befor
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +37,9 @@ class OneGraph:
     ) -> None:
         """`moved`: parameters of the critics, of the actor, and log α alone, by name; `optimizers`: theirs, as `Adams.fit` asks."""
         self.updates, self.tau, self.gradient_clip_norm = updates, tau, gradient_clip_norm
-        self._slow = parameters_of(slow_critic)
-        self._adams = Adams(optimizers, moved)
+        self.compiled = compiled
+        self.slow = parameters_of(slow_critic)
+        self.adams = Adams(optimizers, moved)
         self._shape: tuple[torch.Size, torch.dtype] | None = None
         device = next(slow_critic.parameters()).device
         self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
@@ -49,12 +51,12 @@ class OneGraph:
 
     def run(self, batches: Transitions, noise: Tensor) -> Tensor:
         """One update after another from batches [K, B, W] and noise [K, 2, B, A]; their reports [K, 7]."""
-        paces, roots = self._adams.paces_and_roots(len(batches), batches.rows.dtype)
+        paces, roots = self.adams.paces_and_roots(len(batches), batches.rows.dtype)
         reports = [
-            self._update(*self._adams.states, self._slow, batches[k], noise[k], paces[k], roots[k])
+            self._update(*self.adams.states, self.slow, batches[k], noise[k], paces[k], roots[k])
             for k in range(len(batches))
         ]
-        self._adams.count(len(batches))
+        self.adams.count(len(batches))
         return torch.stack(reports)
 
     def update(
@@ -67,26 +69,33 @@ class OneGraph:
         noise: Tensor,
         paces: Tensor,
         roots: Tensor,
+        lift: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
     ) -> Tensor:
-        """One update in place, in the order of `SACModule`; its report [7], named by `sac.module.MEANS`."""
-        log_alpha, updates = alpha.parameters["log_alpha"], self.updates
-        gradients, critic_loss, q = updates.critic_update(
-            critic.parameters, slow_critic, actor.parameters, log_alpha, batch, noise[0]
+        """One update in place, in the order of `SACModule`; its report [7], named by `sac.module.MEANS`.
+
+        `lift` makes functions of one seed's tensors functions of several seeds' stacked ones, for which every argument has
+        a leading dimension S; the report is [S, 7] then.
+        """
+        log_alpha, updates, limited = alpha.parameters["log_alpha"], self.updates, lift(self._limited)
+        first_noise, second_noise = noise.unbind(-3)
+        pace, root = paces.unbind(-1), roots.unbind(-1)
+        gradients, critic_loss, q = lift(updates.critic_update)(
+            critic.parameters, slow_critic, actor.parameters, log_alpha, batch, first_noise
         )
-        critic.step_(self._limited(gradients), paces[0], roots[0])
-        gradients, actor_loss, log_prob = updates.actor_update(
-            actor.parameters, critic.parameters, log_alpha, batch, noise[1]
+        critic.step_(limited(gradients), pace[0], root[0])
+        gradients, actor_loss, log_prob = lift(updates.actor_update)(
+            actor.parameters, critic.parameters, log_alpha, batch, second_noise
         )
-        actor.step_(self._limited(gradients), paces[1], roots[1])
-        gradient, alpha_loss = updates.temperature_update(log_alpha, log_prob)
-        alpha.step_({"log_alpha": gradient}, paces[2], roots[2])
+        actor.step_(limited(gradients), pace[1], root[1])
+        gradient, alpha_loss = lift(updates.temperature_update)(log_alpha, log_prob)
+        alpha.step_({"log_alpha": gradient}, pace[2], root[2])
         polyak_(slow_critic.values(), critic.parameters.values(), self.tau)
-        used = temperature(log_alpha, updates.alpha_max)
-        return torch.stack([critic_loss, actor_loss, alpha_loss, *q, used.squeeze(), -log_prob.mean()])
+        used = temperature(log_alpha, updates.alpha_max).squeeze(-1)
+        return torch.stack([critic_loss, actor_loss, alpha_loss, *q.unbind(-1), used, -log_prob.mean(-1)], -1)
 
     def _limited(self, gradients: Params) -> Params:
         """As `torch.nn.utils.clip_grad_norm_` would leave them."""
         if self.gradient_clip_norm is None:
             return gradients
-        scale = (self.gradient_clip_norm / (get_total_norm(gradients.values()) + 1e-6)).clamp(max=1.0)
+        scale = (self.gradient_clip_norm / (get_total_norm(gradients.values(), foreach=False) + 1e-6)).clamp(max=1.0)
         return {name: gradient * scale for name, gradient in gradients.items()}

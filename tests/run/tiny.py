@@ -1,7 +1,8 @@
 """The smallest run there is, of both stages."""
 
 TINY = [
-    *("dataset=pendulum", "data.collect_steps=400", "threads=1", "compile=false", "trainer.accelerator=cpu"),
+    *("dataset=pendulum", "data.collect_steps=400", "threads=1", "seeds=in_turn"),
+    *("compile=false", "trainer.accelerator=cpu"),
     *("dynamics.max_epochs=2", "dynamics.hidden_sizes=[16,16]", "dynamics.weight_decay=[0,0,0]"),
     *(
         "dynamics.batch_size=64",

@@ -1,0 +1,88 @@
+"""Runs of several seeds at the same time, each in a process of its own that has its share of the processor's threads.
+
+An update of soft actor-critic gains little from a second thread: two runs of one thread each make more updates together than
+one after another with two (docs/performance.md). Each run is the run it would be alone with as many threads.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from mopo_pl.config import Config
+from mopo_pl.messages import say
+from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.processes import FIRST_PROCESS
+from mopo_pl.run.signals import SignalWatch
+
+
+def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
+    """Trains runs of which `arguments` of the command line differ by seed and folder alone; the first exit code but 0.
+
+    Raises InputError for what can be known before any begins. A signal is passed on to those that train; those that wait do not begin.
+    """
+    open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
+    all_threads = torch.get_num_threads()
+    threads = runs[0].threads or max(1, all_threads // len(runs))
+    at_once = min(len(runs), max(1, all_threads // threads))
+    say(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
+    watch, children = SignalWatch(), list[subprocess.Popen]()
+
+    def train(run: Config) -> int:
+        if watch.received is not None:
+            return 128 + watch.received
+        child = _start([*arguments, *_own(run, threads)])
+        children.append(child)
+        if watch.received is not None:  # while it was being started
+            child.send_signal(watch.received)
+        _pass_on(child, f"seed {run.seed}")
+        return child.wait()
+
+    def tell() -> None:
+        for child in children:
+            if child.poll() is None and watch.received is not None:
+                child.send_signal(watch.received)
+
+    with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
+        return next(filter(None, pool.map(train, runs)), 0)
+
+
+def _own(run: Config, threads: int) -> Iterator[str]:
+    yield f"seed={run.seed}"
+    yield "seeds=in_turn"
+    yield f"threads={threads}"
+    for name in ("run_dir", "dynamics_from"):  # `runs/latest` would soon be one of these runs
+        if getattr(run, name) is not None:
+            yield f"{name}={getattr(run, name)}"
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "mopo_pl", "train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        bufsize=1,
+        start_new_session=True,  # Ctrl-C comes from here alone, once
+        env={**os.environ, FIRST_PROCESS: str(os.getpid())},
+    )
+
+
+def _pass_on(child: subprocess.Popen, name: str) -> None:
+    """Its lines, each with the name of the run before it."""
+
+    def copy(source: Iterator[str], target: object) -> None:
+        for line in source:
+            print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)  # type: ignore[arg-type]
+
+    copies = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
+    threads = [threading.Thread(target=copy, args=pair) for pair in copies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

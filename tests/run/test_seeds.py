@@ -1,0 +1,154 @@
+"""Several seeds at once: each comes to what it comes to alone, in whatever manner they train."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import TINY
+
+from mopo_pl.command import main
+from mopo_pl.compose import compose
+from mopo_pl.dynamics.module import DynamicsModule
+from mopo_pl.problems import Diverged, InputError
+from mopo_pl.run.seeds import chosen
+from mopo_pl.run.signals import SignalWatch
+from mopo_pl.sac.stacked import StackedGraph
+
+Train = Callable[..., Path]
+Rows = Callable[[Path], list[dict[str, Any]]]
+Same = Callable[[Path, Path, str], bool]
+
+MODEL, POLICY = "dynamics.safetensors", "policy/policy.safetensors"
+
+
+@pytest.fixture
+def of_seeds(train: Train, tmp_path: Path) -> Callable[..., list[Path]]:
+    """Runs of seeds 3 and 4, all in one command; their folders."""
+
+    def run(name: str, *arguments: str, code: int = 0) -> list[Path]:
+        train(name, "seed=[3,4]", *arguments, code=code)
+        return [tmp_path / f"{name}_s{seed}" for seed in (3, 4)]
+
+    return run
+
+
+def test_stacked_each_run_is_the_one_it_is_alone(
+    train: Train, of_seeds: Any, rows: Rows, same_weights: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ensemble, batches and imagined starts to the bit; the policy up to the order of sums."""
+    made, run = [], StackedGraph.run
+    monkeypatch.setattr(StackedGraph, "run", lambda *a: made.append(len(a[1])) or run(*a))
+    folders = of_seeds("stacked", "seeds=stacked")
+    assert made == [2] * 40
+    for seed, folder in zip((3, 4), folders, strict=True):
+        alone = train(f"alone{seed}", f"seed={seed}")
+        assert same_weights(folder, alone, MODEL)
+        first, second = (load_file(place / POLICY) for place in (folder, alone))
+        for name, tensor in first.items():
+            torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-5, msg=name)
+        assert [row.keys() for row in rows(folder)] == [row.keys() for row in rows(alone)]
+        assert json.loads((folder / "result.json").read_text())["seed"] == seed
+        assert "stacked" in (folder / "config.yaml").read_text()
+
+
+def test_a_stacked_run_can_be_continued_alone(train: Train, of_seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SIGINT in the middle of the policies' first epochs, which comes to all."""
+    asked: list[SignalWatch] = []
+
+    def received(watch: SignalWatch) -> int | None:
+        asked.append(watch)  # after each batch: ten of each ensemble, then of the policies in turn
+        return signal.SIGINT if len(asked) > 45 else None
+
+    watch = type("StoppingWatch", (SignalWatch,), {"received": property(received, lambda self, value: None)})
+    monkeypatch.setattr("mopo_pl.run.stacked.SignalWatch", watch)
+    stopped = of_seeds("stopped", "seeds=stacked", code=130)
+    assert not any((folder / "result.json").exists() for folder in stopped)
+    for seed, folder in zip((3, 4), stopped, strict=True):
+        assert main([f"resume={folder}"]) == 0
+        alone = train(f"alone{seed}", f"seed={seed}")
+        first, second = (load_file(place / POLICY) for place in (folder, alone))
+        for name, tensor in first.items():
+            torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_one_that_fails_does_not_stop_the_others(
+    of_seeds: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit, fitted = DynamicsModule.on_train_epoch_end, []
+
+    def fail_first(module: DynamicsModule) -> None:
+        fit(module)
+        fitted.append(module)
+        if module is fitted[0]:
+            raise Diverged("the loss is not finite", 1, "another seed")
+
+    monkeypatch.setattr(DynamicsModule, "on_train_epoch_end", fail_first)
+    failed, other = of_seeds("some", "seeds=stacked", code=1)
+    assert not (failed / "result.json").exists()
+    assert (other / "result.json").exists()
+    said = capsys.readouterr()
+    assert "seed 3  ended by an error" in said.out
+    assert "error:" in said.err
+
+
+def test_side_by_side_each_run_is_the_one_it_is_alone_to_the_bit(
+    train: Train, of_seeds: Any, same_weights: Same, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folders = of_seeds("pair", "seeds=side_by_side")
+    said = capfd.readouterr().out
+    for seed, folder in zip((3, 4), folders, strict=True):
+        assert same_weights(folder, train(f"alone{seed}", f"seed={seed}"), POLICY)
+        assert f"seed {seed}  policy   mean return" in said
+
+
+def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mopo_pl", "train", *TINY, "seeds=side_by_side", "seed=[1,2,3,4]"]
+    long = ["trainer.max_epochs=2000", f"run_dir={tmp_path / 'run'}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    with subprocess.Popen([*command, *long], stdout=subprocess.PIPE, text=True, env=environment) as process:
+        rows, deadline = [tmp_path / f"run_s{seed}" / "metrics.jsonl" for seed in (1, 2)], time.monotonic() + 120
+        while not all(file.exists() and "policy" in file.read_text() for file in rows):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)[0]
+    assert process.returncode == 130
+    assert said.count("saved. Continue with: python train.py resume=") == 2
+    assert not (tmp_path / "run_s3").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "threads", "manner"),
+    [
+        ([], 2, "side_by_side"),
+        ([], 1, "in_turn"),
+        (["seeds=stacked"], 2, "stacked"),
+        (["seeds=in_turn"], 2, "in_turn"),
+        (["stage=dynamics"], 2, "side_by_side"),
+    ],
+)
+def test_on_a_cpu_several_threads_are_shared_out(
+    arguments: list[str], threads: int, manner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert chosen(compose(["trainer.accelerator=cpu", *arguments])) == manner
+
+
+def test_runs_of_several_processes_are_not_stacked() -> None:
+    with pytest.raises(InputError, match="seeds=stacked is for runs of one process each"):
+        chosen(compose(["seeds=stacked", "trainer.accelerator=cpu", "trainer.devices=2"]))
+
+
+def test_nothing_begins_where_one_folder_is_taken(train: Train, of_seeds: Any, tmp_path: Path) -> None:
+    train("taken_s4", "stage=dynamics")
+    of_seeds("taken", "seeds=stacked", code=2)
+    assert not (tmp_path / "taken_s3").exists()
