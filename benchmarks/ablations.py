@@ -106,8 +106,8 @@ def main() -> None:
     options = parser.parse_args()
     rows = json.loads(options.json.read_text()) if options.json.exists() else []
     done = {(row["setting"], row["seed"]) for row in rows}
-    for name in options.only:
-        for seed in options.seeds:
+    for seed in options.seeds:
+        for name in options.only:
             if (name, seed) not in done:
                 rows.append(measure(name, seed, options))
                 options.json.write_text(json.dumps(rows, indent=1) + "\n")

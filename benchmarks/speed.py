@@ -1,18 +1,23 @@
 """Speed of the three phases as a user runs them, beside plain forms and the processor's limit, in alternation in one run.
 
-`python benchmarks/speed.py [--phase sac|rollout|dynamics|growth] [--repetitions 5] [--json FILE]`. Shapes of HalfCheetah
+`python benchmarks/speed.py [--phase sac|rollout|dynamics|growth|seeds|start] [--repetitions 5] [--json FILE]`. Shapes of HalfCheetah
 (17 observations, 6 actions), random data: speed does not depend on what the numbers are. Exit code 1 where a floor is missed.
 """
 
 import argparse
 import itertools
 import json
+import os
 import platform
 import resource
+import shutil
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +38,8 @@ from mopo_pl.data.raw import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
+from mopo_pl.sac.one_graph import OneGraph
+from mopo_pl.sac.stacked import StackedGraph
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
@@ -41,6 +48,10 @@ FLOORS = {"sac": (0.45, 1.5), "rollout": (0.43, 1.5), "dynamics": (0.48, 1.1)}
 """Share of the limit, and ratio to the plain form."""
 OVERHEAD = 0.08
 """Most that the Trainer, its callbacks and logging may cost over a bare loop of the same update."""
+MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the ring [MB]": 1500.0}
+"""Limits of `measure_start`."""
+PRECISION = ["32-true"]
+"""Of the Trainers."""
 UPDATES = 300
 """Updates of a block."""
 
@@ -132,6 +143,7 @@ def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: 
         plugins=[SealedCheckpointIO()],
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        precision=PRECISION[0],  # type: ignore[arg-type]
     )
 
 
@@ -300,6 +312,98 @@ def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     return summed("dynamics", blocks.seconds, len(samples), "steps/s")
 
 
+SEEDS = 4
+"""Runs of `measure_seeds`."""
+
+
+def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, OneGraph]:
+    """A policy of one seed with its batches, and its update as a run builds it."""
+    config = compose([f"seed={seed}", f"sac.updates_per_epoch={UPDATES}", "trainer.max_epochs=1000", *options])
+    module, data = build_sac(config, dataset), build_data(config, dataset)
+    data.ring.begin()
+    data.ring.append(dataset.transitions.rows[:50_000], torch.ones(50_000, dtype=torch.bool))
+    data.ring.end()
+    graph = OneGraph(
+        module._equations,
+        moved=[
+            dict(module.critic.named_parameters()),
+            dict(module.actor.named_parameters()),
+            {"log_alpha": module.log_alpha},
+        ],
+        slow_critic=module.slow_critic,
+        optimizers=module.configure_optimizers()[0],
+        tau=config.sac.tau,
+        gradient_clip_norm=None,
+        compiled=True,
+    )
+    return module, data, graph
+
+
+def one_by_one(module: SACModule, data: OfflineDataModule, graph: OneGraph) -> None:
+    """A block of updates of one seed."""
+    for _ in range(UPDATES // data.updates_per_step):
+        batches = data.sample(data.updates_per_step)
+        graph.run(batches, module._draw_noise(batches))
+
+
+def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: Connection) -> None:
+    """One seed's updates, a block for each order."""
+    torch.set_num_threads(threads)
+    run = filled(seed, options, log_of(100_000))
+    while orders.recv():
+        one_by_one(*run)
+        orders.send(True)
+
+
+def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
+    """Updates a second of four seeds in all, in every manner of `seeds`; the second time with small networks and batches,
+    where a kernel's launch costs more than its work.
+    """
+    found: dict[str, float] = {}
+    small = ["sac.hidden_sizes=[32,32]", "sac.batch_size=32"]
+    for name, options in (("", ["rollout.starts=10000"]), ("small ", ["rollout.starts=10000", *small])):
+        dataset, threads = log_of(100_000), torch.get_num_threads()
+        runs = [filled(seed, options, dataset) for seed in range(SEEDS)]
+        stacked = StackedGraph([graph for _, _, graph in runs])
+
+        def together(runs: Any = runs, stacked: StackedGraph = stacked) -> None:
+            for _ in range(UPDATES // runs[0][1].updates_per_step):
+                batches = [data.sample(data.updates_per_step) for _, data, _ in runs]
+                noise = [module._draw_noise(batch) for (module, _, _), batch in zip(runs, batches, strict=True)]
+                stacked.run(batches, noise)
+
+        at_once, spawn, orders = min(SEEDS, threads), get_context("spawn"), []
+        for seed in range(SEEDS):
+            ours, theirs = spawn.Pipe()
+            share = (seed, options, max(1, threads // SEEDS), theirs)
+            spawn.Process(target=in_process_of_its_own, args=share, daemon=True).start()
+            orders.append(ours)
+
+        def side_by_side(orders: list[Connection] = orders, at_once: int = at_once) -> None:
+            for first in range(0, SEEDS, at_once):
+                for order in orders[first : first + at_once]:
+                    order.send(True)
+                for order in orders[first : first + at_once]:
+                    order.recv()
+
+        manners = {
+            "in turn": lambda runs=runs: [one_by_one(*run) for run in runs],
+            "stacked": together,
+            "side by side": side_by_side,
+        }
+        seconds: dict[str, list[float]] = {manner: [] for manner in manners}
+        for _ in range(repetitions + 1):
+            for manner, work in manners.items():
+                seconds[manner].append(timed(work))
+        for order in orders:
+            order.send(False)
+        medians = {manner: statistics.median(values[1:]) for manner, values in seconds.items()}
+        found |= {f"{name}{manner}, updates/s": SEEDS * UPDATES / value for manner, value in medians.items()}
+        for manner in ("stacked", "side by side"):
+            found[f"{name}{manner} over in turn"] = medians["in turn"] / medians[manner]
+    return found
+
+
 def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
     """Seconds of an update at 10 thousand to 10 million logged rows, as ratios to the first."""
     found = {}
@@ -325,7 +429,73 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
     first = statistics.median(seconds[sizes[0]][1:])
     for size in sizes:
         found[f"{size:.0e} rows"] = statistics.median(seconds[size][1:]) / first
-    return found
+    return found | rollout_growth(repetitions)
+
+
+def rollout_growth(repetitions: int) -> dict[str, float]:
+    """Seconds of a refresh for each imagined transition, as ratios to 5000 starts and one step."""
+    config, dataset = compose(["termination=never", "rollout.starts=80000", "rollout.horizon=10"]), log_of(100_000)
+    model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
+    actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
+    shapes = [(5000, 1), (5000, 10), (20_000, 1), (80_000, 1)]
+    seconds: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
+    for _ in range(repetitions + 1):
+        for shape in shapes:
+            config.rollout.starts, config.rollout.horizon = shape
+            refresh = build_refresh(config, model, dataset)
+            refresh._generator = torch.Generator().manual_seed(0)
+            seconds[shape].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)) / (shape[0] * shape[1]))
+    first = statistics.median(seconds[shapes[0]][1:])
+    return {f"{n} starts, h {h}": statistics.median(seconds[n, h][1:]) / first for n, h in shapes}
+
+
+def measure_start(repetitions: int, folder: Path) -> dict[str, float]:
+    """Seconds of `--help`, and from the start of a process to its first row of metrics, after ten compiled updates; megabytes of
+    a run on a million rows of HalfCheetah's shapes with the default ring, at most.
+    """
+    options = ["trainer.max_epochs=1", "sac.updates_per_epoch=10", "compile=true", "logger=none"]
+    quick = [*options, "preset=offline-sac", "evaluation.episodes=1", "evaluation.final_episodes=1"]
+    help_seconds, first_row = [], []
+    train(["preset=offline-sac", *quick], folder / "warm")  # fills the compiler's cache
+    for i in range(repetitions):
+        begin = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "mopo_pl", "train", "--help"], stdout=subprocess.DEVNULL, check=True)
+        help_seconds.append(time.perf_counter() - begin)
+        first_row.append(train(quick, folder / f"start{i}")[0])
+    log = log_of(1_000_000).transitions
+    file = folder / "million.npz"
+    names = {"obs": "observations", "action": "actions", "reward": "rewards", "next_obs": "next_observations"}
+    arrays: dict[str, Any] = {name: getattr(log, field).numpy() for name, field in names.items()}
+    np.savez(file, **arrays, done=np.zeros(1_000_000, bool), timeout=np.arange(1, 1_000_001) % 1000 == 0)
+    del log, arrays
+    large = [f"dataset={file}", "termination=never", "dynamics.max_epochs=1", "trainer.limit_train_batches=20"]
+    large.append("trainer.max_epochs=5")  # refreshes that fill the ring
+    memory = train([*options, *large], folder / "large")[1]
+    file.unlink()
+    return {
+        "--help [s]": statistics.median(help_seconds),
+        "to the first row [s]": statistics.median(first_row),
+        "1 M rows and the ring [MB]": memory,
+    }
+
+
+def train(arguments: list[str], run: Path) -> tuple[float, float]:
+    """Seconds until a run's first row of metrics, and its largest memory [MB]."""
+    shutil.rmtree(run, ignore_errors=True)
+    begin = time.perf_counter()
+    command = [sys.executable, "-m", "mopo_pl", "train", *arguments, f"run_dir={run}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    rows, seconds = run / "metrics.jsonl", 0.0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        if not seconds and rows.exists() and rows.stat().st_size:
+            seconds = time.perf_counter() - begin
+        if pid:
+            break
+        time.sleep(0.05)
+    if status:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return seconds, usage.ru_maxrss / 1e3
 
 
 def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
@@ -350,6 +520,8 @@ PHASES: dict[str, Callable[[int, Path], dict[str, float]]] = {
     "rollout": measure_rollouts,
     "dynamics": measure_dynamics,
     "growth": measure_growth,
+    "seeds": measure_seeds,
+    "start": measure_start,
 }
 
 
@@ -363,9 +535,19 @@ def missed(phase: str, found: dict[str, float]) -> list[str]:
             problems.append(f"{phase}: ratio to plain {found['ratio to plain']:.2f} < {found['ratio floor']}")
     if found.get("overhead over a bare loop", 0) > OVERHEAD:
         problems.append(f"loop: overhead {found['overhead over a bare loop']:.2f} > {OVERHEAD}")
+    for name, most in MOST.items():
+        if found.get(name, 0) > most:
+            problems.append(f"{phase}: {name} {found[name]:.3g} > {most}")
     if phase == "growth" and max(found.values()) > 1.15:
         problems.append(f"growth: {max(found.values()):.2f} times the cost of the smallest log")
     return problems
+
+
+def processor() -> str:
+    """Its name, where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def main() -> int:
@@ -375,14 +557,18 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("runs/speed"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of sac and dynamics")
     options = parser.parse_args()
+    PRECISION[:] = [options.precision]
     options.folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
-        "machine": platform.processor() or platform.machine(),
+        "machine": processor(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
+        "precision": options.precision,
         "versions": {"torch": torch.__version__, "lightning": L.__version__, "python": platform.python_version()},
     }
+    print(json.dumps(report), flush=True)
     problems = []
     for phase in options.phase or list(PHASES):
         found = PHASES[phase](options.repetitions, options.folder)
@@ -390,6 +576,7 @@ def main() -> int:
         problems += missed(phase, found)
         print(phase, json.dumps({name: round(value, 3) for name, value in found.items()}), flush=True)
     report["memory [MB]"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    print(f"memory {report['memory [MB]']:.0f} MB at most", flush=True)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n")
     for problem in problems:
