@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 from mopo_pl.assembly import environment_arguments, evaluation_seed
@@ -164,8 +165,18 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
             f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
             f"a refresh {world} x {starts} = {world * starts} starts"
         )
+    if config.trainer.precision == "bf16-mixed":
+        say("bf16 is experimental: whether policies come out as good as in fp32 was not compared")
+        if isinstance(trainer.accelerator, CPUAccelerator) and not _multiplies_bf16():
+            say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
     if config.compile == "true" and config.stage != "dynamics":
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
+
+
+def _multiplies_bf16() -> bool:
+    """Whether the processor has instructions for products of bf16; without them torch emulates, slower than fp32."""
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def _is_finished(config: Config, folder: RunFolder) -> bool:

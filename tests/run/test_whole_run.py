@@ -189,6 +189,23 @@ def test_a_flag_of_the_trainer_goes_through_both_stages(train: Train, argument: 
     assert (folder / "result.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "pays"), [({}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": True}, True)]
+)
+def test_bf16_is_said_to_be_an_experiment_and_where_it_does_not_pay(
+    train: Train,
+    capabilities: dict[str, bool],
+    pays: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    train("run", "trainer.precision=bf16-mixed", "stage=dynamics")
+    said = capsys.readouterr().out
+    assert "bf16 is experimental" in said
+    assert ("bf16 does not pay on this processor" in said) is not pays
+
+
 def test_limit_train_batches_limits_the_updates(train: Train, rows: Rows) -> None:
     folder = train("run", "preset=offline-sac", "trainer.limit_train_batches=3")
     assert [row["update"] for row in rows(folder)] == [3, 6]
