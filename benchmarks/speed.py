@@ -1,6 +1,6 @@
 """Speed of the three phases as a user runs them, beside plain forms and the processor's limit, in alternation in one run.
 
-`python benchmarks/speed.py [--phase sac|rollout|dynamics|growth|seeds|start] [--repetitions 5] [--json FILE]`. Shapes of HalfCheetah
+`python benchmarks/speed.py [--phase sac|rollout|dynamics|loop|growth|seeds|start] [--repetitions 5] [--json FILE]`. Shapes of HalfCheetah
 (17 observations, 6 actions), random data: speed does not depend on what the numbers are. Exit code 1 where a floor is missed.
 """
 
@@ -251,14 +251,12 @@ class PlainEnsemble:
 # Phases -------------------------------------------------------------------------------------------------------------
 
 
-def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
-    """Updates with sampling, in a Trainer, beside the plain form and a bare loop."""
+def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
+    """Of blocks of updates with sampling: in a Trainer, by the plain form, and in a bare loop."""
     config = compose([f"sac.updates_per_epoch={UPDATES}", f"trainer.max_epochs={10**6}", "rollout.starts=10000"])
     dataset = log_of(100_000)
     module, data = build_sac(config, dataset), build_data(config, dataset, folder / REFRESHES)
-    data.ring.begin()
-    data.ring.append(dataset.transitions.rows[:50_000], torch.ones(50_000, dtype=torch.bool))
-    data.ring.end()
+    fill(data)
     plain = PlainSAC(data)
     others = {
         "plain": lambda: [plain.update() for _ in range(UPDATES)],
@@ -274,10 +272,27 @@ def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
             data.ring = filled
 
     trainer_of("policy", blocks, [Keep()], repetitions + 1, folder).fit(module, datamodule=data)
-    found = summed("sac", blocks.seconds, UPDATES, "updates/s")
-    medians = {name: statistics.median(values[1:]) for name, values in blocks.seconds.items()}
-    found["overhead over a bare loop"] = medians["ours"] / medians["bare"] - 1
-    return found
+    return blocks.seconds
+
+
+def fill(data: OfflineDataModule) -> None:
+    """One refresh of 50 000 rows."""
+    rows = data.log_rows.rows[:50_000]
+    data.ring.begin()
+    data.ring.append(rows, torch.ones(len(rows), dtype=torch.bool))
+    data.ring.end()
+
+
+def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
+    """Updates with sampling, in a Trainer, beside the plain form."""
+    return summed("sac", sac_seconds(repetitions, folder), UPDATES, "updates/s")
+
+
+def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
+    """What the Trainer, its callbacks and logging cost over a bare loop of the same update."""
+    seconds = sac_seconds(repetitions, folder)
+    ours, bare = (statistics.median(seconds[name][1:]) for name in ("ours", "bare"))
+    return {"updates/s": UPDATES / ours, "bare updates/s": UPDATES / bare, "overhead over a bare loop": ours / bare - 1}
 
 
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
@@ -320,9 +335,7 @@ def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACM
     """A policy of one seed with its batches, and its update as a run builds it."""
     config = compose([f"seed={seed}", f"sac.updates_per_epoch={UPDATES}", "trainer.max_epochs=1000", *options])
     module, data = build_sac(config, dataset), build_data(config, dataset)
-    data.ring.begin()
-    data.ring.append(dataset.transitions.rows[:50_000], torch.ones(50_000, dtype=torch.bool))
-    data.ring.end()
+    fill(data)
     graph = OneGraph(
         module._equations,
         moved=[
@@ -519,6 +532,7 @@ PHASES: dict[str, Callable[[int, Path], dict[str, float]]] = {
     "sac": measure_sac,
     "rollout": measure_rollouts,
     "dynamics": measure_dynamics,
+    "loop": measure_loop,
     "growth": measure_growth,
     "seeds": measure_seeds,
     "start": measure_start,
