@@ -2,7 +2,7 @@
 r"""Less work at the same returns? One setting changed at a time, a few seeds each, on one log.
 
 python benchmarks/ablations.py --log dataset=pendulum --json benchmarks/results/ablations_pendulum.json
-python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=mopo_pl/DMSD-v0 penalty.coef=0.5 \\
+python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=mopo_pl/DMSD-v0 penalty.coef=0.5 \
     --json benchmarks/results/ablations_dmsd.json
 
 Prints a table. Every finished run is kept in the file at once, so that the same command goes on where it was stopped. Settings
@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from mopo_pl.whole_file import whole_file
 
 SETTINGS: dict[str, list[str]] = {
     "default": [],
@@ -55,7 +57,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     own = name if trains_ensemble(name) else "default"
     ensemble = options.folder / f"ensemble {own} {seed}".replace(" ", "_")
     fitted = train([*common, *(changes if own == name else []), "stage=dynamics"], ensemble)
-    epochs = json.loads((ensemble / "metrics.jsonl").read_text().splitlines()[-1])["update"]
+    steps = json.loads((ensemble / "metrics.jsonl").read_text().splitlines()[-1])["update"]
     policy = [f"trainer.max_epochs={options.epochs}", f"evaluation.final_episodes={options.episodes}"]
     rest = [*common, *changes, "stage=policy", f"dynamics_from={ensemble}", *policy]
     result = train(rest, options.folder / f"policy {name} {seed}".replace(" ", "_"))
@@ -66,9 +68,9 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
         "final_return_std": result["final_return_std"],
         "last10_return": result["last10_return"],
         "updates": result["updates"],
-        "ensemble_steps": epochs,
+        "ensemble_steps": steps,
         "seconds": {"dynamics": fitted["seconds"]["dynamics"], "policy": result["seconds"]["policy"]},
-        "log": result["dataset"],
+        "log": result["dataset"]["hash"],
         "versions": result["versions"],
     }
 
@@ -93,6 +95,21 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def kept(options: argparse.Namespace) -> dict[str, Any]:
+    """What the file holds, or an empty one; a file of other settings is refused."""
+    pairs = [argument.partition("=") for argument in options.log]
+    given = {
+        "log": [f"{key}={Path(value).name}" for key, _, value in pairs],
+        "epochs": options.epochs,
+        "episodes": options.episodes,
+        "threads": options.threads,
+    }
+    found = json.loads(options.json.read_text()) if options.json.exists() else given | {"runs": []}
+    if {name: found[name] for name in given} != given:
+        raise SystemExit(f"{options.json} holds runs of other settings than {given}: name another file")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--log", nargs="+", required=True, help="dataset=… and what belongs to it, as for train.py")
@@ -102,16 +119,18 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30, help="of the policy, 1000 updates each (%(default)s)")
     parser.add_argument("--episodes", type=int, default=100, help="of the final evaluation (%(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="of a run (%(default)s)")
-    parser.add_argument("--folder", type=Path, default=Path("runs/ablations"), help="of the runs (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="of the runs (default: runs/<name of the file>)")
     options = parser.parse_args()
-    rows = json.loads(options.json.read_text()) if options.json.exists() else []
-    done = {(row["setting"], row["seed"]) for row in rows}
+    found = kept(options)
+    options.folder = options.folder or Path("runs") / options.json.stem
+    done = {(run["setting"], run["seed"]) for run in found["runs"]}
     for seed in options.seeds:
         for name in options.only:
             if (name, seed) not in done:
-                rows.append(measure(name, seed, options))
-                options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    print(table(rows))
+                found["runs"].append(measure(name, seed, options))
+                with whole_file(options.json) as aside:
+                    aside.write_text(json.dumps(found, indent=1) + "\n")
+    print(table(found["runs"]))
 
 
 if __name__ == "__main__":

@@ -26,7 +26,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mopo_pl.adam import parameters_of
 from mopo_pl.assembly import build_data, build_dynamics, build_refresh, build_sac, build_samples, build_selection
 from mopo_pl.callbacks import Checkpoints, StageProgress
 from mopo_pl.checkpoint_files import REFRESHES, CheckpointFiles, SealedCheckpointIO
@@ -36,9 +35,10 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.raw import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.parameters import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
-from mopo_pl.sac.one_graph import OneGraph
+from mopo_pl.sac.one_graph import SACGraph
 from mopo_pl.sac.stacked import StackedGraph
 
 OBS, ACTION = 17, 6
@@ -207,9 +207,9 @@ class PlainSAC:
                 slow.lerp_(fast, 0.005)
 
 
-def bare_loop(module: SACModule, data: OfflineDataModule) -> None:
-    """The module's own update without a Trainer around it, and without its means."""
-    graph = module._graph
+def bare_loop(module: SACModule, data: OfflineDataModule, graph: SACGraph | None = None) -> None:
+    """A block of the module's own updates without a Trainer around it, and without its means."""
+    graph = graph or module._graph
     assert graph is not None
     for _ in range(UPDATES // data.updates_per_step):
         batches = data.sample(data.updates_per_step)
@@ -331,32 +331,12 @@ SEEDS = 4
 """Runs of `measure_seeds`."""
 
 
-def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, OneGraph]:
+def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, SACGraph]:
     """A policy of one seed with its batches, and its update as a run builds it."""
     config = compose([f"seed={seed}", f"sac.updates_per_epoch={UPDATES}", "trainer.max_epochs=1000", *options])
     module, data = build_sac(config, dataset), build_data(config, dataset)
     fill(data)
-    graph = OneGraph(
-        module._equations,
-        moved=[
-            dict(module.critic.named_parameters()),
-            dict(module.actor.named_parameters()),
-            {"log_alpha": module.log_alpha},
-        ],
-        slow_critic=module.slow_critic,
-        optimizers=module.configure_optimizers()[0],
-        tau=config.sac.tau,
-        gradient_clip_norm=None,
-        compiled=True,
-    )
-    return module, data, graph
-
-
-def one_by_one(module: SACModule, data: OfflineDataModule, graph: OneGraph) -> None:
-    """A block of updates of one seed."""
-    for _ in range(UPDATES // data.updates_per_step):
-        batches = data.sample(data.updates_per_step)
-        graph.run(batches, module._draw_noise(batches))
+    return module, data, module.graph(module.configure_optimizers()[0])
 
 
 def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: Connection) -> None:
@@ -364,7 +344,7 @@ def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: C
     torch.set_num_threads(threads)
     run = filled(seed, options, log_of(100_000))
     while orders.recv():
-        one_by_one(*run)
+        bare_loop(*run)
         orders.send(True)
 
 
@@ -390,6 +370,7 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
             ours, theirs = spawn.Pipe()
             share = (seed, options, max(1, threads // SEEDS), theirs)
             spawn.Process(target=in_process_of_its_own, args=share, daemon=True).start()
+            theirs.close()  # so that the end of the process is noticed
             orders.append(ours)
 
         def side_by_side(orders: list[Connection] = orders, at_once: int = at_once) -> None:
@@ -400,7 +381,7 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
                     order.recv()
 
         manners = {
-            "in turn": lambda runs=runs: [one_by_one(*run) for run in runs],
+            "in turn": lambda runs=runs: [bare_loop(*run) for run in runs],
             "stacked": together,
             "side by side": side_by_side,
         }
@@ -553,7 +534,7 @@ def missed(phase: str, found: dict[str, float]) -> list[str]:
         if found.get(name, 0) > most:
             problems.append(f"{phase}: {name} {found[name]:.3g} > {most}")
     if phase == "growth" and max(found.values()) > 1.15:
-        problems.append(f"growth: {max(found.values()):.2f} times the cost of the smallest log")
+        problems.append(f"growth: {max(found.values()):.2f} times the cost of the smallest")
     return problems
 
 

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 
-Params = dict[str, Tensor]
+from mopo_pl.parameters import Params
+
+VARIANTS = ("amsgrad", "maximize", "differentiable", "decoupled_weight_decay")
+"""Flags of torch's Adam that make it another algorithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +28,11 @@ class AdamState:
     betas: tuple[float, float]
     eps: float
 
-    def step_(self, gradients: Params, pace: Tensor, root: Tensor) -> None:
-        """m, v ← means of g, g²; θ ← θ - pace · m/(√v/root + ε), in place (Kingma & Ba 2015, algorithm 1).
+    def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
+        """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `pace` is lr/(1 - β₁ᵗ) and `root` √(1 - β₂ᵗ), of no dimension, or [S] where S states are stacked: as tensors they
-        need no new graph at each t.
+        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), of no dimension, or [S] where S states are stacked: as
+        tensors they need no new graph at each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -38,8 +41,8 @@ class AdamState:
             gradient = gradients[name] + decay * parameter if decay else gradients[name]
             m.lerp_(gradient, 1 - first)
             v.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            shape = pace.shape + (1,) * (parameter.dim() - pace.dim())
-            parameter.sub_(pace.view(shape) * m / (v.sqrt() / root.view(shape) + self.eps))
+            shape = step_size.shape + (1,) * (parameter.dim() - step_size.dim())
+            parameter.sub_(step_size.view(shape) * m / (v.sqrt() / correction.view(shape) + self.eps))
 
     def tensors(self) -> list[Tensor]:
         """All that a step changes."""
@@ -57,7 +60,7 @@ class AdamState:
         )
 
 
-class Adams:
+class JointAdam:
     """Several optimisers, each the Adam of `AdamState`, that make their steps together."""
 
     def __init__(self, optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> None:
@@ -76,10 +79,10 @@ class Adams:
 
     @staticmethod
     def fit(optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> bool:
-        """Whether all are plain Adam on just these parameters, with one step size each."""
+        """Whether all are plain Adam on just these parameters, with one step size each, and nobody hooks into their steps."""
         return len(optimizers) == len(moved) and all(map(_fits, optimizers, moved))
 
-    def paces_and_roots(self, updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def step_sizes_and_corrections(self, updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next so many t [updates, optimisers]."""
         rates = tuple(float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers)
         if rates != self._rates:  # only a step size that moved is sent to the device
@@ -95,17 +98,13 @@ class Adams:
             torch._foreach_add_(steps, updates)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def parameters_of(module: nn.Module) -> Params:
-    """A module's own parameters, seen without autograd; what changes them in place changes the module."""
-    return {name: parameter.detach() for name, parameter in module.named_parameters()}
-
-
 def _fits(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> bool:
     groups = optimizer.param_groups
     common = ("lr", "betas", "eps")
     return (
         type(optimizer) is Adam
-        and not any(group["amsgrad"] or group["maximize"] for group in groups)
+        and not any(group[name] for group in groups for name in VARIANTS)
+        and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
         # Without either, Adam keeps its count of steps on the host.
         and all(group["fused"] or group["capturable"] for group in groups)
         and all(group[name] == groups[0][name] for group in groups for name in common)

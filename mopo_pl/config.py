@@ -207,7 +207,7 @@ class Config:
     seed: Any = 0
     """Seed of all random streams; a list makes one run of each."""
     seeds: Literal["auto", "side_by_side", "stacked", "in_turn"] = "auto"
-    """How the runs of a list of seeds train: in processes that share the processor's threads; in one process, their updates made together on stacked parameters; one after another. auto: the first on a CPU, the second on a GPU."""
+    """How the runs of a list of seeds train: in processes that share the processor's threads, each with its own memory; in one process, their updates made together on stacked parameters; one after another. auto: the first on a CPU of several threads, the second on a GPU, else the third."""
     stage: Literal["all", "dynamics", "policy"] = "all"
     """Which stages run; `policy` needs `dynamics_from`."""
     dynamics_from: Optional[str] = None

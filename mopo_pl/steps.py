@@ -3,11 +3,13 @@
 import lightning as L
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
+HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+
 
 def gradients_are_watched(module: L.LightningModule) -> bool:
-    """Whether the module or a callback waits for gradients before an optimiser's step: a graph shows none."""
+    """Whether the module or a callback waits for gradients: a graph shows none."""
     watchers = [module, *module.trainer.callbacks]  # type: ignore[attr-defined]
-    return any(is_overridden("on_before_optimizer_step", watcher) for watcher in watchers)
+    return any(is_overridden(hook, watcher) for watcher in watchers for hook in HOOKS)
 
 
 def count_steps(trainer: L.Trainer, steps: int) -> None:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.func import functional_call
 
-from mopo_pl.adam import Params
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
+from mopo_pl.parameters import Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +18,7 @@ class EnsembleLoss:
     ensemble: GaussianEnsemble
     """The networks' form; the weights come in with each call."""
     bound_coef: float
+    """Coefficient of the pull on the bounds."""
     beta: float
     """β of β-NLL, 0 for plain likelihood."""
 

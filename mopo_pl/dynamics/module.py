@@ -8,7 +8,7 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mopo_pl.adam import Adams
+from mopo_pl.adam import JointAdam
 from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -16,7 +16,7 @@ from mopo_pl.dynamics.holdout import HoldoutErrors
 from mopo_pl.dynamics.likelihood import model_target
 from mopo_pl.dynamics.loss import EnsembleLoss
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.one_graph import OneGraph
+from mopo_pl.dynamics.one_graph import EnsembleGraph
 from mopo_pl.dynamics.samples import EnsembleDataModule
 from mopo_pl.layers import BatchedLinear
 from mopo_pl.messages import say
@@ -58,7 +58,7 @@ class DynamicsModule(RowModule):
         self.learning_rate, self.weight_decay = learning_rate, tuple(weight_decay)
         self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
         self._compile = compile
-        self._graph: OneGraph | None = None
+        self._graph: EnsembleGraph | None = None
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
@@ -81,10 +81,11 @@ class DynamicsModule(RowModule):
             self._compile
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
-            and Adams.fit([optimizer], [dict(self.ensemble.named_parameters())])
+            and JointAdam.fit([optimizer], [dict(self.ensemble.named_parameters())])
             and not gradients_are_watched(self)
+            and type(self).loss is DynamicsModule.loss
         ):
-            self._graph = OneGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
+            self._graph = EnsembleGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
             say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def on_train_end(self) -> None:
@@ -104,7 +105,7 @@ class DynamicsModule(RowModule):
             optimizer.step()
         self.means.update(loss.detach().view(1, 1))
 
-    def _by_one_graph(self, graph: OneGraph, batch: Transitions) -> Tensor | None:
+    def _by_one_graph(self, graph: EnsembleGraph, batch: Transitions) -> Tensor | None:
         """The step's loss; None, and nothing compiled from now on, where it cannot be."""
         try:
             loss = graph.run(batch)

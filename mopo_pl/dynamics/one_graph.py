@@ -7,19 +7,19 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.optim import Optimizer
 
-from mopo_pl.adam import Adams, AdamState
+from mopo_pl.adam import AdamState, JointAdam
 from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.loss import EnsembleLoss
 
 
-class OneGraph:
+class EnsembleGraph:
     """Makes steps on the optimiser's own state, each by one call; no parameter's `.grad` is filled."""
 
     def __init__(self, loss: EnsembleLoss, optimizer: Optimizer, *, rows: int, device: torch.device) -> None:
-        """`optimizer`: as `Adams.fit` asks; `rows`: of each member in the batches it takes."""
+        """`optimizer`: as `JointAdam.fit` asks; `rows`: of each member in the batches it takes."""
         self.loss, self.rows = loss, rows
-        self._adams = Adams([optimizer], [dict(loss.ensemble.named_parameters())])
+        self._adams = JointAdam([optimizer], [dict(loss.ensemble.named_parameters())])
         self._step: Callable[..., Tensor] = compiled_for_itself(self.step, device)
 
     def takes(self, batch: Transitions) -> bool:
@@ -28,13 +28,13 @@ class OneGraph:
 
     def run(self, batch: Transitions) -> Tensor:
         """One step; its loss."""
-        paces, roots = self._adams.paces_and_roots(1, batch.rows.dtype)
-        loss = self._step(self._adams.states[0], batch, paces[0, 0], roots[0, 0])
+        step_sizes, corrections = self._adams.step_sizes_and_corrections(1, batch.rows.dtype)
+        loss = self._step(self._adams.states[0], batch, step_sizes[0, 0], corrections[0, 0])
         self._adams.count(1)
         return loss
 
-    def step(self, state: AdamState, batch: Transitions, pace: Tensor, root: Tensor) -> Tensor:
+    def step(self, state: AdamState, batch: Transitions, step_size: Tensor, correction: Tensor) -> Tensor:
         """In place; returns the loss before it."""
         gradients, loss = grad_and_value(self.loss)(state.parameters, batch)
-        state.step_(gradients, pace, root)
+        state.step_(gradients, step_size, correction)
         return loss

@@ -22,9 +22,9 @@ def train_policy(
     env_id: str | None,
     folder: RunFolder,
     watch: SignalWatch,
-    meet: Callable[[SACModule], None],
+    before_policy: Callable[[SACModule], None],
 ) -> tuple[int, list[list[float]], float]:
-    """Trains SAC, after `meet` was shown its module, and writes `policy/`.
+    """Trains SAC, after `before_policy` was shown its module, and writes `policy/`.
 
     Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
     """
@@ -35,7 +35,7 @@ def train_policy(
         shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
     module, data = build_sac(config, dataset), build_data(config, dataset, folder.checkpoints / REFRESHES)
-    meet(module)
+    before_policy(module)
     evaluation = build_evaluation(config, dataset, env_id) if env_id else None
     callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, dataset)]
     callbacks += [evaluation] if evaluation else []

@@ -6,17 +6,22 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 
 from mopo_pl.config import Config
-from mopo_pl.problems import InputError
+from mopo_pl.messages import say
+from mopo_pl.problems import Diverged, InputError, Unwritable
 from mopo_pl.run.session import name_ensemble, refuse_occupied, run
 from mopo_pl.run.side_by_side import run_side_by_side
 from mopo_pl.run.stacked import run_stacked
 from mopo_pl.run.trainers import probe_flags
 
+SIGNALLED = 128
+"""Above it, an exit code is that of a signal."""
+
 
 def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     """Trains them; the first exit code but 0. `arguments` of the command line, from which they were made.
 
-    Raises InputError before anything is trained where one cannot begin.
+    One that fails does not stop the others; a signal stops all. Raises InputError before anything is trained where one
+    cannot begin, and what the first that failed has raised.
     """
     for config in runs:
         refuse_occupied(config)
@@ -26,17 +31,30 @@ def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
         return run_side_by_side(arguments, runs)
     if manner == "stacked":
         return run_stacked(runs)
+    return _in_turn(runs)
+
+
+def _in_turn(runs: Sequence[Config]) -> int:
+    codes, errors = [], []
     for config in runs:
-        code = run(config)
-        if code:
-            return code
-    return 0
+        try:
+            codes.append(run(config))
+        except (Diverged, Unwritable) as error:
+            errors.append(error)
+            if len(runs) > 1:
+                say(f"seed {config.seed} ended by an error: {error}")
+        if codes and codes[-1] > SIGNALLED:
+            break
+    if errors:
+        raise errors[0]
+    return next(filter(None, codes), 0)
 
 
 def chosen(config: Config) -> str:
     """What `seeds` comes to on this machine; raises InputError where it does not go with the Trainer's flags.
 
-    On a CPU runs gain from a thread each, stacking gains nothing; on a GPU it is the other way round.
+    On a CPU runs gain from a thread each, and stacking networks of the usual size gains nothing (docs/performance.md). A GPU,
+    on which launching such small kernels should cost more than their work, was not at hand.
     """
     if config.seeds == "in_turn":
         return "in_turn"

@@ -54,18 +54,18 @@ def run(
     *,
     inputs: Inputs | None = None,
     watch: SignalWatch | None = None,
-    meet: Callable[[SACModule], None] = lambda sac: None,
+    before_policy: Callable[[SACModule], None] = lambda sac: None,
 ) -> int:
     """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts.
 
-    `inputs`, `watch`: the log and the signals where several runs of this process share them; `meet`: is shown the policy's
+    `inputs`, `watch`: the log and the signals where several runs of this process share them; `before_policy`: is shown the policy's
     module before it is fitted.
     """
     with processes_of_one_run(), ExitStack() as claims:
         if watch is None:
             watch = SignalWatch()
             claims.enter_context(watch.watching())
-        return _run(config, claims, inputs, watch, meet)
+        return _run(config, claims, inputs, watch, before_policy)
 
 
 def _run(
@@ -73,7 +73,7 @@ def _run(
     claims: ExitStack,
     given: Inputs | None,
     watch: SignalWatch,
-    meet: Callable[[SACModule], None],
+    before_policy: Callable[[SACModule], None],
 ) -> int:
     if has_first():
         end_with_first()
@@ -94,7 +94,7 @@ def _run(
     say(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     try:
-        result = _stages(config, inputs, folder, watch, meet)
+        result = _stages(config, inputs, folder, watch, before_policy)
     except Interrupted as stop:
         say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
@@ -188,7 +188,7 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
 
 
 def _stages(
-    config: Config, inputs: Inputs, folder: RunFolder, watch: SignalWatch, meet: Callable[[SACModule], None]
+    config: Config, inputs: Inputs, folder: RunFolder, watch: SignalWatch, before_policy: Callable[[SACModule], None]
 ) -> dict[str, Any] | None:
     """Both stages in order; None on all processes but the first."""
     dataset, env_id, model = inputs.dataset, inputs.dataset.env_id, inputs.model
@@ -201,7 +201,7 @@ def _stages(
         seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
     if config.stage != "dynamics":
         model = model if needs_model(config) else None
-        updates, curve, seconds["policy"] = train_policy(config, dataset, model, env_id, folder, watch, meet)
+        updates, curve, seconds["policy"] = train_policy(config, dataset, model, env_id, folder, watch, before_policy)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     if config.stage != "dynamics" and env_id is not None:

@@ -1,15 +1,19 @@
 """Runs of several seeds at the same time, each in a process of its own that has its share of the processor's threads.
 
 An update of soft actor-critic gains little from a second thread: two runs of one thread each make more updates together than
-one after another with two (docs/performance.md). Each run is the run it would be alone with as many threads.
+one after another with two (docs/performance.md). Each run is the one it would be alone with as many threads, to the bit; each
+has its own copy of the log and the model buffer.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import IO
 
 import torch
 
@@ -40,7 +44,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
         if watch.received is not None:  # while it was being started
             child.send_signal(watch.received)
         _pass_on(child, f"seed {run.seed}")
-        return child.wait()
+        return _code(child.wait(), run)
 
     def tell() -> None:
         for child in children:
@@ -48,7 +52,16 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
                 child.send_signal(watch.received)
 
     with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
-        return next(filter(None, pool.map(train, runs)), 0)
+        codes = list(pool.map(train, runs))
+    return next(filter(None, codes), 0)
+
+
+def _code(returned: int, run: Config) -> int:
+    """As a shell tells it."""
+    if returned < 0:
+        say(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
+        return 128 - returned
+    return returned
 
 
 def _own(run: Config, threads: int) -> Iterator[str]:
@@ -76,10 +89,13 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
 def _pass_on(child: subprocess.Popen, name: str) -> None:
     """Its lines, each with the name of the run before it."""
 
-    def copy(source: Iterator[str], target: object) -> None:
+    def copy(source: IO[str], target: IO[str]) -> None:
         for line in source:
-            print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)  # type: ignore[arg-type]
+            with suppress(OSError, ValueError):  # a reader that has left must not stop the training
+                print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
 
+    assert child.stdout is not None
+    assert child.stderr is not None
     copies = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
     threads = [threading.Thread(target=copy, args=pair) for pair in copies]
     for thread in threads:

@@ -1,33 +1,42 @@
 """Runs of several seeds in one process, their updates made together on stacked parameters."""
 
 import threading
+import traceback
 from collections.abc import Sequence
 
 from mopo_pl.config import Config
 from mopo_pl.messages import say, speaking_for
+from mopo_pl.problems import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.processes import processes_of_one_run
 from mopo_pl.run.session import run
 from mopo_pl.run.signals import SignalWatch
-from mopo_pl.sac.meeting import Meeting
+from mopo_pl.sac.module import SACModule
+from mopo_pl.sac.rendezvous import Rendezvous
 
 
 def run_stacked(runs: Sequence[Config]) -> int:
     """Trains runs that differ by seed and folder alone, on one copy of the log; the first exit code but 0.
 
-    Raises what the first of the runs that failed has raised, after the others have ended.
+    One that fails does not stop the others. Raises what the first in order has raised, after all have ended.
     """
-    inputs, meeting, watch = open_inputs(runs[0]), Meeting(len(runs)), SignalWatch()
-    codes, errors = [0] * len(runs), list[BaseException]()
+    inputs, watch = open_inputs(runs[0]), SignalWatch()
+    rendezvous = Rendezvous(len(runs), stopping=lambda: watch.received is not None)
+    codes, errors = [0] * len(runs), dict[int, BaseException]()
     say(f"{len(runs)} runs whose updates are made together (seeds=in_turn: one after another)")
 
     def train(place: int, config: Config) -> None:
-        with meeting.attended(), speaking_for(f"seed {config.seed}"):
+        def stack(sac: SACModule) -> None:
+            sac.stack(rendezvous, place)
+            rendezvous.gather(place)
+
+        with rendezvous.turn(), speaking_for(f"seed {config.seed}"):
             try:
-                codes[place] = run(config, inputs=inputs, watch=watch, meet=lambda sac: sac.meet(meeting, place))
+                codes[place] = run(config, inputs=inputs, watch=watch, before_policy=stack)
             except BaseException as error:
-                say(f"ended by an error: {error}")
-                errors.append(error)
+                errors[place] = error
+                expected = isinstance(error, InputError | Diverged | Unwritable)
+                say(f"ended by an error: {error}" if expected else traceback.format_exc())
 
     with processes_of_one_run(), watch.watching():
         threads = [threading.Thread(target=train, args=each) for each in enumerate(runs)]
@@ -36,5 +45,5 @@ def run_stacked(runs: Sequence[Config]) -> int:
         for thread in threads:
             thread.join()
     if errors:
-        raise errors[0]
+        raise errors[min(errors)]
     return next(filter(None, codes), 0)

@@ -1,7 +1,7 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,17 +11,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.adam import Adams, Params, parameters_of
+from mopo_pl.adam import JointAdam
 from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.messages import say
+from mopo_pl.parameters import Params, parameters_of
 from mopo_pl.ranks import averaged, gathered, own, world_size
 from mopo_pl.rows import RowModule
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
-from mopo_pl.sac.meeting import Meeting
-from mopo_pl.sac.one_graph import OneGraph
+from mopo_pl.sac.one_graph import SACGraph
+from mopo_pl.sac.rendezvous import Rendezvous
 from mopo_pl.sac.updates import SACUpdates
 from mopo_pl.steps import count_steps, gradients_are_watched
 from mopo_pl.streams import stream
@@ -77,9 +78,9 @@ class SACModule(RowModule):
             soft_backup=soft_backup,
         )
         self._compile = compile
-        self._graph: OneGraph | None = None
-        self._make: Callable[[OneGraph, Transitions, Tensor], Tensor] = OneGraph.run
-        self._meets = False
+        self._graph: SACGraph | None = None
+        self._run_block: Callable[[SACGraph, Transitions, Tensor], Tensor] = SACGraph.run
+        self._stacked = False
         self._use(self._equations, torch.compile if compile else lambda function: function)
         self._updates = 0
         self._noise = stream(seed, "updates")
@@ -90,9 +91,9 @@ class SACModule(RowModule):
         self._actor_update = ready(equations.actor_update)
         self._temperature_update = ready(equations.temperature_update)
 
-    def meet(self, meeting: Meeting, place: int) -> None:
+    def stack(self, rendezvous: Rendezvous, place: int) -> None:
         """Makes its updates together with those of other seeds' modules, of which it is the one of this place."""
-        self._make, self._meets = partial(meeting.run, place), True
+        self._run_block, self._stacked = partial(rendezvous.run_block, place), True
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -114,21 +115,28 @@ class SACModule(RowModule):
         """Builds the one graph where it can be used; by now the optimisers hold what a checkpoint gave."""
         self._graph = None  # that of a fit which raised
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
-        moved = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
-        moved.append({"log_alpha": self.log_alpha})
-        possible = world_size() == 1 and Adams.fit(optimizers, moved) and not self._gradients_are_watched()
-        if self._meets and not possible:
+        possible = world_size() == 1 and JointAdam.fit(optimizers, self.moved()) and not self._gradients_are_watched()
+        if self._stacked and not possible:
             say("its updates are made alone: optimisers of another kind, or gradients that a callback waits for")
-        if possible and (self._compile or self._meets):
-            self._graph = OneGraph(
-                self._equations,
-                moved=moved,
-                slow_critic=self.slow_critic,
-                optimizers=optimizers,
-                tau=self.tau,
-                gradient_clip_norm=self.gradient_clip_norm,
-                compiled=self._compile,
-            )
+        if possible and (self._compile or self._stacked):
+            self._graph = self.graph(optimizers)
+
+    def moved(self) -> list[dict[str, nn.Parameter]]:
+        """The parameters of each optimiser, in the order of `configure_optimizers`, by name."""
+        networks = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
+        return [*networks, {"log_alpha": self.log_alpha}]
+
+    def graph(self, optimizers: Sequence[Optimizer]) -> SACGraph:
+        """The whole update on the state of these optimisers, of `moved`."""
+        return SACGraph(
+            self._equations,
+            moved=self.moved(),
+            slow_critic=self.slow_critic,
+            optimizers=optimizers,
+            tau=self.tau,
+            gradient_clip_norm=self.gradient_clip_norm,
+            compiled=self._compile,
+        )
 
     def _gradients_are_watched(self) -> bool:
         """Whether someone waits for gradients before an optimiser's step, or steps otherwise: the one graph shows none."""
@@ -156,10 +164,10 @@ class SACModule(RowModule):
         self._updates += len(batch)
         self.means.update(reports)
 
-    def _by_one_graph(self, graph: OneGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
+    def _by_one_graph(self, graph: SACGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
         """The updates' reports [K, 7]; None, and nothing compiled from now on, where it cannot be."""
         try:
-            reports = self._make(graph, batch, noise)
+            reports = self._run_block(graph, batch, noise)
         except compile_errors() as error:
             self._graph = None
             self._use(self._equations, lambda function: function)

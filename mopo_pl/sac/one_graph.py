@@ -4,6 +4,7 @@ For a single process: several devices must average each group of gradients befor
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -11,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from mopo_pl.adam import Adams, AdamState, Params, parameters_of
+from mopo_pl.adam import AdamState, JointAdam
 from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.parameters import Params, parameters_of
 from mopo_pl.sac.losses import polyak_, temperature
 from mopo_pl.sac.updates import SACUpdates
 
 
-class OneGraph:
+class SACGraph:
     """Makes updates of networks and temperature on their optimisers' state, each by one call.
 
     Gradients live and end in the graph: no parameter's `.grad` is filled.
@@ -35,11 +37,13 @@ class OneGraph:
         gradient_clip_norm: float | None,
         compiled: bool,
     ) -> None:
-        """`moved`: parameters of the critics, of the actor, and log α alone, by name; `optimizers`: theirs, as `Adams.fit` asks."""
+        """`moved`: parameters of the critics, of the actor, and log α alone, by name; `optimizers`: theirs, as `JointAdam.fit`
+        asks.
+        """
         self.updates, self.tau, self.gradient_clip_norm = updates, tau, gradient_clip_norm
         self.compiled = compiled
         self.slow = parameters_of(slow_critic)
-        self.adams = Adams(optimizers, moved)
+        self.adams = JointAdam(optimizers, moved)
         self._shape: tuple[torch.Size, torch.dtype] | None = None
         device = next(slow_critic.parameters()).device
         self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
@@ -49,11 +53,15 @@ class OneGraph:
         self._shape = self._shape or (batches.rows.shape[1:], batches.rows.dtype)
         return self._shape == (batches.rows.shape[1:], batches.rows.dtype)
 
-    def run(self, batches: Transitions, noise: Tensor) -> Tensor:
-        """One update after another from batches [K, B, W] and noise [K, 2, B, A]; their reports [K, 7]."""
-        paces, roots = self.adams.paces_and_roots(len(batches), batches.rows.dtype)
+    def run(self, batches: Transitions, noise: Tensor, eager: bool = False) -> Tensor:
+        """One update after another from batches [K, B, W] and noise [K, 2, B, A]; their reports [K, 7].
+
+        `eager`: without compiled code, where it would have to be compiled for a few updates.
+        """
+        update: Callable[..., Tensor] = self.update if eager else self._update
+        step_sizes, corrections = self.adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
         reports = [
-            self._update(*self.adams.states, self.slow, batches[k], noise[k], paces[k], roots[k])
+            update(*self.adams.states, self.slow, batches[k], noise[k], step_sizes[k], corrections[k])
             for k in range(len(batches))
         ]
         self.adams.count(len(batches))
@@ -67,8 +75,8 @@ class OneGraph:
         slow_critic: Params,
         batch: Transitions,
         noise: Tensor,
-        paces: Tensor,
-        roots: Tensor,
+        step_sizes: Tensor,
+        corrections: Tensor,
         lift: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda function: function,
     ) -> Tensor:
         """One update in place, in the order of `SACModule`; its report [7], named by `sac.module.MEANS`.
@@ -78,20 +86,32 @@ class OneGraph:
         """
         log_alpha, updates, limited = alpha.parameters["log_alpha"], self.updates, lift(self._limited)
         first_noise, second_noise = noise.unbind(-3)
-        pace, root = paces.unbind(-1), roots.unbind(-1)
+        step_sizes_of, corrections_of = step_sizes.unbind(-1), corrections.unbind(-1)
         gradients, critic_loss, q = lift(updates.critic_update)(
             critic.parameters, slow_critic, actor.parameters, log_alpha, batch, first_noise
         )
-        critic.step_(limited(gradients), pace[0], root[0])
+        critic.step_(limited(gradients), step_sizes_of[0], corrections_of[0])
         gradients, actor_loss, log_prob = lift(updates.actor_update)(
             actor.parameters, critic.parameters, log_alpha, batch, second_noise
         )
-        actor.step_(limited(gradients), pace[1], root[1])
+        actor.step_(limited(gradients), step_sizes_of[1], corrections_of[1])
         gradient, alpha_loss = lift(updates.temperature_update)(log_alpha, log_prob)
-        alpha.step_({"log_alpha": gradient}, pace[2], root[2])
+        alpha.step_({"log_alpha": gradient}, step_sizes_of[2], corrections_of[2])
         polyak_(slow_critic.values(), critic.parameters.values(), self.tau)
         used = temperature(log_alpha, updates.alpha_max).squeeze(-1)
         return torch.stack([critic_loss, actor_loss, alpha_loss, *q.unbind(-1), used, -log_prob.mean(-1)], -1)
+
+    def constants(self) -> dict[str, object]:
+        """All that its code takes for given, by name, networks and weights apart."""
+        equations = {entry.name: getattr(self.updates, entry.name) for entry in fields(self.updates)}
+        adam = [(state.betas, state.eps, state.decays) for state in self.adams.states]
+        return {
+            **{name: value for name, value in equations.items() if not isinstance(value, nn.Module)},
+            "tau": self.tau,
+            "gradient_clip_norm": self.gradient_clip_norm,
+            "compiled": self.compiled,
+            "betas, eps or weight decay": adam,
+        }
 
     def _limited(self, gradients: Params) -> Params:
         """As `torch.nn.utils.clip_grad_norm_` would leave them."""

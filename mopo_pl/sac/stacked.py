@@ -14,13 +14,13 @@ from torch.func import vmap
 from mopo_pl.adam import AdamState
 from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.sac.one_graph import OneGraph
+from mopo_pl.sac.one_graph import SACGraph
 
 
 class StackedGraph:
     """Makes the updates of runs that differ in nothing but their seed."""
 
-    def __init__(self, graphs: Sequence[OneGraph]) -> None:
+    def __init__(self, graphs: Sequence[SACGraph]) -> None:
         """`graphs`: one of each run; compiled if they are. Raises ValueError where the networks of two are not alike."""
         _refuse_unlike(graphs)
         self.graphs = list(graphs)
@@ -35,17 +35,17 @@ class StackedGraph:
         self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
 
     def run(self, batches: Sequence[Transitions], noise: Sequence[Tensor]) -> list[Tensor]:
-        """As `OneGraph.run` for each of the S runs, whose batches are [K, B, W]; their reports [K, 7]."""
+        """As `SACGraph.run` for each of the S runs, whose batches are [K, B, W]; their reports [K, 7]."""
         for stacked, own in zip(self._stacked, zip(*self._own, strict=True), strict=True):
             torch.stack(own, out=stacked)
         updates, form = len(batches[0]), batches[0]
         rows, draws = torch.stack([batch.rows for batch in batches], 1), torch.stack(list(noise), 1)
-        ahead = [graph.adams.paces_and_roots(updates, rows.dtype) for graph in self.graphs]
-        paces, roots = (torch.stack(parts, 1) for parts in zip(*ahead, strict=True))
+        ahead = [graph.adams.step_sizes_and_corrections(updates, rows.dtype) for graph in self.graphs]
+        step_sizes, corrections = (torch.stack(parts, 1) for parts in zip(*ahead, strict=True))
         reports = []
         for k in range(updates):
             batch = Transitions(rows[k], form.obs_dim, form.action_dim)
-            reports.append(self._update(*self._states, self._slow, batch, draws[k], paces[k], roots[k]))
+            reports.append(self._update(*self._states, self._slow, batch, draws[k], step_sizes[k], corrections[k]))
         for s, (own, graph) in enumerate(zip(self._own, self.graphs, strict=True)):
             torch._foreach_copy_(own, [stacked[s] for stacked in self._stacked])  # pyright: ignore[reportPrivateImportUsage]
             graph.adams.count(updates)
@@ -76,10 +76,19 @@ def _tensors(states: Sequence[AdamState], slow: dict[str, Tensor]) -> list[Tenso
     return [tensor for state in states for tensor in state.tensors()] + list(slow.values())
 
 
-def _refuse_unlike(graphs: Sequence[OneGraph]) -> None:
-    """Constants that are no parameters, such as the normalisers', are taken from the first run."""
-    first, *others = [[*g.updates.actor.named_buffers(), *g.updates.critic.named_buffers()] for g in graphs]
+def _refuse_unlike(graphs: Sequence[SACGraph]) -> None:
+    """Code, and constants such as the normalisers', are taken from the first run."""
+    first, *others = graphs
     for other in others:
-        for (name, tensor), (_, theirs) in zip(first, other, strict=True):
-            if not torch.equal(tensor, theirs):
-                raise ValueError(f"runs whose {name} differ cannot be stacked")
+        theirs = other.constants()
+        unlike = [name for name, value in first.constants().items() if value != theirs[name]]
+        pairs = zip(_tensors(first.adams.states, first.slow), _tensors(other.adams.states, other.slow), strict=False)
+        unlike += ["sizes"] * any(one.shape != two.shape for one, two in pairs)
+        unlike += [name for name, buffer in _buffers(first).items() if not torch.equal(buffer, _buffers(other)[name])]
+        if unlike:
+            raise ValueError(f"runs that differ in {', '.join(unlike)} cannot be stacked")
+
+
+def _buffers(graph: SACGraph) -> dict[str, Tensor]:
+    networks = {"actor": graph.updates.actor, "critic": graph.updates.critic}
+    return {f"{name}.{of}": buffer for name, network in networks.items() for of, buffer in network.named_buffers()}

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value
 
-from mopo_pl.adam import Params
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.parameters import Params
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import actor_loss, critic_loss, critic_target, temperature, temperature_loss

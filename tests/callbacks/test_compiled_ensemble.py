@@ -12,6 +12,7 @@ from small_stages import differing, quiet_trainer, selection, small_dynamics, sm
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics import one_graph
+from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.samples import EnsembleDataModule
 
 Make = Callable[..., OfflineDataset]
@@ -28,7 +29,10 @@ def test_compiled_training_is_the_eager_one_and_the_rest_of_an_epoch_is_eager(ma
     """160 rows in batches of 64: two whole ones and a rest."""
     dataset, trained = make_dataset(200), []
     for compiled in (False, True):
-        module, samples = small_dynamics(dataset, beta=0.5, compile=compiled).double(), doubled(dataset)
+        module, samples = (
+            small_dynamics(dataset, beta=0.5, weight_decay=(0.1, 0.3), compile=compiled).double(),
+            doubled(dataset),
+        )
         quiet_trainer([selection()], 3).fit(module, datamodule=samples)
         trained.append(weights(module))
     assert samples.bootstrap.shape[1] % samples.batch_size  # pyright: ignore[reportPossiblyUnboundVariable]
@@ -76,6 +80,23 @@ def test_a_callback_that_looks_at_gradients_is_shown_them(make_dataset: Make) ->
         small_dynamics(dataset, compile=True), datamodule=small_samples(dataset)
     )
     assert watcher.seen == 3
+
+
+class OwnLoss(DynamicsModule):
+    """Twice the loss."""
+
+    def loss(self, batch: Any) -> torch.Tensor:
+        return 2 * super().loss(batch)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_loss_of_ones_own_is_taken(make_dataset: Make) -> None:
+    dataset, trained = make_dataset(200), []
+    for compiled in (False, True):
+        module = small_dynamics(dataset, OwnLoss, compile=compiled)
+        quiet_trainer([selection()], 1).fit(module, datamodule=small_samples(dataset))
+        trained.append(weights(module))
+    assert differing(*trained) == []
 
 
 def test_a_compiler_that_fails_costs_one_line_and_no_step(

@@ -10,7 +10,7 @@ from plain_sac import networks, rows
 from test_sac_module import fit, module
 from torch.utils._pytree import tree_map
 
-from mopo_pl.adam import Adams
+from mopo_pl.adam import JointAdam
 from mopo_pl.sac import one_graph
 from mopo_pl.sac.module import SACModule
 
@@ -107,19 +107,24 @@ def test_only_plain_adam_on_just_these_parameters_fits() -> None:
         torch.optim.Adam([bias, weight], fused=True),
         torch.optim.Adam([{"params": [weight], "weight_decay": 0.1}, {"params": [bias]}], fused=True),
     ):
-        assert Adams.fit([fitting, other], moved)
+        assert JointAdam.fit([fitting, other], moved)
     for other in (
         torch.optim.AdamW([weight, bias], fused=True),
         torch.optim.SGD([weight, bias]),
         torch.optim.Adam([weight, bias]),
         torch.optim.Adam([weight, bias], fused=True, amsgrad=True),
         torch.optim.Adam([weight, bias], fused=True, maximize=True),
+        torch.optim.Adam([weight, bias], fused=True, weight_decay=0.1, decoupled_weight_decay=True),
+        torch.optim.Adam([weight, bias], capturable=True, differentiable=True),
         torch.optim.Adam([{"params": [weight], "lr": 0.1}, {"params": [bias]}], fused=True),
         torch.optim.Adam([{"params": [weight], "eps": 0.1}, {"params": [bias]}], fused=True),
         torch.optim.Adam([weight], fused=True),
     ):
-        assert not Adams.fit([fitting, other], moved)
-    assert not Adams.fit([fitting], moved)
+        assert not JointAdam.fit([fitting, other], moved)
+    assert not JointAdam.fit([fitting], moved)
+    assert JointAdam.fit([fitting], moved[:1])
+    fitting.register_step_post_hook(lambda *arguments: None)
+    assert not JointAdam.fit([fitting], moved[:1])
 
 
 class Graphs(Callback):

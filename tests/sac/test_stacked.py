@@ -11,8 +11,9 @@ from test_sac_module import fit, module
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.sac import one_graph, stacked
-from mopo_pl.sac.meeting import Meeting
 from mopo_pl.sac.module import SACModule
+from mopo_pl.sac.rendezvous import Rendezvous
+from mopo_pl.sac.stacked import StackedGraph
 
 SEEDS = 3
 
@@ -33,27 +34,43 @@ def alone(seed: int, **variant: Any) -> SACModule:
     return sac
 
 
-def together(variant: dict[str, Any], ends: dict[int, int] | None = None, compiled: bool = True) -> list[SACModule]:
-    """One module of each seed, all fitted in one meeting; `ends`: epochs of some, if not two."""
-    meeting = Meeting(SEEDS)
-    modules = [module(networks(seed), compile=compiled, seed=seed, **variant) for seed in range(SEEDS)]
+def together(variant: dict[str, Any], ends: dict[int, int] | None = None) -> list[SACModule]:
+    """One module of each seed, all fitted in one rendezvous; `ends`: epochs of some, if not two."""
+    rendezvous = Rendezvous(SEEDS, stopping=lambda: False)
+    modules = [module(networks(seed), compile=True, seed=seed, **variant) for seed in range(SEEDS)]
     failed: list[BaseException] = []
 
     def train(seed: int) -> None:
         try:
-            with meeting.attended():
-                modules[seed].meet(meeting, seed)
+            with rendezvous.turn():
+                modules[seed].stack(rendezvous, seed)
+                rendezvous.gather(seed)
                 fit(modules[seed], blocks(seed), epochs=(ends or {}).get(seed, 2), block=3)
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=train, args=(seed,)) for seed in range(SEEDS)]
+    threads = [threading.Thread(target=train, args=(seed,), daemon=True) for seed in range(SEEDS)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
+        assert not thread.is_alive()
     assert not failed
     return modules
+
+
+@pytest.fixture
+def sizes(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[int]]:
+    """Runs in each stacked graph that is built, and in each block of updates."""
+    seen: dict[str, list[int]] = {"built": [], "run": []}
+    build, run = StackedGraph.__init__, StackedGraph.run
+    monkeypatch.setattr(
+        StackedGraph, "__init__", lambda self, graphs: seen["built"].append(len(graphs)) or build(self, graphs)
+    )
+    monkeypatch.setattr(
+        StackedGraph, "run", lambda self, *given: seen["run"].append(len(given[0])) or run(self, *given)
+    )
+    return seen
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -62,47 +79,78 @@ def together(variant: dict[str, Any], ends: dict[int, int] | None = None, compil
     [{}, {"soft_backup": False, "alpha_max": None}, {"gradient_clip_norm": 0.05, "schedule_epochs": 3}],
     ids=["as by default", "no entropy, no limit of alpha", "limited gradients and a schedule"],
 )
-def test_each_seed_comes_to_what_it_comes_to_alone(variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
-    run = stacked.StackedGraph.run
-    monkeypatch.setattr(stacked.StackedGraph, "run", lambda *a: made.append(len(a[1])) or run(*a))
+def test_each_seed_comes_to_what_it_comes_to_alone(variant: dict[str, Any], sizes: dict[str, list[int]]) -> None:
     for seed, sac in enumerate(together(variant)):
         expected = alone(seed, **variant)
         assert differing(expected, sac, 1e-12) == []
         assert sac.updates == expected.updates == 12
         assert sac.trainer.global_step == 3 * 12
-    assert made == [SEEDS] * 4
+    assert sizes == {"built": [SEEDS], "run": [SEEDS] * 4}
 
 
 @pytest.mark.usefixtures("uncompiled")
-def test_when_one_ends_the_others_go_on_by_themselves() -> None:
+def test_when_one_ends_the_others_go_on_together(sizes: dict[str, list[int]]) -> None:
     for seed, sac in enumerate(together({}, ends={1: 1})):
         if seed != 1:
             assert differing(alone(seed), sac, 1e-12) == []
+    assert sizes == {"built": [3, 2], "run": [3, 3, 2, 2]}
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_the_last_one_goes_on_by_itself(sizes: dict[str, list[int]]) -> None:
+    assert differing(alone(2), together({}, ends={0: 1, 1: 1})[2], 1e-12) == []
+    assert sizes["run"] == [3, 3]
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_compiler_that_fails_costs_no_update(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def broken(self: StackedGraph, *given: Any) -> Any:
+        raise TorchDynamoException("g++ has died")
+
+    monkeypatch.setattr(StackedGraph, "run", broken)
+    for seed, sac in enumerate(together({})):
+        assert differing(alone(seed), sac, 1e-12) == []
+    assert capsys.readouterr().out.count("not compiled: g++ has died") == SEEDS
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_run_whose_gradients_are_watched_makes_its_updates_alone(
+    monkeypatch: pytest.MonkeyPatch, sizes: dict[str, list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    watched = SACModule._gradients_are_watched
+    monkeypatch.setattr(SACModule, "_gradients_are_watched", lambda sac: sac.seed == 1 or watched(sac))
+    for seed, sac in enumerate(together({})):
+        assert differing(alone(seed), sac, 1e-12) == []
+    assert "its updates are made alone" in capsys.readouterr().out
+    assert sizes["run"] == [2] * 4
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [{"discount": 0.5}, {"tau": 0.3}, {"target_entropy": -9.0}, {"gradient_clip_norm": 1.0}, {"alpha_max": 0.1}],
+    ids=lambda variant: next(iter(variant)),
+)
+def test_runs_that_are_not_alike_are_refused(variant: dict[str, Any]) -> None:
+    graphs = []
+    for changed in ({}, variant):
+        sac = module(networks(), **changed)
+        graphs.append(sac.graph(sac.configure_optimizers()[0]))
+    with pytest.raises(ValueError, match=f"runs that differ in {next(iter(variant))} cannot be stacked"):
+        StackedGraph(graphs)
 
 
 def test_networks_that_are_not_alike_are_refused() -> None:
     graphs = []
     for scale in (1.0, 2.0):
-        sac = module(networks(), compile=True)
+        sac = module(networks())
         sac.actor.normaliser.std.mul_(scale)
-        graphs.append(
-            one_graph.OneGraph(
-                sac._equations,
-                moved=[
-                    dict(sac.critic.named_parameters()),
-                    dict(sac.actor.named_parameters()),
-                    {"log_alpha": sac.log_alpha},
-                ],
-                slow_critic=sac.slow_critic,
-                optimizers=sac.configure_optimizers()[0],
-                tau=0.1,
-                gradient_clip_norm=None,
-                compiled=False,
-            )
-        )
-    with pytest.raises(ValueError, match=r"normaliser\.std differ"):
-        stacked.StackedGraph(graphs)
+        graphs.append(sac.graph(sac.configure_optimizers()[0]))
+    with pytest.raises(ValueError, match=r"actor\.normaliser\.std.* cannot be stacked"):
+        StackedGraph(graphs)
 
 
 def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,3 +164,12 @@ def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stacked, "compiled_for_itself", traced)
     for sac, single in zip(together({"gradient_clip_norm": 0.05}), expected, strict=True):
         assert differing(single, sac, 1e-12) == []
+
+
+@pytest.mark.slow
+def test_compiled_to_machine_code_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Needs a C++ compiler, as compile=true does."""
+    made = together({})
+    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device: method)
+    for seed, sac in enumerate(made):
+        assert differing(alone(seed), sac, 1e-9) == []
