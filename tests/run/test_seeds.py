@@ -108,6 +108,7 @@ def test_side_by_side_each_run_is_the_one_it_is_alone_to_the_bit(
     for seed, folder in zip((3, 4), folders, strict=True):
         assert same_weights(folder, train(f"alone{seed}", f"seed={seed}"), POLICY)
         assert f"seed {seed}  policy   mean return" in said
+        assert "\nthreads: 1\n" in (folder / "config.yaml").read_text()
 
 
 def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path) -> None:

@@ -1,10 +1,13 @@
 """Several seeds' updates as one graph, against each seed's own."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback
 from plain_sac import networks, rows
 from test_one_graph import differing
 from test_sac_module import fit, module
@@ -28,13 +31,29 @@ def blocks(seed: int, epochs_rows: int = 6) -> list[Transitions]:
     return [rows(16, 100 * seed + i) for i in range(epochs_rows)]
 
 
-def alone(seed: int, **variant: Any) -> SACModule:
+class Halves(Callback):
+    """Changes weights and a step size between blocks, as a callback of a user's own may."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        assert isinstance(pl_module, SACModule)
+        with torch.no_grad():
+            for parameter in pl_module.critic.parameters():
+                parameter.mul_(0.5)
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] *= 0.9
+
+
+def alone(seed: int, callbacks: Sequence[Callback] = (), **variant: Any) -> SACModule:
     sac = module(networks(seed), compile=True, seed=seed, **variant)
-    fit(sac, blocks(seed), epochs=2, block=3)
+    fit(sac, blocks(seed), epochs=2, block=3, callbacks=list(callbacks))
     return sac
 
 
-def together(variant: dict[str, Any], ends: dict[int, int] | None = None) -> list[SACModule]:
+def together(
+    variant: dict[str, Any], ends: dict[int, int] | None = None, callbacks: Sequence[Callback] = ()
+) -> list[SACModule]:
     """One module of each seed, all fitted in one rendezvous; `ends`: epochs of some, if not two."""
     rendezvous = Rendezvous(SEEDS, stopping=lambda: False)
     modules = [module(networks(seed), compile=True, seed=seed, **variant) for seed in range(SEEDS)]
@@ -45,7 +64,7 @@ def together(variant: dict[str, Any], ends: dict[int, int] | None = None) -> lis
             with rendezvous.turn():
                 modules[seed].stack(rendezvous, seed)
                 rendezvous.gather(seed)
-                fit(modules[seed], blocks(seed), epochs=(ends or {}).get(seed, 2), block=3)
+                fit(modules[seed], blocks(seed), epochs=(ends or {}).get(seed, 2), block=3, callbacks=list(callbacks))
         except BaseException as error:
             failed.append(error)
 
@@ -86,6 +105,12 @@ def test_each_seed_comes_to_what_it_comes_to_alone(variant: dict[str, Any], size
         assert sac.updates == expected.updates == 12
         assert sac.trainer.global_step == 3 * 12
     assert sizes == {"built": [SEEDS], "run": [SEEDS] * 4}
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_what_changes_weights_between_blocks_is_seen() -> None:
+    for seed, sac in enumerate(together({}, callbacks=[Halves()])):
+        assert differing(alone(seed, [Halves()]), sac, 1e-12) == []
 
 
 @pytest.mark.usefixtures("uncompiled")
