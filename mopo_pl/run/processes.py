@@ -37,9 +37,9 @@ def was_launched() -> bool:
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
-def has_first() -> bool:
+def was_started() -> bool:
     """Whether another process of this system started this one: a rank of its run, or one of several runs side by side."""
-    return os.environ.get(FIRST_PROCESS) == str(os.getppid())
+    return os.environ.get(FIRST_PROCESS, str(os.getpid())) != str(os.getpid())
 
 
 def share_folder(path: Path) -> None:
@@ -122,4 +122,6 @@ def end_with_first(every_seconds: float = 1.0) -> None:
             time.sleep(every_seconds)
         os._exit(1)
 
+    if os.getppid() != first:  # it died before this one had begun
+        os._exit(1)
     threading.Thread(target=watch, daemon=True, name="end with first process").start()

@@ -34,10 +34,10 @@ from mopo_pl.run.processes import (
     end_with_first,
     first_then_rest,
     from_first,
-    has_first,
     join,
     processes_of_one_run,
     was_launched,
+    was_started,
 )
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.signals import SignalWatch
@@ -62,9 +62,6 @@ def run(
     module before it is fitted.
     """
     with processes_of_one_run(), ExitStack() as claims:
-        if watch is None:
-            watch = SignalWatch()
-            claims.enter_context(watch.watching())
         return _run(config, claims, inputs, watch, before_policy)
 
 
@@ -72,17 +69,17 @@ def _run(
     config: Config,
     claims: ExitStack,
     given: Inputs | None,
-    watch: SignalWatch,
+    shared_watch: SignalWatch | None,
     before_policy: Callable[[SACModule], None],
 ) -> int:
-    if has_first():
+    if was_started():
         end_with_first()
     config = launched_config() or config
     name_ensemble(config)
     trainer = probe_flags(config)
     join(trainer)
-    L.seed_everything(config.seed, verbose=False)
     inputs = given or first_then_rest(lambda: open_inputs(config))
+    L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
     path, finished = from_first(lambda: _prepare(config, inputs, trainer, claims))
     folder = RunFolder(path)
     if finished:
@@ -94,7 +91,11 @@ def _run(
     say(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     try:
-        result = _stages(config, inputs, folder, watch, before_policy)
+        with ExitStack() as watching:
+            watch = shared_watch or SignalWatch()
+            if shared_watch is None:
+                watching.enter_context(watch.watching())
+            result = _stages(config, inputs, folder, watch, before_policy)
     except Interrupted as stop:
         say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.

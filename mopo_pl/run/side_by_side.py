@@ -5,6 +5,7 @@ one after another with two (docs/performance.md). Each run is the one it would b
 has its own copy of the log and the model buffer.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ from mopo_pl.config import Config
 from mopo_pl.messages import say
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.processes import FIRST_PROCESS
-from mopo_pl.run.signals import SignalWatch
+from mopo_pl.run.signals import SignalWatch, hold_back
 
 
 def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
@@ -41,7 +42,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
             return 128 + watch.received
         child = _start([*arguments, *_own(run, threads)])
         children.append(child)
-        if watch.received is not None:  # while it was being started
+        if watch.received is not None:  # while it was being started; an echo does no harm
             child.send_signal(watch.received)
         _pass_on(child, f"seed {run.seed}")
         return _code(child.wait(), run)
@@ -70,10 +71,13 @@ def _own(run: Config, threads: int) -> Iterator[str]:
     yield f"threads={threads}"
     for name in ("run_dir", "dynamics_from"):  # `runs/latest` would soon be one of these runs
         if getattr(run, name) is not None:
-            yield f"{name}={getattr(run, name)}"
+            yield f"{name}={json.dumps(getattr(run, name))}"
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
+    """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
+    hold_back()
+    beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(
         [sys.executable, "-m", "mopo_pl", "train", *arguments],
         stdout=subprocess.PIPE,
@@ -82,7 +86,11 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
         errors="replace",
         bufsize=1,
         start_new_session=True,  # Ctrl-C comes from here alone, once
-        env={**os.environ, FIRST_PROCESS: str(os.getpid())},
+        env={
+            **os.environ,
+            FIRST_PROCESS: str(os.getpid()),
+            "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
+        },
     )
 
 

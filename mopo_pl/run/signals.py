@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -10,6 +11,14 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 """SIGUSR1, which Windows lacks, is what SLURM sends before a job's time is up, if asked to."""
+ECHO = 0.5
+"""Seconds in which a second signal is the first one again: who stops a whole job sends it to a process and to its parent."""
+
+
+def hold_back(how: int = getattr(signal, "SIG_BLOCK", 0)) -> None:
+    """Lets signals wait, in this thread and the processes that it starts, until someone watches; or no longer."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(how, WATCHED)
 
 
 class SignalWatch:
@@ -17,6 +26,7 @@ class SignalWatch:
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self._at = 0.0
         self._tell: Callable[[], None] = lambda: None
 
     @contextmanager
@@ -25,6 +35,7 @@ class SignalWatch:
         self._tell = tell
         before = {number: signal.getsignal(number) for number in WATCHED}
         self._take()
+        hold_back(getattr(signal, "SIG_UNBLOCK", 0))
         try:
             yield
         finally:
@@ -42,7 +53,11 @@ class SignalWatch:
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        now, before = time.monotonic(), self._at
+        self._at = now
         if self.received is not None:
+            if now - before < ECHO:
+                return
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number

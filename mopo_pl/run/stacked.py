@@ -3,6 +3,7 @@
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from mopo_pl.config import Config
 from mopo_pl.messages import say, speaking_for
@@ -14,6 +15,8 @@ from mopo_pl.run.signals import SignalWatch
 from mopo_pl.sac.module import SACModule
 from mopo_pl.sac.rendezvous import Rendezvous
 
+FAILED = 1
+
 
 def run_stacked(runs: Sequence[Config]) -> int:
     """Trains runs that differ by seed and folder alone, on one copy of the log; the first exit code but 0.
@@ -22,7 +25,7 @@ def run_stacked(runs: Sequence[Config]) -> int:
     """
     inputs, watch = open_inputs(runs[0]), SignalWatch()
     rendezvous = Rendezvous(len(runs), stopping=lambda: watch.received is not None)
-    codes, errors = [0] * len(runs), dict[int, BaseException]()
+    codes, errors = [FAILED] * len(runs), dict[int, BaseException]()
     say(f"{len(runs)} runs whose updates are made together (seeds=in_turn: one after another)")
 
     def train(place: int, config: Config) -> None:
@@ -31,12 +34,16 @@ def run_stacked(runs: Sequence[Config]) -> int:
             rendezvous.gather(place)
 
         with rendezvous.turn(), speaking_for(f"seed {config.seed}"):
+            if watch.received is not None:
+                codes[place] = 128 + watch.received
+                return
             try:
                 codes[place] = run(config, inputs=inputs, watch=watch, before_policy=stack)
             except BaseException as error:
                 errors[place] = error
                 expected = isinstance(error, InputError | Diverged | Unwritable)
-                say(f"ended by an error: {error}" if expected else traceback.format_exc())
+                with suppress(OSError):  # a reader that has left
+                    say(f"ended by an error: {error}" if expected else traceback.format_exc())
 
     with processes_of_one_run(), watch.watching():
         threads = [threading.Thread(target=train, args=each) for each in enumerate(runs)]

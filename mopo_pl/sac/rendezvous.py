@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch import Tensor
 
 from mopo_pl.data.transitions import Transitions
@@ -67,9 +68,10 @@ class Rendezvous:
     def _wait(self, place: int, mine: _Arrival) -> None:
         self._waiting[place] = mine
         if not self._meet_if_all_wait():
-            self._awake.release()
-            mine.met.wait()
-            self._awake.acquire()
+            with isolate_rng(include_cuda=False):  # the process's generators, which a user's own function may draw from
+                self._awake.release()
+                mine.met.wait()
+                self._awake.acquire()
 
     def _meet_if_all_wait(self) -> bool:
         """Makes the updates of all once the last has come, and wakes them; they go on in turn."""

@@ -1,12 +1,13 @@
 """Several seeds at once: each comes to what it comes to alone, in whatever manner they train."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mopo_pl.command import main
 from mopo_pl.compose import compose
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.problems import Diverged, InputError
+from mopo_pl.run import side_by_side
 from mopo_pl.run.seeds import chosen
 from mopo_pl.run.signals import SignalWatch
 from mopo_pl.sac.stacked import StackedGraph
@@ -109,6 +111,104 @@ def test_side_by_side_each_run_is_the_one_it_is_alone_to_the_bit(
         assert same_weights(folder, train(f"alone{seed}", f"seed={seed}"), POLICY)
         assert f"seed {seed}  policy   mean return" in said
         assert "\nthreads: 1\n" in (folder / "config.yaml").read_text()
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Sequence[str]]]:
+    """Lets runs side by side be small programs, which get their seed as an argument; the arguments that each run was given."""
+
+    def arm(program: str) -> list[Sequence[str]]:
+        seen: list[Sequence[str]] = []
+
+        def start(arguments: Sequence[str]) -> subprocess.Popen:
+            seen.append(arguments)
+            seed = str(compose(arguments).seed)
+            pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+            return subprocess.Popen([sys.executable, "-c", program, seed], **pipes)
+
+        monkeypatch.setattr(side_by_side, "_start", start)
+        return seen
+
+    return arm
+
+
+def test_one_that_is_killed_is_named_and_all_others_begin(
+    started: Any, of_seeds: Any, train: Train, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    seen = started("import os, sys; os.kill(os.getpid(), 9) if sys.argv[1] == '1' else print('done')")
+    train("run", "seeds=side_by_side", "seed=[1,2,3,4,5]", code=137)
+    said = capfd.readouterr().out
+    assert "seed 1 was killed by SIGKILL" in said
+    assert [f"seed {seed}  done" in said for seed in range(1, 6)] == [False, True, True, True, True]
+    assert len(seen) == 5
+
+
+def test_a_reader_that_leaves_does_not_stop_the_runs(
+    started: Any, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More lines than a pipe holds, to a standard output that is closed."""
+    started("print('a line of progress\\n' * 20000)")
+    monkeypatch.setattr(sys, "stdout", Broken())
+    train("run", "seeds=side_by_side", "seed=[1,2]")
+
+
+class Broken(io.StringIO):
+    """A pipe that nobody reads any more once the runs speak."""
+
+    def write(self, text: str) -> int:
+        if text.startswith("seed"):
+            raise BrokenPipeError
+        return super().write(text)
+
+
+@pytest.mark.parametrize("name", ["plain", "a #b", "a: b", "it's", 'a "b"', "[1]"])
+def test_folders_of_any_name_are_passed_on(started: Any, tmp_path: Path, name: str) -> None:
+    seen = started("")
+    folder = tmp_path / name
+    assert main([*TINY, "seeds=side_by_side", "seed=[1,2]", f"run_dir={json.dumps(str(folder))}"]) == 0
+    assert sorted(str(compose(arguments).run_dir) for arguments in seen) == [f"{folder}_s1", f"{folder}_s2"]
+
+
+def test_a_function_that_draws_from_torchs_own_generator_draws_what_it_draws_alone(
+    train: Train, of_seeds: Any, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "noisy.py").write_text("import torch\ndef u(mean, std):\n    return torch.rand(mean.shape[1])\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    noisy = ["penalty.name=noisy:u", "trainer.max_epochs=3"]
+    for seed, folder in zip((3, 4), of_seeds("stacked", "seeds=stacked", *noisy), strict=True):
+        alone = train(f"alone{seed}", f"seed={seed}", *noisy)
+        ours, theirs = (
+            [row["rollout/penalty"] for row in rows(place) if row["stage"] == "policy"] for place in (folder, alone)
+        )
+        assert len(ours) == 3
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_an_error_counts_even_where_nobody_can_be_told(of_seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(text: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("mopo_pl.run.session.say", gone)
+    with pytest.raises(BrokenPipeError):
+        of_seeds("run", "seeds=stacked")
+
+
+def test_the_clock_of_a_stacked_policy_starts_when_all_are_there(
+    of_seeds: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second ensemble is slow: the first policy's seconds must not hold it."""
+    slow = DynamicsModule.on_train_epoch_end
+
+    def wait(module: DynamicsModule) -> None:
+        time.sleep(1.0)
+        slow(module)
+
+    monkeypatch.setattr(DynamicsModule, "on_train_epoch_end", wait)
+    for folder in of_seeds("run", "seeds=stacked"):
+        seconds = json.loads((folder / "result.json").read_text())["seconds"]
+        assert seconds["dynamics"] > 2
+        assert seconds["policy"] < 2
 
 
 def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path) -> None:
