@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -214,8 +215,12 @@ def test_the_clock_of_a_stacked_policy_starts_when_all_are_there(
 def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mopo_pl", "train", *TINY, "seeds=side_by_side", "seed=[1,2,3,4]"]
     long = ["trainer.max_epochs=2000", f"run_dir={tmp_path / 'run'}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    with subprocess.Popen([*command, *long], stdout=subprocess.PIPE, text=True, env=environment) as process:
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    with (
+        subprocess.Popen([*command, *long], stdout=subprocess.PIPE, text=True, env=environment) as process,
+        ExitStack() as ending,
+    ):
+        ending.callback(process.kill)  # whatever fails, it must not train for hours
         rows, deadline = [tmp_path / f"run_s{seed}" / "metrics.jsonl" for seed in (1, 2)], time.monotonic() + 120
         while not all(file.exists() and "policy" in file.read_text() for file in rows):
             assert time.monotonic() < deadline
