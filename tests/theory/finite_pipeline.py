@@ -65,7 +65,7 @@ class FiniteEnsemble(nn.Module):
         self.obs_dim, self.action_dim, self.members = OBS, ACTION, MEMBERS
         self.codes, self.maps, self.rewards, self.deviations = codes, maps, rewards.float(), deviations.float()
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         s, a = self.codes.state(inputs[:, :OBS]), self.codes.action(inputs[:, OBS:])
         change = self.codes.states[self.maps[:, s, a]] - self.codes.states[s]
         reward = self.rewards[s, a].expand(MEMBERS, -1).unsqueeze(-1)
