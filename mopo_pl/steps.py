@@ -4,6 +4,7 @@ import lightning as L
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+"""Of Lightning, that see gradients or the loss on its way to them."""
 
 
 def gradients_are_watched(module: L.LightningModule) -> bool:
