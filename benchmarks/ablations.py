@@ -26,17 +26,18 @@ SETTINGS: dict[str, list[str]] = {
     "10 000 starts": ["rollout.starts=10000"],
     "5000 starts": ["rollout.starts=5000"],
     "a refresh every 5 epochs": ["rollout.every_n_epochs=5"],
-    "10 000 starts every 5 epochs": ["rollout.starts=10000", "rollout.every_n_epochs=5"],
-    "patience 2": ["dynamics.patience=2"],
-    "holdout 200 rows": ["dynamics.holdout_max=200"],
-    "holdout 5000 rows": ["dynamics.holdout_max=5000"],
+    "patience 2, 10 000 starts": ["dynamics.patience=2", "rollout.starts=10000"],
+    "holdout 200 rows, 10 000 starts": ["dynamics.holdout_max=200", "rollout.starts=10000"],
+    "holdout 5000 rows, 10 000 starts": ["dynamics.holdout_max=5000", "rollout.starts=10000"],
+    "bf16, 10 000 starts": ["trainer.precision=bf16-mixed", "rollout.starts=10000"],
 }
-"""What each changes of the default, whose 50 000 starts a refresh are given to every log alike."""
+"""What each changes of the default, whose 50 000 starts a refresh are given to every log alike. Those of the ensemble, and
+bf16, differ from "10 000 starts" in one thing."""
 
 
-def trains_ensemble(name: str) -> bool:
-    """Whether a setting needs an ensemble of its own."""
-    return any(change.startswith("dynamics.") for change in SETTINGS[name])
+def of_the_ensemble(name: str) -> list[str]:
+    """What a setting changes of the ensemble's training, which then has to be its own."""
+    return [change for change in SETTINGS[name] if change.startswith(("dynamics.", "trainer.precision="))]
 
 
 def train(arguments: list[str], folder: Path) -> dict[str, Any]:
@@ -54,13 +55,13 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     """One policy of one setting, on its ensemble."""
     common = [*options.log, f"seed={seed}", f"threads={options.threads}", "rollout.starts=50000"]
     changes = SETTINGS[name]
-    own = name if trains_ensemble(name) else "default"
-    ensemble = options.folder / f"ensemble {own} {seed}".replace(" ", "_")
-    fitted = train([*common, *(changes if own == name else []), "stage=dynamics"], ensemble)
+    own = of_the_ensemble(name)
+    ensemble = options.folder / f"ensemble {name if own else 'default'} {seed}".replace(" ", "_").replace(",", "")
+    fitted = train([*common, *own, "stage=dynamics"], ensemble)
     steps = json.loads((ensemble / "metrics.jsonl").read_text().splitlines()[-1])["update"]
     policy = [f"trainer.max_epochs={options.epochs}", f"evaluation.final_episodes={options.episodes}"]
     rest = [*common, *changes, "stage=policy", f"dynamics_from={ensemble}", *policy]
-    result = train(rest, options.folder / f"policy {name} {seed}".replace(" ", "_"))
+    result = train(rest, options.folder / f"policy {name} {seed}".replace(" ", "_").replace(",", ""))
     return {
         "setting": name,
         "seed": seed,
