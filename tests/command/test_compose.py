@@ -82,7 +82,7 @@ def test_the_default_preset_takes_no_published_numbers(printed: Printed, dataset
     assert (config.penalty.coef, config.rollout.horizon) == (2.5, 5)
 
 
-@pytest.mark.parametrize("preset", ["default", "d4rl-v2", "paper", "mbpo", "offline-sac"])
+@pytest.mark.parametrize("preset", ["default", "d4rl-v2", "fast", "paper", "mbpo", "offline-sac"])
 def test_published_numbers_are_no_key_of_the_configuration(printed: Printed, preset: str) -> None:
     assert "published" not in printed("dataset=hopper-medium-v2", f"preset={preset}")
 
@@ -117,6 +117,7 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
         "sac.actor_schedule": "cosine",
         "sac.alpha_max": 1.0,
     },
+    "fast": {"rollout.starts": 10_000},
     "paper": {
         "dynamics.normalise_targets": False,
         "dynamics.beta": 0.0,
@@ -140,6 +141,16 @@ def test_a_preset_is_what_it_is_named_after(printed: Printed, preset: str) -> No
     config = printed("dataset=some-log-v0", f"preset={preset}")
     facts = PRESET_FACTS[preset]
     assert {key: OmegaConf.select(config, key) for key in facts} == facts
+
+
+def test_every_preset_that_is_shipped_has_its_facts() -> None:
+    assert {choice for group, choice in CHOICES if group == "preset"} == set(PRESET_FACTS)
+
+
+def test_fast_changes_nothing_but_the_starts(printed: Printed) -> None:
+    fast, default = (printed("dataset=some-log-v0", f"preset={preset}") for preset in ("fast", "default"))
+    fast.preset, fast.rollout.starts = default.preset, default.rollout.starts
+    assert fast == default
 
 
 # Order
