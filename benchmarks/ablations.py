@@ -6,7 +6,7 @@ python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=m
     --json benchmarks/results/ablations_dmsd.json
 
 Prints a table. Every finished run is kept in the file at once, so that the same command goes on where it was stopped. Settings
-of the rollouts share their seed's ensemble; those of the ensemble train their own. `--only` takes some of the settings.
+of the rollouts share their seed's ensemble; those of the ensemble, and bf16, train their own. `--only` takes some of the settings.
 """
 
 import argparse
@@ -40,6 +40,11 @@ def of_the_ensemble(name: str) -> list[str]:
     return [change for change in SETTINGS[name] if change.startswith(("dynamics.", "trainer.precision="))]
 
 
+def folder_of(options: argparse.Namespace, part: str, name: str, seed: int) -> Path:
+    """Of a setting's ensemble or policy."""
+    return options.folder / f"{part} {name} {seed}".replace(" ", "_").replace(",", "")
+
+
 def train(arguments: list[str], folder: Path) -> dict[str, Any]:
     """Runs, or goes on with, a training in `folder`; its result."""
     if not (folder / "result.json").exists():
@@ -56,12 +61,12 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
     common = [*options.log, f"seed={seed}", f"threads={options.threads}", "rollout.starts=50000"]
     changes = SETTINGS[name]
     own = of_the_ensemble(name)
-    ensemble = options.folder / f"ensemble {name if own else 'default'} {seed}".replace(" ", "_").replace(",", "")
+    ensemble = folder_of(options, "ensemble", name if own else "default", seed)
     fitted = train([*common, *own, "stage=dynamics"], ensemble)
     steps = json.loads((ensemble / "metrics.jsonl").read_text().splitlines()[-1])["update"]
     policy = [f"trainer.max_epochs={options.epochs}", f"evaluation.final_episodes={options.episodes}"]
     rest = [*common, *changes, "stage=policy", f"dynamics_from={ensemble}", *policy]
-    result = train(rest, options.folder / f"policy {name} {seed}".replace(" ", "_").replace(",", ""))
+    result = train(rest, folder_of(options, "policy", name, seed))
     return {
         "setting": name,
         "seed": seed,

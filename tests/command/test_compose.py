@@ -11,6 +11,7 @@ import mopo_pl
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
+PRESETS = [choice for group, choice in CHOICES if group == "preset"]
 
 Printed = Callable[..., DictConfig]
 Refused = Callable[..., list[str]]
@@ -82,7 +83,7 @@ def test_the_default_preset_takes_no_published_numbers(printed: Printed, dataset
     assert (config.penalty.coef, config.rollout.horizon) == (2.5, 5)
 
 
-@pytest.mark.parametrize("preset", ["default", "d4rl-v2", "fast", "paper", "mbpo", "offline-sac"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_published_numbers_are_no_key_of_the_configuration(printed: Printed, preset: str) -> None:
     assert "published" not in printed("dataset=hopper-medium-v2", f"preset={preset}")
 
@@ -144,7 +145,7 @@ def test_a_preset_is_what_it_is_named_after(printed: Printed, preset: str) -> No
 
 
 def test_every_preset_that_is_shipped_has_its_facts() -> None:
-    assert {choice for group, choice in CHOICES if group == "preset"} == set(PRESET_FACTS)
+    assert set(PRESETS) == set(PRESET_FACTS)
 
 
 def test_fast_changes_nothing_but_the_starts(printed: Printed) -> None:
