@@ -296,12 +296,12 @@ def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
-    """A refresh of 50 000 starts and 5 steps with the penalty, in chunks, beside all starts at once."""
-    config, dataset = compose(["rollout.horizon=5", "termination=never"]), log_of(100_000)
+    """A refresh of 50 000 starts and 5 steps with the penalty, in chunks, beside all starts at once, eager and in fp32."""
+    config, dataset = compose(["rollout.horizon=5", "termination=never", "compile=true"]), log_of(100_000)
     model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
     actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
     refreshes = {"ours": build_refresh(config, model, dataset)}
-    config.rollout.chunk = config.rollout.starts
+    config.rollout.chunk, config.compile = config.rollout.starts, "false"
     refreshes["plain"] = build_refresh(config, model, dataset)
     seconds: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
     for refresh in refreshes.values():
@@ -309,7 +309,8 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     for _ in range(repetitions + 1):
         seconds["limit"].append(limit())
         for name, refresh in refreshes.items():
-            seconds[name].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)))
+            with torch.autocast("cpu", torch.bfloat16, enabled=name == "ours" and PRECISION == ["bf16-mixed"]):
+                seconds[name].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)))
     return summed("rollout", seconds, config.rollout.starts * config.rollout.horizon, "transitions/s")
 
 
@@ -552,7 +553,7 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--folder", type=Path, default=Path("runs/speed"))
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of sac and dynamics")
+    parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of our forms")
     options = parser.parse_args()
     PRECISION[:] = [options.precision]
     options.folder.mkdir(parents=True, exist_ok=True)

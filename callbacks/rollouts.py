@@ -7,7 +7,7 @@ import torch
 
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.limits import StateLimits
-from mopo_pl.dynamics.rollouts import PenalisedModel, RolloutStatistics, branch
+from mopo_pl.dynamics.rollouts import CompiledStep, PenalisedModel, RolloutStatistics, Stepper, branch, one_step
 from mopo_pl.problems import Diverged
 from mopo_pl.ranks import gathered, own
 from mopo_pl.sac.module import SACModule
@@ -19,7 +19,7 @@ class RolloutRefresh(L.Callback):
 
     The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
     LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
-    rank; each rank rolls out from its own stream.
+    rank; each rank rolls out from its own stream, in the precision of training.
     """
 
     def __init__(
@@ -33,11 +33,15 @@ class RolloutRefresh(L.Callback):
         limits: StateLimits,
         max_dropped: float,
         seed: int,
+        compile: bool = False,
     ) -> None:
-        """`max_dropped`: share of a refresh's rollouts that may leave `limits`, or end in what is no number."""
+        """`max_dropped`: share of a refresh's rollouts that may leave `limits`, or end in what is no number. `compile`: the
+        steps of whole chunks are compiled, the rest's are not.
+        """
         self.model, self.limits, self.max_dropped = model, limits, max_dropped
         self.horizon, self.starts, self.every_n_epochs, self.chunk = horizon, starts, every_n_epochs, chunk
         self.seed = seed
+        self._step: Stepper = CompiledStep(min(chunk, starts)) if compile else one_step
         self.done = 0
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
@@ -59,7 +63,8 @@ class RolloutRefresh(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, SACModule)
         assert isinstance(data, OfflineDataModule)
-        self.summary = self.refresh(pl_module, data)
+        with trainer.precision_plugin.forward_context():
+            self.summary = self.refresh(pl_module, data)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
@@ -78,11 +83,12 @@ class RolloutRefresh(L.Callback):
             starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
                 self.model,
-                lambda s: module.actor.sample(s, self._generator),
+                module.actor.act,
                 starts,
                 self.horizon,
                 self.limits,
                 self._generator,
+                self._step,
             )
             data.ring.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
             statistics.add(rollout, self.model.coef)

@@ -3,6 +3,7 @@
 The one place where settings become arguments. The parts themselves know nothing of `Config`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.compilation import WORTHWHILE, WORTHWHILE_STEPS, resolve_compile
+from mopo_pl.compilation import WORTHWHILE, WORTHWHILE_STEPS, WORTHWHILE_TRANSITIONS, resolve_compile
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
@@ -162,6 +163,8 @@ def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDatase
         termination=termination_rule(config.termination, dataset.env_id),
     )
     states = torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
+    refreshes = math.ceil(config.trainer.max_epochs / config.rollout.every_n_epochs)
+    transitions = refreshes * config.rollout.starts * config.rollout.horizon
     return RolloutRefresh(
         penalised,
         horizon=config.rollout.horizon,
@@ -171,6 +174,7 @@ def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDatase
         limits=StateLimits.around(states, config.rollout.range_widths),
         max_dropped=config.rollout.max_dropped,
         seed=config.seed,
+        compile=resolve_compile(config.compile, WORTHWHILE) and transitions >= WORTHWHILE_TRANSITIONS,
     )
 
 

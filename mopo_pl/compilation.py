@@ -15,6 +15,8 @@ WORTHWHILE = 5000
 """Updates below which compiling costs more than it saves (some 20 s against 5 ms an update, on two CPU cores)."""
 WORTHWHILE_STEPS = 20_000
 """Steps of the ensemble below which compiling it, up to a minute, is taken to cost more than it saves."""
+WORTHWHILE_TRANSITIONS = 5_000_000
+"""Imagined transitions below which compiling their step costs more than it saves (some 15 s against 3 µs each)."""
 
 
 def resolve_compile(choice: str, updates: int) -> bool:
@@ -38,29 +40,32 @@ def _missing() -> str | None:
     return None if any(map(shutil.which, compilers)) else "a C++ compiler (g++, clang++ or $CXX)"
 
 
-def compile_errors() -> type[Exception]:
-    """What compiled code raises, at its first call and before it computes anything, where it cannot be built."""
-    from torch._dynamo.exc import TorchDynamoException  # seconds to import
+def compile_errors() -> tuple[type[Exception], ...]:
+    """What compiled code raises, before it computes anything, where it cannot be built, or not once more."""
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # seconds to import
 
-    return TorchDynamoException
+    return TorchDynamoException, FailOnRecompileLimitHit
 
 
 def compiled_for_itself(method: Any, device: torch.device) -> Callable[..., Any]:
     """A bound method, compiled for its own object, and for the shapes of its first call alone.
 
     torch.compile would check some hundred facts at each call, up to a tenth of an update's time on a CPU. For an update
-    none of them changes: tensors, shapes and constants stay what they are while the object lives. But compiled code is
-    found by its code object, so that each object needs one of its own, or it would be given another's.
+    none of them changes: tensors, shapes and constants stay what they are while the object lives.
     """
-    function = method.__func__
-    code = FunctionType(
+    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
+    if device.type == "cpu":
+        options["cpp_wrapper"] = True  # kernels are called from C++, not from Python
+    own = MethodType(with_own_code(method.__func__), method.__self__)
+    return torch.compile(own, fullgraph=True, dynamic=False, options=options)
+
+
+def with_own_code(function: Any) -> FunctionType:
+    """A copy of a function: torch.compile finds what it has compiled by the code object, or takes another's and counts them."""
+    return FunctionType(
         function.__code__.replace(),
         function.__globals__,
         function.__name__,
         function.__defaults__,
         function.__closure__,
     )
-    options: dict[str, Any] = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe}
-    if device.type == "cpu":
-        options["cpp_wrapper"] = True  # kernels are called from C++, not from Python
-    return torch.compile(MethodType(code, method.__self__), fullgraph=True, dynamic=False, options=options)

@@ -27,12 +27,17 @@ class TransitionModel:
         mean, log_var = self.ensemble.in_raw_units(inputs)
         return mean, torch.exp(0.5 * log_var)
 
-    def sample(self, observations: Tensor, mean: Tensor, std: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draws s' [B, D] and r [B], each row from its own elite; both are sampled, as in the original code."""
-        rows = observations.shape[0]
-        draw = torch.randint(len(self.elites), (rows,), generator=generator, device=observations.device)
-        member, row = self.elites[draw], torch.arange(rows, device=observations.device)
-        noise = torch.randn(mean.shape[1:], generator=generator, device=mean.device, dtype=mean.dtype)
+    def draw(self, observations: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        """What is random in the outcomes of states [B, D]: the elite that makes each [B], and ε ~ N(0, I) [B, 1 + D]."""
+        (rows, dim), device = observations.shape, observations.device
+        member = self.elites[torch.randint(len(self.elites), (rows,), generator=generator, device=device)]
+        return member, torch.randn(rows, 1 + dim, generator=generator, device=device, dtype=observations.dtype)
+
+    def sample(
+        self, observations: Tensor, mean: Tensor, std: Tensor, member: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """s' [B, D] and r [B] = μ + σε of each row's own member, as `draw` gives it; both are sampled, as in the original code."""
+        row = torch.arange(len(observations), device=observations.device)
         outcome = mean[member, row] + std[member, row] * noise
         return observations + outcome[:, 1:], outcome[:, 0]
 

@@ -2,16 +2,33 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.compilation import compile_errors, with_own_code
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import Penalty
 from mopo_pl.dynamics.termination import Rule
+from mopo_pl.messages import say
 from mopo_pl.ranks import summed
+
+Act = Callable[[Tensor, Tensor], Tensor]
+"""π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
+
+
+class Draws(NamedTuple):
+    """All that is random in a step of B rows."""
+
+    policy: Tensor
+    """ε of the policy [B, A]."""
+    member: Tensor
+    """The elite that makes each row's outcome [B]."""
+    outcome: Tensor
+    """ε of the outcome [B, 1 + D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,11 +42,17 @@ class PenalisedModel:
     """λ."""
     termination: Rule
 
-    def step(self, observations: Tensor, actions: Tensor, generator: Generator) -> tuple[Transitions, Tensor]:
+    def draw(self, observations: Tensor, generator: Generator) -> Draws:
+        """For one step from states [B, D]."""
+        shape = (len(observations), self.transition.ensemble.action_dim)
+        noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
+        return Draws(noise, *self.transition.draw(observations, generator))
+
+    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
         """One imagined step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         u = self.penalty(mean, std)
-        next_observations, reward = self.transition.sample(observations, mean, std, generator)
+        next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
         terminal = self.termination(observations, actions, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
 
@@ -50,35 +73,104 @@ class Rollout:
     """Rows that were reached alive and are finite, but lead beyond the limits [h, B] bool."""
 
 
+class Step(NamedTuple):
+    """One step of B rollouts: the entries of `Rollout` at it, then where and whether each goes on."""
+
+    rows: Tensor
+    penalties: Tensor
+    valid: Tensor
+    non_finite: Tensor
+    out_of_range: Tensor
+    observations: Tensor
+    """[B, D]."""
+    alive: Tensor
+    """[B] bool."""
+
+
+Stepper = Callable[[PenalisedModel, Act, StateLimits, Tensor, Tensor, Tensor, Draws], Step]
+"""`one_step`, or another form of it."""
+
+
+def one_step(
+    model: PenalisedModel,
+    policy: Act,
+    limits: StateLimits,
+    starts: Tensor,
+    observations: Tensor,
+    alive: Tensor,
+    draws: Draws,
+) -> Step:
+    """Acts, imagines and judges: from states [B, D], `starts` where a row is not `alive` any more. A function of tensors."""
+    imagined, u = model.step(observations, policy(observations, draws.policy), draws)
+    finite = imagined.rows.isfinite().all(-1)
+    sound = finite & limits.hold(imagined.next_observations)
+    goes_on = alive & sound & (imagined.terminals == 0)
+    return Step(
+        rows=imagined.rows,
+        penalties=u,
+        valid=alive & sound,
+        non_finite=alive & ~finite,
+        out_of_range=alive & finite & ~sound,
+        observations=torch.where(goes_on.unsqueeze(-1), imagined.next_observations, starts),
+        alive=goes_on,
+    )
+
+
+class CompiledStep:
+    """`one_step`, compiled for so many rows; other numbers, and all where it cannot be built, are left as they are.
+
+    Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
+    anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
+    """
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._compiled: Stepper | None = torch.compile(with_own_code(one_step), fullgraph=True, dynamic=False)
+
+    def __call__(
+        self,
+        model: PenalisedModel,
+        policy: Act,
+        limits: StateLimits,
+        starts: Tensor,
+        observations: Tensor,
+        alive: Tensor,
+        draws: Draws,
+    ) -> Step:
+        """As `one_step`."""
+        if self._compiled is not None and len(starts) == self.rows:
+            try:
+                return self._compiled(model, policy, limits, starts, observations, alive, draws)
+            except compile_errors() as error:
+                self._compiled = None
+                say(f"the rollouts' step is not compiled: {str(error).splitlines()[0]}")
+        return one_step(model, policy, limits, starts, observations, alive, draws)
+
+
 @torch.no_grad()
 def branch(
     model: PenalisedModel,
-    policy: Callable[[Tensor], Tensor],
+    policy: Act,
     starts: Tensor,
     horizon: int,
     limits: StateLimits,
     generator: Generator,
+    step: Stepper = one_step,
 ) -> Rollout:
-    """Rolls `policy` (s [B, D] to a [B, A]) for `horizon` steps from `starts` [B, D].
+    """Rolls `policy` for `horizon` steps from `starts` [B, D].
 
     Shapes are static: an ended row is carried along at its start and left out by `valid`, so that no step waits for the
     device. A row that becomes non-finite, or leads beyond the limits, ends there and is counted.
     """
-    observations, alive = starts, torch.ones(len(starts), dtype=torch.bool, device=starts.device)
-    steps, penalties, valid, non_finite, out_of_range = [], [], [], [], []
+    # A copy: to a compiler the same tensor twice is another case than two of them.
+    observations, alive = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
+    steps = []
     for _ in range(horizon):
-        imagined, u = model.step(observations, policy(observations), generator)
-        finite = imagined.rows.isfinite().all(-1)
-        sound = finite & limits.hold(imagined.next_observations)
-        steps.append(imagined.rows)
-        penalties.append(u)
-        valid.append(alive & sound)
-        non_finite.append(alive & ~finite)
-        out_of_range.append(alive & finite & ~sound)
-        alive = alive & sound & (imagined.terminals == 0)
-        observations = torch.where(alive.unsqueeze(-1), imagined.next_observations, starts)
-    transitions = Transitions(torch.stack(steps), starts.shape[-1], model.transition.ensemble.action_dim)
-    return Rollout(transitions, *map(torch.stack, (penalties, valid, non_finite, out_of_range)))
+        made = step(model, policy, limits, starts, observations, alive, model.draw(observations, generator))
+        observations, alive = made.observations, made.alive
+        steps.append(made[:5])
+    rows, *rest = map(torch.stack, zip(*steps, strict=True))
+    return Rollout(Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim), *rest)
 
 
 class RolloutStatistics:

@@ -59,8 +59,13 @@ class TanhGaussianActor(nn.Module):
         """tanh μ(s) [..., A]: the deterministic policy that is evaluated."""
         return torch.tanh(self.distribution(observations)[0])
 
-    def sample(self, observations: Tensor, generator: Generator) -> Tensor:
-        """a ~ π(s) [..., A], for rollouts."""
+    def act(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """a = tanh(μ(s) + σ(s)ε) [..., A] for s [..., D] and ε [..., A], as `forward` gives it, without log π."""
         mean, log_std = self.distribution(observations)
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
         return torch.tanh(mean + log_std.exp() * noise)
+
+    def sample(self, observations: Tensor, generator: Generator) -> Tensor:
+        """a ~ π(s) [..., A]."""
+        shape = (*observations.shape[:-1], self.action_dim)
+        noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
+        return self.act(observations, noise)

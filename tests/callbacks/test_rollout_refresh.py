@@ -105,6 +105,21 @@ def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
     assert not torch.equal(kept.rows[1][120:], frozen.rows[1][120:])
 
 
+def test_rollouts_are_made_in_the_precision_of_training(make_dataset: Make) -> None:
+    """bf16 keeps eight bits of a product's factors and its result: the same stream gives nearly the same first step."""
+    dataset, rows = make_dataset(), []
+    for precision in ("32-true", "bf16-mixed"):
+        refresh = small_refresh(dataset, horizon=1)
+        notes = Notes(refresh)
+        trainer = quiet_trainer([refresh, notes], 1, precision=precision)
+        trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
+        rows.append(notes.rows[0])
+    full, half = rows
+    assert full.dtype == half.dtype == torch.float32
+    assert not torch.equal(full, half)
+    torch.testing.assert_close(half, full, rtol=0.02, atol=0.02)
+
+
 def test_the_model_is_no_part_of_the_module_that_is_saved(make_dataset: Make) -> None:
     dataset = make_dataset()
     refresh, module = small_refresh(dataset), small_sac(dataset)

@@ -38,7 +38,7 @@ def test_a_stored_model_predicts_and_samples_exactly_as_before(tmp_path: Path) -
     outcomes = []
     for transition in (saved, loaded):
         mean, std = transition.predict(torch.cat([states, actions], -1))
-        after, reward = transition.sample(states, mean, std, stream(0, "x"))
+        after, reward = transition.sample(states, mean, std, *transition.draw(states, stream(0, "x")))
         outcomes.append(torch.cat([mean.flatten(), std.flatten(), after.flatten(), reward]))
     assert torch.equal(*outcomes)
     assert loaded.elites.tolist() == [3, 0]

@@ -3,6 +3,8 @@
 import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,7 +17,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
-from mopo_pl.dynamics.rollouts import PenalisedModel, Rollout, RolloutStatistics, branch
+from mopo_pl.dynamics.rollouts import CompiledStep, PenalisedModel, Rollout, RolloutStatistics, branch, one_step
 from mopo_pl.dynamics.termination import never
 from mopo_pl.layers import Normaliser
 from mopo_pl.streams import stream
@@ -44,8 +46,14 @@ def penalised(model: TransitionModel, **replaced: Any) -> PenalisedModel:
     return PenalisedModel(**arguments)
 
 
-def still(observations: Tensor) -> Tensor:
+def still(observations: Tensor, noise: Tensor) -> Tensor:
     return observations.new_zeros(len(observations), ACTIONS)
+
+
+def imagine(model: PenalisedModel, observations: Tensor) -> tuple[Transitions, Tensor]:
+    """One step of no action."""
+    draws = model.draw(observations, stream(0, "x"))
+    return model.step(observations, still(observations, draws.policy), draws)
 
 
 def roll(
@@ -59,9 +67,7 @@ def roll(
 
 def test_every_outcome_comes_from_an_elite_and_each_elite_as_often_as_the_others() -> None:
     rows = 20_000
-    imagined, _ = penalised(NamingModel([5, 0, 3])).step(
-        torch.zeros(rows, OBS), torch.zeros(rows, ACTIONS), stream(0, "x")
-    )
+    imagined, _ = imagine(penalised(NamingModel([5, 0, 3])), torch.zeros(rows, OBS))
     counts = Counter(imagined.next_observations[:, 0].tolist())
     assert set(counts) == {5.0, 0.0, 3.0}
     expected = rows / 3
@@ -70,9 +76,7 @@ def test_every_outcome_comes_from_an_elite_and_each_elite_as_often_as_the_others
 
 
 def test_state_and_reward_of_a_row_come_from_the_same_member() -> None:
-    imagined, _ = penalised(NamingModel([1, 2, 4, 6])).step(
-        torch.full((500, OBS), 10.0), torch.zeros(500, ACTIONS), stream(0, "x")
-    )
+    imagined, _ = imagine(penalised(NamingModel([1, 2, 4, 6])), torch.full((500, OBS), 10.0))
     member = imagined.rewards - 100
     for i in range(OBS):
         assert torch.equal(imagined.next_observations[:, i], 10 + member)
@@ -91,7 +95,7 @@ def test_both_the_state_and_the_reward_are_sampled_with_the_deviation_of_the_dra
     rows = 40_000
     deviations = [0.0, 0.5, 0.0, 2.0, 0.0, 0.0, 0.0]
     model = penalised(NamingModel([1], deviations))
-    first, _ = model.step(torch.zeros(rows, OBS), torch.zeros(rows, ACTIONS), stream(0, "x"))
+    first, _ = imagine(model, torch.zeros(rows, OBS))
     outcome = torch.cat([first.rewards.unsqueeze(-1) - 100, first.next_observations], -1)
     covariance = torch.cov(outcome.double().T)
     torch.testing.assert_close(outcome.mean(0), torch.ones(1 + OBS), atol=0.01, rtol=0)
@@ -104,7 +108,7 @@ def test_both_the_state_and_the_reward_are_sampled_with_the_deviation_of_the_dra
 def test_the_penalty_is_taken_over_all_members_not_the_elites() -> None:
     """Member 3 is no elite and the least certain: ‖σ‖ = 2·√3 over the reward and two coordinates."""
     model = penalised(NamingModel([0, 2], [0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]), penalty=max_aleatoric, coef=1.5)
-    imagined, u = model.step(torch.zeros(50, OBS), torch.zeros(50, ACTIONS), stream(0, "x"))
+    imagined, u = imagine(model, torch.zeros(50, OBS))
     torch.testing.assert_close(u, torch.full((50,), 2 * math.sqrt(3)))
     predicted = 100 + imagined.next_observations[:, 0]
     torch.testing.assert_close(imagined.rewards, predicted - 1.5 * u)
@@ -173,12 +177,14 @@ def test_the_rule_sees_state_action_and_next_state() -> None:
         return (s[:, 0] == 1) & (a[:, 0] == 1) & (after[:, 0] == 2)
 
     model = penalised(Counting(), termination=rule)
-    rollout = branch(model, lambda s: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, EVERYWHERE, stream(0, "x"))
+    rollout = branch(model, lambda s, noise: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, EVERYWHERE, stream(0, "x"))
     assert (rollout.transitions.terminals * rollout.valid).tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_the_policy_acts_on_the_imagined_state_and_the_action_is_stored() -> None:
-    rollout = branch(penalised(Counting()), lambda s: -s[:, :ACTIONS], columns([5.0]), 3, EVERYWHERE, stream(0, "x"))
+    rollout = branch(
+        penalised(Counting()), lambda s, noise: -s[:, :ACTIONS], columns([5.0]), 3, EVERYWHERE, stream(0, "x")
+    )
     assert rollout.transitions.actions.flatten().tolist() == [-5.0, -6.0, -7.0]
 
 
@@ -254,7 +260,7 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
     observations, actions = torch.randn(rows, OBS), torch.rand(rows, ACTIONS)
     inputs = torch.cat([observations, actions], -1)
     mean, std = model.predict(inputs)
-    after, reward = model.sample(observations, mean, std, stream(0, "x"))
+    after, reward = model.sample(observations, mean, std, *model.draw(observations, stream(0, "x")))
     generator: Generator = stream(0, "x")
     member = [[2, 0][i] for i in torch.randint(2, (rows,), generator=generator).tolist()]
     noise = torch.randn((rows, 1 + OBS), generator=generator)
@@ -263,6 +269,81 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
         outcome = expected_mean[i, row] + (log_var[i, row] / 2).exp() * noise[row]
         torch.testing.assert_close(reward[row], outcome[0])
         torch.testing.assert_close(after[row], observations[row] + outcome[1:])
+
+
+# The compiled step ----------------------------------------------------------------------------------------------------
+
+
+def tight(states: Tensor) -> StateLimits:
+    """Limits that some rows leave."""
+    return StateLimits(states.quantile(0.1, 0), states.quantile(0.9, 0))
+
+
+def wandering(observations: Tensor, noise: Tensor) -> Tensor:
+    return torch.tanh(observations[:, :ACTIONS] + noise)
+
+
+def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: Tensor) -> None:
+    rollouts = [
+        branch(model, wandering, starts, 3, tight(starts), stream(0, "x"), stepper) for stepper in (one_step, step)
+    ]
+    eager, compiled = ([r.transitions.rows, r.penalties, r.valid, r.non_finite, r.out_of_range] for r in rollouts)
+    torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-9)
+    assert 0 < rollouts[0].valid.sum() < rollouts[0].valid.numel()
+
+
+def doubled(coef: float = 1.0) -> PenalisedModel:
+    transition = small_ensemble()
+    transition.ensemble.double()
+    return penalised(transition, penalty=max_aleatoric, coef=coef, termination=lambda s, a, after: after[:, 0] > 1)
+
+
+def test_the_compiled_step_is_the_eager_one() -> None:
+    """To machine code, in double precision, with rows that end and rows that leave the limits. Needs a C++ compiler."""
+    assert_compiled_is_eager(CompiledStep(40), doubled(), torch.randn(40, OBS, dtype=torch.float64))
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Compiles without machine code, and counts the graphs."""
+    graphs: list[int] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(len(graphs))
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    return graphs
+
+
+def test_the_compiled_step_follows_another_model_and_leaves_other_numbers_of_rows_alone(traced: list[int]) -> None:
+    """λ may be changed in the middle of a run."""
+    step, starts = CompiledStep(40), torch.randn(40, OBS, dtype=torch.float64)
+    for coef in (1.0, 3.0):
+        assert_compiled_is_eager(step, doubled(coef), starts)
+    assert len(traced) == 2
+    assert_compiled_is_eager(step, doubled(), starts[:20])
+    assert len(traced) == 2
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it does depends on a number, which no graph holds."""
+    model = replace(
+        doubled(), penalty=lambda mean, std: max_aleatoric(mean, std) if bool(std.max() > 0) else mean[0, :, 0]
+    )
+    step = CompiledStep(40)
+    for _ in range(2):
+        assert_compiled_is_eager(step, model, torch.randn(40, OBS, dtype=torch.float64))
+    assert capsys.readouterr().out.count("the rollouts' step is not compiled: ") == 1
+
+
+def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_run(traced: list[int]) -> None:
+    """Each λ is a constant of its graph, and torch.compile gives up after eight."""
+    step, starts = CompiledStep(40), torch.randn(40, OBS, dtype=torch.float64)
+    for coef in range(10):
+        assert_compiled_is_eager(step, doubled(float(coef)), starts)
+    assert len(traced) == 8
 
 
 # Statistics -----------------------------------------------------------------------------------------------------------

@@ -4,13 +4,12 @@ Every member maps (s, a) to one next state with certainty, so that T̂, in which
 the uniform mixture of the elites' maps. σ is 0 on states; the members' σ of the reward carry u, as noise of mean zero.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
@@ -98,12 +97,11 @@ class Pipeline:
         """The rule of termination [B]."""
         return (following == self.codes.states[TERMINAL]).all(-1)
 
-    def policy(self, generator: Generator) -> Callable[[Tensor], Tensor]:
-        """π as the pipeline calls it: s [B, D] to a [B, 2]."""
-        table = torch.tensor(self.probabilities)
-        return lambda s: self.codes.actions[
-            torch.multinomial(table[self.codes.state(s)], 1, generator=generator).squeeze(-1)
-        ]
+    def policy(self, observations: Tensor, noise: Tensor) -> Tensor:
+        """π as the pipeline calls it: s [B, D] and ε ~ N(0, I) [B, 2] to a [B, 2], by the inverse of its distribution function."""
+        cumulative = torch.tensor(self.probabilities).cumsum(-1)[self.codes.state(observations)]
+        uniform = torch.special.ndtr(noise[:, :1].double())
+        return self.codes.actions[(cumulative[:, :-1] < uniform).sum(-1)]
 
     def data(self) -> OfflineDataModule:
         """Batches of 64 of which 16 are real."""
@@ -123,7 +121,7 @@ class Pipeline:
         """Mean over imagined rollouts of Σ_{t<h} γᵗ r̃_t, from the log's states, and its standard error."""
         generator = stream(seed, "theory")
         starts = self.data().sample_starts(rollouts, generator)
-        rollout = branch(model, self.policy(generator), starts, horizon, EVERYWHERE, generator)
+        rollout = branch(model, self.policy, starts, horizon, EVERYWHERE, generator)
         weights = DISCOUNT ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)
         returns = (torch.where(rollout.valid, rollout.transitions.rewards.double(), 0.0) * weights).sum(0)
         return float(returns.mean()), float(returns.std()) / rollouts**0.5

@@ -19,7 +19,7 @@ from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import max_aleatoric, none
-from mopo_pl.dynamics.rollouts import PenalisedModel
+from mopo_pl.dynamics.rollouts import Draws, PenalisedModel
 from mopo_pl.dynamics.termination import never
 from mopo_pl.sac.losses import critic_target
 from mopo_pl.sac.module import SACModule
@@ -81,8 +81,8 @@ def test_what_the_pipeline_earns_in_its_penalised_model_is_a_lower_bound_of_the_
 class Added(PenalisedModel):
     """The penalty added instead of subtracted."""
 
-    def step(self, observations: Tensor, actions: Tensor, generator: Generator) -> tuple[Transitions, Tensor]:
-        made, u = super().step(observations, actions, generator)
+    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
+        made, u = super().step(observations, actions, draws)
         made.rows[:, -2] += 2 * self.coef * u
         return made, u
 
@@ -90,8 +90,8 @@ class Added(PenalisedModel):
 class OneElite(TransitionModel):
     """A row keeps the elite of its first step: no T̂ any more."""
 
-    def sample(self, observations: Tensor, mean: Tensor, std: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        return super().sample(observations, mean, std, Generator().manual_seed(0))
+    def draw(self, observations: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return super().draw(observations, Generator().manual_seed(0))
 
 
 def with_model(pipeline: Pipeline, **replaced: Any) -> PenalisedModel:
@@ -136,7 +136,7 @@ def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -
     refresh = RolloutRefresh(
         model, horizon=3, starts=8000, every_n_epochs=1, chunk=1000, limits=EVERYWHERE, max_dropped=0.0, seed=0
     )
-    actor = SimpleNamespace(sample=lambda s, generator: pipeline.policy(generator)(s))
+    actor = SimpleNamespace(act=pipeline.policy)
     module = cast(SACModule, SimpleNamespace(device=torch.device("cpu"), actor=actor, updates=0))
     refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0)), module)
     refresh.refresh(module, data)
@@ -225,7 +225,8 @@ def off_bellman(pipeline: Pipeline, rows: Transitions, discount: float) -> float
     table[TERMINAL] = 1000.0  # no value follows an end: this must not be looked at
     s, a = (torch.tensor(index) for index in pipeline.pairs(rows))
     after = pipeline.codes.state(rows.next_observations)
-    action = pipeline.codes.action(pipeline.policy(stream(1, "theory"))(rows.next_observations))
+    noise = torch.randn(rows.actions.shape, generator=stream(1, "theory"))
+    action = pipeline.codes.action(pipeline.policy(rows.next_observations, noise))
     next_q = torch.stack([table[after, action], table[after, action] + 5])  # of twins the lower one counts
     nothing = torch.zeros(len(rows))
     target = critic_target(rows.rewards, rows.terminals, next_q, nothing, torch.tensor(0.0), discount, soft=False)
