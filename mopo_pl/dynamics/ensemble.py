@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
-from mopo_pl.layers import BatchedLinear, Normaliser, truncated_normal_
+from mopo_pl.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
 
 MAX_LOG_VAR = 0.5
 MIN_LOG_VAR = -10.0
@@ -62,7 +62,7 @@ class GaussianEnsemble(nn.Module):
             hidden = hidden.expand(self.members, *hidden.shape)
         for layer in self.layers[:-1]:
             hidden = nn.functional.silu(layer(hidden))
-        mean, log_var = self.layers[-1](hidden).chunk(2, -1)
+        mean, log_var = in_full_precision(self.layers[-1], hidden).chunk(2, -1)
         return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)
 
     def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:

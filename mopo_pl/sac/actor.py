@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 from torch.nn.utils import skip_init
 
-from mopo_pl.layers import Normaliser, uniform_
+from mopo_pl.layers import Normaliser, in_full_precision, uniform_
 
 
 class TanhGaussianActor(nn.Module):
@@ -40,7 +40,7 @@ class TanhGaussianActor(nn.Module):
         hidden = self.normaliser(observations)
         for layer in self.layers[:-1]:
             hidden = torch.relu(layer(hidden))
-        mean, log_std = self.layers[-1](hidden).chunk(2, -1)
+        mean, log_std = in_full_precision(self.layers[-1], hidden).chunk(2, -1)
         return mean, log_std.clamp(self.log_std_min, self.log_std_max)
 
     def forward(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:

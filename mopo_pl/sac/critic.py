@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from mopo_pl.layers import BatchedLinear, Normaliser, uniform_
+from mopo_pl.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
 
 
 class TwinCritic(nn.Module):
@@ -34,4 +34,4 @@ class TwinCritic(nn.Module):
         hidden = hidden.expand(2, *hidden.shape)
         for layer in self.layers[:-1]:
             hidden = torch.relu(layer(hidden))
-        return self.layers[-1](hidden).squeeze(-1)
+        return in_full_precision(self.layers[-1], hidden).squeeze(-1)

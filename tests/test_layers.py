@@ -1,0 +1,73 @@
+"""What the networks' layers keep in bf16."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.layers import Normaliser
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.streams import stream
+
+OBS, ACTION, ROWS = 3, 2, 50
+STATES, ACTIONS = (
+    torch.linspace(-1, 1, ROWS * OBS).view(ROWS, OBS),
+    torch.linspace(-1, 1, ROWS * ACTION).view(ROWS, ACTION),
+)
+
+Networks = tuple[nn.ModuleList, Callable[[], Tensor]]
+
+
+def critic() -> Networks:
+    network = TwinCritic(
+        obs_dim=OBS,
+        action_dim=ACTION,
+        hidden_sizes=(32, 32),
+        normaliser=Normaliser.identity(OBS),
+        generator=stream(0, "x"),
+    )
+    return network.layers, lambda: network(STATES, ACTIONS)
+
+
+def actor() -> Networks:
+    network = TanhGaussianActor(
+        obs_dim=OBS,
+        action_dim=ACTION,
+        hidden_sizes=(32, 32),
+        log_std_min=-5.0,
+        log_std_max=2.0,
+        normaliser=Normaliser.identity(OBS),
+        generator=stream(0, "x"),
+    )
+    return network.layers, lambda: network.distribution(STATES)[0]
+
+
+def ensemble() -> Networks:
+    network = GaussianEnsemble(
+        obs_dim=OBS,
+        action_dim=ACTION,
+        members=4,
+        hidden_sizes=(32, 32),
+        normaliser=Normaliser.identity(OBS + ACTION),
+        target_normaliser=Normaliser.identity(1 + OBS),
+        generator=stream(0, "x"),
+    )
+    return network.layers, lambda: network(torch.cat([STATES, ACTIONS], -1))[0]
+
+
+@pytest.mark.parametrize("make", [critic, actor, ensemble])
+def test_a_network_in_bf16_says_large_values_as_exactly_as_small_ones(make: Callable[[], Networks]) -> None:
+    """Its hidden layers are rounded, its last is not: of the numbers around 1000, bf16 has every fourth."""
+    layers, says = make()
+    bias = layers[-1].bias
+    assert isinstance(bias, Tensor)
+    bias.data.fill_(1000.0)
+    exact = says()
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = says()
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    torch.testing.assert_close(rounded, exact, rtol=0, atol=0.01)
