@@ -16,10 +16,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -27,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.assembly import build_data, build_dynamics, build_refresh, build_sac, build_samples, build_selection
-from mopo_pl.callbacks import Checkpoints, StageProgress
+from mopo_pl.callbacks import Checkpoints, RolloutRefresh, StageProgress
 from mopo_pl.checkpoint_files import REFRESHES, CheckpointFiles, SealedCheckpointIO
 from mopo_pl.compose import compose
 from mopo_pl.config import Config
@@ -46,14 +48,21 @@ WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
 """Floating-point operations of an update, of an imagined transition, and of a step of the ensemble (7 x 256 rows)."""
 FLOORS = {"sac": (0.45, 1.5), "rollout": (0.43, 1.5), "dynamics": (0.48, 1.1)}
 """Share of the limit, and ratio to the plain form."""
+BF16_FLOOR = 0.70
+"""Share of the fp32 limit in bf16, on a processor with AMX."""
 OVERHEAD = 0.08
 """Most that the Trainer, its callbacks and logging may cost over a bare loop of the same update."""
 MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the ring [MB]": 1500.0}
 """Limits of `measure_start`."""
 PRECISION = ["32-true"]
-"""Of the Trainers."""
+"""Of our forms."""
 UPDATES = 300
 """Updates of a block."""
+
+
+def in_precision(work: Callable[[], Any]) -> Callable[[], Any]:
+    """`work` as a Trainer of that precision would have it done."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == ["bf16-mixed"])(work)
 
 
 def log_of(rows: int) -> OfflineDataset:
@@ -260,7 +269,7 @@ def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
     plain = PlainSAC(data)
     others = {
         "plain": lambda: [plain.update() for _ in range(UPDATES)],
-        "bare": lambda: bare_loop(module, data),
+        "bare": in_precision(lambda: bare_loop(module, data)),
     }
     blocks = Blocks(others)
     filled = data.ring
@@ -295,6 +304,12 @@ def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
     return {"updates/s": UPDATES / ours, "bare updates/s": UPDATES / bare, "overhead over a bare loop": ours / bare - 1}
 
 
+def started(refresh: RolloutRefresh, module: SACModule) -> RolloutRefresh:
+    """As a fit starts it."""
+    refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0)), module)
+    return refresh
+
+
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     """A refresh of 50 000 starts and 5 steps with the penalty, in chunks, beside all starts at once, eager and in fp32."""
     config, dataset = compose(["rollout.horizon=5", "termination=never", "compile=true"]), log_of(100_000)
@@ -304,13 +319,14 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     config.rollout.chunk, config.compile = config.rollout.starts, "false"
     refreshes["plain"] = build_refresh(config, model, dataset)
     seconds: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
-    for refresh in refreshes.values():
-        refresh._generator = torch.Generator().manual_seed(0)
+    works: dict[str, Callable[[], Any]] = {
+        name: partial(started(refresh, actor).refresh, actor, data) for name, refresh in refreshes.items()
+    }
+    works["ours"] = in_precision(works["ours"])
     for _ in range(repetitions + 1):
         seconds["limit"].append(limit())
-        for name, refresh in refreshes.items():
-            with torch.autocast("cpu", torch.bfloat16, enabled=name == "ours" and PRECISION == ["bf16-mixed"]):
-                seconds[name].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)))
+        for name, work in works.items():
+            seconds[name].append(timed(work))
     return summed("rollout", seconds, config.rollout.starts * config.rollout.horizon, "transitions/s")
 
 
@@ -429,7 +445,10 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
 
 def rollout_growth(repetitions: int) -> dict[str, float]:
     """Seconds of a refresh for each imagined transition, as ratios to 5000 starts and one step."""
-    config, dataset = compose(["termination=never", "rollout.starts=80000", "rollout.horizon=10"]), log_of(100_000)
+    config, dataset = (
+        compose(["termination=never", "rollout.starts=80000", "rollout.horizon=10", "compile=false"]),
+        log_of(100_000),
+    )
     model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
     actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
     shapes = [(5000, 1), (5000, 10), (20_000, 1), (80_000, 1)]
@@ -437,8 +456,7 @@ def rollout_growth(repetitions: int) -> dict[str, float]:
     for _ in range(repetitions + 1):
         for shape in shapes:
             config.rollout.starts, config.rollout.horizon = shape
-            refresh = build_refresh(config, model, dataset)
-            refresh._generator = torch.Generator().manual_seed(0)
+            refresh = started(build_refresh(config, model, dataset), actor)
             seconds[shape].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)) / (shape[0] * shape[1]))
     first = statistics.median(seconds[shapes[0]][1:])
     return {f"{n} starts, h {h}": statistics.median(seconds[n, h][1:]) / first for n, h in shapes}
@@ -499,6 +517,7 @@ def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -
     best = max(seconds["limit"])
     share = WORK[phase] * units / medians["ours"] / best
     floor, ratio = FLOORS[phase]
+    floor = BF16_FLOOR if PRECISION == ["bf16-mixed"] else floor
     return {
         unit: units / medians["ours"],
         "plain " + unit: units / medians["plain"],

@@ -8,6 +8,7 @@ import torch
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.rollouts import CompiledStep, PenalisedModel, RolloutStatistics, Stepper, branch, one_step
+from mopo_pl.messages import say
 from mopo_pl.problems import Diverged
 from mopo_pl.ranks import gathered, own
 from mopo_pl.sac.module import SACModule
@@ -33,7 +34,7 @@ class RolloutRefresh(L.Callback):
         limits: StateLimits,
         max_dropped: float,
         seed: int,
-        compile: bool = False,
+        compile: bool,
     ) -> None:
         """`max_dropped`: share of a refresh's rollouts that may leave `limits`, or end in what is no number. `compile`: the
         steps of whole chunks are compiled, the rest's are not.
@@ -41,7 +42,8 @@ class RolloutRefresh(L.Callback):
         self.model, self.limits, self.max_dropped = model, limits, max_dropped
         self.horizon, self.starts, self.every_n_epochs, self.chunk = horizon, starts, every_n_epochs, chunk
         self.seed = seed
-        self._step: Stepper = CompiledStep(min(chunk, starts)) if compile else one_step
+        self.compile = compile
+        self._step: Stepper = one_step
         self.done = 0
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
@@ -49,12 +51,17 @@ class RolloutRefresh(L.Callback):
         self._generator_state: torch.Tensor | None = None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Moves the model to the device of training and opens this rank's stream."""
+        """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
         self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
+        if self.compile:
+            self._step = CompiledStep(min(self.chunk, self.starts))
+            say(
+                "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
+            )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refreshes when due."""

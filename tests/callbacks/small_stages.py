@@ -127,6 +127,7 @@ def small_refresh(dataset: OfflineDataset, termination: Rule = never, **replaced
         "chunk": 16,
         "max_dropped": 1.0,
         "seed": 0,
+        "compile": False,
     }
     arguments |= {"limits": StateLimits.around(dataset.transitions.observations, torch.inf), **replaced}
     return RolloutRefresh(model, **arguments)

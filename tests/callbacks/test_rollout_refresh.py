@@ -1,6 +1,7 @@
 """When and with what the model buffer is filled."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,24 @@ def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
     assert torch.equal(kept.rows[0], frozen.rows[0])
     assert torch.equal(kept.rows[1][:120], frozen.rows[1][:120])
     assert not torch.equal(kept.rows[1][120:], frozen.rows[1][120:])
+
+
+def test_a_compiled_refresh_is_the_eager_one(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Traced, without machine code: two whole chunks by the graph, and a rest that is too short for it."""
+    graphs: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        graphs.append(graph.code)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    dataset = make_dataset()
+    eager, compiled = (run(dataset, 2, compile=flag).rows for flag in (False, True))
+    torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
+    assert len(graphs) == 1
+    assert capsys.readouterr().out.count("the rollouts' step is compiled") == 1
 
 
 def test_rollouts_are_made_in_the_precision_of_training(make_dataset: Make) -> None:

@@ -134,7 +134,15 @@ def test_a_discount_that_is_wrong_fails_the_same_check(pipeline: Pipeline) -> No
 def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -> OfflineDataModule:
     """The ring after one refresh by the callback that trains."""
     refresh = RolloutRefresh(
-        model, horizon=3, starts=8000, every_n_epochs=1, chunk=1000, limits=EVERYWHERE, max_dropped=0.0, seed=0
+        model,
+        horizon=3,
+        starts=8000,
+        every_n_epochs=1,
+        chunk=1000,
+        limits=EVERYWHERE,
+        max_dropped=0.0,
+        seed=0,
+        compile=False,
     )
     actor = SimpleNamespace(act=pipeline.policy)
     module = cast(SACModule, SimpleNamespace(device=torch.device("cpu"), actor=actor, updates=0))

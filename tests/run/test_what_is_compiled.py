@@ -1,0 +1,53 @@
+"""What `compile` comes to for runs of several lengths: compiling takes longer than a short run."""
+
+from collections.abc import Callable
+
+import pytest
+
+from mopo_pl import compilation
+from mopo_pl.assembly import build_dynamics, build_refresh, build_sac, build_samples
+from mopo_pl.compose import compose
+from mopo_pl.data.dataset import OfflineDataset
+
+SHORT = ["termination=never", "sac.updates_per_epoch=1000", "rollout.starts=50000", "rollout.horizon=5"]
+
+
+def compiled(dataset: OfflineDataset, options: list[str]) -> list[str]:
+    """The parts that would be."""
+    config = compose([*SHORT, *options])
+    samples = build_samples(config, dataset)
+    dynamics = build_dynamics(config, dataset, samples)
+    refresh = build_refresh(config, dynamics.model(), dataset)
+    parts = {"ensemble": dynamics._compile, "policy": build_sac(config, dataset)._compile, "rollouts": refresh.compile}
+    return [name for name, value in parts.items() if value]
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["trainer.max_epochs=4"], []),
+        (["trainer.max_epochs=5"], ["policy"]),
+        (["trainer.max_epochs=19"], ["policy"]),
+        (["trainer.max_epochs=20"], ["policy", "rollouts"]),
+        (["trainer.max_epochs=20", "rollout.starts=49999"], ["policy"]),
+        (["trainer.max_epochs=20", "rollout.every_n_epochs=2"], ["policy"]),
+        (["trainer.max_epochs=39", "rollout.every_n_epochs=2"], ["policy", "rollouts"]),
+        (["trainer.max_epochs=4", "dynamics.max_epochs=9999"], []),
+        (["trainer.max_epochs=4", "dynamics.max_epochs=10000"], ["ensemble"]),
+        (["trainer.max_epochs=4", "dynamics.max_epochs=10000", "compile=false"], []),
+        (["trainer.max_epochs=4", "compile=true"], ["policy"]),
+    ],
+)
+def test_parts_are_compiled_where_it_pays(
+    make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
+) -> None:
+    monkeypatch.setattr(compilation, "_missing", lambda: None)
+    dataset = make_dataset(rows=512)
+    assert compiled(dataset, options) == parts
+
+
+def test_nothing_is_compiled_by_itself_where_there_is_no_compiler(
+    make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compilation, "_missing", lambda: "a C++ compiler")
+    assert compiled(make_dataset(), ["trainer.max_epochs=1000", "dynamics.max_epochs=100000"]) == []
