@@ -1,15 +1,17 @@
 """Several seeds at once: each comes to what it comes to alone, in whatever manner they train."""
 
 import io
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -212,7 +214,9 @@ def test_the_clock_of_a_stacked_policy_starts_when_all_are_there(
         assert seconds["policy"] < 2
 
 
-def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path) -> None:
+@pytest.fixture
+def four_of_which_two_train(tmp_path: Path) -> Iterator[subprocess.Popen]:
+    """A command for four seeds side by side, two at a time, whose first two are in their policies."""
     command = [sys.executable, "-m", "mopo_pl", "train", *TINY, "seeds=side_by_side", "seed=[1,2,3,4]"]
     long = ["trainer.max_epochs=2000", f"run_dir={tmp_path / 'run'}"]
     environment = {**os.environ, "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
@@ -225,11 +229,54 @@ def test_a_signal_reaches_all_that_train_and_none_begins_after_it(tmp_path: Path
         while not all(file.exists() and "policy" in file.read_text() for file in rows):
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=60)[0]
-    assert process.returncode == 130
+        yield process
+
+
+def test_a_signal_reaches_all_that_train_and_none_begins_after_it(
+    four_of_which_two_train: subprocess.Popen, tmp_path: Path
+) -> None:
+    four_of_which_two_train.send_signal(signal.SIGINT)
+    said = four_of_which_two_train.communicate(timeout=60)[0]
+    assert four_of_which_two_train.returncode == 130
     assert said.count("saved. Continue with: python train.py resume=") == 2
     assert not (tmp_path / "run_s3").exists()
+
+
+@pytest.mark.slow
+def test_runs_whose_parent_was_killed_end(four_of_which_two_train: subprocess.Popen) -> None:
+    parent = four_of_which_two_train.pid
+    by_thread = [file.read_text().split() for file in Path(f"/proc/{parent}/task").glob("*/children")]
+    children = list(itertools.chain(*by_thread))
+    assert len(children) >= 2
+    four_of_which_two_train.kill()
+    four_of_which_two_train.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(("apart", "ended"), [(0.4, False), (0.6, True)])
+def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
+    apart: float, ended: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Died(Exception):
+        pass
+
+    def die(number: int) -> None:
+        raise Died
+
+    now, told = [100.0], list[int]()
+    monkeypatch.setattr("mopo_pl.run.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
+    watch = SignalWatch()
+    with watch.watching(lambda: told.append(1)):
+        signal.raise_signal(signal.SIGUSR1)
+        now[0] += apart
+        monkeypatch.setattr(signal, "raise_signal", die)
+        with pytest.raises(Died) if ended else nullcontext():
+            watch._receive(signal.SIGUSR1, None)
+    assert watch.received == signal.SIGUSR1
+    assert told == [1]
 
 
 @pytest.mark.parametrize(
