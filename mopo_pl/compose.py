@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config import Config
@@ -106,6 +106,10 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
         if key in GROUPS and not _is_logger_map(key, value):
             selected[key] = value
     for group, choice in selected.items():
+        if "${" in choice or choice == "???":
+            problems.append(f"{group}={choice}: a choice is written out; nothing is filled in here")
+            selected[group] = {"dataset": config.dataset, "preset": config.preset}.get(group, "default")
+            continue
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
         problems.append(f"{group}={choice}: there is no such choice{_meant(choice, choices(group))}")
@@ -174,12 +178,16 @@ def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfi
     return config
 
 
+def _is_free(key: str) -> bool:
+    """Whether any value may stand there."""
+    return key.split(".")[0] in ("env_kwargs", "logger")
+
+
 def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key in values:
         value = values[key]
         path = f"{prefix}{key}"
-        free = path.split(".")[0] in ("env_kwargs", "logger")
-        if isinstance(value, DictConfig) and not free:
+        if isinstance(value, DictConfig) and not _is_free(path):
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -188,7 +196,10 @@ def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
 def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
     for key, text in pairs:
         try:
-            value = OmegaConf.create(f"value: {text}").value if text else None
+            parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
+            value = parsed.value
+            if not _is_free(key):
+                OmegaConf.resolve(parsed)
         except Exception as error:
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
@@ -213,6 +224,8 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         problems.append(
             f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(_sections()[key]))}=…"
         )
+    elif isinstance(value, ListConfig) and not _is_free(key) and any(isinstance(entry, Container) for entry in value):
+        problems.append(f"{where}: its entries must be plain values, not lists or maps")
     else:
         # YAML reads true as a truth value where `compile` takes it as a word.
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value

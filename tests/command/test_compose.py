@@ -264,6 +264,16 @@ def test_loggers_are_a_choice_or_a_map_and_take_arguments(
         "sac.hidden_sizes=[1,2",
         "run_dir=a: b",
         "run_dir=${nowhere}",
+        "sac.hidden_sizes=['${nowhere}']",
+        "sac.hidden_sizes=[???]",
+        "sac.hidden_sizes=[[256]]",
+        "dynamics.weight_decay=[{a: 1}]",
+        "penalty.coef=???",
+        *(
+            f"{group}={value}"
+            for group in ("dataset", "preset", "trainer", "logger")
+            for value in ("${nowhere}", "???")
+        ),
         "logger={csv: {}",
         "logger={1: {}}",
         "logger={csv: 3}",
