@@ -173,7 +173,7 @@ class TrainerConfig:
     strategy: str = "auto"
     """How processes cooperate: auto, ddp."""
     precision: str = "32-true"
-    """Arithmetic: 32-true, or bf16-mixed for the updates (experimental); rollouts are always in fp32."""
+    """Arithmetic: 32-true, or bf16-mixed for the networks' hidden layers, in updates and rollouts alike."""
     max_epochs: int = 1000
     """Length of the policy stage [epochs of `sac.updates_per_epoch` updates]."""
     max_time: Optional[str] = None

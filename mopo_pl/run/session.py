@@ -166,10 +166,9 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
             f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
             f"a refresh {world} x {starts} = {world * starts} starts"
         )
-    if config.trainer.precision == "bf16-mixed":
-        say("bf16 is experimental: whether policies come out as good as in fp32 was compared on the pendulum alone")
-        if isinstance(trainer.accelerator, CPUAccelerator) and not _multiplies_bf16():
-            say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
+    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
+    if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
+        say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
     if config.compile == "true" and config.stage != "dynamics":
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
