@@ -16,8 +16,8 @@ class BatchedLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Batched product."""
-        if torch.compiler.is_compiling():
-            # The compiler fuses the bias with what follows; baddbmm would copy it first.
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
+            # The compiler fuses the bias with what follows; baddbmm would copy it first, and round otherwise in bf16.
             return torch.bmm(x, self.weight) + self.bias
         return torch.baddbmm(self.bias, x, self.weight)
 
