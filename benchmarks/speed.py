@@ -312,10 +312,13 @@ def started(refresh: RolloutRefresh, module: SACModule) -> RolloutRefresh:
 
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     """A refresh of 50 000 starts and 5 steps with the penalty, in chunks, beside all starts at once, eager and in fp32."""
-    config, dataset = compose(["rollout.horizon=5", "termination=never", "compile=true"]), log_of(100_000)
+    rollouts = ["rollout.starts=50000", "rollout.horizon=5", "termination=never"]
+    long_enough = ["compile=true", "trainer.max_epochs=1000"]
+    config, dataset = compose([*rollouts, *long_enough]), log_of(100_000)
     model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
     actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
     refreshes = {"ours": build_refresh(config, model, dataset)}
+    assert refreshes["ours"].compile
     config.rollout.chunk, config.compile = config.rollout.starts, "false"
     refreshes["plain"] = build_refresh(config, model, dataset)
     seconds: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}

@@ -58,7 +58,7 @@ class RolloutRefresh(L.Callback):
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
         if self.compile:
-            self._step = CompiledStep(min(self.chunk, self.starts))
+            self._step = CompiledStep(min(self.chunk, self.starts), pl_module.device)
             say(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )

@@ -22,6 +22,16 @@ class BatchedLinear(nn.Module):
         return torch.baddbmm(self.bias, x, self.weight)
 
 
+class Linear(nn.Linear):
+    """x [..., in] to x Wᵀ + b [..., out], with the bias apart where `BatchedLinear` has it so."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Product."""
+        if torch.compiler.is_compiling() or torch.is_autocast_enabled(input.device.type):
+            return input @ self.weight.mT + self.bias
+        return super().forward(input)
+
+
 def in_full_precision(layer: nn.Module, x: Tensor) -> Tensor:
     """A network's last layer, outside autocast: bf16 would know a value of 200 to within 1/2 only, and gains nothing here."""
     if not torch.is_autocast_enabled(x.device.type):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.compilation import compile_errors, with_own_code
+from mopo_pl.compilation import compile_errors, options_for, with_own_code
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
@@ -123,9 +123,11 @@ class CompiledStep:
     anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
     """
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, device: torch.device) -> None:
         self.rows = rows
-        self._compiled: Stepper | None = torch.compile(with_own_code(one_step), fullgraph=True, dynamic=False)
+        self._compiled: Stepper | None = torch.compile(
+            with_own_code(one_step), fullgraph=True, dynamic=False, options=options_for(device)
+        )
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 from torch.nn.utils import skip_init
 
-from mopo_pl.layers import Normaliser, in_full_precision, uniform_
+from mopo_pl.layers import Linear, Normaliser, in_full_precision, uniform_
 
 
 class TanhGaussianActor(nn.Module):
@@ -31,7 +31,7 @@ class TanhGaussianActor(nn.Module):
         self.log_std_min, self.log_std_max = log_std_min, log_std_max
         self.normaliser = normaliser
         sizes = [obs_dim, *hidden_sizes, 2 * action_dim]
-        self.layers = nn.ModuleList(skip_init(nn.Linear, i, o) for i, o in itertools.pairwise(sizes))
+        self.layers = nn.ModuleList(skip_init(Linear, i, o) for i, o in itertools.pairwise(sizes))
         for layer in self.layers:
             uniform_(layer, generator)
 

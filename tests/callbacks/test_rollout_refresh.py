@@ -112,7 +112,7 @@ def test_a_compiled_refresh_is_the_eager_one(
     """Traced, without machine code: two whole chunks by the graph, and a rest that is too short for it."""
     graphs: list[str] = []
 
-    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+    def backend(graph: torch.fx.GraphModule, inputs: Any, options: Any) -> Any:
         graphs.append(graph.code)
         return graph.forward
 

@@ -300,7 +300,9 @@ def doubled(coef: float = 1.0) -> PenalisedModel:
 
 def test_the_compiled_step_is_the_eager_one() -> None:
     """To machine code, in double precision, with rows that end and rows that leave the limits. Needs a C++ compiler."""
-    assert_compiled_is_eager(CompiledStep(40), doubled(), torch.randn(40, OBS, dtype=torch.float64))
+    assert_compiled_is_eager(
+        CompiledStep(40, torch.device("cpu")), doubled(), torch.randn(40, OBS, dtype=torch.float64)
+    )
 
 
 @pytest.fixture
@@ -308,7 +310,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Compiles without machine code, and counts the graphs."""
     graphs: list[int] = []
 
-    def backend(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+    def backend(graph: torch.fx.GraphModule, inputs: Any, options: Any) -> Any:
         graphs.append(len(graphs))
         return graph.forward
 
@@ -318,7 +320,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_compiled_step_follows_another_model_and_leaves_other_numbers_of_rows_alone(traced: list[int]) -> None:
     """λ may be changed in the middle of a run."""
-    step, starts = CompiledStep(40), torch.randn(40, OBS, dtype=torch.float64)
+    step, starts = CompiledStep(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     for coef in (1.0, 3.0):
         assert_compiled_is_eager(step, doubled(coef), starts)
     assert len(traced) == 2
@@ -332,7 +334,7 @@ def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: py
     model = replace(
         doubled(), penalty=lambda mean, std: max_aleatoric(mean, std) if bool(std.max() > 0) else mean[0, :, 0]
     )
-    step = CompiledStep(40)
+    step = CompiledStep(40, torch.device("cpu"))
     for _ in range(2):
         assert_compiled_is_eager(step, model, torch.randn(40, OBS, dtype=torch.float64))
     assert capsys.readouterr().out.count("the rollouts' step is not compiled: ") == 1
@@ -340,7 +342,7 @@ def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: py
 
 def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_run(traced: list[int]) -> None:
     """Each λ is a constant of its graph, and torch.compile gives up after eight."""
-    step, starts = CompiledStep(40), torch.randn(40, OBS, dtype=torch.float64)
+    step, starts = CompiledStep(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     for coef in range(10):
         assert_compiled_is_eager(step, doubled(float(coef)), starts)
     assert len(traced) == 8
