@@ -515,9 +515,14 @@ def train(arguments: list[str], run: Path) -> tuple[float, float]:
 
 
 def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
-    """Medians over the repetitions, the first of which warmed up; the limit is the run's best."""
+    """Medians over the repetitions, the first of which warmed up; the limit is the run's best.
+
+    "of the limit beside it": as a median of each repetition's share of the product timed just before it, which a machine that
+    slows down and recovers changes less.
+    """
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     best = max(seconds["limit"])
+    beside = list(zip(seconds["ours"], seconds["limit"], strict=True))[1:]
     share = WORK[phase] * units / medians["ours"] / best
     floor, ratio = FLOORS[phase]
     floor = BF16_FLOOR if PRECISION == ["bf16-mixed"] else floor
@@ -526,6 +531,7 @@ def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -
         "plain " + unit: units / medians["plain"],
         "limit [GFLOP/s]": best / 1e9,
         "share of the limit": share,
+        "of the limit beside it": statistics.median(WORK[phase] * units / ours / at for ours, at in beside),
         "floor": floor,
         "ratio to plain": medians["plain"] / medians["ours"],
         "ratio floor": ratio,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.layers import Normaliser
+from mopo_pl.layers import BatchedLinear, Linear, Normaliser
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.streams import stream
@@ -71,3 +71,15 @@ def test_a_network_in_bf16_says_large_values_as_exactly_as_small_ones(make: Call
     assert rounded.dtype == torch.float32
     assert not torch.equal(rounded, exact)
     torch.testing.assert_close(rounded, exact, rtol=0, atol=0.01)
+
+
+def test_one_linear_map_rounds_as_a_batch_of_one_does() -> None:
+    """In fp32 it is torch's own; in bf16 product and factors are rounded, the bias is not."""
+    single, batched = Linear(OBS, 4), BatchedLinear(members=1, inputs=OBS, outputs=4)
+    batched.weight.data[0], batched.bias.data[0, 0] = single.weight.data.T, single.bias.data
+    assert torch.equal(single(STATES), nn.functional.linear(STATES, single.weight, single.bias))
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = single(STATES), batched(STATES.unsqueeze(0))[0]
+    rounded = STATES.bfloat16() @ single.weight.bfloat16().T
+    assert torch.equal(ours, rounded.float() + single.bias)
+    assert torch.equal(ours, theirs)
