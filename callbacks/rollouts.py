@@ -79,6 +79,10 @@ class RolloutRefresh(L.Callback):
         pl_module.note({f"rollout/{name}": value for name, value in self.summary.items()})
         self.summary = {}
 
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lets go of what was compiled for this fit."""
+        self._step = one_step
+
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
         """Fills one slot of the ring, chunk by chunk, and sums up what was imagined.
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.compilation import WORTHWHILE, WORTHWHILE_STEPS, WORTHWHILE_TRANSITIONS, resolve_compile
+from mopo_pl.compilation import resolve_compile
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
@@ -40,6 +40,18 @@ from mopo_pl.streams import stream
 def open_log(config: Config) -> OfflineDataset:
     """The log that `dataset` names; raises InputError as `open_dataset` does."""
     return open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
+
+
+def compiled_parts(config: Config, dataset: OfflineDataset) -> list[str]:
+    """What `compile` comes to for a run with this log; raises InputError as `resolve_compile` does."""
+    refreshes = math.ceil(config.trainer.max_epochs / config.rollout.every_n_epochs)
+    amounts = {
+        "policy": config.trainer.max_epochs * config.sac.updates_per_epoch,
+        "ensemble": config.dynamics.max_epochs * math.ceil(len(dataset.transitions) / config.dynamics.batch_size),
+        "rollouts": refreshes * config.rollout.starts * config.rollout.horizon,
+    }
+    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return resolve_compile(config.compile, amounts, "cuda" if on_gpu else "cpu")
 
 
 # Stage 1: the ensemble
@@ -78,7 +90,7 @@ def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDat
         weight_decay=settings.weight_decay,
         bound_coef=settings.bound_coef,
         beta=settings.beta,
-        compile=resolve_compile(config.compile, WORTHWHILE) and settings.max_epochs * len(samples) >= WORTHWHILE_STEPS,
+        compile="ensemble" in compiled_parts(config, dataset),
     )
 
 
@@ -142,7 +154,7 @@ def build_sac(config: Config, dataset: OfflineDataset) -> SACModule:
         gradient_clip_norm=settings.gradient_clip_norm,
         schedule_epochs=epochs if settings.actor_schedule == "cosine" else None,
         seed=config.seed,
-        compile=resolve_compile(config.compile, config.trainer.max_epochs * settings.updates_per_epoch),
+        compile="policy" in compiled_parts(config, dataset),
     )
 
 
@@ -163,8 +175,6 @@ def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDatase
         termination=termination_rule(config.termination, dataset.env_id),
     )
     states = torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
-    refreshes = math.ceil(config.trainer.max_epochs / config.rollout.every_n_epochs)
-    transitions = refreshes * config.rollout.starts * config.rollout.horizon
     return RolloutRefresh(
         penalised,
         horizon=config.rollout.horizon,
@@ -174,7 +184,7 @@ def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDatase
         limits=StateLimits.around(states, config.rollout.range_widths),
         max_dropped=config.rollout.max_dropped,
         seed=config.seed,
-        compile=resolve_compile(config.compile, WORTHWHILE) and transitions >= WORTHWHILE_TRANSITIONS,
+        compile="rollouts" in compiled_parts(config, dataset),
     )
 
 

@@ -1,50 +1,75 @@
-"""Whether updates are compiled, and how."""
+"""What is compiled, and how."""
 
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 
+from mopo_pl.freed_memory import keep_freed_memory
+from mopo_pl.messages import say
 from mopo_pl.problems import InputError
 
-WORTHWHILE = 5000
-"""Updates below which compiling costs more than it saves (some 20 s against 5 ms an update, on two CPU cores)."""
-WORTHWHILE_STEPS = 20_000
-"""Steps of the ensemble below which compiling it, up to a minute, is taken to cost more than it saves."""
-WORTHWHILE_TRANSITIONS = 5_000_000
-"""Imagined transitions below which compiling their step costs more than it saves (some 15 s against 3 µs each)."""
+WORTHWHILE = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
+"""Updates, steps and imagined transitions below which compiling a part costs more than it saves: on two CPU cores some 20 s
+against 5 ms an update, up to a minute against a step's 10 ms, 15 s against 3 µs a transition.
+"""
 
 
-def resolve_compile(choice: str, updates: int) -> bool:
-    """What `compile=auto|true|false` comes to on this machine, for a run of so many updates.
+def resolve_compile(choice: str | Sequence[str], amounts: Mapping[str, int], device: str) -> list[str]:
+    """The parts that are compiled, for a run that makes so many of each part's `amounts` on this type of device.
 
-    Raises InputError where `true` is asked for and torch.compile has nothing to build with.
+    auto: those that are worth it, none where torch.compile has nothing to build with. Raises InputError where parts are asked
+    for and it has not.
     """
-    if choice == "false" or (choice == "auto" and updates < WORTHWHILE):
-        return False
-    missing = _missing()
-    if missing and choice == "true":
-        raise InputError(f"compile=true needs {missing}, and there is none; install it or set compile=false")
-    return missing is None
+    if choice == "false" or not choice:
+        return []
+    missing = _missing(device)
+    if choice == "auto":
+        return [] if missing else [part for part, enough in WORTHWHILE.items() if amounts[part] >= enough]
+    asked = list(WORTHWHILE) if choice == "true" else list(choice)
+    if missing:
+        shown = choice if isinstance(choice, str) else f"[{','.join(choice)}]"
+        raise InputError(f"compile={shown} needs {missing}, and there is none; install it or set compile=false")
+    return asked
 
 
-def _missing() -> str | None:
-    """What torch.compile would need here and does not find."""
-    if torch.cuda.is_available():
+def _missing(device: str) -> str | None:
+    """What torch.compile would need for this type of device and does not find."""
+    if device == "cuda":
         return None if importlib.util.find_spec("triton") else "triton"
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
     return None if any(map(shutil.which, compilers)) else "a C++ compiler (g++, clang++ or $CXX)"
 
 
-def compile_errors() -> tuple[type[Exception], ...]:
-    """What compiled code raises, before it computes anything, where it cannot be built, or not once more."""
-    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # seconds to import
+class OrEager:
+    """A function by its compiled form; as it is, from the first failure to build that on, which is said once.
 
-    return TorchDynamoException, FailOnRecompileLimitHit
+    What cannot be built fails before it computes anything.
+    """
+
+    def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any], name: str) -> None:
+        """`name`: of the function, for the user."""
+        self.eager, self.name = eager, name
+        self._compiled: Callable[..., Any] | None = compiled
+
+    def __call__(self, *arguments: Any) -> Any:
+        """As the function."""
+        if self._compiled is not None:
+            from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # seconds to import
+
+            try:
+                return self._compiled(*arguments)
+            except TorchDynamoException as error:
+                reason = str(error).splitlines()[0]
+            except FailOnRecompileLimitHit:
+                reason = "what it computes has changed too often"
+            self._compiled = None
+            say(f"{self.name} is not compiled: {reason}")
+        return self.eager(*arguments)
 
 
 def options_for(device: torch.device) -> dict[str, Any]:
@@ -59,23 +84,31 @@ def options_for(device: torch.device) -> dict[str, Any]:
     }
 
 
-def compiled_for_itself(method: Any, device: torch.device) -> Callable[..., Any]:
-    """A bound method, compiled for its own object, and for the shapes of its first call alone.
+def compiled_for_itself(method: Any, device: torch.device, name: str) -> OrEager:
+    """A bound method, compiled for its own object, and for the shapes of its first call alone; `name` as `OrEager` has it.
 
     torch.compile would check some hundred facts at each call, up to a tenth of an update's time on a CPU. For an update
     none of them changes: tensors, shapes and constants stay what they are while the object lives.
     """
+    if device.type == "cpu":
+        keep_freed_memory()
     options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **options_for(device)}
     own = MethodType(with_own_code(method.__func__), method.__self__)
-    return torch.compile(own, fullgraph=True, dynamic=False, options=options)
+    return OrEager(method, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
 
 
 def with_own_code(function: Any) -> FunctionType:
-    """A copy of a function: torch.compile finds what it has compiled by the code object, or takes another's and counts them."""
-    return FunctionType(
+    """A copy of a function with a code object of its own.
+
+    torch.compile keeps what it has compiled with the code object. Two objects that shared one would run each other's code where
+    nothing is checked, and count together towards the eight forms that it compiles of one code object at most.
+    """
+    copy = FunctionType(
         function.__code__.replace(),
         function.__globals__,
         function.__name__,
         function.__defaults__,
         function.__closure__,
     )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy

@@ -63,6 +63,8 @@ def config_from_file(path: Path) -> Config:
         stored = _load(path)
     except Exception as error:
         raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    if not _is_complete(stored):
+        raise InputError(f"{path} has a value that is not written out (${{…}} or ???); nothing is filled in there")
     problems: list[str] = []
     return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
 
@@ -197,17 +199,27 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
     for key, text in pairs:
         try:
             parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
-            value = parsed.value
-            if not _is_free(key):
-                OmegaConf.resolve(parsed)
         except Exception as error:
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
+        if not _is_complete(parsed):
+            problems.append(f"{key}={text}: a value is written out; nothing is filled in here")
+            continue
+        value = parsed.value
         if isinstance(value, int | float) and key in _text_keys():
             # YAML takes 10:00:00:00 and 1_000 for numbers.
             value = text
         _set(config, key, value, f"{key}={text}", problems)
     return config
+
+
+def _is_complete(values: DictConfig | ListConfig) -> bool:
+    """Whether no `???` and no `${…}` is left in them, once those that can be are filled in."""
+    try:
+        OmegaConf.resolve(values)
+    except (OmegaConfBaseException, ValueError, RecursionError):
+        return False
+    return not OmegaConf.missing_keys(values)
 
 
 def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:

@@ -222,8 +222,8 @@ class Config:
     """Arguments of the environment."""
     termination: Optional[str] = None
     """When imagined episodes end: `never`, `module:function`, an environment's id; null: the rule known for `env_id`."""
-    compile: Literal["auto", "true", "false"] = "auto"
-    """Compile the SAC update, the ensemble's where 20 000 steps or more may come, and the rollouts' where 5 million transitions may; auto: where a compiler is found and 5000 updates or more are to be made."""
+    compile: Any = "auto"
+    """What torch.compile builds: true (all), false (nothing), a list of policy, ensemble and rollouts; auto: where a compiler is found, the policy's update for 5000 updates or more, the ensemble's step for 20 000, the rollouts' for 5 million transitions."""
     threads: Optional[int] = None
     """CPU threads of torch; null: torch's own choice, shared among runs side by side."""
     data: DataConfig = field(default_factory=DataConfig)

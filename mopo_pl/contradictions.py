@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import fields
 from math import isfinite
+from typing import Any
 
 from mopo_pl.config import Config
 
@@ -10,6 +11,9 @@ PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """Names of `run.loggers.LOGGERS`, likewise."""
+
+COMPILED_PARTS = ("policy", "ensemble", "rollouts")
+"""Names of `compilation.WORTHWHILE`, likewise."""
 
 PRECISIONS = ("32-true", "32", "bf16-mixed")
 """Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
@@ -149,6 +153,9 @@ def _names(config: Config) -> Iterator[str]:
         yield f"trainer.strategy={config.trainer.strategy} is not supported; there are {', '.join(STRATEGIES)}"
     if config.trainer.precision not in PRECISIONS:
         yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
+    if config.compile not in ("auto", "true", "false") and not _names_parts(config.compile):
+        shown = str(config.compile).replace("'", "")
+        yield f"compile={shown} must be auto, true, false, or a list of {', '.join(COMPILED_PARTS)}, each once"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds
@@ -158,3 +165,9 @@ def _names(config: Config) -> Iterator[str]:
         yield f"seed={config.seed} names a seed twice"
     elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):
         yield f"seed={config.seed} makes several runs, which trainer.devices=1 alone can; start one command per seed"
+
+
+def _names_parts(choice: Any) -> bool:
+    return (
+        isinstance(choice, list) and all(part in COMPILED_PARTS for part in choice) and len(set(choice)) == len(choice)
+    )

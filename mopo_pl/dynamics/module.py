@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from mopo_pl.adam import JointAdam
-from mopo_pl.compilation import compile_errors
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.holdout import HoldoutErrors
@@ -94,27 +93,16 @@ class DynamicsModule(RowModule):
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
         """One step of Adam from a batch [E, B, W], each member on its own rows."""
-        loss = None
         if self._graph is not None and self._graph.takes(batch):
-            loss = self._by_one_graph(self._graph, batch)
-        if loss is None:
+            loss = self._graph.run(batch)
+            count_steps(self.trainer, 1)
+        else:
             optimizer = cast(LightningOptimizer, self.optimizers())
             optimizer.zero_grad()
             loss = self.loss(batch)
             self.manual_backward(loss)
             optimizer.step()
         self.means.update(loss.detach().view(1, 1))
-
-    def _by_one_graph(self, graph: EnsembleGraph, batch: Transitions) -> Tensor | None:
-        """The step's loss; None, and nothing compiled from now on, where it cannot be."""
-        try:
-            loss = graph.run(batch)
-        except compile_errors() as error:
-            self._graph = None
-            say(f"the ensemble's step is not compiled: {str(error).splitlines()[0]}")
-            return None
-        count_steps(self.trainer, 1)
-        return loss
 
     def loss(self, batch: Transitions) -> Tensor:
         """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""

@@ -20,7 +20,7 @@ class EnsembleGraph:
         """`optimizer`: as `JointAdam.fit` asks; `rows`: of each member in the batches it takes."""
         self.loss, self.rows = loss, rows
         self._adams = JointAdam([optimizer], [dict(loss.ensemble.named_parameters())])
-        self._step: Callable[..., Tensor] = compiled_for_itself(self.step, device)
+        self._step: Callable[..., Tensor] = compiled_for_itself(self.step, device, "the ensemble's step")
 
     def takes(self, batch: Transitions) -> bool:
         """Whether a batch [E, B, W] has B as it was compiled for: the rest at an epoch's end has not."""

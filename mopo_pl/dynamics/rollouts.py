@@ -7,13 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.compilation import compile_errors, options_for, with_own_code
+from mopo_pl.compilation import OrEager, options_for, with_own_code
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import Penalty
 from mopo_pl.dynamics.termination import Rule
-from mopo_pl.messages import say
 from mopo_pl.ranks import summed
 
 Act = Callable[[Tensor, Tensor], Tensor]
@@ -51,13 +50,16 @@ class PenalisedModel:
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
         """One imagined step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
-        u = self.penalty(mean, std)
-        next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
-        terminal = self.termination(observations, actions, next_observations)
+        with torch.autocast(
+            observations.device.type, enabled=False
+        ):  # networks alone may round, not a user's functions
+            u = self.penalty(mean, std)
+            next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
+            terminal = self.termination(observations, actions, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """h steps from B starts; rows after an episode's end, and rows that are no states, are not `valid`."""
 
@@ -125,9 +127,8 @@ class CompiledStep:
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self.rows = rows
-        self._compiled: Stepper | None = torch.compile(
-            with_own_code(one_step), fullgraph=True, dynamic=False, options=options_for(device)
-        )
+        compiled = torch.compile(with_own_code(one_step), fullgraph=True, dynamic=False, options=options_for(device))
+        self._whole: Stepper = OrEager(one_step, compiled, "the rollouts' step")
 
     def __call__(
         self,
@@ -140,13 +141,8 @@ class CompiledStep:
         draws: Draws,
     ) -> Step:
         """As `one_step`."""
-        if self._compiled is not None and len(starts) == self.rows:
-            try:
-                return self._compiled(model, policy, limits, starts, observations, alive, draws)
-            except compile_errors() as error:
-                self._compiled = None
-                say(f"the rollouts' step is not compiled: {str(error).splitlines()[0]}")
-        return one_step(model, policy, limits, starts, observations, alive, draws)
+        step = self._whole if len(starts) == self.rows else one_step
+        return step(model, policy, limits, starts, observations, alive, draws)
 
 
 @torch.no_grad()
@@ -170,9 +166,15 @@ def branch(
     for _ in range(horizon):
         made = step(model, policy, limits, starts, observations, alive, model.draw(observations, generator))
         observations, alive = made.observations, made.alive
-        steps.append(made[:5])
-    rows, *rest = map(torch.stack, zip(*steps, strict=True))
-    return Rollout(Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim), *rest)
+        steps.append(made)
+    rows = torch.stack([made.rows for made in steps])
+    return Rollout(
+        transitions=Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim),
+        penalties=torch.stack([made.penalties for made in steps]),
+        valid=torch.stack([made.valid for made in steps]),
+        non_finite=torch.stack([made.non_finite for made in steps]),
+        out_of_range=torch.stack([made.out_of_range for made in steps]),
+    )
 
 
 class RolloutStatistics:

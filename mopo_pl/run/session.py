@@ -13,9 +13,8 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import environment_arguments, evaluation_seed
+from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed
 from mopo_pl.callbacks import Interrupted
-from mopo_pl.compilation import resolve_compile
 from mopo_pl.compose import config_from_file, to_yaml
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -127,7 +126,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitSta
     ensemble = None
     if config.dynamics_from is not None:
         ensemble = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
-    _settle(config, trainer)
+    _settle(config, inputs.dataset, trainer)
     origin = origin_of(config, inputs.dataset, trainer.world_size, ensemble)
     if config.resume is None:
         return RunFolder.create(config, config.dataset, to_yaml(config), origin, claims).path, False
@@ -140,11 +139,10 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitSta
     return folder.path, finished
 
 
-def _settle(config: Config, trainer: L.Trainer) -> None:
+def _settle(config: Config, dataset: OfflineDataset, trainer: L.Trainer) -> None:
     """Writes what `auto` and null come to into the configuration, so that a resumed run computes the same."""
     config.sac.schedule_epochs = config.sac.schedule_epochs or config.trainer.max_epochs
-    compiled = resolve_compile(config.compile, config.trainer.max_epochs * config.sac.updates_per_epoch)
-    config.compile = "true" if compiled else "false"
+    config.compile = compiled_parts(config, dataset)
     config.threads = config.threads or max(1, torch.get_num_threads() // trainer.num_devices)
 
 
@@ -169,7 +167,7 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
         say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
-    if config.compile == "true" and config.stage != "dynamics":
+    if "policy" in config.compile and config.stage != "dynamics":
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 

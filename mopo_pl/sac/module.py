@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.adam import JointAdam
-from mopo_pl.compilation import compile_errors
+from mopo_pl.compilation import OrEager
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.messages import say
 from mopo_pl.parameters import Params, parameters_of
@@ -81,15 +81,14 @@ class SACModule(RowModule):
         self._graph: SACGraph | None = None
         self._run_block: Callable[[SACGraph, Transitions, Tensor], Tensor] = SACGraph.run
         self._stacked = False
-        self._use(self._equations, torch.compile if compile else lambda function: function)
+        ready = _compiled if compile else lambda function, name: function
+        self._critic_update: Callable[..., Any] = ready(self._equations.critic_update, "the critics' update")
+        self._actor_update: Callable[..., Any] = ready(self._equations.actor_update, "the actor's update")
+        self._temperature_update: Callable[..., Any] = ready(
+            self._equations.temperature_update, "the temperature's update"
+        )
         self._updates = 0
         self._noise = stream(seed, "updates")
-
-    def _use(self, equations: SACUpdates, ready: Callable[[Any], Any]) -> None:
-        """Makes the three functions ready to be called."""
-        self._critic_update = ready(equations.critic_update)
-        self._actor_update = ready(equations.actor_update)
-        self._temperature_update = ready(equations.temperature_update)
 
     def stack(self, rendezvous: Rendezvous, place: int) -> None:
         """Makes its updates together with those of other seeds' modules, of which it is the one of this place."""
@@ -155,26 +154,14 @@ class SACModule(RowModule):
                 f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
             )
         noise = self._draw_noise(batch)
-        reports = None
         if self._graph is not None and self._graph.takes(batch):
-            reports = self._by_one_graph(self._graph, batch, noise)
-        if reports is None:
+            reports = self._run_block(self._graph, batch, noise)
+            count_steps(self.trainer, 3 * len(batch))
+        else:
             optimizers = cast(list[LightningOptimizer], self.optimizers())
             reports = torch.stack([self._update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
         self._updates += len(batch)
         self.means.update(reports)
-
-    def _by_one_graph(self, graph: SACGraph, batch: Transitions, noise: Tensor) -> Tensor | None:
-        """The updates' reports [K, 7]; None, and nothing compiled from now on, where it cannot be."""
-        try:
-            reports = self._run_block(graph, batch, noise)
-        except compile_errors() as error:
-            self._graph = None
-            self._use(self._equations, lambda function: function)
-            say(f"the SAC update is not compiled: {str(error).splitlines()[0]}")
-            return None
-        count_steps(self.trainer, 3 * len(batch))
-        return reports
 
     def _update(self, optimizers: list[LightningOptimizer], batch: Transitions, noise: Tensor) -> Tensor:
         """One update from [B, W] rows; its report, named by MEANS."""
@@ -235,3 +222,7 @@ class SACModule(RowModule):
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
+
+
+def _compiled(function: Callable[..., Any], name: str) -> OrEager:
+    return OrEager(function, torch.compile(function), name)

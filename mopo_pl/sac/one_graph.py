@@ -46,7 +46,9 @@ class SACGraph:
         self.adams = JointAdam(optimizers, moved)
         self._shape: tuple[torch.Size, torch.dtype] | None = None
         device = next(slow_critic.parameters()).device
-        self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
+        self._update: Callable[..., Tensor] = (
+            compiled_for_itself(self.update, device, "the SAC update") if compiled else self.update
+        )
 
     def takes(self, batches: Transitions) -> bool:
         """Whether batches [K, B, W] are shaped as the first ones: compiled code is for one B alone."""

@@ -30,9 +30,9 @@ class StackedGraph:
         self._slow = {name: torch.stack([graph.slow[name] for graph in graphs]) for name in graphs[0].slow}
         self._own = [_tensors(graph.adams.states, graph.slow) for graph in graphs]
         self._stacked = _tensors(self._states, self._slow)
-        device = self._stacked[0].device
-        compiled = graphs[0].compiled
-        self._update: Callable[..., Tensor] = compiled_for_itself(self.update, device) if compiled else self.update
+        self._update: Callable[..., Tensor] = self.update
+        if graphs[0].compiled:
+            self._update = compiled_for_itself(self.update, self._stacked[0].device, "the SAC update of all seeds")
 
     def run(self, batches: Sequence[Transitions], noise: Sequence[Tensor]) -> list[Tensor]:
         """As `SACGraph.run` for each of the S runs, whose batches are [K, B, W]; their reports [K, 7]."""

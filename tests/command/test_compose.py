@@ -211,6 +211,8 @@ def test_a_printed_configuration_names_its_choices(printed: Printed) -> None:
         ("sac.actor_lr=1e-5", "sac.actor_lr", 1e-5),
         ("compile=true", "compile", "true"),
         ("compile=False", "compile", "false"),
+        ("compile=[rollouts, policy]", "compile", ["rollouts", "policy"]),
+        ("compile=[]", "compile", []),
         ("trainer.devices=[0]", "trainer.devices", [0]),
         ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
         ("env_kwargs.xml_file=walker2d.xml", "env_kwargs", {"xml_file": "walker2d.xml"}),
@@ -260,6 +262,11 @@ def test_loggers_are_a_choice_or_a_map_and_take_arguments(
         "data.clip_actions=perhaps",
         "stage=both",
         "compile=maybe",
+        "compile=1",
+        "compile=",
+        "compile=[policy, actor]",
+        "compile=[policy, policy]",
+        "compile={policy: 1}",
         "env_kwargs=3",
         "sac.hidden_sizes=[1,2",
         "run_dir=a: b",
@@ -269,6 +276,14 @@ def test_loggers_are_a_choice_or_a_map_and_take_arguments(
         "sac.hidden_sizes=[[256]]",
         "dynamics.weight_decay=[{a: 1}]",
         "penalty.coef=???",
+        "dynamics.hidden_sizes=['???']",
+        "seed=['???']",
+        "seed={a: '???'}",
+        "seed=${value}",
+        "env_kwargs={a: '${nowhere}'}",
+        "env_kwargs={a: '???'}",
+        "env_kwargs.a=['${nowhere}']",
+        "logger={csv: {a: '${nowhere}'}}",
         *(
             f"{group}={value}"
             for group in ("dataset", "preset", "trainer", "logger")
@@ -387,3 +402,12 @@ def test_a_damaged_configuration_of_a_run_is_named(refused: Refused, tmp_path: P
     (tmp_path / "config.yaml").write_text("sac: {tau: 0.1\n")
     (problem,) = refused(f"resume={tmp_path}")
     assert f"{tmp_path / 'config.yaml'} is not valid YAML" in problem
+
+
+@pytest.mark.parametrize("value", ["???", "${nowhere}", "{a: '???'}"])
+def test_a_configuration_of_a_run_with_something_to_fill_in_is_named(
+    refused: Refused, tmp_path: Path, value: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"env_kwargs: {value}\n")
+    (problem,) = refused(f"resume={tmp_path}")
+    assert f"{tmp_path / 'config.yaml'} has a value that is not written out" in problem

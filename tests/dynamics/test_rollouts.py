@@ -340,12 +340,28 @@ def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: py
     assert capsys.readouterr().out.count("the rollouts' step is not compiled: ") == 1
 
 
-def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_run(traced: list[int]) -> None:
+def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_run(
+    traced: list[int], capsys: pytest.CaptureFixture[str]
+) -> None:
     """Each λ is a constant of its graph, and torch.compile gives up after eight."""
     step, starts = CompiledStep(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     for coef in range(10):
         assert_compiled_is_eager(step, doubled(float(coef)), starts)
     assert len(traced) == 8
+    assert capsys.readouterr().out.count("is not compiled: what it computes has changed too often") == 1
+
+
+def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule() -> None:
+    """Products of their own among them: of 1 + 2⁻¹² and 1, bf16 would make 1."""
+    seen: list[torch.Tensor] = []
+
+    def product(*given: torch.Tensor) -> torch.Tensor:
+        seen.append(torch.tensor([[1 + 2**-12]]) @ torch.ones(1, 1))
+        return given[0].new_ones(given[0].shape[-2])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        imagine(penalised(NamingModel([0]), penalty=product, termination=product), torch.zeros(3, OBS))
+    assert [made.item() for made in seen] == [1 + 2**-12] * 2
 
 
 # Statistics -----------------------------------------------------------------------------------------------------------

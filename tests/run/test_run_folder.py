@@ -31,7 +31,7 @@ def test_every_checkpoint_holds_plain_data(finished: Path) -> None:
 
 def test_the_configuration_is_resolved(finished: Path) -> None:
     config = OmegaConf.load(finished / "config.yaml")
-    assert config.compile == "false"
+    assert config.compile == []
     assert config.sac.schedule_epochs == config.trainer.max_epochs == 12
     assert config.env_id == "Pendulum-v1"
     assert config.data.source == "collect:pendulum"

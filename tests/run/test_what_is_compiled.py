@@ -1,11 +1,14 @@
 """What `compile` comes to for runs of several lengths: compiling takes longer than a short run."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from mopo_pl import compilation
 from mopo_pl.assembly import build_dynamics, build_refresh, build_sac, build_samples
+from mopo_pl.command import main
 from mopo_pl.compose import compose
 from mopo_pl.data.dataset import OfflineDataset
 
@@ -34,14 +37,17 @@ def compiled(dataset: OfflineDataset, options: list[str]) -> list[str]:
         (["trainer.max_epochs=39", "rollout.every_n_epochs=2"], ["policy", "rollouts"]),
         (["trainer.max_epochs=4", "dynamics.max_epochs=9999"], []),
         (["trainer.max_epochs=4", "dynamics.max_epochs=10000"], ["ensemble"]),
-        (["trainer.max_epochs=4", "dynamics.max_epochs=10000", "compile=false"], []),
-        (["trainer.max_epochs=4", "compile=true"], ["policy"]),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000"], ["ensemble", "policy", "rollouts"]),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "compile=false"], []),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "compile=[policy]"], ["policy"]),
+        (["trainer.max_epochs=1", "compile=true"], ["ensemble", "policy", "rollouts"]),
+        (["trainer.max_epochs=1", "compile=[rollouts,ensemble]"], ["ensemble", "rollouts"]),
     ],
 )
 def test_parts_are_compiled_where_it_pays(
     make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
 ) -> None:
-    monkeypatch.setattr(compilation, "_missing", lambda: None)
+    monkeypatch.setattr(compilation, "_missing", lambda device: None)
     dataset = make_dataset(rows=512)
     assert compiled(dataset, options) == parts
 
@@ -49,5 +55,18 @@ def test_parts_are_compiled_where_it_pays(
 def test_nothing_is_compiled_by_itself_where_there_is_no_compiler(
     make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compilation, "_missing", lambda: "a C++ compiler")
+    monkeypatch.setattr(compilation, "_missing", lambda device: "a C++ compiler")
     assert compiled(make_dataset(), ["trainer.max_epochs=1000", "dynamics.max_epochs=100000"]) == []
+
+
+def test_a_longer_run_goes_on_with_what_was_compiled(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would not end in the bits of a run that was as long from the start."""
+    monkeypatch.setattr(compilation, "_missing", lambda device: None)
+    folder = train("run", "trainer.max_epochs=1")
+    assert OmegaConf.load(folder / "config.yaml").compile == []
+    for part in compilation.WORTHWHILE:
+        monkeypatch.setitem(compilation.WORTHWHILE, part, 0)
+    assert main([f"resume={folder}", "trainer.max_epochs=2"]) == 0
+    assert OmegaConf.load(folder / "config.yaml").compile == []

@@ -18,7 +18,7 @@ from mopo_pl.sac.module import SACModule
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function, but eager: its equations alone, without half a minute of compiling."""
-    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device: method)
+    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device, name: method)
 
 
 def differing(first: SACModule, second: SACModule, tolerance: float) -> list[str]:
@@ -97,6 +97,27 @@ def test_a_callback_that_looks_at_gradients_is_shown_them() -> None:
     watcher = Watcher()
     fit(module(compile=True), [rows(4)] * 2, callbacks=[watcher])
     assert watcher.seen == 6
+
+
+@pytest.mark.parametrize("watched", [False, True], ids=["one graph", "three functions"])
+def test_a_compiler_that_fails_costs_no_update(
+    watched: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The three functions are what several devices compile."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    def broken(function: Any, **options: Any) -> Any:
+        def fail(*arguments: Any) -> Any:
+            raise TorchDynamoException("g++ has died")
+
+        return fail
+
+    monkeypatch.setattr(torch, "compile", broken)
+    eager, compiled = (module(networks(), compile=flag) for flag in (False, True))
+    for sac in (eager, compiled):
+        fit(sac, [rows(4)] * 2, callbacks=[Watcher()] if watched else [])
+    assert differing(eager, compiled, 1e-12) == []
+    assert capsys.readouterr().out.count("is not compiled: g++ has died") == (3 if watched else 1)
 
 
 def test_only_plain_adam_on_just_these_parameters_fits() -> None:
@@ -190,7 +211,7 @@ def test_a_step_of_ones_own_is_taken() -> None:
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiled but for the last step, machine code: what the compiler makes of the function, in a second."""
 
-    def compiled(method: Any, device: torch.device) -> Any:
+    def compiled(method: Any, device: torch.device, name: str) -> Any:
         return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
 
     monkeypatch.setattr(one_graph, "compiled_for_itself", compiled)
