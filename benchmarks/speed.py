@@ -37,6 +37,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.data.raw import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.samples import EnsembleDataModule
 from mopo_pl.parameters import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
@@ -243,9 +244,9 @@ class PlainEnsemble:
         )
         self.optimizer = torch.optim.Adam(self.networks.parameters(), lr=1e-3, weight_decay=5e-5)
 
-    def steps(self, batches: list[Transitions]) -> None:
-        """One step for each batch [7, B, W]."""
-        for batch in batches:
+    def steps(self, blocks: EnsembleDataModule) -> None:
+        """One step for each batch [7, B, W] of an epoch."""
+        for batch in (block[k] for block in blocks for k in range(len(block))):
             target = torch.cat([batch.rewards.unsqueeze(-1), batch.next_observations - batch.observations], -1)
             loss = torch.zeros(())
             for network, inputs, wanted in zip(self.networks, batch.inputs, target, strict=True):
@@ -340,11 +341,11 @@ def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     module = build_dynamics(config, dataset, samples)
     samples_of_plain = build_samples(config, dataset)
     plain = PlainEnsemble()
-    blocks = Blocks({"plain": lambda: plain.steps(list(samples_of_plain))})
+    blocks = Blocks({"plain": lambda: plain.steps(samples_of_plain)})
     selection = build_selection(config)
     selection.patience = 10**6
     trainer_of("dynamics", blocks, [selection], repetitions + 1, folder).fit(module, datamodule=samples)
-    return summed("dynamics", blocks.seconds, len(samples), "steps/s")
+    return summed("dynamics", blocks.seconds, samples.steps, "steps/s")
 
 
 SEEDS = 4

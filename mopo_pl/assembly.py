@@ -64,6 +64,7 @@ def build_samples(config: Config, dataset: OfflineDataset) -> EnsembleDataModule
         dataset,
         members=settings.members,
         batch_size=settings.batch_size,
+        updates_per_step=settings.updates_per_step,
         holdout_fraction=settings.holdout_fraction,
         holdout_max=settings.holdout_max,
         seed=config.seed,

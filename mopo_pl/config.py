@@ -46,6 +46,8 @@ class DynamicsConfig:
     """Step size of Adam."""
     batch_size: int = 256
     """Rows per member and step, on each device."""
+    updates_per_step: int = 10
+    """Steps of Adam in one batch of the Trainer; changes no number of a run."""
     bound_coef: float = 0.01
     """Coefficient of Σ max log σ² − Σ min log σ², which keeps the learned bounds tight."""
     normalise_targets: bool = True
@@ -179,7 +181,7 @@ class TrainerConfig:
     max_time: Optional[str] = None
     """Longest duration of a stage, DD:HH:MM:SS."""
     limit_train_batches: Optional[Any] = None
-    """Batches of an epoch (int) or share of them (float), of `sac.updates_per_step` updates each for the policy; null: all."""
+    """Batches of an epoch (int) or share of them (float), of so many `updates_per_step` each; null: all."""
     fast_dev_run: Any = False
     """Run so many batches of each stage only, without checkpoints: a smoke test."""
     deterministic: Optional[Any] = None

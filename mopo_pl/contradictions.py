@@ -44,6 +44,7 @@ def _counts(config: Config) -> Iterator[str]:
         "dynamics.members": dynamics.members,
         "dynamics.elites": dynamics.elites,
         "dynamics.batch_size": dynamics.batch_size,
+        "dynamics.updates_per_step": dynamics.updates_per_step,
         "dynamics.max_epochs": dynamics.max_epochs,
         "dynamics.holdout_max": dynamics.holdout_max,
         "rollout.horizon": rollout.horizon,

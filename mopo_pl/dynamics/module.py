@@ -92,17 +92,28 @@ class DynamicsModule(RowModule):
         self._graph = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """One step of Adam from a batch [E, B, W], each member on its own rows."""
+        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises ValueError for a batch that is
+        no block of batches.
+        """
+        if batch.rows.dim() != 4:
+            raise ValueError(
+                f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
+            )
         if self._graph is not None and self._graph.takes(batch):
-            loss = self._graph.run(batch)
-            count_steps(self.trainer, 1)
+            losses = self._graph.run(batch)
+            count_steps(self.trainer, len(batch))
         else:
             optimizer = cast(LightningOptimizer, self.optimizers())
-            optimizer.zero_grad()
-            loss = self.loss(batch)
-            self.manual_backward(loss)
-            optimizer.step()
-        self.means.update(loss.detach().view(1, 1))
+            losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
+        self.means.update(losses.unsqueeze(-1))
+
+    def _step(self, optimizer: LightningOptimizer, batch: Transitions) -> Tensor:
+        """One step; the loss before it."""
+        optimizer.zero_grad()
+        loss = self.loss(batch)
+        self.manual_backward(loss)
+        optimizer.step()
+        return loss.detach()
 
     def loss(self, batch: Transitions) -> Tensor:
         """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""

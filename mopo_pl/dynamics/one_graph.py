@@ -22,16 +22,19 @@ class EnsembleGraph:
         self._adams = JointAdam([optimizer], [dict(loss.ensemble.named_parameters())])
         self._step: Callable[..., Tensor] = compiled_for_itself(self.step, device, "the ensemble's step")
 
-    def takes(self, batch: Transitions) -> bool:
-        """Whether a batch [E, B, W] has B as it was compiled for: the rest at an epoch's end has not."""
-        return batch.rows.shape[1] == self.rows
+    def takes(self, batches: Transitions) -> bool:
+        """Whether batches [K, E, B, W] have B as it was compiled for: the rest at an epoch's end has not."""
+        return batches.rows.shape[2] == self.rows
 
-    def run(self, batch: Transitions) -> Tensor:
-        """One step; its loss."""
-        step_sizes, corrections = self._adams.step_sizes_and_corrections(1, batch.rows.dtype)
-        loss = self._step(self._adams.states[0], batch, step_sizes[0, 0], corrections[0, 0])
-        self._adams.count(1)
-        return loss
+    def run(self, batches: Transitions) -> Tensor:
+        """One step after another from batches [K, E, B, W]; their losses [K]."""
+        step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
+        losses = [
+            self._step(self._adams.states[0], batches[k], step_sizes[k, 0], corrections[k, 0])
+            for k in range(len(batches))
+        ]
+        self._adams.count(len(batches))
+        return torch.stack(losses)
 
     def step(self, state: AdamState, batch: Transitions, step_size: Tensor, correction: Tensor) -> Tensor:
         """In place; returns the loss before it."""

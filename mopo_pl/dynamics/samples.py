@@ -14,11 +14,12 @@ from mopo_pl.streams import stream
 
 
 class EnsembleDataModule(L.LightningDataModule):
-    """Batches [E, B, W] for training and [n, W] for the holdout.
+    """Blocks of K batches [K, E, B, W] for training and one batch [n, W] for the holdout.
 
     The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
     and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
-    out. With several ranks a step spans `batch_size` rows per member *on each rank*, all together those that one process
+    out. A block is what the Trainer calls a batch, for up to `updates_per_step` steps of Adam; the rest of an epoch, a batch of
+    fewer rows, is one of its own. With several ranks a step spans `batch_size` rows per member *on each rank*, all together those that one process
     would take at once; what the ranks cannot share evenly at an epoch's end is left out.
     """
 
@@ -28,12 +29,13 @@ class EnsembleDataModule(L.LightningDataModule):
         *,
         members: int,
         batch_size: int,
+        updates_per_step: int,
         holdout_fraction: float,
         holdout_max: int,
         seed: int,
     ) -> None:
         super().__init__()
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.log_rows = dataset.transitions
         usable = dataset.next_known.nonzero().squeeze(-1)
         split = stream(seed, "holdout")
@@ -47,6 +49,7 @@ class EnsembleDataModule(L.LightningDataModule):
         self._shuffles = stream(seed, "shuffle")
         self._epoch_start = self._shuffles.get_state()
         self._position = 0
+        """Steps of this epoch that have been given out."""
 
     def normaliser(self) -> Normaliser:
         """Statistics of the training rows' inputs."""
@@ -66,28 +69,41 @@ class EnsembleDataModule(L.LightningDataModule):
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
 
-    def __len__(self) -> int:
+    @property
+    def steps(self) -> int:
         """Steps of an epoch; a rest too small for every rank to have a row of it is left out."""
         world = self._ranks()[1]
         full, rest = divmod(self.bootstrap.shape[1], self.batch_size * world)
         return full + (rest >= world)
 
+    def _block(self, position: int) -> int:
+        """K: steps of the block that begins at this one of an epoch."""
+        full = self.bootstrap.shape[1] // (self.batch_size * self._ranks()[1])
+        return min(self.updates_per_step, full - position) if position < full else 1
+
+    def __len__(self) -> int:
+        """Blocks of an epoch."""
+        position, blocks = 0, 0
+        while position < self.steps:
+            position, blocks = position + self._block(position), blocks + 1
+        return blocks
+
     def __iter__(self) -> Iterator[Transitions]:
         """One epoch from the saved position on."""
-        if self._position >= len(self):
+        if self._position >= self.steps:
             self._position, self._epoch_start = 0, self._shuffles.get_state()
         self._shuffles.set_state(self._epoch_start)
         order = torch.stack([torch.randperm(row.numel(), generator=self._shuffles) for row in self.bootstrap])
         shuffled = self.bootstrap.gather(1, order.to(self.bootstrap.device))
         rank, world = self._ranks()
-        while self._position < len(self):
-            step = shuffled[
-                :, self._position * self.batch_size * world : (self._position + 1) * self.batch_size * world
-            ]
-            self._position += 1
+        span = self.batch_size * world
+        while self._position < self.steps:
+            begin, block = self._position * span, self._block(self._position)
+            step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
+            self._position += block
             # As many rows on every rank: gradients are averaged over ranks, not over rows.
-            even = step.shape[1] // world * world
-            yield self.log_rows[step[:, rank:even:world]]
+            even = step.shape[-1] // world * world
+            yield self.log_rows[step[..., rank:even:world].contiguous()]
 
     def train_dataloader(self) -> "EnsembleDataModule":
         """This module itself: a sized iterable of ready batches."""

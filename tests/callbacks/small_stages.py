@@ -45,8 +45,8 @@ def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L
 
 
 def small_samples(dataset: OfflineDataset, **replaced: Any) -> EnsembleDataModule:
-    arguments = {"members": 3, "batch_size": 64, "holdout_fraction": 0.2, "holdout_max": 1000, "seed": 0, **replaced}
-    return EnsembleDataModule(dataset, **arguments)
+    arguments = {"members": 3, "batch_size": 64, "updates_per_step": 1, "holdout_fraction": 0.2, "holdout_max": 1000}
+    return EnsembleDataModule(dataset, **{**arguments, "seed": 0, **replaced})
 
 
 def small_dynamics(dataset: OfflineDataset, kind: type[DynamicsModule] = DynamicsModule, **replaced: Any) -> Any:

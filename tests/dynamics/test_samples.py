@@ -29,17 +29,22 @@ def numbered(known: Tensor | None = None) -> OfflineDataset:
 
 
 def samples(dataset: OfflineDataset | None = None, **replaced: Any) -> EnsembleDataModule:
-    arguments = {"members": MEMBERS, "batch_size": 16, "holdout_fraction": 0.2, "holdout_max": 1000, "seed": 0}
-    return EnsembleDataModule(dataset or numbered(), **{**arguments, **replaced})
+    arguments = {"members": MEMBERS, "batch_size": 16, "updates_per_step": 1, "holdout_fraction": 0.2}
+    return EnsembleDataModule(dataset or numbered(), **{**arguments, "holdout_max": 1000, "seed": 0, **replaced})
 
 
 def names(batch: Transitions) -> list[Any]:
     return batch.rewards.long().tolist()
 
 
+def batches_of(data: EnsembleDataModule) -> list[Transitions]:
+    """One epoch's, [E, B, W] each."""
+    return [block[k] for block in data for k in range(len(block))]
+
+
 def epoch(data: EnsembleDataModule) -> list[list[int]]:
     """Every member's rows of one epoch, in order."""
-    batches = [names(batch) for batch in data]
+    batches = [names(batch) for batch in batches_of(data)]
     return [[name for batch in batches for name in batch[i]] for i in range(MEMBERS)]
 
 
@@ -97,8 +102,22 @@ def test_members_are_shuffled_apart() -> None:
 
 def test_batches_are_of_the_asked_size_but_the_last_which_takes_the_rest() -> None:
     data = samples(batch_size=30)
-    assert [batch.rows.shape[:2] for batch in data] == [(MEMBERS, 30), (MEMBERS, 30), (MEMBERS, 20)]
-    assert len(data) == 3
+    assert [batch.rows.shape[:2] for batch in batches_of(data)] == [(MEMBERS, 30), (MEMBERS, 30), (MEMBERS, 20)]
+    assert len(data) == data.steps == 3
+
+
+@pytest.mark.parametrize("batch_size", [16, 30, 80, 100])
+@pytest.mark.parametrize("most", [1, 2, 3, 100])
+def test_blocks_hold_the_same_batches_in_the_same_order(batch_size: int, most: int) -> None:
+    one, several = samples(batch_size=batch_size), samples(batch_size=batch_size, updates_per_step=most)
+    for _ in range(2):
+        assert list(map(names, batches_of(one))) == list(map(names, batches_of(several)))
+    whole, rest = divmod(80, batch_size)
+    full, left = divmod(whole, most)
+    expected = [most] * full + [left] * (left > 0) + [1] * (rest > 0)
+    assert [len(block) for block in several] == expected
+    assert len(several) == len(expected)
+    assert all(block.rows.is_contiguous() for block in several)
 
 
 def test_rows_without_a_true_next_state_are_neither_trained_on_nor_held_out() -> None:
@@ -135,18 +154,19 @@ def test_too_few_rows_to_hold_any_out_are_refused(rows: int) -> None:
 
 def endless(data: EnsembleDataModule) -> Iterator[Any]:
     while True:
-        for batch in data:
-            yield names(batch)
+        for block in data:
+            yield names(block)
 
 
+@pytest.mark.parametrize("most", [1, 2])
 @pytest.mark.parametrize("taken", [0, 1, 3, 4, 5, 9, 10, 12], ids=lambda n: f"after {n}")
-def test_a_restored_state_goes_on_with_exactly_the_next_batch(taken: int) -> None:
-    """Five batches make an epoch; whatever the place in it, twelve more are the same."""
-    unbroken, broken = samples(), samples()
+def test_a_restored_state_goes_on_with_exactly_the_next_block(taken: int, most: int) -> None:
+    """Five batches make an epoch; whatever the place in it, twelve more blocks are the same."""
+    unbroken, broken = samples(updates_per_step=most), samples(updates_per_step=most)
     going, stopped = endless(unbroken), endless(broken)
     for _ in range(taken):
         assert next(going) == next(stopped)
-    resumed = samples()
+    resumed = samples(updates_per_step=most)
     resumed.load_state_dict(broken.state_dict())
     after = endless(resumed)
     for _ in range(12):
@@ -190,6 +210,6 @@ def test_ranks_share_the_holdout_unpadded() -> None:
 @pytest.mark.parametrize("batch_size", [3, 13, 26])
 def test_no_rank_is_ever_given_a_batch_without_rows(batch_size: int) -> None:
     """Three ranks and 80 rows: the last step may have fewer rows than ranks, and the mean over none is no number."""
-    per_rank = [list(rank_of(samples(batch_size=batch_size), rank, 3)) for rank in range(3)]
+    per_rank = [batches_of(rank_of(samples(batch_size=batch_size), rank, 3)) for rank in range(3)]
     assert len({len(batches) for batches in per_rank}) == 1
     assert all(batch.rows.shape[1] > 0 for batches in per_rank for batch in batches)

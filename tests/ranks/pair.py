@@ -112,7 +112,13 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
     ones = np.ones(ACTION)
     dataset = assemble(raw, name="rows", bounds=(-ones, ones), time_limit=None, clip_actions=False)
     samples = EnsembleDataModule(
-        dataset, members=3, batch_size=64 // world, holdout_fraction=0.2, holdout_max=1000, seed=0
+        dataset,
+        members=3,
+        batch_size=64 // world,
+        updates_per_step=2,
+        holdout_fraction=0.2,
+        holdout_max=1000,
+        seed=0,
     )
     samples.log_rows = Transitions(samples.log_rows.rows.double(), OBS, ACTION)
     ensemble = GaussianEnsemble(

@@ -211,7 +211,9 @@ def test_limit_train_batches_limits_the_updates(train: Train, rows: Rows) -> Non
 
 
 def test_several_updates_in_a_step_change_no_number_of_a_run(train: Train, rows: Rows, same_weights: Same) -> None:
-    one, several = (train(f"{block}", f"sac.updates_per_step={block}") for block in (1, 10))
+    one, several = (
+        train(f"{block}", f"sac.updates_per_step={block}", f"dynamics.updates_per_step={block}") for block in (1, 10)
+    )
     assert rows(one) == rows(several)
     assert same_weights(one, several, POLICY)
 

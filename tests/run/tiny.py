@@ -6,6 +6,7 @@ TINY = [
     *("dynamics.max_epochs=2", "dynamics.hidden_sizes=[16,16]", "dynamics.weight_decay=[0,0,0]"),
     *(
         "dynamics.batch_size=64",
+        "dynamics.updates_per_step=1",
         "sac.hidden_sizes=[16,16]",
         "sac.updates_per_epoch=20",
         "sac.updates_per_step=1",
