@@ -7,7 +7,6 @@
 import argparse
 import itertools
 import json
-import os
 import platform
 import resource
 import shutil
@@ -502,17 +501,24 @@ def train(arguments: list[str], run: Path) -> tuple[float, float]:
     begin = time.perf_counter()
     command = [sys.executable, "-m", "mopo_pl", "train", *arguments, f"run_dir={run}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    rows, seconds = run / "metrics.jsonl", 0.0
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+    rows, seconds, largest = run / "metrics.jsonl", 0.0, 0.0
+    while (status := process.poll()) is None:
+        largest = max(largest, peak(process.pid))
         if not seconds and rows.exists() and rows.stat().st_size:
             seconds = time.perf_counter() - begin
-        if pid:
-            break
         time.sleep(0.05)
     if status:
-        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    return seconds, usage.ru_maxrss / 1e3
+        raise RuntimeError(f"{' '.join(command)} ended with {status}")
+    return seconds, largest
+
+
+def peak(pid: int) -> float:
+    """Largest memory so far [MB]; what `wait` tells of a process counts what this one had when it started it."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:  # it has just ended
+        return 0.0
+    return max((float(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
 def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:

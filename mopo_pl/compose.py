@@ -66,7 +66,12 @@ def config_from_file(path: Path) -> Config:
     if not _is_complete(stored):
         raise InputError(f"{path} has a value that is not written out (${{…}} or ???); nothing is filled in there")
     problems: list[str] = []
-    return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
+    try:
+        return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
+    except InputError as error:
+        raise InputError(
+            [problem if str(path) in problem else f"{path}: {problem}" for problem in error.problems]
+        ) from error
 
 
 def to_yaml(config: Config) -> str:

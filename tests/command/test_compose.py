@@ -404,6 +404,17 @@ def test_a_damaged_configuration_of_a_run_is_named(refused: Refused, tmp_path: P
     assert f"{tmp_path / 'config.yaml'} is not valid YAML" in problem
 
 
+@pytest.mark.parametrize(
+    "line", ["compile: 3", "compile:", "dynamics: {updates_per_step: 0}", "trainer: {precision: 64}"]
+)
+def test_what_cannot_be_in_a_runs_configuration_is_named_with_its_file(
+    refused: Refused, tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(f"{line}\n")
+    (problem,) = refused(f"resume={tmp_path}")
+    assert problem.count(str(tmp_path / "config.yaml")) == 1
+
+
 @pytest.mark.parametrize("value", ["???", "${nowhere}", "{a: '???'}"])
 def test_a_configuration_of_a_run_with_something_to_fill_in_is_named(
     refused: Refused, tmp_path: Path, value: str
