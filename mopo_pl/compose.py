@@ -5,13 +5,14 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config import Config
 from mopo_pl.contradictions import contradictions
+from mopo_pl.keys import is_free, known_keys, meant, sections, text_keys
 from mopo_pl.problems import InputError
 
 CONF = Path(__file__).parent / "conf"
@@ -119,7 +120,7 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
             continue
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
-        problems.append(f"{group}={choice}: there is no such choice{_meant(choice, choices(group))}")
+        problems.append(f"{group}={choice}: there is no such choice{meant(choice, choices(group))}")
     return selected
 
 
@@ -129,17 +130,6 @@ def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
     return maps + [(key, text) for key, text in pairs if key not in GROUPS]
 
 
-def _text_keys() -> set[str]:
-    """Every dotted key whose value is a text."""
-    owners = {"": Config} | {f"{section}.": type(getattr(Config(), section)) for section in _sections()}
-    return {
-        f"{prefix}{entry.name}"
-        for prefix, owner in owners.items()
-        for entry in dataclasses.fields(owner)
-        if entry.type in (str, Optional[str])
-    }
-
-
 def _is_logger_map(key: str, text: str) -> bool:
     return key == "logger" and text.startswith("{")
 
@@ -147,12 +137,6 @@ def _is_logger_map(key: str, text: str) -> bool:
 def _names_data(choice: str) -> bool:
     """A file or an id, rather than a misspelt choice."""
     return bool(re.search(r"[/.\\]|-v\d+$", choice))
-
-
-def _meant(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    near = difflib.get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
 
 
 def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
@@ -185,16 +169,11 @@ def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfi
     return config
 
 
-def _is_free(key: str) -> bool:
-    """Whether any value may stand there."""
-    return key.split(".")[0] in ("env_kwargs", "logger")
-
-
 def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key in values:
         value = values[key]
         path = f"{prefix}{key}"
-        if isinstance(value, DictConfig) and not _is_free(path):
+        if isinstance(value, DictConfig) and not is_free(path):
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -211,7 +190,7 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
             problems.append(f"{key}={text}: a value is written out; nothing is filled in here")
             continue
         value = parsed.value
-        if isinstance(value, int | float) and key in _text_keys():
+        if isinstance(value, int | float) and key in text_keys():
             # YAML takes 10:00:00:00 and 1_000 for numbers.
             value = text
         _set(config, key, value, f"{key}={text}", problems)
@@ -228,20 +207,20 @@ def _is_complete(values: DictConfig | ListConfig) -> bool:
 
 
 def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:
-    known = _known_keys()
+    known = known_keys()
     if key in OTHER_FLAGS:
         problems.append(f"{where}: {OTHER_FLAGS[key]}")
     elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
         problems.append(
-            f"{where}: there is no such key{_meant(key, known)}"
+            f"{where}: there is no such key{meant(key, known)}"
             if _meant_close(key)
             else f"{where}: there is no such key; --help lists all"
         )
-    elif key in _sections():
+    elif key in sections():
         problems.append(
-            f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(_sections()[key]))}=…"
+            f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
         )
-    elif isinstance(value, ListConfig) and not _is_free(key) and any(isinstance(entry, Container) for entry in value):
+    elif isinstance(value, ListConfig) and not is_free(key) and any(isinstance(entry, Container) for entry in value):
         problems.append(f"{where}: its entries must be plain values, not lists or maps")
     else:
         # YAML reads true as a truth value where `compile` takes it as a word.
@@ -253,23 +232,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
 
 
 def _meant_close(key: str) -> bool:
-    return bool(difflib.get_close_matches(key, _known_keys(), 1))
-
-
-def _sections() -> dict[str, list[str]]:
-    """The nested dataclasses of Config and their fields."""
-    nested = {}
-    for entry in dataclasses.fields(Config):
-        if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
-            nested[entry.name] = [inner.name for inner in dataclasses.fields(entry.default_factory)]
-    return nested
-
-
-def _known_keys() -> list[str]:
-    """Every dotted key."""
-    sections = _sections()
-    plain = [entry.name for entry in dataclasses.fields(Config)]
-    return plain + [f"{section}.{inner}" for section, inners in sections.items() for inner in inners]
+    return bool(difflib.get_close_matches(key, known_keys(), 1))
 
 
 def _checked(config: DictConfig, problems: list[str]) -> Config:
@@ -303,7 +266,7 @@ def _resumed(arguments: Sequence[str]) -> Config:
     if choice:
         path = choices("logger").get(choice[-1])
         if path is None:
-            raise InputError(f"logger={choice[-1]}: there is no such choice{_meant(choice[-1], choices('logger'))}")
+            raise InputError(f"logger={choice[-1]}: there is no such choice{meant(choice[-1], choices('logger'))}")
         stored.logger = _load(path)
     stored = _overridden(stored, _settings(rest), problems)
     stored.resume = str(folder)

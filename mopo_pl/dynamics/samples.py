@@ -19,8 +19,8 @@ class EnsembleDataModule(L.LightningDataModule):
     The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
     and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
     out. A block is what the Trainer calls a batch, for up to `updates_per_step` steps of Adam; the rest of an epoch, a batch of
-    fewer rows, is one of its own. With several ranks a step spans `batch_size` rows per member *on each rank*, all together those that one process
-    would take at once; what the ranks cannot share evenly at an epoch's end is left out.
+    fewer rows, is one of its own. With several ranks a step spans `batch_size` rows per member *on each rank*, all together
+    those that one process would take at once; what the ranks cannot share evenly at an epoch's end is left out.
     """
 
     def __init__(
