@@ -7,19 +7,20 @@ from torch import Generator, Tensor, nn
 
 
 class BatchedLinear(nn.Module):
-    """E linear maps at once: x [E, B, in] to x W + b [E, B, out]."""
+    """E linear maps: x [E, B, in] to x W + b [E, B, out], or one of them alone: x [B, in] to [B, out]."""
 
     def __init__(self, *, members: int, inputs: int, outputs: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Batched product."""
+    def forward(self, x: Tensor, member: int | None = None) -> Tensor:
+        """Of all members, or of one."""
+        weight, bias = (self.weight, self.bias) if member is None else (self.weight[member], self.bias[member])
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
             # The compiler fuses the bias with what follows; baddbmm would copy it first, and round otherwise in bf16.
-            return torch.bmm(x, self.weight) + self.bias
-        return torch.baddbmm(self.bias, x, self.weight)
+            return x @ weight + bias
+        return (torch.baddbmm if member is None else torch.addmm)(bias, x, weight)
 
 
 class Linear(nn.Linear):
@@ -32,13 +33,13 @@ class Linear(nn.Linear):
         return super().forward(input)
 
 
-def in_full_precision(layer: nn.Module, x: Tensor) -> Tensor:
+def in_full_precision(layer: nn.Module, x: Tensor, *member: int | None) -> Tensor:
     """A network's last layer, outside autocast: bf16 would know a value of 200 to within 1/2 only, and gains nothing here."""
     if not torch.is_autocast_enabled(x.device.type):
-        return layer(x)
+        return layer(x, *member)
     assert isinstance(layer.weight, Tensor)
     with torch.autocast(x.device.type, enabled=False):
-        return layer(x.to(layer.weight.dtype))
+        return layer(x.to(layer.weight.dtype), *member)
 
 
 @torch.no_grad()

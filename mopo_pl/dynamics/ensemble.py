@@ -57,13 +57,21 @@ class GaussianEnsemble(nn.Module):
 
         In the units of `target_normaliser`, in which the loss is taken.
         """
-        hidden = self.normaliser(inputs)
-        if hidden.dim() == 2:
-            hidden = hidden.expand(self.members, *hidden.shape)
-        for layer in self.layers[:-1]:
-            hidden = nn.functional.silu(layer(hidden))
-        mean, log_var = in_full_precision(self.layers[-1], hidden).chunk(2, -1)
+        x = self.normaliser(inputs)
+        if x.dim() == 3:
+            outputs = self._network(x)
+        elif x.device.type == "cpu":  # one after another: each stays in the cache, and all threads share each product
+            outputs = torch.stack([self._network(x, member) for member in range(self.members)])
+        else:
+            outputs = self._network(x.expand(self.members, *x.shape))
+        mean, log_var = outputs.chunk(2, -1)
         return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)
+
+    def _network(self, x: Tensor, member: int | None = None) -> Tensor:
+        """μ and log σ² before its clamp, beside one another: of all members, or of one."""
+        for layer in self.layers[:-1]:
+            x = nn.functional.silu(layer(x, member))
+        return in_full_precision(self.layers[-1], x, member)
 
     def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, in the log's own units."""

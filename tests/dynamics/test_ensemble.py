@@ -74,6 +74,17 @@ def test_each_member_is_the_network_written_out_with_linear_layers(shared: bool)
         torch.testing.assert_close(log_var[i], by_hand, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=["fp32", "bf16"])
+def test_rows_shown_to_all_members_are_rows_given_to_each(precision: torch.dtype) -> None:
+    model, inputs = ensemble(), torch.randn(50, OBS + ACTIONS)
+    for layer in model.layers:
+        nn.init.normal_(layer.bias)  # type: ignore[arg-type]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+        shown, given = model(inputs), model(inputs.expand(MEMBERS, *inputs.shape))
+    torch.testing.assert_close(shown, given)
+    assert shown[0].dtype == torch.float32
+
+
 def test_the_gradient_of_one_members_output_stays_in_that_member() -> None:
     model = ensemble()
     mean, log_var = model(torch.randn(5, OBS + ACTIONS))
