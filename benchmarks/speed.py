@@ -18,6 +18,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from operator import truediv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -300,10 +301,16 @@ def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
-    """What the Trainer, its callbacks and logging cost over a bare loop of the same update."""
+    """What the Trainer, its callbacks and logging cost over a bare loop of the same update: the median over the repetitions,
+    each compared with the loop just before it.
+    """
     seconds = sac_seconds(repetitions, folder)
-    ours, bare = (statistics.median(seconds[name][1:]) for name in ("ours", "bare"))
-    return {"updates/s": UPDATES / ours, "bare updates/s": UPDATES / bare, "overhead over a bare loop": ours / bare - 1}
+    ours, bare = (seconds[name][1:] for name in ("ours", "bare"))
+    return {
+        "updates/s": UPDATES / statistics.median(ours),
+        "bare updates/s": UPDATES / statistics.median(bare),
+        "overhead over a bare loop": statistics.median(map(truediv, ours, bare)) - 1,
+    }
 
 
 def started(refresh: RolloutRefresh, module: SACModule) -> RolloutRefresh:

@@ -65,7 +65,8 @@ def config_from_file(path: Path) -> Config:
     except Exception as error:
         raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
     if not _is_complete(stored):
-        raise InputError(f"{path} has a value that is not written out (${{…}} or ???); nothing is filled in there")
+        (key, value), *_ = [(key, value) for key, value in _written(stored) if "${" in value or value == "???"]
+        raise InputError(f"{path}: {key}: {value}: a value is written out; nothing is filled in there")
     problems: list[str] = []
     try:
         return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
@@ -204,6 +205,18 @@ def _is_complete(values: DictConfig | ListConfig) -> bool:
     except (OmegaConfBaseException, ValueError, RecursionError):
         return False
     return not OmegaConf.missing_keys(values)
+
+
+def _written(values: DictConfig) -> Iterable[tuple[str, str]]:
+    """Every text and its dotted key, as it stands in the file."""
+    waiting = [("", OmegaConf.to_container(values, resolve=False))]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, str):
+            yield key, value
+        elif isinstance(value, dict | list):
+            inner = value.items() if isinstance(value, dict) else enumerate(value)
+            waiting += [(f"{key}.{name}" if key else str(name), entry) for name, entry in inner]
 
 
 def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:

@@ -82,8 +82,8 @@ def _within(key: str, parents: tuple[str, ...]) -> bool:
     return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
 
 
-def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[Any, Any]]:
-    """Old and new value of each dotted key that differs; a key that is new in this version differs from nothing."""
+def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Old and new value of each dotted key that differs, as typed; a key that is new in this version differs from nothing."""
     found = {}
     for key, old in then.items():
         name, new = f"{prefix}{key}", now.get(key)
@@ -92,5 +92,10 @@ def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") ->
         if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
             found |= _differences(old, new, f"{name}.")
         elif old != new:
-            found[name] = (old, new)
+            found[name] = (_as_typed(old), _as_typed(new))
     return found
+
+
+def _as_typed(value: Any) -> str:
+    """As on a command line: null, true, [policy, rollouts]."""
+    return json.dumps(value).replace('"', "")

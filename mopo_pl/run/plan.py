@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from mopo_pl.assembly import build_dynamics, build_sac, build_samples
+from mopo_pl.assembly import build_dynamics, build_sac, build_samples, compiled_parts
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doubts import doubts
@@ -37,6 +37,7 @@ def plan(config: Config) -> str:
         text, flop, size = _policy(config, dataset)
         lines.append(text)
         work, disk = work + flop, disk + size
+    lines.append(f"compiled  {', '.join(compiled_parts(config, dataset)) or 'nothing'}")
     speed = _product_speed()
     lines.append(
         f"estimate  {_duration(work / (SHARE * speed))} at {100 * SHARE:.0f} % of this processor's {speed / 1e9:.0f} GFLOP/s "

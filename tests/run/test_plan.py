@@ -31,6 +31,12 @@ def test_a_plan_counts_rows_parameters_and_updates(planned: Callable[..., dict[s
     )
 
 
+def test_a_plan_says_what_will_be_compiled(planned: Callable[..., dict[str, str]]) -> None:
+    assert planned()["compiled"] == "nothing"
+    assert planned("compile=[policy,rollouts]")["compiled"] == "policy, rollouts"
+    assert planned("compile=auto", "trainer.max_epochs=250")["compiled"] == "policy"
+
+
 @pytest.mark.parametrize(("limit", "updates"), [("null", 40), ("2", 16), ("0.5", 16), ("99", 40)])
 def test_a_plan_counts_the_updates_that_the_trainer_takes(
     planned: Callable[..., dict[str, str]], limit: str, updates: int
