@@ -1,4 +1,4 @@
-"""The Gaussian ensemble: E networks evaluated as one batched product (Chua et al. 2018, PETS; MOPO's `BNN`)."""
+"""The Gaussian ensemble: E networks, trained as one batched product (Chua et al. 2018, PETS; MOPO's `BNN`)."""
 
 import itertools
 from collections.abc import Sequence
