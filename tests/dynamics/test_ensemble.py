@@ -85,6 +85,20 @@ def test_rows_shown_to_all_members_are_rows_given_to_each(precision: torch.dtype
     assert shown[0].dtype == torch.float32
 
 
+def test_another_device_than_the_cpu_multiplies_all_members_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a device without numbers: one product a layer, not one for each member."""
+    model, inputs = ensemble().to("meta"), torch.empty(50, OBS + ACTIONS, device="meta")
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device_type: False)  # which knows no such device
+    asked: list[int | None] = []
+    forward = BatchedLinear.forward
+    monkeypatch.setattr(
+        BatchedLinear, "forward", lambda self, x, member=None: asked.append(member) or forward(self, x, member)
+    )
+    mean, log_var = model(inputs)
+    assert mean.shape == log_var.shape == (MEMBERS, 50, 1 + OBS)
+    assert asked == [None] * len(model.layers)
+
+
 def test_the_gradient_of_one_members_output_stays_in_that_member() -> None:
     model = ensemble()
     mean, log_var = model(torch.randn(5, OBS + ACTIONS))
