@@ -241,7 +241,10 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=key.startswith(("env_kwargs.", "logger.")))
         except (OmegaConfBaseException, ValueError) as error:
-            problems.append(f"{where}: {str(error).splitlines()[0]}")
+            reason = str(error).splitlines()[0]
+            problems.append(
+                f"{where}: {f'it takes a list, such as [{value}]' if 'is not a ListConfig' in reason else reason}"
+            )
 
 
 def _meant_close(key: str) -> bool:

@@ -425,3 +425,8 @@ def test_what_is_left_to_fill_in_in_a_runs_configuration_is_named(
     (tmp_path / "config.yaml").write_text(f"env_kwargs: {value}\n")
     (problem,) = refused(f"resume={tmp_path}")
     assert problem.startswith(f"{tmp_path / 'config.yaml'}: {key}: ")
+
+
+def test_a_number_where_a_list_belongs_is_shown_as_one(refused: Refused) -> None:
+    (problem,) = refused("data.action_low=-2")
+    assert problem == "data.action_low=-2: it takes a list, such as [-2]"
