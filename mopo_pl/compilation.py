@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mopo_pl.freed_memory import keep_freed_memory
+from mopo_pl.keys import as_typed
 from mopo_pl.messages import say
 from mopo_pl.problems import InputError
 
@@ -32,8 +33,9 @@ def resolve_compile(choice: str | Sequence[str], amounts: Mapping[str, int], dev
         return [] if missing else [part for part, enough in WORTHWHILE.items() if amounts[part] >= enough]
     asked = list(WORTHWHILE) if choice == "true" else list(choice)
     if missing:
-        shown = choice if isinstance(choice, str) else f"[{','.join(choice)}]"
-        raise InputError(f"compile={shown} needs {missing}, and there is none; install it or set compile=false")
+        raise InputError(
+            f"compile={as_typed(choice)} needs {missing}, and there is none; install it or set compile=false"
+        )
     return asked
 
 

@@ -64,9 +64,9 @@ def config_from_file(path: Path) -> Config:
         stored = _load(path)
     except Exception as error:
         raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
-    if not _is_complete(stored):
-        (key, value), *_ = [(key, value) for key, value in _written(stored) if "${" in value or value == "???"]
-        raise InputError(f"{path}: {key}: {value}: a value is written out; nothing is filled in there")
+    unfilled = _unfilled(stored)
+    if unfilled is not None:
+        raise InputError(f"{path}: {unfilled}: a value is written out, not ${{…}} or ???; nothing is filled in there")
     problems: list[str] = []
     try:
         return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
@@ -187,7 +187,7 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
         except Exception as error:
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
-        if not _is_complete(parsed):
+        if _unfilled(parsed) is not None:
             problems.append(f"{key}={text}: a value is written out; nothing is filled in here")
             continue
         value = parsed.value
@@ -198,25 +198,15 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
     return config
 
 
-def _is_complete(values: DictConfig | ListConfig) -> bool:
-    """Whether no `???` and no `${…}` is left in them, once those that can be are filled in."""
+def _unfilled(values: DictConfig | ListConfig) -> str | None:
+    """The key where a `???` or a `${…}` is left, once those that can be are filled in; None where none is."""
     try:
         OmegaConf.resolve(values)
-    except (OmegaConfBaseException, ValueError, RecursionError):
-        return False
-    return not OmegaConf.missing_keys(values)
-
-
-def _written(values: DictConfig) -> Iterable[tuple[str, str]]:
-    """Every text and its dotted key, as it stands in the file."""
-    waiting = [("", OmegaConf.to_container(values, resolve=False))]
-    while waiting:
-        key, value = waiting.pop()
-        if isinstance(value, str):
-            yield key, value
-        elif isinstance(value, dict | list):
-            inner = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(f"{key}.{name}" if key else str(name), entry) for name, entry in inner]
+    except OmegaConfBaseException as error:
+        return str(error.full_key)
+    except (ValueError, RecursionError) as error:
+        return type(error).__name__
+    return min(OmegaConf.missing_keys(values), default=None)
 
 
 def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:

@@ -6,6 +6,7 @@ from math import isfinite
 from typing import Any
 
 from mopo_pl.config import Config
+from mopo_pl.keys import as_typed
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""
@@ -155,8 +156,7 @@ def _names(config: Config) -> Iterator[str]:
     if config.trainer.precision not in PRECISIONS:
         yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
     if config.compile not in ("auto", "true", "false") and not _names_parts(config.compile):
-        shown = "null" if config.compile is None else str(config.compile).replace("'", "")
-        yield f"compile={shown} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
+        yield f"compile={as_typed(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds

@@ -1,9 +1,10 @@
-"""The dotted keys of `Config`: which there are, and of what kind."""
+"""The dotted keys of `Config`: which there are, of what kind, and how their values are typed."""
 
 import dataclasses
 import difflib
+import json
 from collections.abc import Iterable
-from typing import Optional
+from typing import Any, Optional
 
 from mopo_pl.config import Config
 
@@ -45,3 +46,8 @@ def meant(word: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
+
+
+def as_typed(value: Any) -> str:
+    """A value as on a command line: null, true, [policy, rollouts]."""
+    return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from mopo_pl.compose import COSTS_BITS, HARMLESS
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.keys import as_typed
 from mopo_pl.messages import say
 from mopo_pl.problems import InputError
 from mopo_pl.run.folder import RunFolder
@@ -92,10 +93,5 @@ def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") ->
         if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
             found |= _differences(old, new, f"{name}.")
         elif old != new:
-            found[name] = (_as_typed(old), _as_typed(new))
+            found[name] = (as_typed(old), as_typed(new))
     return found
-
-
-def _as_typed(value: Any) -> str:
-    """As on a command line: null, true, [policy, rollouts]."""
-    return json.dumps(value).replace('"', "")

@@ -8,6 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import mopo_pl
+from mopo_pl.keys import as_typed
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -417,7 +418,7 @@ def test_what_cannot_be_in_a_runs_configuration_is_named_with_its_file(
 
 @pytest.mark.parametrize(
     ("value", "key"),
-    [("???", "env_kwargs"), ("${nowhere}", "env_kwargs"), ("{a: [1, '???']}", "env_kwargs.a.1")],
+    [("???", "env_kwargs"), ("${nowhere}", "env_kwargs"), ("{a: [1, '???']}", "env_kwargs.a[1]")],
 )
 def test_what_is_left_to_fill_in_in_a_runs_configuration_is_named(
     refused: Refused, tmp_path: Path, value: str, key: str
@@ -430,3 +431,17 @@ def test_what_is_left_to_fill_in_in_a_runs_configuration_is_named(
 def test_a_number_where_a_list_belongs_is_shown_as_one(refused: Refused) -> None:
     (problem,) = refused("data.action_low=-2")
     assert problem == "data.action_low=-2: it takes a list, such as [-2]"
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (["policy", "rollouts"], "[policy, rollouts]"),
+        ("für/später", "für/später"),
+        (0.5, "0.5"),
+    ],
+)
+def test_a_value_is_shown_as_it_is_typed(value: object, typed: str) -> None:
+    assert as_typed(value) == typed
