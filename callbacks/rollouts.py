@@ -1,5 +1,6 @@
 """Regenerates the imagined data with the current policy."""
 
+import math
 from typing import Any
 
 import lightning as L
@@ -36,11 +37,13 @@ class RolloutRefresh(L.Callback):
         seed: int,
         compile: bool,
     ) -> None:
-        """`max_dropped`: share of a refresh's rollouts that may leave `limits`, or end in what is no number. `compile`: the
-        steps of whole chunks are compiled, the rest's are not.
+        """`chunk`: starts rolled out together at most. `max_dropped`: share of a refresh's rollouts that may leave
+        `limits`, or end in what is no number. `compile`: the steps of whole chunks are compiled.
         """
         self.model, self.limits, self.max_dropped = model, limits, max_dropped
-        self.horizon, self.starts, self.every_n_epochs, self.chunk = horizon, starts, every_n_epochs, chunk
+        self.horizon, self.starts, self.every_n_epochs = horizon, starts, every_n_epochs
+        # Equal chunks: what is left over, and no compiled step is for, is fewer starts than there are chunks.
+        self.chunk = starts // math.ceil(starts / chunk)
         self.seed = seed
         self.compile = compile
         self._step: Stepper = one_step
@@ -58,7 +61,7 @@ class RolloutRefresh(L.Callback):
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
         if self.compile:
-            self._step = CompiledStep(min(self.chunk, self.starts), pl_module.device)
+            self._step = CompiledStep(self.chunk, pl_module.device)
             say(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )

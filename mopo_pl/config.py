@@ -81,7 +81,7 @@ class RolloutConfig:
     real_ratio: float = 0.05
     """Share of each batch drawn from the log; 1: no model at all."""
     chunk: int = 5000
-    """Starts rolled out together; bounds memory, and a chunk's hidden layers stay in cache."""
+    """Starts rolled out together at most; bounds memory, and a chunk's hidden layers stay in cache."""
     range_widths: float = 10.0
     """How far beyond the log's range an imagined state may lie before its rollout is dropped [widths of that range]."""
     max_dropped: float = 0.5

@@ -94,6 +94,25 @@ def test_the_chunks_are_only_a_matter_of_memory(make_dataset: Make) -> None:
         assert run(make_dataset(), 1, chunk=chunk).stored == [120]
 
 
+@pytest.mark.parametrize(
+    ("chunk", "sizes"), [(16, [13, 13, 13, 1]), (20, [20, 20]), (39, [20, 20]), (40, [40]), (100, [40]), (1, [1] * 40)]
+)
+def test_the_chunks_are_equal_but_for_fewer_starts_than_there_are_chunks(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, chunk: int, sizes: list[int]
+) -> None:
+    dataset, drawn = make_dataset(), []
+    data = small_batches(dataset)
+    sample = data.sample_starts
+
+    def counted(count: int, generator: torch.Generator) -> torch.Tensor:
+        drawn.append(count)
+        return sample(count, generator)
+
+    monkeypatch.setattr(data, "sample_starts", counted)
+    quiet_trainer([small_refresh(dataset, chunk=chunk)], 1).fit(small_sac(dataset), datamodule=data)
+    assert drawn == sizes
+
+
 def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
     """The same stream and the same starts, but the actor has moved: the second refresh is not that of a still policy."""
     dataset = make_dataset()
@@ -109,7 +128,7 @@ def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
 def test_a_compiled_refresh_is_the_eager_one(
     make_dataset: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Traced, without machine code: two whole chunks by the graph, and a rest that is too short for it."""
+    """Traced, without machine code: three whole chunks by the graph, and the start that is left over."""
     graphs: list[str] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: Any, options: Any) -> Any:
