@@ -17,7 +17,16 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
-from mopo_pl.dynamics.rollouts import CompiledStep, PenalisedModel, Rollout, RolloutStatistics, branch, one_step
+from mopo_pl.dynamics.rollouts import (
+    CompiledStep,
+    Draws,
+    PenalisedModel,
+    Rollout,
+    RolloutStatistics,
+    Step,
+    branch,
+    one_step,
+)
 from mopo_pl.dynamics.termination import never
 from mopo_pl.layers import Normaliser
 from mopo_pl.streams import stream
@@ -271,7 +280,7 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
         torch.testing.assert_close(after[row], observations[row] + outcome[1:])
 
 
-# The compiled step ----------------------------------------------------------------------------------------------------
+# Chunks ---------------------------------------------------------------------------------------------------------------
 
 
 def tight(states: Tensor) -> StateLimits:
@@ -283,19 +292,47 @@ def wandering(observations: Tensor, noise: Tensor) -> Tensor:
     return torch.tanh(observations[:, :ACTIONS] + noise)
 
 
-def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: Tensor) -> None:
-    rollouts = [
-        branch(model, wandering, starts, 3, tight(starts), stream(0, "x"), stepper) for stepper in (one_step, step)
-    ]
-    eager, compiled = ([r.transitions.rows, r.penalties, r.valid, r.non_finite, r.out_of_range] for r in rollouts)
-    torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-9)
-    assert 0 < rollouts[0].valid.sum() < rollouts[0].valid.numel()
-
-
 def doubled(coef: float = 1.0) -> PenalisedModel:
     transition = small_ensemble()
     transition.ensemble.double()
     return penalised(transition, penalty=max_aleatoric, coef=coef, termination=lambda s, a, after: after[:, 0] > 1)
+
+
+def parts(rollout: Rollout) -> list[Tensor]:
+    return [rollout.transitions.rows, rollout.penalties, rollout.valid, rollout.non_finite, rollout.out_of_range]
+
+
+def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> None:
+    """On the same draws, with rows that end and rows that leave the limits; one chunk is a single start."""
+    model, starts, horizon = doubled(), torch.randn(40, OBS, dtype=torch.float64), 3
+    draws = [model.draw(starts, stream(step, "x")) for step in range(horizon)]
+
+    def rolled(rows: slice) -> list[Tensor]:
+        handed = iter([Draws(*(part[rows] for part in step)) for step in draws])
+
+        def step(*given: Any) -> Step:
+            *others, _ = given
+            return one_step(*others, draws=next(handed))
+
+        return parts(branch(model, wandering, starts[rows], horizon, tight(starts), stream(0, "unused"), step))
+
+    whole = rolled(slice(None))
+    chunks = [rolled(slice(begin, begin + 13)) for begin in range(0, 40, 13)]
+    together = [torch.cat(pieces, 1) for pieces in zip(*chunks, strict=True)]
+    torch.testing.assert_close(together, whole, rtol=1e-9, atol=1e-9)
+    assert 0 < whole[2].sum() < whole[2].numel()
+
+
+# The compiled step ----------------------------------------------------------------------------------------------------
+
+
+def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: Tensor) -> None:
+    rollouts = [
+        branch(model, wandering, starts, 3, tight(starts), stream(0, "x"), stepper) for stepper in (one_step, step)
+    ]
+    eager, compiled = map(parts, rollouts)
+    torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-9)
+    assert 0 < rollouts[0].valid.sum() < rollouts[0].valid.numel()
 
 
 def test_the_compiled_step_is_the_eager_one() -> None:
