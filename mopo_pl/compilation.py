@@ -92,14 +92,23 @@ def compiled_for_itself(method: Any, device: torch.device, name: str) -> OrEager
     torch.compile would check some hundred facts at each call, up to a tenth of an update's time on a CPU. For an update
     none of them changes: tensors, shapes and constants stay what they are while the object lives.
     """
+    own = MethodType(_with_own_code(method.__func__), method.__self__)
+    return _built(method, own, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
+
+
+def compiled_with_checks(function: Any, device: torch.device, name: str) -> OrEager:
+    """A function, compiled for the shapes of its first call, and checked at each call to be given what it was built for."""
+    return _built(function, _with_own_code(function), device, name)
+
+
+def _built(eager: Any, own: Any, device: torch.device, name: str, **options: Any) -> OrEager:
     if device.type == "cpu":
         keep_freed_memory()
-    options = {"guard_filter_fn": torch.compiler.skip_all_guards_unsafe, **options_for(device)}
-    own = MethodType(with_own_code(method.__func__), method.__self__)
-    return OrEager(method, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
+    options |= options_for(device)
+    return OrEager(eager, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
 
 
-def with_own_code(function: Any) -> FunctionType:
+def _with_own_code(function: Any) -> FunctionType:
     """A copy of a function with a code object of its own.
 
     torch.compile keeps what it has compiled with the code object. Two objects that shared one would run each other's code where

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from mopo_pl import compilation
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.raw import RawLog, assemble
 
@@ -21,6 +22,12 @@ def minari_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("minari")
     os.environ["MINARI_DATASETS_PATH"] = str(store)
     return store
+
+
+@pytest.fixture
+def nothing_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be compiled fails the test, instead of saying so and going on eagerly."""
+    monkeypatch.setattr(compilation, "say", pytest.fail)
 
 
 def linear_arrays(rows: int, *, obs_dim: int = 3, action_dim: int = 2, seed: int = 0) -> dict[str, np.ndarray]:

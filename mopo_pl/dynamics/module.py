@@ -82,10 +82,15 @@ class DynamicsModule(RowModule):
             and isinstance(data, EnsembleDataModule)
             and JointAdam.fit([optimizer], [dict(self.ensemble.named_parameters())])
             and not gradients_are_watched(self)
-            and type(self).loss is DynamicsModule.loss
+            and not self._steps_otherwise()
         ):
             self._graph = EnsembleGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
             say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
+
+    def _steps_otherwise(self) -> bool:
+        """Whether a subclass has a loss or a step of its own, which the one graph would leave out."""
+        kind = type(self)
+        return kind.loss is not DynamicsModule.loss or kind._step is not DynamicsModule._step
 
     def on_train_end(self) -> None:
         """Lets go of the graph: its tensors are those of this fit and this device."""

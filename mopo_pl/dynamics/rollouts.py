@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.compilation import OrEager, options_for, with_own_code
+from mopo_pl.compilation import compiled_with_checks
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
@@ -127,8 +127,7 @@ class CompiledStep:
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self.rows = rows
-        compiled = torch.compile(with_own_code(one_step), fullgraph=True, dynamic=False, options=options_for(device))
-        self._whole: Stepper = OrEager(one_step, compiled, "the rollouts' step")
+        self._whole: Stepper = compiled_with_checks(one_step, device, "the rollouts' step")
 
     def __call__(
         self,

@@ -139,8 +139,8 @@ class SACModule(RowModule):
 
     def _gradients_are_watched(self) -> bool:
         """Whether someone waits for gradients before an optimiser's step, or steps otherwise: the one graph shows none."""
-        own = type(self)
-        steps_otherwise = own._update is not SACModule._update or own._step is not SACModule._step
+        kind = type(self)
+        steps_otherwise = kind._update is not SACModule._update or kind._step is not SACModule._step
         return steps_otherwise or gradients_are_watched(self)
 
     def on_train_end(self) -> None:

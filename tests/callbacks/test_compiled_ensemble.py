@@ -26,6 +26,7 @@ def doubled(dataset: OfflineDataset) -> EnsembleDataModule:
     return samples
 
 
+@pytest.mark.usefixtures("nothing_falls_back")
 def test_compiled_training_is_the_eager_one_and_the_rest_of_an_epoch_is_eager(make_dataset: Make) -> None:
     """160 rows in batches of 64: two whole ones and a rest."""
     dataset, trained = make_dataset(200), []
@@ -98,6 +99,47 @@ def test_a_loss_of_ones_own_is_taken(make_dataset: Make) -> None:
         quiet_trainer([selection()], 1).fit(module, datamodule=small_samples(dataset))
         trained.append(weights(module))
     assert differing(*trained) == []
+
+
+class OwnStep(DynamicsModule):
+    """Steps as ever, and counts."""
+
+    steps = 0
+
+    def _step(self, optimizer: Any, batch: Any) -> torch.Tensor:
+        OwnStep.steps += 1
+        return super()._step(optimizer, batch)
+
+
+@pytest.mark.usefixtures("uncompiled")
+def test_a_step_of_ones_own_is_taken(make_dataset: Make) -> None:
+    dataset = make_dataset(200)
+    quiet_trainer([selection()], 1).fit(
+        small_dynamics(dataset, OwnStep, compile=True), datamodule=small_samples(dataset)
+    )
+    assert OwnStep.steps == 3
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 1e-3)])
+def test_the_step_is_traced_whole_in_either_precision(
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, precision: Any, tolerance: float
+) -> None:
+    """Compiled but for the last step, machine code."""
+    traced = []
+
+    def compiled(method: Any, device: torch.device, name: str) -> Any:
+        traced.append(name)
+        return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
+
+    monkeypatch.setattr(one_graph, "compiled_for_itself", compiled)
+    dataset, trained = make_dataset(200), []
+    for flag in (False, True):
+        module = small_dynamics(dataset, beta=0.5, compile=flag)
+        quiet_trainer([selection()], 2, precision=precision).fit(module, datamodule=small_samples(dataset))
+        trained.append(weights(module))
+    assert len(traced) == 1
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, rtol=tolerance, atol=tolerance, msg=name)
 
 
 def test_a_compiler_that_fails_costs_one_line_and_no_step(

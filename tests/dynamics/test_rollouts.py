@@ -335,6 +335,7 @@ def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: 
     assert 0 < rollouts[0].valid.sum() < rollouts[0].valid.numel()
 
 
+@pytest.mark.usefixtures("nothing_falls_back")
 def test_the_compiled_step_is_the_eager_one() -> None:
     """To machine code, in double precision, with rows that end and rows that leave the limits. Needs a C++ compiler."""
     assert_compiled_is_eager(

@@ -193,6 +193,7 @@ def test_compiled_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("nothing_falls_back")
 def test_compiled_to_machine_code_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Needs a C++ compiler, as compile=true does."""
     made = together({})
