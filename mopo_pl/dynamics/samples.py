@@ -1,5 +1,6 @@
 """The rows each member sees: holdout, one bootstrap sample per member, reshuffled every epoch."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,23 +82,28 @@ class EnsembleDataModule(L.LightningDataModule):
         full = self.bootstrap.shape[1] // (self.batch_size * self._ranks()[1])
         return min(self.updates_per_step, full - position) if position < full else 1
 
+    def _epoch(self, most: float = math.inf) -> tuple[int, int]:
+        """Steps and blocks of an epoch of so many blocks at most."""
+        position, blocks = 0, 0
+        while position < self.steps and blocks < most:
+            position, blocks = position + self._block(position), blocks + 1
+        return position, blocks
+
     def __len__(self) -> int:
         """Blocks of an epoch."""
-        position, blocks = 0, 0
-        while position < self.steps:
-            position, blocks = position + self._block(position), blocks + 1
-        return blocks
+        return self._epoch()[1]
 
     def __iter__(self) -> Iterator[Transitions]:
-        """One epoch from the saved position on."""
-        if self._position >= self.steps:
+        """One epoch from the saved position on, as short as the Trainer's `limit_train_batches` makes it."""
+        end, _ = self._epoch(self.trainer.num_training_batches if self.trainer is not None else math.inf)
+        if self._position >= end:
             self._position, self._epoch_start = 0, self._shuffles.get_state()
         self._shuffles.set_state(self._epoch_start)
         order = torch.stack([torch.randperm(row.numel(), generator=self._shuffles) for row in self.bootstrap])
         shuffled = self.bootstrap.gather(1, order.to(self.bootstrap.device))
         rank, world = self._ranks()
         span = self.batch_size * world
-        while self._position < self.steps:
+        while self._position < end:
             begin, block = self._position * span, self._block(self._position)
             step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
             self._position += block

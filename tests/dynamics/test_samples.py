@@ -1,5 +1,6 @@
 """The rows each member is trained on, and those nobody is."""
 
+import math
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -189,7 +190,7 @@ def test_a_saved_state_is_not_changed_by_training_on() -> None:
 
 
 def rank_of(data: EnsembleDataModule, rank: int, world: int) -> EnsembleDataModule:
-    data.trainer = SimpleNamespace(global_rank=rank, world_size=world)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=world, num_training_batches=math.inf)  # type: ignore[assignment]
     return data
 
 
