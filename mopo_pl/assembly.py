@@ -42,12 +42,24 @@ def open_log(config: Config) -> OfflineDataset:
     return open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
+def needs_model(config: Config) -> bool:
+    """Whether any imagined row will be used."""
+    return config.stage != "dynamics" and config.rollout.real_ratio < 1
+
+
+def trains_model(config: Config) -> bool:
+    """Whether stage 1 is part of the run."""
+    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))
+
+
 def compiled_parts(config: Config, dataset: OfflineDataset) -> list[str]:
     """What `compile` comes to for a run with this log; raises InputError as `resolve_compile` does."""
-    refreshes = math.ceil(config.trainer.max_epochs / config.rollout.every_n_epochs)
+    epochs = 0 if config.stage == "dynamics" else config.trainer.max_epochs
+    refreshes = math.ceil(epochs / config.rollout.every_n_epochs) if needs_model(config) else 0
+    model_epochs = config.dynamics.max_epochs if trains_model(config) else 0
     amounts = {
-        "policy": config.trainer.max_epochs * config.sac.updates_per_epoch,
-        "ensemble": config.dynamics.max_epochs * math.ceil(len(dataset.transitions) / config.dynamics.batch_size),
+        "policy": epochs * config.sac.updates_per_epoch,
+        "ensemble": model_epochs * math.ceil(len(dataset.transitions) / config.dynamics.batch_size),
         "rollouts": refreshes * config.rollout.starts * config.rollout.horizon,
     }
     on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()

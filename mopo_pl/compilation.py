@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from mopo_pl.freed_memory import keep_freed_memory
-from mopo_pl.keys import as_typed
 from mopo_pl.messages import say
 from mopo_pl.problems import InputError
+from mopo_pl.spelling import as_typed
 
 WORTHWHILE = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
 """Updates, steps and imagined transitions below which compiling a part costs more than it saves: on two CPU cores some 20 s
@@ -23,8 +23,8 @@ against 5 ms an update, up to a minute against a step's 10 ms, 15 s against 3 µ
 def resolve_compile(choice: str | Sequence[str], amounts: Mapping[str, int], device: str) -> list[str]:
     """The parts that are compiled, for a run that makes so many of each part's `amounts` on this type of device.
 
-    auto: those that are worth it, none where torch.compile has nothing to build with. Raises InputError where parts are asked
-    for and it has not.
+    auto: those that are worth it, none where torch.compile has nothing to build with. What is asked for is compiled in any
+    case, unless the run has none of it; raises InputError where there is nothing to build it with.
     """
     if choice == "false" or not choice:
         return []
@@ -36,7 +36,7 @@ def resolve_compile(choice: str | Sequence[str], amounts: Mapping[str, int], dev
         raise InputError(
             f"compile={as_typed(choice)} needs {missing}, and there is none; install it or set compile=false"
         )
-    return asked
+    return [part for part in asked if amounts[part]]
 
 
 def _missing(device: str) -> str | None:

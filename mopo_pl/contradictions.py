@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from mopo_pl.config import Config
-from mopo_pl.keys import as_typed
+from mopo_pl.spelling import as_typed
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""

@@ -1,10 +1,9 @@
-"""The dotted keys of `Config`: which there are, of what kind, and how their values are typed."""
+"""The dotted keys of `Config`: which there are and of what kind."""
 
 import dataclasses
 import difflib
-import json
 from collections.abc import Iterable
-from typing import Any, Optional
+from typing import Optional
 
 from mopo_pl.config import Config
 
@@ -46,8 +45,3 @@ def meant(word: str, known: Iterable[str]) -> str:
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
-
-
-def as_typed(value: Any) -> str:
-    """A value as on a command line: null, true, [policy, rollouts]."""
-    return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from mopo_pl.assembly import build_penalty, build_samples, open_log
+from mopo_pl.assembly import build_penalty, build_samples, needs_model, open_log, trains_model
 from mopo_pl.compose import config_from_file
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -68,13 +68,3 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
             f"dynamics_from={folder} was fitted to another log than dataset={dataset.name}: give the dataset of that run"
         )
     return model
-
-
-def needs_model(config: Config) -> bool:
-    """Whether any imagined row will be used."""
-    return config.stage != "dynamics" and config.rollout.real_ratio < 1
-
-
-def trains_model(config: Config) -> bool:
-    """Whether stage 1 is part of the run."""
-    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))

@@ -9,10 +9,10 @@ from omegaconf import OmegaConf
 from mopo_pl.compose import COSTS_BITS, HARMLESS
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.keys import as_typed
 from mopo_pl.messages import say
 from mopo_pl.problems import InputError
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.spelling import as_typed
 
 UNSTORED = ("resume", "run_dir", "preset")
 """Keys that say where from, not what."""

@@ -5,13 +5,13 @@ import time
 
 import torch
 
-from mopo_pl.assembly import build_dynamics, build_sac, build_samples, compiled_parts
+from mopo_pl.assembly import build_dynamics, build_sac, build_samples, compiled_parts, needs_model, trains_model
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doubts import doubts
 from mopo_pl.data.mixture import block_size
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.run.inputs import needs_model, open_inputs, trains_model
+from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainers import probe_flags
 
 SHARE = 0.45

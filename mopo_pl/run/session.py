@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed
+from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed, needs_model, trains_model
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.compose import config_from_file, to_yaml
 from mopo_pl.config import Config
@@ -25,7 +25,7 @@ from mopo_pl.messages import say
 from mopo_pl.policy import Policy
 from mopo_pl.run.dynamics_stage import train_dynamics
 from mopo_pl.run.folder import RunFolder, launched_config
-from mopo_pl.run.inputs import Inputs, ensemble_folder, needs_model, open_inputs, trains_model
+from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.origin import compare, origin_of
 from mopo_pl.run.policy_stage import train_policy
 from mopo_pl.run.processes import (
@@ -167,7 +167,7 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
         say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
-    if "policy" in config.compile and config.stage != "dynamics":
+    if "policy" in config.compile:
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 

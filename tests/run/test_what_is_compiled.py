@@ -42,6 +42,10 @@ def compiled(dataset: OfflineDataset, options: list[str]) -> list[str]:
         (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "compile=[policy]"], ["policy"]),
         (["trainer.max_epochs=1", "compile=true"], ["ensemble", "policy", "rollouts"]),
         (["trainer.max_epochs=1", "compile=[rollouts,ensemble]"], ["ensemble", "rollouts"]),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "stage=dynamics"], ["ensemble"]),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "dynamics_from=RUN"], ["policy", "rollouts"]),
+        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "rollout.real_ratio=1"], ["policy"]),
+        (["trainer.max_epochs=1", "rollout.real_ratio=1", "compile=true"], ["policy"]),
     ],
 )
 def test_parts_are_compiled_where_it_pays(
