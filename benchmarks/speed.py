@@ -65,7 +65,7 @@ UPDATES = 300
 
 def in_precision(work: Callable[[], Any]) -> Callable[[], Any]:
     """`work` as a Trainer of that precision would have it done."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == ["bf16-mixed"])(work)
+    return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == ["bf16-mixed"], cache_enabled=False)(work)
 
 
 def log_of(rows: int) -> OfflineDataset:
@@ -297,7 +297,7 @@ def fill(data: OfflineDataModule) -> None:
 
 def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
     """Updates with sampling, in a Trainer, beside the plain form."""
-    return summed("sac", sac_seconds(repetitions, folder), UPDATES, "updates/s")
+    return report_of("sac", sac_seconds(repetitions, folder), UPDATES, "updates/s")
 
 
 def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
@@ -346,7 +346,7 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
         seconds["limit"].append(limit())
         for name, work in works.items():
             seconds[name].append(timed(work))
-    return summed("rollout", seconds, config.rollout.starts * config.rollout.horizon, "transitions/s")
+    return report_of("rollout", seconds, config.rollout.starts * config.rollout.horizon, "transitions/s")
 
 
 def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
@@ -360,7 +360,7 @@ def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     selection = build_selection(config)
     selection.patience = 10**6
     trainer_of("dynamics", blocks, [selection], repetitions + 1, folder).fit(module, datamodule=samples)
-    return summed("dynamics", blocks.seconds, samples.steps, "steps/s")
+    return report_of("dynamics", blocks.seconds, samples.steps, "steps/s")
 
 
 SEEDS = 4
@@ -435,7 +435,7 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
-    """Seconds of an update at 10 thousand to 10 million logged rows, as ratios to the first."""
+    """Seconds of drawing a batch and updating the critics at 10 thousand to 10 million logged rows, as ratios to the first."""
     found = {}
     config = compose([f"trainer.max_epochs={10**6}", "rollout.real_ratio=1", "compile=false"])
     small = log_of(10_000)
@@ -537,7 +537,7 @@ def peak(pid: int) -> float:
     return max((float(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM")), default=0.0)
 
 
-def summed(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
+def report_of(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
     """Medians over the repetitions, the first of which warmed up; the limit is the run's best.
 
     "of the limit beside it": as a median of each repetition's share of the product timed just before it, which a machine that

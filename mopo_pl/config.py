@@ -181,7 +181,7 @@ class TrainerConfig:
     max_time: Optional[str] = None
     """Longest duration of a stage, DD:HH:MM:SS."""
     limit_train_batches: Optional[Any] = None
-    """Batches of an epoch (int) or share of them (float), of so many `updates_per_step` each; null: all."""
+    """Training steps of an epoch (int) or share of them (float), each of `updates_per_step` updates; null: all."""
     fast_dev_run: Any = False
     """Run so many batches of each stage only, without checkpoints: a smoke test."""
     deterministic: Optional[Any] = None

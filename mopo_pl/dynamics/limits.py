@@ -26,7 +26,7 @@ class StateLimits:
         return cls(low - room, high + room)
 
     def hold(self, states: Tensor) -> Tensor:
-        """Which of the states [B, D] lie within [B]; one that is not finite does not."""
+        """Which of the states [B, D] lie within [B]; one with a NaN does not."""
         return ((states >= self.low) & (states <= self.high)).all(-1)
 
     def to(self, device: torch.device | str) -> "StateLimits":

@@ -150,5 +150,5 @@ class DynamicsModule(RowModule):
         return self.trainer.global_step
 
     def model(self) -> TransitionModel:
-        """The ensemble and its elites, for rollouts."""
+        """The ensemble and its elites, for rollouts: the very weights, frozen, so that training is over."""
         return TransitionModel(ensemble=self.ensemble, elites=self.elites)

@@ -68,5 +68,5 @@ def chosen(config: Config) -> str:
     if config.seeds != "auto":
         return config.seeds
     if isinstance(trainer.accelerator, CPUAccelerator):
-        return "side_by_side" if torch.get_num_threads() > 1 else "in_turn"
+        return "side_by_side" if torch.get_num_threads() // (config.threads or 1) > 1 else "in_turn"
     return "in_turn" if config.stage == "dynamics" else "stacked"

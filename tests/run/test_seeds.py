@@ -289,6 +289,9 @@ def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
     [
         ([], 2, "side_by_side"),
         ([], 1, "in_turn"),
+        (["threads=2"], 4, "side_by_side"),
+        (["threads=4"], 4, "in_turn"),
+        (["threads=3"], 4, "in_turn"),
         (["seeds=stacked"], 2, "stacked"),
         (["seeds=in_turn"], 2, "in_turn"),
         (["stage=dynamics"], 2, "side_by_side"),
