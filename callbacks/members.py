@@ -26,6 +26,11 @@ class MemberSelection(L.Callback):
         self.stale = 0
         self.epochs = 0
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forgets an ensemble of another fit; what a checkpoint holds is given after this."""
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.best, self.snapshot, self.stale, self.epochs = None, {}, 0, 0
+
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Compares, keeps, and asks for the end.
 

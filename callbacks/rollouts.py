@@ -53,6 +53,11 @@ class RolloutRefresh(L.Callback):
         """What this epoch's refresh came to."""
         self._generator_state: torch.Tensor | None = None
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forgets another fit, whose ring is not this one's; what a checkpoint holds is given after this."""
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.done, self.summary, self._generator_state = 0, {}, None
+
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
         self.model.transition.to(pl_module.device)

@@ -89,6 +89,8 @@ class SACModule(RowModule):
         )
         self._updates = 0
         self._noise = stream(seed, "updates")
+        self._noise_state: Tensor | None = None
+        """Of a checkpoint, until the fit that goes on from it begins."""
 
     def stack(self, rendezvous: Rendezvous, place: int) -> None:
         """Makes its updates together with those of other seeds' modules, of which it is the one of this place."""
@@ -105,10 +107,10 @@ class SACModule(RowModule):
 
     def on_fit_start(self) -> None:
         """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
-        state = getattr(self, "_noise_state", None)
         self._noise = stream(self.seed, "updates", self.global_rank, self.device)
-        if state is not None:
-            self._noise.set_state(state)
+        if self._noise_state is not None:
+            self._noise.set_state(self._noise_state)
+            self._noise_state = None
 
     def on_train_start(self) -> None:
         """Builds the one graph where it can be used; by now the optimisers hold what a checkpoint gave."""

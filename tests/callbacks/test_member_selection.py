@@ -172,6 +172,30 @@ def test_a_run_broken_off_after_its_last_epoch_still_gets_its_best_weights_back(
     assert module.elites.tolist() == [1, 2]
 
 
+def test_the_callback_of_a_fit_begins_anew_with_the_next_ensemble(make_dataset: Make) -> None:
+    """The first stops early with errors that the second never comes near."""
+    chosen, samples = MemberSelection(patience=0, improvement=0.01), small_samples(make_dataset(), batch_size=1000)
+    for script in ([[1.0, 1.0, 1.0]] * 3, [[9.0, 9.0, 9.0], [8.0, 9.0, 7.0], [9.0, 9.0, 9.0]]):
+        module = small_dynamics(make_dataset(), Scripted)
+        module.script = script
+        quiet_trainer([chosen], len(script)).fit(module, datamodule=samples)
+    assert chosen.epochs == 3
+    assert epochs_of(module)["layers.0.weight"] == [2.0, 1.0, 2.0]  # pyright: ignore[reportPossiblyUnboundVariable]
+
+
+def test_a_trainer_that_goes_on_keeps_what_was_selected(make_dataset: Make) -> None:
+    module = small_dynamics(make_dataset(), Scripted)
+    module.script = [[1.0, 2.0, 3.0], [2.0, 1.0, 3.0], [3.0, 3.0, 1.0]]
+    chosen = MemberSelection(patience=5, improvement=0.01)
+    trainer = quiet_trainer([chosen], 2)
+    samples = small_samples(make_dataset(), batch_size=1000)
+    trainer.fit(module, datamodule=samples)
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(module, datamodule=samples)
+    assert chosen.epochs == 3
+    assert epochs_of(module)["layers.0.weight"] == [1.0, 2.0, 3.0]
+
+
 # The rule of improvement ----------------------------------------------------------------------------------------------
 
 

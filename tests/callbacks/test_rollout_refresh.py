@@ -203,6 +203,34 @@ def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_
         assert torch.equal(resumed, expected)
 
 
+def test_the_callback_of_a_fit_fills_the_ring_of_the_next_too(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    refresh = small_refresh(dataset)
+    rows = []
+    for _ in range(2):
+        notes = Notes(refresh)
+        quiet_trainer([refresh, notes], 2).fit(small_sac(dataset), datamodule=small_batches(dataset))
+        assert notes.done == [1, 2]
+        rows.append(notes.rows[1])
+    assert torch.equal(*rows)
+
+
+def test_a_fit_after_a_resumed_one_does_not_go_back_to_its_streams(make_dataset: Make, tmp_path: Path) -> None:
+    """Policy and callback are used once more, with a Trainer of their own: all is drawn as in any first fit."""
+    dataset = make_dataset()
+    quiet_trainer([small_refresh(dataset), saver(tmp_path)], 1).fit(
+        small_sac(dataset), datamodule=small_batches(dataset)
+    )
+    sac, refresh = small_sac(dataset), small_refresh(dataset)
+    resumed = quiet_trainer([refresh], 2)
+    resumed.fit(sac, datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt")))
+    sac.load_state_dict(small_sac(dataset).state_dict())
+    again = Notes(refresh)
+    quiet_trainer([refresh, again], 2).fit(sac, datamodule=small_batches(dataset))
+    for rows, expected in zip(again.rows, run(dataset, 2).rows, strict=True):
+        assert torch.equal(rows, expected)
+
+
 def test_a_larger_buffer_does_not_change_what_is_imagined_or_learned_in_the_first_epoch(make_dataset: Make) -> None:
     dataset = make_dataset()
     learned = []
