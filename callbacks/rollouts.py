@@ -8,7 +8,7 @@ import torch
 
 from mopo_pl.data.mixture import OfflineDataModule
 from mopo_pl.dynamics.limits import StateLimits
-from mopo_pl.dynamics.rollouts import CompiledStep, PenalisedModel, RolloutStatistics, Stepper, branch, one_step
+from mopo_pl.dynamics.rollouts import PenalisedModel, RolloutStatistics, Stepper, branch, compiled_step, one_step
 from mopo_pl.messages import say
 from mopo_pl.problems import Diverged
 from mopo_pl.ranks import gathered, own
@@ -66,7 +66,7 @@ class RolloutRefresh(L.Callback):
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
         if self.compile:
-            self._step = CompiledStep(self.chunk, pl_module.device)
+            self._step = compiled_step(self.chunk, pl_module.device)
             say(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )

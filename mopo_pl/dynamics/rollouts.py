@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -118,30 +118,18 @@ def one_step(
     )
 
 
-class CompiledStep:
-    """`one_step`, compiled for so many rows; other numbers, and all where it cannot be built, are left as they are.
+def compiled_step(rows: int, device: torch.device) -> Stepper:
+    """`one_step`, compiled for so many rows; for other numbers, and where it cannot be built, it is left as it is.
 
     Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
     anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
     """
+    whole = compiled_with_checks(one_step, device, "the rollouts' step")
 
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self.rows = rows
-        self._whole: Stepper = compiled_with_checks(one_step, device, "the rollouts' step")
+    def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> Step:
+        return (whole if len(starts) == rows else one_step)(model, policy, limits, starts, *rest)
 
-    def __call__(
-        self,
-        model: PenalisedModel,
-        policy: Act,
-        limits: StateLimits,
-        starts: Tensor,
-        observations: Tensor,
-        alive: Tensor,
-        draws: Draws,
-    ) -> Step:
-        """As `one_step`."""
-        step = self._whole if len(starts) == self.rows else one_step
-        return step(model, policy, limits, starts, observations, alive, draws)
+    return step
 
 
 @torch.no_grad()

@@ -18,13 +18,14 @@ from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import (
-    CompiledStep,
     Draws,
     PenalisedModel,
     Rollout,
     RolloutStatistics,
     Step,
+    Stepper,
     branch,
+    compiled_step,
     one_step,
 )
 from mopo_pl.dynamics.termination import never
@@ -326,7 +327,7 @@ def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> No
 # The compiled step ----------------------------------------------------------------------------------------------------
 
 
-def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: Tensor) -> None:
+def assert_compiled_is_eager(step: Stepper, model: PenalisedModel, starts: Tensor) -> None:
     rollouts = [
         branch(model, wandering, starts, 3, tight(starts), stream(0, "x"), stepper) for stepper in (one_step, step)
     ]
@@ -339,7 +340,7 @@ def assert_compiled_is_eager(step: CompiledStep, model: PenalisedModel, starts: 
 def test_the_compiled_step_is_the_eager_one() -> None:
     """To machine code, in double precision, with rows that end and rows that leave the limits. Needs a C++ compiler."""
     assert_compiled_is_eager(
-        CompiledStep(40, torch.device("cpu")), doubled(), torch.randn(40, OBS, dtype=torch.float64)
+        compiled_step(40, torch.device("cpu")), doubled(), torch.randn(40, OBS, dtype=torch.float64)
     )
 
 
@@ -358,7 +359,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_the_compiled_step_follows_another_model_and_leaves_other_numbers_of_rows_alone(traced: list[int]) -> None:
     """λ may be changed in the middle of a run."""
-    step, starts = CompiledStep(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     for coef in (1.0, 3.0):
         assert_compiled_is_eager(step, doubled(coef), starts)
     assert len(traced) == 2
@@ -372,7 +373,7 @@ def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: py
     model = replace(
         doubled(), penalty=lambda mean, std: max_aleatoric(mean, std) if bool(std.max() > 0) else mean[0, :, 0]
     )
-    step = CompiledStep(40, torch.device("cpu"))
+    step = compiled_step(40, torch.device("cpu"))
     for _ in range(2):
         assert_compiled_is_eager(step, model, torch.randn(40, OBS, dtype=torch.float64))
     assert capsys.readouterr().out.count("the rollouts' step is not compiled: ") == 1
@@ -382,7 +383,7 @@ def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_ru
     traced: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Each λ is a constant of its graph, and torch.compile gives up after eight."""
-    step, starts = CompiledStep(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     for coef in range(10):
         assert_compiled_is_eager(step, doubled(float(coef)), starts)
     assert len(traced) == 8
