@@ -43,12 +43,16 @@ def read_run(path: Path) -> dict[str, Any]:
         "dataset": Path(result["dataset"]["name"]).name,
         "dataset_hash": result["dataset"]["hash"],
         "seed": result["seed"],
-        "settings": {key: OmegaConf.select(config, key) for key in SETTINGS},
+        "settings": {key: _plain(OmegaConf.select(config, key)) for key in SETTINGS},
         "result": {key: result[key] for key in kept},
         "seconds": result["seconds"],
         "versions": result["versions"],
         "curve": curve,
     }
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def row(run: dict[str, Any], at: list[int]) -> str:
