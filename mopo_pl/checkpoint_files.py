@@ -56,6 +56,10 @@ class CheckpointFiles:
         """Oldest first, damaged ones among them."""
         return sorted(self.folder.glob(f"{self.stage}-*.ckpt"))
 
+    def epochs_begun(self) -> int:
+        """Epochs that had begun when the newest was written."""
+        return max((int(path.stem.split("-")[1]) + 1 for path in self.all()), default=0)
+
     def newest_whole(self) -> Path | None:
         """The newest checkpoint that is as it was written; says which newer ones are not."""
         for path in reversed(self.all()):

@@ -47,7 +47,10 @@ class EnsembleDataModule(L.LightningDataModule):
         self.holdout, self.train = order[:held_out], order[held_out:]
         draws = torch.randint(len(self.train), (members, len(self.train)), generator=stream(seed, "bootstrap"))
         self.bootstrap = self.train[draws]
-        self._shuffles = stream(seed, "shuffle")
+        self._open_shuffles()
+
+    def _open_shuffles(self) -> None:
+        self._shuffles = stream(self.seed, "shuffle")
         self._epoch_start = self._shuffles.get_state()
         self._position = 0
         """Steps of this epoch that have been given out."""
@@ -61,8 +64,10 @@ class EnsembleDataModule(L.LightningDataModule):
         return Normaliser.fit(model_target(self.log_rows[self.train]))
 
     def setup(self, stage: str | None = None) -> None:
-        """Moves rows and indices to the device of training, once."""
+        """Moves rows and indices to the device of training, once, and forgets another fit's place in its epoch."""
         if self.trainer is not None:
+            if stage == "fit" and self.trainer.current_epoch == 0:
+                self._open_shuffles()
             device = self.trainer.strategy.root_device
             self.log_rows = self.log_rows.to(device)
             self.bootstrap, self.holdout = self.bootstrap.to(device), self.holdout.to(device)

@@ -15,6 +15,7 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed, needs_model, trains_model
 from mopo_pl.callbacks import Interrupted
+from mopo_pl.checkpoint_files import CheckpointFiles
 from mopo_pl.compose import config_from_file, to_yaml
 from mopo_pl.config import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -23,6 +24,7 @@ from mopo_pl.dynamics.store import load_model
 from mopo_pl.evaluation import Episodes, evaluate
 from mopo_pl.messages import say
 from mopo_pl.policy import Policy
+from mopo_pl.problems import InputError
 from mopo_pl.run.dynamics_stage import train_dynamics
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
@@ -135,8 +137,23 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitSta
     if not finished:
         claims.enter_context(folder.claimed())
         compare(folder, origin)
+        _refuse_fewer_epochs(config, folder)
         folder.take_config(to_yaml(replace(config, resume=None)))
     return folder.path, finished
+
+
+def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
+    """Raises InputError where a stage that goes on has more epochs behind it than it is given."""
+    stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
+    if not (folder.path / "dynamics.json").exists():
+        stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs)
+    for stage, (key, given) in stages.items():
+        begun = CheckpointFiles(folder.checkpoints, stage).epochs_begun()
+        if begun > given:
+            raise InputError(
+                f"{key}={given} is less than the {begun} epochs that {folder.path} has begun: give at least {begun}, "
+                "or start a new run"
+            )
 
 
 def _settle(config: Config, dataset: OfflineDataset, trainer: L.Trainer) -> None:
@@ -167,6 +184,12 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
         say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
+    sac, epochs = config.sac, config.trainer.max_epochs
+    if config.stage != "dynamics" and sac.actor_schedule == "cosine" and epochs > (sac.schedule_epochs or epochs):
+        say(
+            f"the actor's step size falls to 0 in the first {sac.schedule_epochs} of {epochs} epochs (sac.schedule_epochs): it "
+            "learns no more after them; a new run with all its epochs, or with sac.actor_schedule=constant, goes on learning"
+        )
     if "policy" in config.compile:
         say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 

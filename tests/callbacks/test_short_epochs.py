@@ -46,6 +46,23 @@ def fit(
     return module, seen
 
 
+def test_a_fit_on_samples_of_one_that_was_broken_off_is_as_any_first_one(make_dataset: Make) -> None:
+    class Breaks(Callback):
+        def on_train_batch_end(self, *arguments: Any, **named: Any) -> None:
+            raise RuntimeError("in the middle of an epoch")
+
+    dataset, trained = make_dataset(200), []
+    samples = small_samples(dataset, batch_size=32)
+    with pytest.raises(RuntimeError, match="in the middle"):
+        quiet_trainer([selection(), Breaks()], 2).fit(small_dynamics(dataset), datamodule=samples)
+    for data in (samples, small_samples(dataset, batch_size=32)):
+        module, seen = small_dynamics(dataset), Seen()
+        quiet_trainer([selection(), seen], 2).fit(module, datamodule=data)
+        assert seen.steps == [5, 5]
+        trained.append(weights(module))
+    assert differing(*trained) == []
+
+
 @pytest.mark.parametrize(
     ("limit", "block", "steps"), [(1.0, 1, 5), (3, 1, 3), (0.5, 1, 2), (7, 1, 5), (2, 2, 4), (1, 2, 2), (2, 8, 5)]
 )
