@@ -136,8 +136,8 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitSta
     finished = _is_finished(config, folder)
     if not finished:
         claims.enter_context(folder.claimed())
-        compare(folder, origin)
         _refuse_fewer_epochs(config, folder)
+        compare(folder, origin)
         folder.take_config(to_yaml(replace(config, resume=None)))
     return folder.path, finished
 

@@ -188,6 +188,11 @@ def _more_epochs(place: Place) -> int:
     return place.resume("trainer.max_epochs=3")
 
 
+def _fewer_epochs(place: Place) -> int:
+    place.started()
+    return place.resume("trainer.max_epochs=1")
+
+
 def _no_checkpoint(place: Place) -> int:
     place.started()
     for path in (place.run / "checkpoints").glob("policy-*"):
@@ -329,6 +334,7 @@ FAULTS = [
     Fault("`resume=` after the configuration was edited", _changed_config, 2, "the run as it is"),
     Fault("`resume=` with a setting that matters", _beside_resume, 2, "the run as it is"),
     Fault("`resume=` with a setting that does not", _more_epochs, 0, "everything; the run goes on"),
+    Fault("`resume=` with fewer epochs than were begun", _fewer_epochs, 2, "the run as it is"),
     Fault("`resume=` on another number of processes", _other_processes, 2, "the run as it is"),
     Fault("`resume=` before the first checkpoint", _no_checkpoint, 0, "the stage before"),
     Fault("a damaged newest checkpoint", _damaged_checkpoint, 0, "the one before it; the run goes on"),
