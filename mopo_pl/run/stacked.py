@@ -21,7 +21,8 @@ FAILED = 1
 def run_stacked(runs: Sequence[Config]) -> int:
     """Trains runs that differ by seed and folder alone, on a log that is opened once; the first exit code but 0.
 
-    On another device than the CPU each run has its own copy of the log and the model buffer. One that fails does not stop the others. Raises what the first in order has raised, after all have ended.
+    On another device than the CPU each run has its own copy of the log and the model buffer. One that fails does not stop the
+    others. Raises what the first in order has raised, after all have ended.
     """
     inputs, watch = open_inputs(runs[0]), SignalWatch()
     rendezvous = Rendezvous(len(runs), stopping=lambda: watch.received is not None)
