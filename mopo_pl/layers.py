@@ -68,10 +68,10 @@ class Normaliser(nn.Module):
     std: Tensor
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        """`mean`, `std` [D]; a std below 1e-12 counts as 1 (a constant column)."""
+        """`mean`, `std` [D]; a std below 1e-12 is that of a constant column."""
         super().__init__()
         self.register_buffer("mean", mean.clone())
-        self.register_buffer("std", torch.where(std < 1e-12, torch.ones_like(std), std))
+        self.register_buffer("std", torch.where(std < 1e-12, torch.zeros_like(std), std))
 
     @classmethod
     def fit(cls, rows: Tensor) -> "Normaliser":
@@ -85,9 +85,14 @@ class Normaliser(nn.Module):
         return cls(torch.zeros(dim), torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(x - mean)/std."""
-        return (x - self.mean) / self.std
+        """(x - mean)/std; x - mean in a constant column."""
+        return (x - self.mean) / self.divisor
+
+    @property
+    def divisor(self) -> Tensor:
+        """std, and 1 for a constant column [D]."""
+        return torch.where(self.std > 0, self.std, 1.0)
 
     def invert(self, z: Tensor) -> Tensor:
-        """mean + std·z."""
+        """mean + std·z; the constant itself in a constant column, whatever z is."""
         return self.mean + self.std * z

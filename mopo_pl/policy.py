@@ -78,7 +78,7 @@ class Policy:
             },
             "action_low": self.action_low.tolist(),
             "action_high": self.action_high.tolist(),
-            "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.std.tolist()},
+            "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.divisor.tolist()},
             **self.meta,
         }
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}

@@ -74,6 +74,6 @@ class GaussianEnsemble(nn.Module):
         return in_full_precision(self.layers[-1], x, member)
 
     def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, in the log's own units."""
+        """As `forward`, in the log's own units; a target that never changed there is known for certain, log σ² = -∞."""
         mean, log_var = self(inputs)
         return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()

@@ -8,7 +8,11 @@ from mopo_pl.dynamics.likelihood import negative_log_likelihood
 
 
 class HoldoutErrors(Metric):
-    """Per member: mean squared error over rows and targets, raw units, and negative log-likelihood per row, nats."""
+    """Per member: mean squared error over rows and targets, and negative log-likelihood per row [nats].
+
+    In the units of the ensemble's `target_normaliser`: in raw ones a single target of large scale would decide which members
+    are the elites.
+    """
 
     squared: Tensor
     likelihood: Tensor

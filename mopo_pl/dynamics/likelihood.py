@@ -23,8 +23,13 @@ def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor, *, beta: float)
     """
     loss = (mean - target).square() * torch.exp(-log_var) + log_var
     if beta > 0:
-        loss = loss * torch.exp(beta * log_var.detach())
+        loss = loss * beta_weights(log_var, beta)
     return loss.mean((-2, -1))
+
+
+def beta_weights(log_var: Tensor, beta: float) -> Tensor:
+    """σ^2β, held constant: what β-NLL multiplies each term of the likelihood by (Seitzer et al. 2022, equation 6)."""
+    return torch.exp(beta * log_var.detach())
 
 
 def negative_log_likelihood(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:
@@ -32,6 +37,11 @@ def negative_log_likelihood(mean: Tensor, log_var: Tensor, target: Tensor) -> Te
     return 0.5 * ((mean - target).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi)).sum(-1)
 
 
-def bound_loss(min_log_var: Tensor, max_log_var: Tensor) -> Tensor:
-    """Σ max log σ² - Σ min log σ² over dimensions, mean over members: pulls the learned bounds together."""
-    return (max_log_var - min_log_var).sum((-2, -1)).mean()
+def bound_loss(min_log_var: Tensor, max_log_var: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """Σ w·(max log σ² - min log σ²) over dimensions, mean over members: pulls the learned bounds [E, 1, T] together.
+
+    `weights` [E, 1, T] are the batch means of `beta_weights`. Without them the pull would outweigh a likelihood that β-NLL
+    has scaled by σ^2β: σ would get a floor near `bound_coef`·T/E in units of the target's deviation, and a ceiling that
+    sinks from epoch to epoch. With them each bound rests where it does for β = 0.
+    """
+    return (weights * (max_log_var - min_log_var)).sum((-2, -1)).mean()

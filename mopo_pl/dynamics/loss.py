@@ -7,7 +7,7 @@ from torch.func import functional_call
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target
+from mopo_pl.dynamics.likelihood import beta_weights, bound_loss, gaussian_loss, model_target
 from mopo_pl.parameters import Params
 
 
@@ -27,4 +27,5 @@ class EnsembleLoss:
         mean, log_var = functional_call(self.ensemble, parameters, (batch.inputs,))
         target = self.ensemble.target_normaliser(model_target(batch))
         loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
-        return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"])
+        weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
+        return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)

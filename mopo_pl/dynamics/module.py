@@ -58,6 +58,7 @@ class DynamicsModule(RowModule):
         self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
         self._compile = compile
         self._graph: EnsembleGraph | None = None
+        self._gap_closed = False
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
@@ -126,8 +127,8 @@ class DynamicsModule(RowModule):
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""
-        mean, log_var = self.ensemble.in_raw_units(batch.inputs)
-        self.holdout.update(mean, log_var, model_target(batch))
+        mean, log_var = self.ensemble(batch.inputs)
+        self.holdout.update(mean, log_var, self.ensemble.target_normaliser(model_target(batch)))
 
     def on_validation_epoch_end(self) -> None:
         """Leaves the errors where callbacks find them, and logs them."""
@@ -140,8 +141,14 @@ class DynamicsModule(RowModule):
         """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""
         self.note({f"dynamics/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
-        bounds = {"max_log_var": self.ensemble.max_log_var, "min_log_var": self.ensemble.min_log_var}
-        self.note({f"dynamics/{name}": bound.detach().mean() for name, bound in bounds.items()})
+        low, high = self.ensemble.min_log_var.detach(), self.ensemble.max_log_var.detach()
+        gap = (high - low).min()
+        self.note({"dynamics/max_log_var": high.mean(), "dynamics/min_log_var": low.mean(), "dynamics/bound_gap": gap})
+        if gap <= 0 and not self._gap_closed:
+            self._gap_closed = True
+            say(
+                "the bounds of a log σ² have met: σ cannot tell known states from unknown ones there; lower dynamics.bound_coef"
+            )
         self.write_row("a lower dynamics.learning_rate, or a look at the ranges of the log")
 
     @property

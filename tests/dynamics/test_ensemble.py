@@ -171,7 +171,7 @@ def test_members_start_from_different_weights_and_a_seed_gives_the_same_ones() -
 def test_the_normaliser_scores_by_population_statistics_and_leaves_a_constant_column_unscaled() -> None:
     rows = torch.tensor([[1.0, 5.0], [3.0, 5.0], [5.0, 5.0], [7.0, 5.0]])
     normaliser = Normaliser.fit(rows)
-    assert normaliser.std.tolist() == pytest.approx([math.sqrt(5), 1.0])
+    assert normaliser.divisor.tolist() == pytest.approx([math.sqrt(5), 1.0])
     assert normaliser(torch.tensor([4.0, 6.0])).tolist() == pytest.approx([0.0, 1.0])
 
 
@@ -249,6 +249,14 @@ def test_normalised_targets_are_predicted_in_raw_units() -> None:
     (z, z_log_var), (mean, log_var) = plain(inputs), scaled.in_raw_units(inputs)
     torch.testing.assert_close(mean, targets.mean + targets.std * z)
     torch.testing.assert_close((0.5 * log_var).exp(), targets.std * (0.5 * z_log_var).exp())
+
+
+def test_a_target_that_never_changes_is_predicted_as_it_is_and_for_certain() -> None:
+    constant = Normaliser.fit(torch.tensor([[0.5, 3.0, -1.0, 0.0], [1.5, 3.0, 1.0, 0.0]])[:, : 1 + OBS])
+    mean, log_var = ensemble(targets=constant).in_raw_units(torch.randn(6, OBS + ACTIONS))
+    assert (mean[..., 1] == 3.0).all()
+    assert ((0.5 * log_var).exp()[..., 1] == 0).all()
+    assert ((0.5 * log_var).exp()[..., 0] > 0).all()
 
 
 def test_units_of_the_targets_change_no_prediction_of_a_normal_law() -> None:

@@ -11,8 +11,18 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.holdout import HoldoutErrors
-from mopo_pl.dynamics.likelihood import bound_loss, gaussian_loss, model_target, negative_log_likelihood
+from mopo_pl.dynamics.likelihood import (
+    beta_weights,
+    bound_loss,
+    gaussian_loss,
+    model_target,
+    negative_log_likelihood,
+)
+from mopo_pl.dynamics.loss import EnsembleLoss
+from mopo_pl.layers import Normaliser
+from mopo_pl.streams import stream
 
 
 def predictions(members: int, rows: int, targets: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,3 +123,60 @@ def test_with_beta_one_the_mean_learns_as_by_squared_error() -> None:
     gaussian_loss(mean, log_var, target, beta=1.0).sum().backward()
     assert mean.grad is not None
     torch.testing.assert_close(mean.grad, 2 * (mean - target).detach() / 12)
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 2.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0])
+def test_the_bounds_rest_where_they_do_without_beta(beta: float, sigma: float) -> None:
+    """Where all rows have one σ, β scales the likelihood and the pull alike: the same root of their sum."""
+    low, high = torch.full((2, 1, 3), -9.0, dtype=torch.float64), torch.full((2, 1, 3), 1.0, dtype=torch.float64)
+    mean, _, target = predictions(2, 5, 3, 0)
+
+    def slopes(beta: float) -> tuple[Tensor, Tensor]:
+        bounds = low.clone().requires_grad_(), high.clone().requires_grad_()
+        log_var = (2 * math.log(sigma) + (bounds[0] - low) + (bounds[1] - high)).expand(2, 5, 3)
+        weights = beta_weights(log_var, beta).mean(-2, keepdim=True) if beta else 1.0
+        total = gaussian_loss(mean, log_var, target, beta=beta).sum() + 0.01 * bound_loss(*bounds, weights)
+        total.backward()
+        assert bounds[0].grad is not None
+        assert bounds[1].grad is not None
+        return bounds[0].grad, bounds[1].grad
+
+    scale = sigma ** (2 * beta)
+    for ours, plain in zip(slopes(beta), slopes(0.0), strict=True):
+        torch.testing.assert_close(ours, scale * plain)
+
+
+def fitted(beta: float) -> GaussianEnsemble:
+    """Three members after 800 steps on 2000 rows whose targets are nearly without noise."""
+    generator, obs_dim = torch.Generator().manual_seed(0), 11
+    states, actions = torch.randn(2000, obs_dim, generator=generator), torch.randn(2000, 2, generator=generator)
+    mixing = torch.randn(obs_dim + 2, obs_dim, generator=generator) / (obs_dim + 2) ** 0.5
+    change = torch.tanh(torch.cat([states, actions], -1) @ mixing)
+    change = change + 0.02 * torch.randn(2000, obs_dim, generator=generator)
+    rows = Transitions.pack(states, actions, states + change, change.sum(-1), torch.zeros(2000))
+    ensemble = GaussianEnsemble(
+        obs_dim=obs_dim,
+        action_dim=2,
+        members=3,
+        hidden_sizes=(32, 32),
+        normaliser=Normaliser.fit(rows.inputs),
+        target_normaliser=Normaliser.fit(model_target(rows)),
+        generator=stream(0, "weights"),
+    )
+    loss = EnsembleLoss(ensemble=ensemble, bound_coef=0.01, beta=beta)
+    optimizer = torch.optim.Adam(ensemble.parameters(), lr=3e-3)
+    for _ in range(800):
+        batch = rows[torch.randint(2000, (3, 128), generator=generator)]
+        optimizer.zero_grad()
+        loss(dict(ensemble.named_parameters()), batch).backward()
+        optimizer.step()
+    return ensemble
+
+
+def test_with_beta_sigma_keeps_room_above_the_states_of_the_log() -> None:
+    """u must be able to grow away from the log: the ceiling of σ is no lower than that of the plain likelihood."""
+    plain, weighed = fitted(0.0), fitted(0.5)
+    assert (weighed.max_log_var > weighed.min_log_var).all()
+    ceilings = [(0.5 * ensemble.max_log_var).exp().norm(dim=-1).detach() for ensemble in (plain, weighed)]
+    assert (ceilings[1] >= ceilings[0]).all()
