@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.whole_file import whole_file
+from mopo_pl.storage.atomic_write import whole_file
 
 SETTINGS: dict[str, list[str]] = {
     "default": [],

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from mopo_pl.assembly import build_dynamics, build_samples, open_log
-from mopo_pl.compose import compose
-from mopo_pl.dynamics.likelihood import model_target
+from mopo_pl.config.compose import compose
+from mopo_pl.dynamics.losses import model_target
 
 OPTIONS = {
     "plain, raw targets": (False, 0.0),

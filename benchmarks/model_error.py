@@ -16,12 +16,11 @@ from torch import Tensor
 from torchmetrics.functional.regression import spearman_corrcoef
 
 from mopo_pl.assembly import open_log
-from mopo_pl.compose import compose
+from mopo_pl.config.compose import compose
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.likelihood import model_target
-from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import PENALTIES
-from mopo_pl.dynamics.store import load_model
+from mopo_pl.dynamics.losses import model_target
+from mopo_pl.dynamics.model import TransitionModel, load_model
+from mopo_pl.dynamics.penalties import PENALTIES
 from mopo_pl.environments.dmsd import step_masses, tracking_reward
 
 QUANTITIES = ("reward", "x1", "x2", "v1", "v2", "target 1", "target 2")

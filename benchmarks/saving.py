@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 
-from mopo_pl.config import Config
-from mopo_pl.data.refreshes import RefreshFiles
-from mopo_pl.data.ring import Ring
+from mopo_pl.config.schema import Config
+from mopo_pl.data.model_buffer import Ring
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.storage.buffer_files import RefreshFiles
 
 OBS, ACTION = 17, 6
 

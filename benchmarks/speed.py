@@ -30,20 +30,20 @@ from torch import Tensor, nn
 
 from mopo_pl.assembly import build_data, build_dynamics, build_refresh, build_sac, build_samples, build_selection
 from mopo_pl.callbacks import Checkpoints, RolloutRefresh, StageProgress
-from mopo_pl.checkpoint_files import REFRESHES, CheckpointFiles, SealedCheckpointIO
-from mopo_pl.compose import compose
-from mopo_pl.config import Config
+from mopo_pl.config.compose import compose
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
-from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.raw_log import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.samples import EnsembleDataModule
-from mopo_pl.parameters import parameters_of
+from mopo_pl.nn.layers import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
 from mopo_pl.sac.one_graph import SACGraph
 from mopo_pl.sac.stacked import StackedGraph
+from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, SealedCheckpointIO
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}

@@ -18,15 +18,13 @@ import numpy as np
 from numpy.random import Generator
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import constant_from_rewards
 from mopo_pl.theory.distances import LineWasserstein, TotalVariation
-from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
-from mopo_pl.theory.examples import fork
+from mopo_pl.theory.examples import draw_mdp, draw_model, draw_policies, draw_positions, fork
 from mopo_pl.theory.mdp import Array
 from mopo_pl.theory.policies import deterministic_policies, maximiser
 from mopo_pl.theory.returns import expected_return
-from mopo_pl.theory.setting import Setting
-from mopo_pl.theory.sides import Equality, Inequality
+from mopo_pl.theory.setting import Setting, constant_from_rewards
+from mopo_pl.theory.statements import Equality, Inequality
 from mopo_pl.theory.supremum import best_found
 
 STATES, ACTIONS = 5, 3

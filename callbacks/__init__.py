@@ -3,12 +3,12 @@
 Imported as `mopo_pl.callbacks` (see docs/architecture.md).
 """
 
-from mopo_pl.callbacks.agreement import RanksAgree
 from mopo_pl.callbacks.checkpoints import Checkpoints, Interrupted
-from mopo_pl.callbacks.evaluation import PolicyEvaluation
-from mopo_pl.callbacks.members import MemberSelection
+from mopo_pl.callbacks.member_selection import MemberSelection
+from mopo_pl.callbacks.policy_evaluation import PolicyEvaluation
 from mopo_pl.callbacks.progress import StageProgress
-from mopo_pl.callbacks.rollouts import RolloutRefresh
+from mopo_pl.callbacks.rank_agreement import RanksAgree
+from mopo_pl.callbacks.rollout_refresh import RolloutRefresh
 
 __all__ = [
     "Checkpoints",

@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from mopo_pl.checkpoint_files import CheckpointFiles
-from mopo_pl.ranks import largest
+from mopo_pl.distributed.collectives import largest
+from mopo_pl.storage.checkpoints import CheckpointFiles
 
 
 class Interrupted(Exception):

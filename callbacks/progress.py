@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mopo_pl.messages import is_one_of_several, signed
+from mopo_pl.distributed.console import is_one_of_several, signed
 
 EVERY_BATCHES = 50
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mopo_pl.data.dataset import OfflineDataset
-    from mopo_pl.data.mixture import OfflineDataModule
-    from mopo_pl.data.sources import open_dataset
+    from mopo_pl.data.opening import open_dataset
+    from mopo_pl.data.policy_batches import OfflineDataModule
     from mopo_pl.data.transitions import Transitions
+    from mopo_pl.dynamics.bootstrap import EnsembleDataModule
     from mopo_pl.dynamics.module import DynamicsModule
-    from mopo_pl.dynamics.samples import EnsembleDataModule
     from mopo_pl.policy import Policy
     from mopo_pl.sac.module import SACModule
 
@@ -20,13 +20,13 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "DynamicsModule": "mopo_pl.dynamics.module",
-    "EnsembleDataModule": "mopo_pl.dynamics.samples",
-    "OfflineDataModule": "mopo_pl.data.mixture",
+    "EnsembleDataModule": "mopo_pl.dynamics.bootstrap",
+    "OfflineDataModule": "mopo_pl.data.policy_batches",
     "OfflineDataset": "mopo_pl.data.dataset",
     "Policy": "mopo_pl.policy",
     "SACModule": "mopo_pl.sac.module",
     "Transitions": "mopo_pl.data.transitions",
-    "open_dataset": "mopo_pl.data.sources",
+    "open_dataset": "mopo_pl.data.opening",
 }
 
 __all__ = [

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mopo_pl import command
-from mopo_pl.problems import InputError
+from mopo_pl import cli
+from mopo_pl.errors import InputError
 
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
 """What `theory` takes where nothing is given."""
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a subcommand; returns its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
-        return command.main(arguments[1:])
+        return cli.main(arguments[1:])
     options = _parser().parse_args(arguments)
     try:
         return options.act(options)
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return command.INTERRUPTED
+        return cli.INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mopo_pl.run.reevaluation import evaluate_run
+    from mopo_pl.run.result import evaluate_run
 
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes} must be at least 1")
@@ -65,8 +65,8 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     from mopo_pl.assembly import open_log
-    from mopo_pl.compose import compose
-    from mopo_pl.inspection import describe
+    from mopo_pl.config.compose import compose
+    from mopo_pl.data.doctor import describe
 
     print(describe(open_log(compose([f"dataset={options.dataset}", *options.settings]))))
     return 0
@@ -99,7 +99,7 @@ def _theory(options: argparse.Namespace) -> int:
             problems.append(f"--states {states} --actions {actions}: {error}")
     if problems:
         raise InputError(problems)
-    command.show(report(seed, states, actions, discount))
+    cli.show(report(seed, states, actions, discount))
     return 0
 
 
@@ -115,7 +115,7 @@ def _draw(name: str) -> int:
         raise InputError("--figure needs matplotlib: pip install -c constraints.txt -e '.[figures]'") from error
     except OSError as error:
         raise InputError(f"--figure: {error.filename or folder} cannot be written ({error.strerror})") from error
-    command.show("\n".join(map(str, paths)))
+    cli.show("\n".join(map(str, paths)))
     return 0
 
 

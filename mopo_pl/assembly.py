@@ -13,28 +13,27 @@ import numpy as np
 import torch
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.compilation import resolve_compile
-from mopo_pl.config import Config
+from mopo_pl.config.registry import resolve
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
-from mopo_pl.data.scores import normalised_score
-from mopo_pl.data.sources import open_dataset
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalty import PENALTIES, Penalty
-from mopo_pl.dynamics.rollouts import PenalisedModel
-from mopo_pl.dynamics.samples import EnsembleDataModule
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty
+from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import termination_rule
-from mopo_pl.layers import Normaliser
+from mopo_pl.environments.scores import normalised_score
+from mopo_pl.errors import InputError
+from mopo_pl.nn.compilation import resolve_compile
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.policy import Policy
-from mopo_pl.problems import InputError
-from mopo_pl.registry import resolve
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
-from mopo_pl.streams import stream
 
 
 def open_log(config: Config) -> OfflineDataset:

@@ -11,11 +11,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
-from mopo_pl.layers import Normaliser
-from mopo_pl.problems import InputError
+from mopo_pl.errors import InputError
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.streams import stream
-from mopo_pl.whole_file import whole_file
+from mopo_pl.storage.atomic_write import whole_file
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 1

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from mopo_pl import compilation
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.data.raw_log import RawLog, assemble
+from mopo_pl.nn import compilation
 
 os.environ.setdefault("WANDB_MODE", "offline")
 torch.set_num_threads(1)

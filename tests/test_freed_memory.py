@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from mopo_pl.freed_memory import keep_freed_memory
+from mopo_pl.nn.compilation import keep_freed_memory
 
 PROGRAM = """
 import resource
 import torch
-from mopo_pl.freed_memory import keep_freed_memory
+from mopo_pl.nn.compilation import keep_freed_memory
 
 torch.set_num_threads(1)
 

@@ -64,7 +64,7 @@ def test_the_model_and_the_policy_do_not_know_one_another() -> None:
 
 
 def test_the_configuration_is_read_where_the_page_says() -> None:
-    readers = {(part, file.name) for part, file, name in imports() if name == "mopo_pl.config"}
+    readers = {(part, file.name) for part, file, name in imports() if name == "mopo_pl.config.schema"}
     assert {part for part, _ in readers} == READS_CONFIG
     assert {file for part, file in readers if part == "data"} == {"sources.py"}
 

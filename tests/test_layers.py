@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.layers import BatchedLinear, Linear, Normaliser
+from mopo_pl.nn.layers import BatchedLinear, Linear, Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.streams import stream
 
 OBS, ACTION, ROWS = 3, 2, 50
 STATES, ACTIONS = (

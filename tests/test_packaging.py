@@ -136,8 +136,8 @@ def test_no_top_level_name_is_taken_by_an_editable_install(tmp_path: Path, name:
 
 def test_a_callback_has_one_name_and_one_class_object() -> None:
     from mopo_pl import callbacks
-    from mopo_pl.callbacks import members
+    from mopo_pl.callbacks import member_selection
 
-    assert callbacks.MemberSelection is members.MemberSelection
-    assert callbacks.MemberSelection.__module__ == "mopo_pl.callbacks.members"
+    assert callbacks.MemberSelection is member_selection.MemberSelection
+    assert callbacks.MemberSelection.__module__ == "mopo_pl.callbacks.member_selection"
     assert "callbacks" not in sys.modules

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from mopo_pl.layers import Normaliser
+from mopo_pl.errors import InputError
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.policy import Policy
-from mopo_pl.problems import InputError
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.streams import stream
 
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32)
 

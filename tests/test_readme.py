@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from mopo_pl import __main__ as program
-from mopo_pl import command
+from mopo_pl import cli
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -73,13 +73,13 @@ def test_every_train_command_trains(workplace: Path, capsys: pytest.CaptureFixtu
         assert "2 processes" in done.stdout
     for arguments in [arguments for arguments in trained if arguments not in several]:
         resumed = any(argument.startswith("resume=") for argument in arguments)
-        assert command.main(arguments + ([] if resumed else SMALL)) == 0, arguments
+        assert cli.main(arguments + ([] if resumed else SMALL)) == 0, arguments
         said = capsys.readouterr().out
         assert "finished" in said if resumed else "run      runs/" in said
 
 
 def test_every_other_program_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert command.main(SMALL) == 0
+    assert cli.main(SMALL) == 0
     others = [words[3:] for words in commands() if words[:3] == ["python", "-m", "mopo_pl"]]
     assert [words[0] for words in others] == ["inspect", "evaluate", "theory"]
     for arguments in others:
@@ -100,7 +100,7 @@ def test_installing_and_testing_is_what_ci_does() -> None:
 
 
 def test_the_policy_example_acts(workplace: Path) -> None:
-    assert command.main(SMALL) == 0
+    assert cli.main(SMALL) == 0
     example = next(block for block in blocks("python") if "Policy.load" in block)
     names: dict = {"observation": torch.zeros(5, 3)}
     exec(example, names)

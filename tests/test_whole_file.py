@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mopo_pl.whole_file import whole_file
+from mopo_pl.storage.atomic_write import whole_file
 
 
 def test_the_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 
-from mopo_pl.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
+from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
 
 MAX_LOG_VAR = 0.5
 MIN_LOG_VAR = -10.0

@@ -8,20 +8,17 @@ from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from mopo_pl.adam import JointAdam
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.distributed.collectives import world_size
+from mopo_pl.distributed.console import say
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.holdout import HoldoutErrors
-from mopo_pl.dynamics.likelihood import model_target
-from mopo_pl.dynamics.loss import EnsembleLoss
+from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.one_graph import EnsembleGraph
-from mopo_pl.dynamics.samples import EnsembleDataModule
-from mopo_pl.layers import BatchedLinear
-from mopo_pl.messages import say
-from mopo_pl.ranks import world_size
-from mopo_pl.rows import RowModule
-from mopo_pl.steps import count_steps, gradients_are_watched
+from mopo_pl.nn.functional_adam import JointAdam
+from mopo_pl.nn.layers import BatchedLinear
+from mopo_pl.nn.logged_module import RowModule, count_steps, gradients_are_watched
 
 
 class DynamicsModule(RowModule):

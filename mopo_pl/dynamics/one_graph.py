@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.func import grad_and_value
 from torch.optim import Optimizer
 
-from mopo_pl.adam import AdamState, JointAdam
-from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.loss import EnsembleLoss
+from mopo_pl.dynamics.losses import EnsembleLoss
+from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.functional_adam import AdamState, JointAdam
 
 
 class EnsembleGraph:

@@ -7,16 +7,43 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.compilation import compiled_with_checks
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.limits import StateLimits
+from mopo_pl.distributed.collectives import summed
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import Penalty
+from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule
-from mopo_pl.ranks import summed
+from mopo_pl.nn.compilation import compiled_with_checks
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
+
+
+@dataclass(frozen=True)
+class StateLimits:
+    """A box around the states of a log."""
+
+    low: Tensor
+    """[D]."""
+    high: Tensor
+    """[D]."""
+
+    @classmethod
+    def around(cls, states: Tensor, widths: float) -> "StateLimits":
+        """The range of states [N, D], widened by `widths` times its width on either side.
+
+        A coordinate that never changes has no width to measure by, and no limit.
+        """
+        low, high = states.amin(0), states.amax(0)
+        room = torch.where(high > low, widths * (high - low), torch.inf)
+        return cls(low - room, high + room)
+
+    def hold(self, states: Tensor) -> Tensor:
+        """Which of the states [B, D] lie within [B]; one with a NaN does not."""
+        return ((states >= self.low) & (states <= self.high)).all(-1)
+
+    def to(self, device: torch.device | str) -> "StateLimits":
+        """The same on another device."""
+        return StateLimits(self.low.to(device), self.high.to(device))
 
 
 class Draws(NamedTuple):

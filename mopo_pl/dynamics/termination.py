@@ -5,9 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mopo_pl.config.registry import resolve
 from mopo_pl.environments.by_id import family
-from mopo_pl.problems import InputError
-from mopo_pl.registry import resolve
+from mopo_pl.errors import InputError
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
 """From s [B, D], a [B, A], s' [B, D] to whether the task ended in s' [B] bool. NaN counts as ended."""

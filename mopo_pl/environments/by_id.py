@@ -8,7 +8,7 @@ from typing import Any
 import gymnasium
 
 import mopo_pl.environments  # noqa: F401  registers the project's own
-from mopo_pl.problems import InputError
+from mopo_pl.errors import InputError
 
 
 def family(env_id: str) -> str:

@@ -9,12 +9,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.compose import config_from_file
-from mopo_pl.config import Config
-from mopo_pl.messages import say
-from mopo_pl.problems import InputError, Unwritable
-from mopo_pl.run.processes import SHARED_PATH, share_folder, was_launched
-from mopo_pl.whole_file import whole_file
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import say
+from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
+from mopo_pl.errors import InputError, Unwritable
+from mopo_pl.storage.atomic_write import whole_file
 
 try:
     import fcntl

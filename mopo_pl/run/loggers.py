@@ -12,13 +12,13 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
-from mopo_pl.config import Config
-from mopo_pl.messages import say
-from mopo_pl.problems import InputError, Unwritable
-from mopo_pl.registry import resolve
+from mopo_pl.config.registry import resolve
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import say
+from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
-from mopo_pl.whole_file import whole_file
+from mopo_pl.storage.atomic_write import whole_file
 
 LOGGERS = {
     "csv": loggers.CSVLogger,

@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mopo_pl.messages import say
-from mopo_pl.problems import Unwritable
-from mopo_pl.whole_file import whole_file
+from mopo_pl.distributed.console import say
+from mopo_pl.errors import Unwritable
+from mopo_pl.storage.atomic_write import whole_file
 
 
 class MetricsFile(Logger):

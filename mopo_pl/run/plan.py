@@ -6,13 +6,13 @@ import time
 import torch
 
 from mopo_pl.assembly import build_dynamics, build_sac, build_samples, compiled_parts, needs_model, trains_model
-from mopo_pl.config import Config
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doubts import doubts
-from mopo_pl.data.mixture import block_size
+from mopo_pl.data.doctor import doubts
+from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.run.inputs import open_inputs
-from mopo_pl.run.trainers import probe_flags
+from mopo_pl.run.trainer import probe_flags
 
 SHARE = 0.45
 """Of the speed of a large matrix product that training comes to, roughly and in all phases."""

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.scores import normalised_score
-from mopo_pl.evaluation import Episodes
+from mopo_pl.environments.episodes import Episodes, evaluate
+from mopo_pl.environments.scores import normalised_score
+from mopo_pl.errors import InputError
+from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder
 
 PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf", "minari", "gymnasium", "mujoco")
@@ -96,3 +98,22 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     if result["final_return"] is not None:
         lines.append(f"again    python -m mopo_pl evaluate {folder.path} --episodes 100 --seed 1")
     return "\n".join(lines)
+
+
+def evaluate_run(folder: Path, episodes: int, seed: int) -> int:
+    """Prints mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
+    policy = Policy.load(folder)
+    env_id = policy.meta.get("env_id")
+    if env_id is None:
+        raise InputError(f"{folder} was trained without env_id: there is no environment to evaluate in")
+    result = evaluate(policy, env_id=env_id, env_kwargs=policy.meta["env_kwargs"], numbers=range(episodes), seed=seed)
+    mean = float(result.returns.mean())
+    print(f"{env_id}  {episodes} deterministic episodes from seed {seed}")
+    print(
+        f"return   {mean:.1f} ± {result.returns.std():.1f}  (min {result.returns.min():.1f}, max {result.returns.max():.1f})"
+    )
+    print(f"length   {result.lengths.mean():.1f}")
+    score = normalised_score(env_id, mean)
+    if score is not None:
+        print(f"score    {score:.1f}")
+    return 0

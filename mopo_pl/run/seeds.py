@@ -1,17 +1,28 @@
 """How the runs of a list of seeds train."""
 
-from collections.abc import Sequence
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import IO
 
 import torch
 from lightning.pytorch.accelerators import CPUAccelerator
 
-from mopo_pl.config import Config
-from mopo_pl.messages import say
-from mopo_pl.problems import Diverged, InputError, Unwritable
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import say
+from mopo_pl.distributed.launch import FIRST_PROCESS
+from mopo_pl.distributed.signals import SignalWatch, hold_back
+from mopo_pl.errors import Diverged, InputError, Unwritable
+from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.session import name_ensemble, refuse_occupied, run
-from mopo_pl.run.side_by_side import run_side_by_side
 from mopo_pl.run.stacked import run_stacked
-from mopo_pl.run.trainers import probe_flags
+from mopo_pl.run.trainer import probe_flags
 
 SIGNALLED = 128
 """Above it, an exit code is that of a signal."""
@@ -70,3 +81,90 @@ def chosen(config: Config) -> str:
     if isinstance(trainer.accelerator, CPUAccelerator):
         return "side_by_side" if torch.get_num_threads() // (config.threads or 1) > 1 else "in_turn"
     return "in_turn" if config.stage == "dynamics" else "stacked"
+
+
+def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
+    """Trains runs of which `arguments` of the command line differ by seed and folder alone; the first exit code but 0.
+
+    Raises InputError for what can be known before any begins. A signal is passed on to those that train; those that wait do not begin.
+    """
+    open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
+    all_threads = torch.get_num_threads()
+    threads = runs[0].threads or max(1, all_threads // len(runs))
+    at_once = min(len(runs), max(1, all_threads // threads))
+    say(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
+    watch, children = SignalWatch(), list[subprocess.Popen]()
+
+    def train(run: Config) -> int:
+        if watch.received is not None:
+            return 128 + watch.received
+        child = _start([*arguments, *_own(run, threads)])
+        children.append(child)
+        if watch.received is not None:  # while it was being started; an echo does no harm
+            child.send_signal(watch.received)
+        _pass_on(child, f"seed {run.seed}")
+        return _code(child.wait(), run)
+
+    def tell() -> None:
+        for child in children:
+            if child.poll() is None and watch.received is not None:
+                child.send_signal(watch.received)
+
+    with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
+        codes = list(pool.map(train, runs))
+    return next(filter(None, codes), 0)
+
+
+def _code(returned: int, run: Config) -> int:
+    """As a shell tells it."""
+    if returned < 0:
+        say(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
+        return 128 - returned
+    return returned
+
+
+def _own(run: Config, threads: int) -> Iterator[str]:
+    yield f"seed={run.seed}"
+    yield "seeds=in_turn"
+    yield f"threads={threads}"
+    for name in ("run_dir", "dynamics_from"):  # `runs/latest` would soon be one of these runs
+        if getattr(run, name) is not None:
+            yield f"{name}={json.dumps(getattr(run, name))}"
+
+
+def _start(arguments: Sequence[str]) -> subprocess.Popen:
+    """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
+    hold_back()
+    beside = os.path.abspath(sys.path[0])
+    return subprocess.Popen(
+        [sys.executable, "-m", "mopo_pl", "train", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        bufsize=1,
+        start_new_session=True,  # Ctrl-C comes from here alone, once
+        env={
+            **os.environ,
+            FIRST_PROCESS: str(os.getpid()),
+            "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
+        },
+    )
+
+
+def _pass_on(child: subprocess.Popen, name: str) -> None:
+    """Its lines, each with the name of the run before it."""
+
+    def copy(source: IO[str], target: IO[str]) -> None:
+        for line in source:
+            with suppress(OSError, ValueError):  # a reader that has left must not stop the training
+                print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
+
+    assert child.stdout is not None
+    assert child.stderr is not None
+    copies = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
+    threads = [threading.Thread(target=copy, args=pair) for pair in copies]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -15,22 +15,12 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed, needs_model, trains_model
 from mopo_pl.callbacks import Interrupted
-from mopo_pl.checkpoint_files import CheckpointFiles
-from mopo_pl.compose import config_from_file, to_yaml
-from mopo_pl.config import Config
+from mopo_pl.config.compose import config_from_file, to_yaml
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doubts import doubts
-from mopo_pl.dynamics.store import load_model
-from mopo_pl.evaluation import Episodes, evaluate
-from mopo_pl.messages import say
-from mopo_pl.policy import Policy
-from mopo_pl.problems import InputError
-from mopo_pl.run.dynamics_stage import train_dynamics
-from mopo_pl.run.folder import RunFolder, launched_config
-from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.run.origin import compare, origin_of
-from mopo_pl.run.policy_stage import train_policy
-from mopo_pl.run.processes import (
+from mopo_pl.data.doctor import doubts
+from mopo_pl.distributed.console import say
+from mopo_pl.distributed.launch import (
     SHARED_PATH,
     end_with_first,
     first_then_rest,
@@ -40,11 +30,20 @@ from mopo_pl.run.processes import (
     was_launched,
     was_started,
 )
+from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.dynamics.model import load_model
+from mopo_pl.environments.episodes import Episodes, evaluate
+from mopo_pl.errors import InputError
+from mopo_pl.policy import Policy
+from mopo_pl.run.folder import RunFolder, launched_config
+from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.result import build_result, save_result, summary
-from mopo_pl.run.signals import SignalWatch
-from mopo_pl.run.trainers import probe_flags
+from mopo_pl.run.resume_check import compare, origin_of
+from mopo_pl.run.stages import train_dynamics, train_policy
+from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.module import SACModule
-from mopo_pl.whole_file import sha256_of
+from mopo_pl.storage.atomic_write import sha256_of
+from mopo_pl.storage.checkpoints import CheckpointFiles
 
 FINAL_SEED_OFFSET = 10_000
 """Apart from the episodes of the curve: the last score is not taken where the curve was watched."""

@@ -5,13 +5,13 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 
-from mopo_pl.config import Config
-from mopo_pl.messages import say, speaking_for
-from mopo_pl.problems import Diverged, InputError, Unwritable
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import say, speaking_for
+from mopo_pl.distributed.launch import processes_of_one_run
+from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
-from mopo_pl.run.processes import processes_of_one_run
 from mopo_pl.run.session import run
-from mopo_pl.run.signals import SignalWatch
 from mopo_pl.sac.module import SACModule
 from mopo_pl.sac.rendezvous import Rendezvous
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor, nn
 from torch.nn.functional import softplus
 from torch.nn.utils import skip_init
 
-from mopo_pl.layers import Linear, Normaliser, in_full_precision, uniform_
+from mopo_pl.nn.layers import Linear, Normaliser, in_full_precision, uniform_
 
 
 class TanhGaussianActor(nn.Module):

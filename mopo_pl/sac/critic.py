@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor, nn
 
-from mopo_pl.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
+from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
 
 
 class TwinCritic(nn.Module):

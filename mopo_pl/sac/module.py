@@ -11,21 +11,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.adam import JointAdam
-from mopo_pl.compilation import OrEager
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.messages import say
-from mopo_pl.parameters import Params, parameters_of
-from mopo_pl.ranks import averaged, gathered, own, world_size
-from mopo_pl.rows import RowModule
+from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
+from mopo_pl.distributed.console import say
+from mopo_pl.nn.compilation import OrEager
+from mopo_pl.nn.functional_adam import JointAdam
+from mopo_pl.nn.layers import Params, parameters_of
+from mopo_pl.nn.logged_module import RowModule, count_steps, gradients_are_watched
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import polyak_, temperature
 from mopo_pl.sac.one_graph import SACGraph
 from mopo_pl.sac.rendezvous import Rendezvous
 from mopo_pl.sac.updates import SACUpdates
-from mopo_pl.steps import count_steps, gradients_are_watched
-from mopo_pl.streams import stream
 
 MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
 

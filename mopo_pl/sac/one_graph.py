@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from mopo_pl.adam import AdamState, JointAdam
-from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.parameters import Params, parameters_of
+from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.functional_adam import AdamState, JointAdam
+from mopo_pl.nn.layers import Params, parameters_of
 from mopo_pl.sac.losses import polyak_, temperature
 from mopo_pl.sac.updates import SACUpdates
 

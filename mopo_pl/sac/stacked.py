@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mopo_pl.adam import AdamState
-from mopo_pl.compilation import compiled_for_itself
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.functional_adam import AdamState
 from mopo_pl.sac.one_graph import SACGraph
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call, grad_and_value
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.parameters import Params
+from mopo_pl.nn.layers import Params
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.losses import actor_loss, critic_loss, critic_target, temperature, temperature_loss

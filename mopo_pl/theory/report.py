@@ -5,14 +5,13 @@ import unicodedata
 import numpy as np
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import constant_from_rewards
 from mopo_pl.theory.distances import TotalVariation
-from mopo_pl.theory.draws import draw_logged
+from mopo_pl.theory.examples import draw_logged
 from mopo_pl.theory.mdp import Array, FiniteMDP
 from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return
-from mopo_pl.theory.setting import Setting
-from mopo_pl.theory.sides import Equality, Inequality
+from mopo_pl.theory.setting import Setting, constant_from_rewards
+from mopo_pl.theory.statements import Equality, Inequality
 from mopo_pl.theory.supremum import best_found
 
 

@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 
-from mopo_pl.theory.constants import least_constant
+import numpy as np
+
 from mopo_pl.theory.distances import Distance, model_distances
 from mopo_pl.theory.mdp import Array, FiniteMDP
+from mopo_pl.theory.policies import deterministic_policies
+from mopo_pl.theory.returns import values
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,3 +40,24 @@ class Setting:
     def penalised(self) -> FiniteMDP:
         """M̃."""
         return self.model.penalised(self.u, self.coef)
+
+
+def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
+    """c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
+
+    Every V^π is an average of rewards times 1/(1 - γ), hence its span is at most that. For 1-Wasserstein it is divided by
+    the smallest distance of two states.
+    """
+    return distance.constant_of_span(float(np.ptp(mdp.rewards)) / (1 - mdp.discount))
+
+
+def least_constant(mdp: FiniteMDP, distance: Distance) -> float:
+    """The least c valid for every stationary policy, by enumerating the deterministic ones (ValueError if too many).
+
+    Those are enough, although V^π of a stochastic policy is no fixed mixture of theirs. Let only π(·|s₀) vary. Then
+    I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions affine in π(·|s₀), the
+    denominator (a determinant) positive. Such a ratio is largest at a vertex of the simplex, where π is deterministic in
+    s₀; state by state, some deterministic policy has at least the difference one began with. The constants of
+    `distances` are the largest of such differences, each divided by a length that does not depend on π.
+    """
+    return float(distance.constant(values(mdp, deterministic_policies(mdp.states, mdp.actions))).max())

@@ -12,6 +12,8 @@ Two slips in the post's print are mended: its corollary has <= once, where its d
 the maximiser of η_M̃ where one line prints η_M̂.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -20,7 +22,6 @@ from mopo_pl.theory.mdp import Array, FiniteMDP, check_coef, check_model
 from mopo_pl.theory.policies import maximiser
 from mopo_pl.theory.returns import expected_return, occupancy_sum, values
 from mopo_pl.theory.setting import Setting
-from mopo_pl.theory.sides import Equality, Inequality
 from mopo_pl.theory.supremum import pessimistic_return
 
 # What the statements are made of
@@ -49,6 +50,59 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
 
 
 # The statements
+
+
+TOLERANCE = 1e-9
+"""Of a statement's size: what float64 solves may lose at γ up to 0.99."""
+
+
+@dataclass(frozen=True)
+class Equality:
+    """left = right."""
+
+    name: str
+    """Its short name."""
+    claim: str
+    """In symbols."""
+    left: float
+    right: float
+    scale: float = 1.0
+    """What a rounding error is measured by: the largest number that entered, at least 1."""
+
+    @property
+    def residual(self) -> float:
+        """|left - right|/scale."""
+        return abs(self.left - self.right) / self.scale
+
+    def holds(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether the sides agree up to rounding."""
+        return self.residual <= tolerance
+
+
+@dataclass(frozen=True)
+class Inequality:
+    """left >= right."""
+
+    name: str
+    """Its short name."""
+    claim: str
+    """In symbols."""
+    left: float
+    right: float
+
+    @property
+    def slack(self) -> float:
+        """left - right."""
+        return self.left - self.right
+
+    @property
+    def scaled_slack(self) -> float:
+        """The slack in units of the larger side, at least 1."""
+        return self.slack / max(1.0, abs(self.left), abs(self.right))
+
+    def holds(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether left >= right up to rounding."""
+        return self.scaled_slack >= -tolerance
 
 
 def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequality]:

@@ -11,22 +11,21 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, MemberSelection, RolloutRefresh
-from mopo_pl.checkpoint_files import CheckpointFiles, SealedCheckpointIO
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalty import max_aleatoric
-from mopo_pl.dynamics.rollouts import PenalisedModel
-from mopo_pl.dynamics.samples import EnsembleDataModule
+from mopo_pl.dynamics.penalties import max_aleatoric
+from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule, never
-from mopo_pl.layers import Normaliser
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
-from mopo_pl.streams import stream
+from mopo_pl.storage.checkpoints import CheckpointFiles, SealedCheckpointIO
 
 
 def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L.Trainer:

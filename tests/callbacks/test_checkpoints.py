@@ -25,8 +25,8 @@ from small_stages import (
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, Interrupted
-from mopo_pl.checkpoint_files import CheckpointFiles
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.storage.checkpoints import CheckpointFiles
 
 Make = Callable[..., OfflineDataset]
 

@@ -10,11 +10,11 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from small_stages import differing, quiet_trainer, selection, small_dynamics, small_samples, weights
 
-from mopo_pl.compilation import OrEager
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics import one_graph
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.samples import EnsembleDataModule
+from mopo_pl.nn.compilation import OrEager
 
 Make = Callable[..., OfflineDataset]
 

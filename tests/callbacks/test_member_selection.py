@@ -18,7 +18,7 @@ from torch import Tensor
 from mopo_pl.callbacks import MemberSelection
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.likelihood import model_target
+from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.module import DynamicsModule
 
 Make = Callable[..., OfflineDataset]

@@ -13,7 +13,7 @@ from small_stages import differing, quiet_trainer, saver, small_batches, small_r
 
 from mopo_pl.callbacks import PolicyEvaluation
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.evaluation import GROUP, Episodes, evaluate
+from mopo_pl.environments.episodes import GROUP, Episodes, evaluate
 from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]

@@ -13,10 +13,10 @@ from small_stages import differing, quiet_trainer, saver, small_batches, small_r
 
 from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.limits import StateLimits
-from mopo_pl.problems import Diverged
+from mopo_pl.dynamics.rollouts import StateLimits
+from mopo_pl.errors import Diverged
 
 Make = Callable[..., OfflineDataset]
 

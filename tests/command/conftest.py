@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig, OmegaConf
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 
 
 @pytest.fixture(autouse=True)

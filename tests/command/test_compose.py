@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import mopo_pl
-from mopo_pl.spelling import as_typed
+from mopo_pl.config.keys import as_typed
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from omegaconf import DictConfig
 
-from mopo_pl.contradictions import COMPILED_PARTS, LOGGERS, PENALTIES
+from mopo_pl.config.checks import COMPILED_PARTS, LOGGERS, PENALTIES
 
 Printed = Callable[..., DictConfig]
 Refused = Callable[..., list[str]]
@@ -99,10 +99,10 @@ def test_a_value_on_the_edge_is_accepted(printed: Printed, arguments: list[str])
 
 
 def test_the_names_known_without_torch_are_those_of_the_registries() -> None:
-    from mopo_pl import compilation
-    from mopo_pl.dynamics import penalty
+    from mopo_pl.dynamics import penalties
+    from mopo_pl.nn import compilation
     from mopo_pl.run import loggers
 
-    assert tuple(penalty.PENALTIES) == PENALTIES
+    assert tuple(penalties.PENALTIES) == PENALTIES
     assert tuple(loggers.LOGGERS) == LOGGERS
     assert tuple(compilation.WORTHWHILE) == COMPILED_PARTS

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import mopo_pl
-from mopo_pl.command import main
-from mopo_pl.config import Config
-from mopo_pl.help import field_docs, help_text
+from mopo_pl.cli import main
+from mopo_pl.config.help import field_docs, help_text
+from mopo_pl.config.schema import Config
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 TRAIN = Path(__file__).parents[2] / "train.py"

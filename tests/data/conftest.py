@@ -8,9 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from mopo_pl.config import DataConfig
+from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.sources import open_dataset
+from mopo_pl.data.opening import open_dataset
 
 Arrays = dict[str, Any]
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.data.raw_log import RawLog, assemble
 from mopo_pl.policy import Policy
 
 Open = Callable[..., OfflineDataset]

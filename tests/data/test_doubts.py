@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doubts import doubts
+from mopo_pl.data.doctor import doubts
 
 Make = Callable[..., OfflineDataset]
 

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw import RawLog, assemble
-from mopo_pl.inspection import describe
+from mopo_pl.data.doctor import describe
+from mopo_pl.data.raw_log import RawLog, assemble
 
 Open = Callable[..., OfflineDataset]
 Arrays = dict[str, Any]

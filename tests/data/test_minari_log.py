@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from minari.data_collector import EpisodeBuffer
 
-from mopo_pl.config import DataConfig
+from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.sources import open_dataset
-from mopo_pl.problems import InputError
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari wants an author of every dataset
 

@@ -8,10 +8,10 @@ import minari
 import numpy as np
 import pytest
 
-from mopo_pl.config import DataConfig
+from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.pendulum import collect_pendulum, pendulum_id
-from mopo_pl.data.sources import open_dataset
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.readers.pendulum import collect_pendulum, pendulum_id
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari wants an author of every dataset
 
@@ -75,7 +75,7 @@ def test_the_same_seed_gives_the_same_log_and_another_seed_another(
 
 def test_a_log_that_is_there_is_not_collected_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = collected(collect_steps=300)
-    monkeypatch.setattr("mopo_pl.data.pendulum._episodes", lambda *_: pytest.fail("collected again"))
+    monkeypatch.setattr("mopo_pl.data.readers.pendulum._episodes", lambda *_: pytest.fail("collected again"))
     assert collected(collect_steps=300).hash == first.hash
 
 

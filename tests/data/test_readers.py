@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mopo_pl.config import DataConfig
-from mopo_pl.data.arrays import read_npz
+from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.hdf5 import read_hdf5
-from mopo_pl.data.sources import open_dataset
-from mopo_pl.problems import InputError
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.readers.hdf5 import read_hdf5
+from mopo_pl.data.readers.npz import read_npz
+from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]
 Arrays = dict[str, Any]

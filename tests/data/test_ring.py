@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mopo_pl.data.ring import Ring
+from mopo_pl.data.model_buffer import Ring
 
 CAPACITY = 5
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mopo_pl.data.scores import REFERENCES, normalised_score
+from mopo_pl.environments.scores import REFERENCES, normalised_score
 
 # Printed in the papers (D4RL; NeoRL-2), copied a second time.
 PUBLISHED = {

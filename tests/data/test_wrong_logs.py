@@ -15,10 +15,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mopo_pl.config import DataConfig
+from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.sources import open_dataset
-from mopo_pl.problems import InputError
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]
 Arrays = dict[str, Any]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import MAX_LOG_VAR, MIN_LOG_VAR, GaussianEnsemble, soft_clamp
-from mopo_pl.dynamics.likelihood import negative_log_likelihood
+from mopo_pl.dynamics.losses import negative_log_likelihood
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.layers import BatchedLinear, Normaliser, truncated_normal_, uniform_
-from mopo_pl.streams import stream
+from mopo_pl.nn.layers import BatchedLinear, Normaliser, truncated_normal_, uniform_
+from mopo_pl.nn.random_streams import stream
 
 OBS, ACTIONS, MEMBERS = 3, 2, 4
 MODULE: dict[str, Any] = {

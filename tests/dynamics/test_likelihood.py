@@ -12,17 +12,17 @@ from torch.distributions import Normal
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.holdout import HoldoutErrors
-from mopo_pl.dynamics.likelihood import (
+from mopo_pl.dynamics.losses import (
+    EnsembleLoss,
+    HoldoutErrors,
     beta_weights,
     bound_loss,
     gaussian_loss,
     model_target,
     negative_log_likelihood,
 )
-from mopo_pl.dynamics.loss import EnsembleLoss
-from mopo_pl.layers import Normaliser
-from mopo_pl.streams import stream
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 
 
 def predictions(members: int, rows: int, targets: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,11 +8,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.store import load_model, save_model
-from mopo_pl.layers import Normaliser
-from mopo_pl.problems import InputError
-from mopo_pl.streams import stream
+from mopo_pl.dynamics.model import TransitionModel, load_model, save_model
+from mopo_pl.errors import InputError
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 
 
 def model(seed: int = 0, elites: tuple[int, ...] = (3, 0)) -> TransitionModel:

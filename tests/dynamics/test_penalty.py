@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mopo_pl.dynamics.penalty import PENALTIES, disagreement, ensemble_std, max_aleatoric, none
-from mopo_pl.registry import resolve
+from mopo_pl.config.registry import resolve
+from mopo_pl.dynamics.penalties import PENALTIES, disagreement, ensemble_std, max_aleatoric, none
 
 
 def max_aleatoric_by_hand(mean: list[list[float]], std: list[list[float]]) -> float:

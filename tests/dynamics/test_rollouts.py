@@ -14,14 +14,14 @@ from torch import Generator, Tensor
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import disagreement, max_aleatoric, none
+from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import (
     Draws,
     PenalisedModel,
     Rollout,
     RolloutStatistics,
+    StateLimits,
     Step,
     Stepper,
     branch,
@@ -29,8 +29,8 @@ from mopo_pl.dynamics.rollouts import (
     one_step,
 )
 from mopo_pl.dynamics.termination import never
-from mopo_pl.layers import Normaliser
-from mopo_pl.streams import stream
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 
 MEMBERS, OBS, ACTIONS = 7, 2, 1
 EVERYWHERE = StateLimits(torch.full((OBS,), -torch.inf), torch.full((OBS,), torch.inf))

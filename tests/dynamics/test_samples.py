@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.samples import EnsembleDataModule
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 
 Make = Callable[..., OfflineDataset]
 MEMBERS, ROWS = 4, 100

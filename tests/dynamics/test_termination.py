@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mopo_pl.dynamics.termination import RULES, ant, hopper, never, rule_for, termination_rule, walker2d
-from mopo_pl.problems import InputError
+from mopo_pl.errors import InputError
 
 NAN, INF = math.nan, math.inf
 

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 import mopo_pl.sac.module
 from mopo_pl.callbacks import MemberSelection, RanksAgree
-from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.data.raw_log import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.samples import EnsembleDataModule
-from mopo_pl.layers import Normaliser
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
-from mopo_pl.streams import stream
 
 UPDATES, BLOCK, ROWS, OBS, ACTION = 50, 5, 32, 3, 2
 """BLOCK updates in a step; ROWS of a batch in all, shared among the ranks."""

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from tiny import TINY
 
-from mopo_pl.command import main
-from mopo_pl.run.signals import SignalWatch
+from mopo_pl.cli import main
+from mopo_pl.distributed.signals import SignalWatch
 
 
 @pytest.fixture(scope="session")

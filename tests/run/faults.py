@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from tiny import TINY
 
-from mopo_pl.command import main
-from mopo_pl.metrics import NamedMeans
+from mopo_pl.cli import main
+from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.nn.logged_module import NamedMeans
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.signals import SignalWatch
 
 ROWS = 300
 

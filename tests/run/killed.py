@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import mopo_pl.run.session
-from mopo_pl.command import main
+from mopo_pl.cli import main
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
 
@@ -89,7 +89,7 @@ POINTS: dict[str, Callable[[], None]] = {
         os, "replace", lambda source, target: bool(re.search(r"-\d{6}\.json$", str(target))), after=True
     ),
     "before a refresh is renamed": lambda: watch(os, "replace", replaces(".rows")),
-    "before old checkpoints leave": lambda: watch(mopo_pl.checkpoint_files.CheckpointFiles, "prune", always),  # type: ignore[attr-defined]
+    "before old checkpoints leave": lambda: watch(mopo_pl.storage.checkpoints.CheckpointFiles, "prune", always),  # type: ignore[attr-defined]
     "after an epoch's last batch": lambda: watch(
         SACModule, "training_step", lambda module, batch, index: module.updates % 20 == 0, after=True
     ),

@@ -34,7 +34,7 @@ def test_the_last_good_checkpoint_is_kept(
     train: Train, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second epoch's losses are made NaN: what was saved after the first must stay as it was."""
-    from mopo_pl.metrics import NamedMeans
+    from mopo_pl.nn.logged_module import NamedMeans
 
     compute, calls = NamedMeans.compute, []
 

@@ -13,8 +13,8 @@ from unittest.mock import patch
 import pytest
 import torch
 
-from mopo_pl.checkpoint_files import CheckpointFiles
-from mopo_pl.command import main
+from mopo_pl.cli import main
+from mopo_pl.storage.checkpoints import CheckpointFiles
 
 Rows = Callable[[Path], list[dict[str, Any]]]
 Same = Callable[[Path, Path, str], bool]
@@ -128,7 +128,7 @@ def stopped(tmp_path: Path, tiny: list[str], stop_after: Callable[[int | None], 
     """A run stopped in its last policy epoch, with the checkpoints of the two epochs before it: one is the best."""
     folder = tmp_path / "run"
     stop_after(10 + 45)
-    with patch("mopo_pl.checkpoint_files.KEEP", 3):
+    with patch("mopo_pl.storage.checkpoints.KEEP", 3):
         assert main([*tiny, *OFTEN, f"run_dir={folder}"]) == 130
     stop_after(None)
     return folder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]

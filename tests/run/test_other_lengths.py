@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 
 
 def test_fewer_epochs_than_were_made_are_refused_and_the_run_is_left_as_it_is(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mopo_pl.evaluation import Episodes
+from mopo_pl.environments.episodes import Episodes
 from mopo_pl.run.result import build_result, git_commit
 
 ROOT = Path(__file__).parents[2]

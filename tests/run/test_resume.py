@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 from mopo_pl.run.folder import RunFolder
 
 Train = Callable[..., Path]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from mopo_pl.command import main
+from mopo_pl.cli import main
 
 Train = Callable[..., Path]
 

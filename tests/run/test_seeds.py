@@ -19,13 +19,13 @@ import torch
 from safetensors.torch import load_file
 from tiny import TINY
 
-from mopo_pl.command import main
-from mopo_pl.compose import compose
+from mopo_pl.cli import main
+from mopo_pl.config.compose import compose
+from mopo_pl.distributed.signals import SignalWatch
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.problems import Diverged, InputError
-from mopo_pl.run import side_by_side
+from mopo_pl.errors import Diverged, InputError
+from mopo_pl.run import seeds
 from mopo_pl.run.seeds import chosen
-from mopo_pl.run.signals import SignalWatch
 from mopo_pl.sac.stacked import StackedGraph
 
 Train = Callable[..., Path]
@@ -129,7 +129,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Sequence[st
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             return subprocess.Popen([sys.executable, "-c", program, seed], **pipes)
 
-        monkeypatch.setattr(side_by_side, "_start", start)
+        monkeypatch.setattr(seeds, "_start", start)
         return seen
 
     return arm
@@ -272,7 +272,7 @@ def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
         raise Died
 
     now, told = [100.0], list[int]()
-    monkeypatch.setattr("mopo_pl.run.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("mopo_pl.distributed.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
     watch = SignalWatch()
     with watch.watching(lambda: told.append(1)):
         signal.raise_signal(signal.SIGUSR1)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from mopo_pl import compilation
 from mopo_pl.assembly import build_dynamics, build_refresh, build_sac, build_samples
-from mopo_pl.command import main
-from mopo_pl.compose import compose
+from mopo_pl.cli import main
+from mopo_pl.config.compose import compose
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.nn import compilation
 
 SHORT = ["termination=never", "sac.updates_per_epoch=1000", "rollout.starts=50000", "rollout.horizon=5"]
 

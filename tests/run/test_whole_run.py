@@ -18,8 +18,8 @@ import torch
 
 from mopo_pl import Policy
 from mopo_pl import __main__ as program
-from mopo_pl.command import main
-from mopo_pl.run.processes import join
+from mopo_pl.cli import main
+from mopo_pl.distributed.launch import join
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.layers import BatchedLinear, Normaliser
+from mopo_pl.nn.layers import BatchedLinear, Normaliser
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.streams import stream
 
 OBS, ACTIONS, HIDDEN = 3, 2, (8, 6)
 LOG_STD = (-5.0, 2.0)

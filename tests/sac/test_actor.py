@@ -10,9 +10,9 @@ from plain_sac import ACTIONS, LOG_STD, OBS, networks
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
-from mopo_pl.layers import BatchedLinear
+from mopo_pl.nn.layers import BatchedLinear
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.streams import stream
 
 
 def actor_with(mean: list[float], log_std: list[float]) -> TanhGaussianActor:

@@ -10,7 +10,7 @@ from plain_sac import networks, rows
 from test_sac_module import fit, module
 from torch.utils._pytree import tree_map
 
-from mopo_pl.adam import JointAdam
+from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.sac import one_graph
 from mopo_pl.sac.module import SACModule
 

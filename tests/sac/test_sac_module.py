@@ -14,11 +14,11 @@ from plain_sac import ACTIONS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.losses import temperature
 from mopo_pl.sac.module import SACModule
-from mopo_pl.streams import stream
 
 Make = Callable[..., OfflineDataset]
 CONSTANTS: dict[str, Any] = {

@@ -12,8 +12,8 @@ from plain_sac import networks, rows
 from test_one_graph import differing
 from test_sac_module import fit, module
 
-from mopo_pl.compilation import OrEager
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.nn.compilation import OrEager
 from mopo_pl.sac import one_graph, stacked
 from mopo_pl.sac.module import SACModule
 from mopo_pl.sac.rendezvous import Rendezvous

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from plain_sac import ACTIONS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
-from mopo_pl.parameters import Params
+from mopo_pl.nn.layers import Params
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.updates import SACUpdates
 

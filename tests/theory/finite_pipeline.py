@@ -12,15 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.mixture import OfflineDataModule
-from mopo_pl.data.raw import RawLog, assemble
+from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.raw_log import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.limits import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import max_aleatoric
-from mopo_pl.dynamics.rollouts import PenalisedModel, branch
-from mopo_pl.streams import stream
+from mopo_pl.dynamics.penalties import max_aleatoric
+from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, branch
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.mdp import Array, FiniteMDP
 

@@ -6,12 +6,11 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.random import Generator
 
-from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import LineWasserstein, TotalVariation, model_distances
-from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies, draw_positions
+from mopo_pl.theory.examples import draw_mdp, draw_model, draw_policies, draw_positions
 from mopo_pl.theory.mdp import Array
 from mopo_pl.theory.policies import maximiser
-from mopo_pl.theory.setting import Setting
+from mopo_pl.theory.setting import Setting, constant_from_rewards, least_constant
 
 DISCOUNTS = st.floats(0.0, 0.99)
 

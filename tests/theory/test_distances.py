@@ -8,12 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem, problems
 
-from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import LineWasserstein, TotalVariation
-from mopo_pl.theory.draws import draw_distributions, draw_mdp, draw_policies, draw_positions
-from mopo_pl.theory.examples import fork
+from mopo_pl.theory.examples import draw_distributions, draw_mdp, draw_policies, draw_positions, fork
 from mopo_pl.theory.policies import deterministic_policies
 from mopo_pl.theory.returns import values
+from mopo_pl.theory.setting import constant_from_rewards, least_constant
 
 SEEDS = st.integers(0, 2**32 - 1)
 

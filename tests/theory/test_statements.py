@@ -10,15 +10,21 @@ from hypothesis import strategies as st
 from problems import Problem, problems
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import constant_from_rewards, least_constant
 from mopo_pl.theory.distances import TotalVariation, model_distances
-from mopo_pl.theory.draws import draw_mdp, draw_model, draw_policies
-from mopo_pl.theory.examples import Example, chain_where_leaving_does_not, chain_where_leaving_pays, fork
+from mopo_pl.theory.examples import (
+    Example,
+    chain_where_leaving_does_not,
+    chain_where_leaving_pays,
+    draw_mdp,
+    draw_model,
+    draw_policies,
+    fork,
+)
 from mopo_pl.theory.mdp import Array, FiniteMDP
 from mopo_pl.theory.policies import deterministic_policies, maximiser
 from mopo_pl.theory.returns import expected_return
-from mopo_pl.theory.setting import Setting
-from mopo_pl.theory.sides import Equality, Inequality
+from mopo_pl.theory.setting import Setting, constant_from_rewards, least_constant
+from mopo_pl.theory.statements import Equality, Inequality
 from mopo_pl.theory.supremum import best_found
 
 SMALL = {"states": 3, "actions": 2, "discounts": st.floats(0.0, 0.9)}

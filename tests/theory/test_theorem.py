@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from problems import Problem, problems
 
 from mopo_pl.theory import statements
-from mopo_pl.theory.constants import least_constant
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.examples import crossroads
 from mopo_pl.theory.policies import deterministic_policies, grid_policies, maximiser
 from mopo_pl.theory.returns import expected_return
+from mopo_pl.theory.setting import least_constant
 from mopo_pl.theory.supremum import ascend, best_found, gradient, onto_simplex, pessimistic_return
 
 

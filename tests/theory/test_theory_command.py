@@ -12,7 +12,7 @@ from mopo_pl import __main__ as program
 from mopo_pl.theory.examples import chain_where_leaving_does_not, chain_where_leaving_pays
 from mopo_pl.theory.figures import FIGURES, Curves, curves, draw
 from mopo_pl.theory.report import _row
-from mopo_pl.theory.sides import Inequality
+from mopo_pl.theory.statements import Inequality
 
 FOLDER = Path(__file__).parents[2] / "docs" / "figures"
 

@@ -15,18 +15,18 @@ from finite_pipeline import DISCOUNT, ELITES, EVERYWHERE, MEMBERS, STATES, TERMI
 from torch import Generator, Tensor
 
 from mopo_pl.callbacks import RolloutRefresh
-from mopo_pl.data.mixture import OfflineDataModule
+from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalty import max_aleatoric, none
+from mopo_pl.dynamics.penalties import max_aleatoric, none
 from mopo_pl.dynamics.rollouts import Draws, PenalisedModel
 from mopo_pl.dynamics.termination import never
+from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.losses import critic_target
 from mopo_pl.sac.module import SACModule
-from mopo_pl.streams import stream
-from mopo_pl.theory.constants import constant_from_rewards
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.returns import action_values, expected_return, truncated_return
+from mopo_pl.theory.setting import constant_from_rewards
 
 ADMISSIBLE = 9.0
 """γc, with c = r_max/(1 - γ) for rewards in [0, 1]."""

@@ -1,0 +1,89 @@
+"""Early stopping for an ensemble: each member has its own best moment."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from mopo_pl.distributed.console import say
+from mopo_pl.dynamics.module import DynamicsModule
+
+
+class MemberSelection(L.Callback):
+    """Keeps each member's best weights, stops when none improves, then restores them and picks the elites.
+
+    A member improves when its holdout error falls by more than `improvement` of |its best|. Training stops after more
+    than `patience` epochs in a row without any improvement (Janner et al. 2019, Yu et al. 2020: code, not paper).
+    """
+
+    def __init__(self, *, patience: int, improvement: float) -> None:
+        self.patience, self.improvement = patience, improvement
+        self.best: Tensor | None = None
+        """Lowest holdout error of each member that counted as an improvement [E]."""
+        self.snapshot: dict[str, Tensor] = {}
+        """Every parameter of the ensemble, row i from member i's best epoch."""
+        self.stale = 0
+        self.epochs = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forgets an ensemble of another fit; what a checkpoint holds is given after this."""
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.best, self.snapshot, self.stale, self.epochs = None, {}, 0, 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compares, keeps, and asks for the end.
+
+        Not `on_validation_epoch_end`, which callbacks are given before the module: its errors would be an epoch old.
+        """
+        assert isinstance(pl_module, DynamicsModule)
+        if trainer.sanity_checking:
+            return
+        self.epochs += 1
+        self.observe(pl_module.holdout_mse.cpu(), dict(pl_module.ensemble.named_parameters()))
+        if self.stale > self.patience:
+            trainer.should_stop = True
+
+    def observe(self, errors: Tensor, parameters: dict[str, Tensor]) -> None:
+        """Takes one epoch's errors [E] and the parameters [E, …] they belong to."""
+        best = torch.full_like(errors, torch.inf) if self.best is None else self.best
+        # An infinite best has no relative fall: inf - inf is no number.
+        improved = torch.where(best.isinf(), errors.isfinite(), best - errors > self.improvement * best.abs())
+        self.best = torch.where(improved, errors, best)
+        self.stale = 0 if improved.any() else self.stale + 1
+        for name, parameter in parameters.items():
+            if name not in self.snapshot:
+                self.snapshot[name] = parameter.detach().clone()
+            chosen = improved.to(parameter.device)
+            self.snapshot[name][chosen] = parameter.detach()[chosen]
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Restores each member's best weights; elites are the members with the lowest best error, best first.
+
+        Not `on_train_end`, which a run resumed from its last epoch does not reach.
+        """
+        assert isinstance(pl_module, DynamicsModule)
+        if self.best is None:
+            return
+        with torch.no_grad():
+            for name, parameter in pl_module.ensemble.named_parameters():
+                parameter.copy_(self.snapshot[name])
+        pl_module.elites.copy_(self.best.argsort()[: len(pl_module.elites)])
+        ended = "early stop" if self.stale > self.patience else "stopped"
+        elites = " ".join(map(str, pl_module.elites.tolist()))
+        say(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Best errors, their weights, the counters."""
+        return {"best": self.best, "snapshot": self.snapshot, "stale": self.stale, "epochs": self.epochs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.best, self.snapshot = state_dict["best"], dict(state_dict["snapshot"])
+        self.stale, self.epochs = state_dict["stale"], state_dict["epochs"]
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """A snapshot from a checkpoint follows the module to its device; a finished training stays finished."""
+        self.snapshot = {name: tensor.to(pl_module.device) for name, tensor in self.snapshot.items()}
+        if self.stale > self.patience:
+            trainer.should_stop = True

@@ -1,0 +1,75 @@
+"""Scores the policy in the real environment while it learns."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+import numpy as np
+
+from mopo_pl.distributed.collectives import gathered, rank, world_size
+from mopo_pl.environments.episodes import Episodes, evaluate, interleaved
+from mopo_pl.sac.module import SACModule
+
+
+class PolicyEvaluation(L.Callback):
+    """Deterministic episodes every `every_n_epochs` epochs; the returns stay in `history`.
+
+    The environment's seeds are the same at each evaluation, so that a change of the curve is a change of the policy, and
+    nothing here draws from a stream that training uses.
+    """
+
+    def __init__(
+        self,
+        *,
+        act: Callable[[SACModule], Callable[[np.ndarray], np.ndarray]],
+        env_id: str,
+        env_kwargs: Mapping[str, Any],
+        episodes: int,
+        every_n_epochs: int,
+        seed: int,
+        score: Callable[[float], float | None],
+    ) -> None:
+        """`act`: makes, of the module, the function from observations [n, D] to actions [n, A] in the environment's
+        units; `score`: the normalised score of a return, None where no reference is known.
+        """
+        self.act, self.env_id, self.env_kwargs = act, env_id, env_kwargs
+        self.episodes, self.every_n_epochs, self.seed, self.score = episodes, every_n_epochs, seed, score
+        self.history: list[list[float]] = []
+        """[updates, mean return] of each evaluation."""
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluates when due."""
+        if (trainer.current_epoch + 1) % self.every_n_epochs:
+            return
+        assert isinstance(pl_module, SACModule)
+        episodes = self.run(pl_module)
+        mean = float(episodes.returns.mean())
+        self.history.append([float(pl_module.updates), mean])
+        values = {"return": mean, "return_std": float(episodes.returns.std()), "length": float(episodes.lengths.mean())}
+        score = self.score(mean)
+        if score is not None:
+            values["score"] = score
+        pl_module.note({f"evaluation/{name}": value for name, value in values.items()})
+
+    def after(self, updates: int) -> float | None:
+        """Mean return of the evaluation after exactly so many updates; None where there was none."""
+        return self.history[-1][1] if self.history and self.history[-1][0] == updates else None
+
+    def run(self, module: SACModule) -> Episodes:
+        """One evaluation of the module as it is; each rank plays its share of the episodes."""
+        played = evaluate(
+            self.act(module),
+            env_id=self.env_id,
+            env_kwargs=self.env_kwargs,
+            numbers=range(self.episodes)[rank() :: world_size()],
+            seed=self.seed,
+        )
+        return interleaved(gathered(played))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curve so far."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes it back."""
+        self.history = [list(point) for point in state_dict["history"]]

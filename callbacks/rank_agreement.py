@@ -1,0 +1,32 @@
+"""Makes sure, while a run on several devices lasts, that all of them hold the same weights."""
+
+import hashlib
+
+import lightning as L
+from torch import Tensor
+
+from mopo_pl.distributed.collectives import gathered, world_size
+from mopo_pl.errors import RanksDiffer
+from mopo_pl.nn.logged_module import RowModule
+
+
+class RanksAgree(L.Callback):
+    """Compares a hash of every tensor of the module over the ranks at each epoch's end; raises RanksDiffer.
+
+    Gradients that are not averaged leave no error, only weights that drift apart.
+    """
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Compares; nothing on a single device."""
+        if world_size() == 1:
+            return
+        assert isinstance(pl_module, RowModule)
+        hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
+        everywhere = gathered(hashes)
+        differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}
+        if differing:
+            raise RanksDiffer(", ".join(sorted({name.partition(".")[0] for name in differing})), pl_module.updates)
+
+
+def _digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.detach().cpu().contiguous().numpy().tobytes()).hexdigest()

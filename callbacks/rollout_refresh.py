@@ -1,0 +1,141 @@
+"""Regenerates the imagined data with the current policy."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+
+from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.distributed.collectives import gathered, own
+from mopo_pl.distributed.console import say
+from mopo_pl.dynamics.rollouts import (
+    PenalisedModel,
+    RolloutStatistics,
+    StateLimits,
+    Stepper,
+    branch,
+    compiled_step,
+    one_step,
+)
+from mopo_pl.errors import Diverged
+from mopo_pl.nn.random_streams import stream
+from mopo_pl.sac.module import SACModule
+
+
+class RolloutRefresh(L.Callback):
+    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the ring.
+
+    The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
+    LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
+    rank; each rank rolls out from its own stream, in the precision of training.
+    """
+
+    def __init__(
+        self,
+        model: PenalisedModel,
+        *,
+        horizon: int,
+        starts: int,
+        every_n_epochs: int,
+        chunk: int,
+        limits: StateLimits,
+        max_dropped: float,
+        seed: int,
+        compile: bool,
+    ) -> None:
+        """`chunk`: starts rolled out together at most. `max_dropped`: share of a refresh's rollouts that may leave
+        `limits`, or end in what is no number. `compile`: the steps of whole chunks are compiled.
+        """
+        self.model, self.limits, self.max_dropped = model, limits, max_dropped
+        self.horizon, self.starts, self.every_n_epochs = horizon, starts, every_n_epochs
+        # Equal chunks: what is left over, and no compiled step is for, is fewer starts than there are chunks.
+        self.chunk = starts // math.ceil(starts / chunk)
+        self.seed = seed
+        self.compile = compile
+        self._step: Stepper = one_step
+        self.done = 0
+        """Refreshes made; makes a repeated epoch start after a resume harmless."""
+        self.summary: dict[str, float] = {}
+        """What this epoch's refresh came to."""
+        self._generator_state: torch.Tensor | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Forgets another fit, whose ring is not this one's; what a checkpoint holds is given after this."""
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.done, self.summary, self._generator_state = 0, {}, None
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
+        self.model.transition.to(pl_module.device)
+        self.limits = self.limits.to(pl_module.device)
+        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        if self._generator_state is not None:
+            self._generator.set_state(self._generator_state)
+        if self.compile:
+            self._step = compiled_step(self.chunk, pl_module.device)
+            say(
+                "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
+            )
+
+    def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Refreshes when due."""
+        if self.done > trainer.current_epoch // self.every_n_epochs:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        assert isinstance(pl_module, SACModule)
+        assert isinstance(data, OfflineDataModule)
+        with trainer.precision_plugin.forward_context():
+            self.summary = self.refresh(pl_module, data)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
+        assert isinstance(pl_module, SACModule)
+        pl_module.note({f"rollout/{name}": value for name, value in self.summary.items()})
+        self.summary = {}
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lets go of what was compiled for this fit."""
+        self._step = one_step
+
+    def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
+        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined.
+
+        Raises Diverged where too much of it had to be dropped.
+        """
+        statistics = RolloutStatistics(module.device)
+        data.ring.begin()
+        for begin in range(0, self.starts, self.chunk):
+            starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
+            rollout = branch(
+                self.model,
+                module.actor.act,
+                starts,
+                self.horizon,
+                self.limits,
+                self._generator,
+                self._step,
+            )
+            data.ring.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
+            statistics.add(rollout, self.model.coef)
+        data.ring.end()
+        self.done += 1
+        summary = statistics.summary()
+        if summary["dropped_share"] > self.max_dropped:
+            raise Diverged(
+                f"{summary['dropped_share']:.0%} of the imagined rollouts ran away from the log's range or to what is no "
+                f"number (more than rollout.max_dropped={self.max_dropped})",
+                module.updates,
+                "a larger penalty.coef or a shorter rollout.horizon, and look at the ensemble's holdout errors",
+            )
+        return summary
+
+    def state_dict(self) -> dict[str, Any]:
+        """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
+        streams = gathered(self._generator.get_state())
+        return {"done": self.done, "summary": self.summary, "generators": streams}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes them back."""
+        self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
+        self._generator_state = own(state_dict["generators"]).cpu()

@@ -1,0 +1,174 @@
+"""Values that do not go together, or lie outside what their symbol may be."""
+
+from collections.abc import Iterator
+from dataclasses import fields
+from math import isfinite
+from typing import Any
+
+from mopo_pl.config.keys import as_typed
+from mopo_pl.config.schema import Config
+
+PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
+"""Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""
+LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
+"""Names of `run.loggers.LOGGERS`, likewise."""
+
+COMPILED_PARTS = ("policy", "ensemble", "rollouts")
+"""Names of `compilation.WORTHWHILE`, likewise."""
+
+PRECISIONS = ("32-true", "32", "bf16-mixed")
+"""Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
+
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
+"""Of Lightning's: sharding gains nothing for networks this small, and forked processes keep what callbacks learned."""
+
+
+def contradictions(config: Config) -> list[str]:
+    """One sentence for each thing that cannot be."""
+    problems = [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
+    said = {problem.partition("=")[0] for problem in problems}
+    return problems + [problem for problem in _not_finite(config) if problem.partition("=")[0] not in said]
+
+
+def _not_finite(config: Config) -> Iterator[str]:
+    for section in (config.dynamics, config.rollout, config.penalty, config.sac, config.checkpoint):
+        for entry in fields(section):
+            value = getattr(section, entry.name)
+            if isinstance(value, float) and not isfinite(value):
+                name = type(section).__name__.removesuffix("Config").lower()
+                yield f"{name}.{entry.name}={value} must be a finite number"
+
+
+def _counts(config: Config) -> Iterator[str]:
+    dynamics, rollout, sac, evaluation = config.dynamics, config.rollout, config.sac, config.evaluation
+    counts = {
+        "dynamics.members": dynamics.members,
+        "dynamics.elites": dynamics.elites,
+        "dynamics.batch_size": dynamics.batch_size,
+        "dynamics.updates_per_step": dynamics.updates_per_step,
+        "dynamics.max_epochs": dynamics.max_epochs,
+        "dynamics.holdout_max": dynamics.holdout_max,
+        "rollout.horizon": rollout.horizon,
+        "rollout.starts": rollout.starts,
+        "rollout.every_n_epochs": rollout.every_n_epochs,
+        "rollout.retain_epochs": rollout.retain_epochs,
+        "rollout.chunk": rollout.chunk,
+        "sac.batch_size": sac.batch_size,
+        "sac.updates_per_epoch": sac.updates_per_epoch,
+        "sac.updates_per_step": sac.updates_per_step,
+        "evaluation.episodes": evaluation.episodes,
+        "evaluation.every_n_epochs": evaluation.every_n_epochs,
+        "evaluation.final_episodes": evaluation.final_episodes,
+        "trainer.max_epochs": config.trainer.max_epochs,
+        "data.collect_steps": config.data.collect_steps,
+    }
+    optional = {
+        "threads": config.threads,
+        "sac.schedule_epochs": sac.schedule_epochs,
+        "data.time_limit": config.data.time_limit,
+    }
+    counts |= {key: value for key, value in optional.items() if value is not None}
+    for key, value in counts.items():
+        if not 1 <= value < 2**31:
+            yield f"{key}={value} must be at least 1{' and below 2147483648' if value > 1 else ''}"
+    if config.data.collect_seed < 0:
+        yield f"data.collect_seed={config.data.collect_seed} must be at least 0"
+    if config.trainer.limit_train_batches == 0:
+        yield "trainer.limit_train_batches=0 would train nothing"
+    for key, sizes in {"dynamics.hidden_sizes": dynamics.hidden_sizes, "sac.hidden_sizes": sac.hidden_sizes}.items():
+        if not sizes or min(sizes) < 1:
+            yield f"{key}={sizes} must be widths of at least 1, one per layer"
+
+
+def _ranges(config: Config) -> Iterator[str]:
+    dynamics, sac = config.dynamics, config.sac
+    if not 0 <= config.rollout.real_ratio <= 1:
+        yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
+    if not 0 <= config.rollout.max_dropped <= 1:
+        yield f"rollout.max_dropped={config.rollout.max_dropped} must lie in [0, 1]"
+    if not 0 < dynamics.holdout_fraction < 1:
+        yield f"dynamics.holdout_fraction={dynamics.holdout_fraction} must lie between 0 and 1"
+    if not 0 <= dynamics.beta <= 1:
+        yield f"dynamics.beta={dynamics.beta} must lie in [0, 1]"
+    if not 0 <= dynamics.improvement < 1:
+        yield f"dynamics.improvement={dynamics.improvement} must lie in [0, 1)"
+    if not 0 <= sac.discount < 1:
+        yield f"sac.discount={sac.discount} must lie in [0, 1)"
+    if not 0 < sac.tau <= 1:
+        yield f"sac.tau={sac.tau} must lie in (0, 1]"
+    positive = {
+        "dynamics.learning_rate": dynamics.learning_rate,
+        "sac.actor_lr": sac.actor_lr,
+        "sac.critic_lr": sac.critic_lr,
+        "sac.alpha_lr": sac.alpha_lr,
+        "sac.alpha_init": sac.alpha_init,
+        "sac.alpha_max": sac.alpha_max,
+        "sac.gradient_clip_norm": sac.gradient_clip_norm,
+    }
+    for key, value in positive.items():
+        if value is not None and not value > 0:
+            yield f"{key}={value} must be positive"
+    not_negative = {
+        "penalty.coef": config.penalty.coef,
+        "rollout.range_widths": config.rollout.range_widths,
+        "dynamics.patience": dynamics.patience,
+        "dynamics.bound_coef": dynamics.bound_coef,
+        "checkpoint.every_minutes": config.checkpoint.every_minutes,
+        **{f"dynamics.weight_decay[{i}]": value for i, value in enumerate(dynamics.weight_decay)},
+    }
+    for key, value in not_negative.items():
+        if not value >= 0:
+            yield f"{key}={value} must not be negative"
+
+
+def _relations(config: Config) -> Iterator[str]:
+    dynamics, sac = config.dynamics, config.sac
+    if dynamics.elites > dynamics.members:
+        yield f"dynamics.elites={dynamics.elites} is more than dynamics.members={dynamics.members}"
+    layers = len(dynamics.hidden_sizes) + 1
+    if len(dynamics.weight_decay) != layers:
+        yield (
+            f"dynamics.weight_decay has {len(dynamics.weight_decay)} coefficients; dynamics.hidden_sizes make {layers} "
+            "layers, the output layer included"
+        )
+    if sac.log_std_min >= sac.log_std_max:
+        yield f"sac.log_std_min={sac.log_std_min} is not below sac.log_std_max={sac.log_std_max}"
+    only_real = config.rollout.real_ratio == 1
+    if config.stage == "policy" and config.dynamics_from is None and not only_real:
+        yield "stage=policy needs dynamics_from=<run folder>, whose ensemble it uses"
+    if config.stage == "dynamics" and config.dynamics_from is not None:
+        yield "stage=dynamics trains an ensemble; dynamics_from would replace it"
+    low, high = config.data.action_low, config.data.action_high
+    if low is not None and high is not None and len(low) != len(high):
+        yield f"data.action_low has {len(low)} dimensions, data.action_high {len(high)}"
+
+
+def _names(config: Config) -> Iterator[str]:
+    if config.penalty.name not in PENALTIES and ":" not in config.penalty.name:
+        yield f"penalty.name={config.penalty.name} is not known; there are {', '.join(PENALTIES)}, or module:function"
+    for name, arguments in config.logger.items():
+        if arguments is not None and not isinstance(arguments, dict):
+            yield f"logger.{name}={arguments} must be a map of arguments, such as {{}}"
+        if name not in LOGGERS and ":" not in str(name):
+            yield f"logger {name} is not known; there are {', '.join(LOGGERS)}, or module:Class"
+    if config.trainer.strategy not in STRATEGIES:
+        yield f"trainer.strategy={config.trainer.strategy} is not supported; there are {', '.join(STRATEGIES)}"
+    if config.trainer.precision not in PRECISIONS:
+        yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
+    if config.compile not in ("auto", "true", "false") and not _names_parts(config.compile):
+        yield f"compile={as_typed(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
+    seeds = config.seed if isinstance(config.seed, list) else [config.seed]
+    if not seeds or not all(
+        isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds
+    ):
+        yield f"seed={config.seed} must be an integer from 0 to 4294967295, or a list of them"
+    elif len(set(seeds)) != len(seeds):
+        yield f"seed={config.seed} names a seed twice"
+    elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):
+        yield f"seed={config.seed} makes several runs, which trainer.devices=1 alone can; start one command per seed"
+
+
+def _names_parts(choice: Any) -> bool:
+    return (
+        isinstance(choice, list) and all(part in COMPILED_PARTS for part in choice) and len(set(choice)) == len(choice)
+    )

@@ -1,0 +1,279 @@
+"""From `group=choice` and `a.b=c` to a `Config`: dataclass < dataset < preset < trainer, logger < command line."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mopo_pl.config.checks import contradictions
+from mopo_pl.config.keys import is_free, known_keys, meant, sections, text_keys
+from mopo_pl.config.schema import Config
+from mopo_pl.errors import InputError
+
+CONF = Path(__file__).parents[1] / "conf"
+GROUPS = ("dataset", "preset", "trainer", "logger")
+HARMLESS = (
+    "logger",
+    "evaluation",
+    "checkpoint",
+    "trainer.enable_model_summary",
+    "trainer.enable_progress_bar",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "trainer.profiler",
+)
+"""What may be given beside `resume=`: it changes no weight that is already trained."""
+COSTS_BITS = ("compile", "threads")
+"""What may be given beside `resume=` too, but the run will not end in the same bits."""
+OTHER_FLAGS = {
+    "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
+    "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
+    "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
+    "trainer.max_steps": "Lightning would count three optimiser steps an update; use trainer.max_epochs",
+}
+
+
+def choices(group: str) -> dict[str, Path]:
+    """Name and file of each choice of a group."""
+    return {path.stem: path for path in sorted((CONF / group).glob("*.yaml"))}
+
+
+def compose(arguments: Sequence[str]) -> Config:
+    """The configuration that the arguments of a command line describe; raises InputError with all that is wrong."""
+    if any(argument.startswith("resume=") for argument in arguments):
+        return _resumed(arguments)
+    problems: list[str] = []
+    pairs = _pairs(arguments, problems)
+    config: DictConfig = OmegaConf.structured(Config)
+    selected = _selected(pairs, config, problems)
+    for layer in _layers(selected, problems):
+        config = _merged(config, layer, problems)
+    return _checked(_overridden(config, _settings(pairs), problems), problems)
+
+
+def config_from_file(path: Path) -> Config:
+    """Reads a run's `config.yaml`; raises InputError where it is missing or has keys that are unknown now."""
+    if not path.is_file():
+        raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
+    try:
+        stored = _load(path)
+    except Exception as error:
+        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    unfilled = _unfilled(stored)
+    if unfilled is not None:
+        raise InputError(f"{path}: {unfilled}: a value is written out, not ${{…}} or ???; nothing is filled in there")
+    problems: list[str] = []
+    try:
+        return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
+    except InputError as error:
+        raise InputError(
+            [problem if str(path) in problem else f"{path}: {problem}" for problem in error.problems]
+        ) from error
+
+
+def to_yaml(config: Config) -> str:
+    """All values, resolved."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+@dataclasses.dataclass
+class _Layer:
+    source: str
+    values: DictConfig
+
+
+def _load(path: Path) -> DictConfig:
+    loaded = OmegaConf.load(path)
+    return loaded if isinstance(loaded, DictConfig) else OmegaConf.create({})
+
+
+def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
+    """key=value, split; anything else is a problem."""
+    pairs = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            problems.append(
+                f"{argument}: write {key.lstrip('-')}=… without dashes (only --help, --print-config, --dry-run)"
+            )
+        elif not equals:
+            problems.append(f"{argument}: write key=value, or group=choice")
+        else:
+            pairs.append((key, value))
+    return pairs
+
+
+def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[str]) -> dict[str, str]:
+    """The choice of each group, the defaults where none is given."""
+    selected = {"dataset": config.dataset, "preset": config.preset, "trainer": "default"}
+    for key, value in pairs:
+        if key in GROUPS and not _is_logger_map(key, value):
+            selected[key] = value
+    for group, choice in selected.items():
+        if "${" in choice or choice == "???":
+            problems.append(f"{group}={choice}: a choice is written out; nothing is filled in here")
+            selected[group] = {"dataset": config.dataset, "preset": config.preset}.get(group, "default")
+            continue
+        if choice in choices(group) or (group == "dataset" and _names_data(choice)):
+            continue
+        problems.append(f"{group}={choice}: there is no such choice{meant(choice, choices(group))}")
+    return selected
+
+
+def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """What is no choice of a group; `logger={…}` first, so that `logger.csv.x=y` beside it is kept."""
+    maps = [(key, text) for key, text in pairs if _is_logger_map(key, text)]
+    return maps + [(key, text) for key, text in pairs if key not in GROUPS]
+
+
+def _is_logger_map(key: str, text: str) -> bool:
+    return key == "logger" and text.startswith("{")
+
+
+def _names_data(choice: str) -> bool:
+    """A file or an id, rather than a misspelt choice."""
+    return bool(re.search(r"[/.\\]|-v\d+$", choice))
+
+
+def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
+    """The files of the selected choices in their order; published λ and h follow the preset they belong to."""
+    published: DictConfig = OmegaConf.create({})
+    for group in GROUPS:
+        path = choices(group).get(selected.get(group, ""))
+        values = _load(path) if path is not None else OmegaConf.create({})
+        if group == "dataset":
+            published = values.pop("published", published)
+        if group in ("trainer", "logger"):
+            values = OmegaConf.create({group: values}) if group in selected else OmegaConf.create({})
+        yield _Layer(f"conf/{group}/{selected.get(group)}.yaml", values)
+        if group == "preset" and selected["preset"] in published:
+            numbers = published[selected["preset"]]
+            yield _Layer(
+                "published",
+                OmegaConf.create({"penalty": {"coef": numbers.coef}, "rollout": {"horizon": numbers.horizon}}),
+            )
+    yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
+
+
+def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:
+    """Merges key by key, so that one wrong key hides no other; a logger choice replaces the map of loggers."""
+    if "logger" in layer.values and layer.source.startswith("conf/logger"):
+        config.logger = layer.values.logger
+        return config
+    for key, value in _leaves(layer.values):
+        _set(config, key, value, f"{layer.source}: {key}", problems)
+    return config
+
+
+def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key in values:
+        value = values[key]
+        path = f"{prefix}{key}"
+        if isinstance(value, DictConfig) and not is_free(path):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
+    for key, text in pairs:
+        try:
+            parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
+        except Exception as error:
+            problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
+            continue
+        if _unfilled(parsed) is not None:
+            problems.append(f"{key}={text}: a value is written out; nothing is filled in here")
+            continue
+        value = parsed.value
+        if isinstance(value, int | float) and key in text_keys():
+            # YAML takes 10:00:00:00 and 1_000 for numbers.
+            value = text
+        _set(config, key, value, f"{key}={text}", problems)
+    return config
+
+
+def _unfilled(values: DictConfig | ListConfig) -> str | None:
+    """The key where a `???` or a `${…}` is left, once those that can be are filled in; None where none is."""
+    try:
+        OmegaConf.resolve(values)
+    except OmegaConfBaseException as error:
+        return str(error.full_key)
+    except (ValueError, RecursionError) as error:
+        return type(error).__name__
+    return min(OmegaConf.missing_keys(values), default=None)
+
+
+def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:
+    known = known_keys()
+    if key in OTHER_FLAGS:
+        problems.append(f"{where}: {OTHER_FLAGS[key]}")
+    elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
+        problems.append(
+            f"{where}: there is no such key{meant(key, known)}"
+            if _meant_close(key)
+            else f"{where}: there is no such key; --help lists all"
+        )
+    elif key in sections():
+        problems.append(
+            f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
+        )
+    elif isinstance(value, ListConfig) and not is_free(key) and any(isinstance(entry, Container) for entry in value):
+        problems.append(f"{where}: its entries must be plain values, not lists or maps")
+    else:
+        # YAML reads true as a truth value where `compile` takes it as a word.
+        value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
+        try:
+            OmegaConf.update(config, key, value, merge=False, force_add=key.startswith(("env_kwargs.", "logger.")))
+        except (OmegaConfBaseException, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            problems.append(
+                f"{where}: {f'it takes a list, such as [{value}]' if 'is not a ListConfig' in reason else reason}"
+            )
+
+
+def _meant_close(key: str) -> bool:
+    return bool(difflib.get_close_matches(key, known_keys(), 1))
+
+
+def _checked(config: DictConfig, problems: list[str]) -> Config:
+    """The dataclass, with ~ expanded in the folders of runs, if nothing is wrong with it."""
+    built = OmegaConf.to_object(config)
+    assert isinstance(built, Config)
+    for key in ("run_dir", "dynamics_from"):
+        if getattr(built, key) is not None:
+            setattr(built, key, str(Path(getattr(built, key)).expanduser()))
+    problems += contradictions(built)
+    if problems:
+        raise InputError(problems)
+    return built
+
+
+def _resumed(arguments: Sequence[str]) -> Config:
+    """A run's own configuration; what changes no trained weight may be given beside it."""
+    problems: list[str] = []
+    pairs = _pairs(arguments, problems)
+    folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
+    stored = OmegaConf.structured(config_from_file(folder / "config.yaml"))
+    rest = [(key, text) for key, text in pairs if key != "resume"]
+    for key, text in rest:
+        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in (*HARMLESS, *COSTS_BITS)):
+            problems.append(
+                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join((*HARMLESS, *COSTS_BITS))}"
+            )
+    if problems:
+        raise InputError(problems)
+    choice = [text for key, text in rest if key == "logger" and not _is_logger_map(key, text)]
+    if choice:
+        path = choices("logger").get(choice[-1])
+        if path is None:
+            raise InputError(f"logger={choice[-1]}: there is no such choice{meant(choice[-1], choices('logger'))}")
+        stored.logger = _load(path)
+    stored = _overridden(stored, _settings(rest), problems)
+    stored.resume = str(folder)
+    return _checked(stored, problems)

@@ -1,0 +1,70 @@
+"""`--help`, made of the docstrings in `config.py` and the first comments in `conf/`."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import textwrap
+from typing import Any
+
+from mopo_pl.config.compose import GROUPS, choices
+from mopo_pl.config.schema import Config
+
+HEADER = """\
+mopo_pl: from a log to a policy that beats it (MOPO, Yu et al. 2020)
+
+  python train.py [group=choice] [key=value] …
+
+  python train.py                                           the embedded log of a pendulum
+  python train.py dataset=my_log.npz termination=never      your own data, no simulator
+  python train.py dataset=halfcheetah-medium-v2 preset=d4rl-v2 data.d4rl_folder=~/d4rl
+  python train.py resume=runs/latest                        continue a run
+
+  --help  --print-config (the values that would apply)  --dry-run (open the data, print the plan)
+"""
+
+
+def help_text() -> str:
+    """Groups with their choices, then every key with its default and what it means."""
+    lines = [HEADER, "Groups (order: defaults < dataset < preset < trainer, logger < key=value)"]
+    for group in GROUPS:
+        lines.append(f"  {group}=")
+        for name, path in choices(group).items():
+            first = next((line for line in path.read_text().splitlines() if line.startswith("#")), "#")
+            lines.append(f"    {name:<30} {first.lstrip('# ')}")
+    lines.append("\nKeys")
+    lines += _fields(Config, "")
+    return "\n".join(lines)
+
+
+def _fields(owner: type, prefix: str) -> list[str]:
+    texts, lines = field_docs(owner), []
+    for entry in dataclasses.fields(owner):
+        default = _default(entry)
+        if dataclasses.is_dataclass(default):
+            lines += ["", f"  {entry.name}: {inspect.getdoc(type(default))}", *_fields(type(default), f"{entry.name}.")]
+            continue
+        lines.append(f"  {prefix}{entry.name}={_shown(default)}")
+        lines += textwrap.wrap(texts[entry.name], 112, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+def field_docs(owner: type) -> dict[str, str]:
+    """The string that stands under each field of a dataclass."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if isinstance(statement, ast.AnnAssign) and isinstance(following, ast.Expr):
+            assert isinstance(statement.target, ast.Name)
+            assert isinstance(following.value, ast.Constant)
+            found[statement.target.id] = str(following.value.value)
+    return found
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    return entry.default if entry.default is not dataclasses.MISSING else entry.default_factory()  # type: ignore[misc]
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -1,0 +1,130 @@
+"""What `dataset=` names, opened: files, Minari ids, D4RL names, logs that are collected here."""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from mopo_pl.config.schema import DataConfig
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.raw_log import RawLog, assemble
+from mopo_pl.data.readers.hdf5 import read_hdf5
+from mopo_pl.data.readers.minari import read_minari
+from mopo_pl.data.readers.npz import read_npz
+from mopo_pl.data.readers.pendulum import collect_pendulum
+from mopo_pl.environments.by_id import make_environment
+from mopo_pl.errors import InputError
+
+READERS: dict[str, Callable[[Path], RawLog]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
+
+
+NO_ENVIRONMENT = "none"
+"""As `env_id`: use none, though the file may name one."""
+
+
+def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]) -> OfflineDataset:
+    """Opens `data.source`, or `name` itself, and checks it; see `DataConfig` for the options.
+
+    Action bounds are those of `data`, else the file's, else the environment's (`env_id`, or the one the file names),
+    else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together.
+    """
+    raw = read(data.source or name, data)
+    if env_id == NO_ENVIRONMENT:
+        raw.env_id, raw.env_kwargs = None, {}
+    elif env_id is not None:
+        raw.env_id, raw.env_kwargs = env_id, env_kwargs
+    elif env_kwargs:
+        raw.env_kwargs = env_kwargs
+    spaces = _spaces(raw) if raw.env_id is not None else None
+    return assemble(
+        raw,
+        name=name,
+        bounds=_bounds(raw, data, spaces),
+        time_limit=data.time_limit,
+        clip_actions=data.clip_actions,
+    )
+
+
+def read(source: str, data: DataConfig) -> RawLog:
+    """The log behind a path, a `collect:` source, a D4RL name or a Minari id."""
+    if source.startswith("collect:"):
+        return read_minari(_collect(source.removeprefix("collect:"), data))
+    path = Path(source).expanduser()
+    if path.suffix.lower() in READERS:
+        if not path.is_file():
+            raise InputError(f"dataset={source}: there is no such file{_near(path)}")
+        return READERS[path.suffix.lower()](path)
+    if path.exists():
+        raise InputError(f"dataset={source} is not a file ending in {', '.join(READERS)}")
+    if not re.search(r"-v\d+$", source):
+        raise InputError(
+            f"dataset={source} is no file, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
+        )
+    return _read_id(source, Path(data.d4rl_folder).expanduser())
+
+
+def _read_id(name: str, d4rl_folder: Path) -> RawLog:
+    """D4RL's name of a file in its folder, else a Minari id."""
+    candidates = _d4rl_files(name, d4rl_folder)
+    d4rl = next((path for path in candidates if path.is_file()), None)
+    if d4rl is not None:
+        return read_hdf5(d4rl)
+    try:
+        return read_minari(name)
+    except InputError as error:
+        looked = (
+            f"{name}: neither {' nor '.join(path.name for path in candidates)} is in data.d4rl_folder={d4rl_folder}"
+        )
+        raise InputError([looked, *error.problems]) from error
+
+
+def _collect(what: str, data: DataConfig) -> str:
+    if what != "pendulum":
+        raise InputError(f"data.source=collect:{what} is not known; there is collect:pendulum")
+    return collect_pendulum(data.collect_steps, data.collect_seed)
+
+
+def _near(path: Path) -> str:
+    beside = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, beside, 1)
+    return f"; did you mean {path.parent / near[0]}?" if near else ""
+
+
+def _d4rl_files(name: str, folder: Path) -> list[Path]:
+    """D4RL calls the file of `halfcheetah-medium-v2` `halfcheetah_medium-v2.hdf5`."""
+    stem, _, version = name.rpartition("-")
+    return [folder / f"{stem.replace('-', '_')}-{version}.hdf5", folder / f"{name}.hdf5"]
+
+
+def _spaces(raw: RawLog) -> gymnasium.spaces.Box:
+    """The environment's action space; raises InputError where the log does not fit the environment."""
+    assert raw.env_id is not None
+    environment = make_environment(raw.env_id, raw.env_kwargs)
+    observation, action = environment.observation_space, environment.action_space
+    environment.close()
+    if not isinstance(observation, gymnasium.spaces.Box) or not isinstance(action, gymnasium.spaces.Box):
+        raise InputError(f"env_id={raw.env_id} has no Box spaces; MOPO needs continuous observations and actions")
+    for name, array, space in (("observations", raw.observations, observation), ("actions", raw.actions, action)):
+        columns, expected = int(np.prod(array.shape[1:])), int(np.prod(space.shape))
+        if columns != expected:
+            raise InputError(
+                f"{raw.source}: {raw.key(name)} has {columns} columns, {raw.env_id} has {expected}; "
+                "is it the right env_id, and are env_kwargs missing?"
+            )
+    return action
+
+
+def _bounds(raw: RawLog, data: DataConfig, space: gymnasium.spaces.Box | None) -> tuple[np.ndarray, np.ndarray]:
+    columns = raw.actions.shape[1] if raw.actions.ndim == 2 else 1
+    low, high = raw.bounds or (None, None)
+    if low is None and space is not None:
+        low, high = space.low.ravel(), space.high.ravel()
+    if low is None or high is None:
+        low, high = -np.ones(columns), np.ones(columns)
+    low = low if data.action_low is None else np.array(data.action_low)
+    high = high if data.action_high is None else np.array(data.action_high)
+    return low, high

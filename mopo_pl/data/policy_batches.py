@@ -1,0 +1,121 @@
+"""Batches for the policy: a few real rows, the rest imagined."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Generator, Tensor
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.model_buffer import Ring
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.distributed.collectives import gathered, own
+from mopo_pl.nn.random_streams import stream
+from mopo_pl.storage.buffer_files import RefreshFiles
+
+
+def block_size(updates_per_epoch: int, updates_per_step: int) -> int:
+    """K: the largest divisor of an epoch's updates up to `updates_per_step`, so that all blocks are of one size."""
+    return max(k for k in range(1, min(updates_per_step, updates_per_epoch) + 1) if updates_per_epoch % k == 0)
+
+
+class OfflineDataModule(L.LightningDataModule):
+    """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
+
+    What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
+    Each batch of a block is drawn for itself, in order, so that K changes none of them.
+
+    The log and the ring live on the device of training; a block is two gathers. A callback fills the ring
+    (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
+    """
+
+    def __init__(
+        self,
+        dataset: OfflineDataset,
+        *,
+        batch_size: int,
+        real_ratio: float,
+        updates_per_epoch: int,
+        updates_per_step: int,
+        retain: int,
+        capacity: int,
+        refresh_folder: Path | None,
+        seed: int,
+    ) -> None:
+        """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon);
+        `refresh_folder`: where refreshes are kept for checkpoints to name; None: in each checkpoint itself.
+        """
+        super().__init__()
+        # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
+        # stand-in.
+        usable = dataset.next_known | dataset.transitions.terminals.bool()
+        self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
+        self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
+        self.updates_per_epoch, self.seed = updates_per_epoch, seed
+        self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
+        self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
+        self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
+        self._place(torch.device("cpu"), 0)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Moves the log to the device of training and opens the ring and the stream there."""
+        if self.trainer is not None:
+            self._place(self.trainer.strategy.root_device, self.trainer.global_rank)
+
+    def _place(self, device: torch.device, rank: int) -> None:
+        self.log_rows = self.log_rows.to(device)
+        rows = self.log_rows.rows
+        self.ring = Ring(
+            slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
+        )
+        self._batches = stream(self.seed, "batches", rank, device)
+
+    def sample_starts(self, size: int, generator: Generator) -> Tensor:
+        """Logged states, uniformly with replacement [size, D]."""
+        rows = self.log_rows.rows
+        index = torch.randint(len(rows), (size,), generator=generator, device=rows.device)
+        return self.log_rows[index].observations
+
+    def sample(self, updates: int) -> Transitions:
+        """Batches for so many updates [updates, B, W]: in each, real rows first."""
+        rows, imagined = self.log_rows.rows, self.batch_size - self.real_rows
+        logged, places = [], []
+        for _ in range(updates):
+            logged.append(torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device))
+            if imagined:
+                places.append(self.ring.draw(imagined, self._batches))
+        parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
+        if imagined:
+            parts.append(self.ring.at(torch.cat(places)).unflatten(0, (updates, imagined)))
+        return Transitions(torch.cat(parts, 1), self.log_rows.obs_dim, self.log_rows.action_dim)
+
+    def __len__(self) -> int:
+        """Blocks of an epoch."""
+        return self.updates_per_epoch // self.updates_per_step
+
+    def __iter__(self) -> Iterator[Transitions]:
+        for _ in range(len(self)):
+            yield self.sample(self.updates_per_step)
+
+    def train_dataloader(self) -> "OfflineDataModule":
+        """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Ring and stream of every rank; all ranks must call it."""
+        if self._files is None:
+            ring = self.ring.state_dict(lambda number, rows: rows.clone())
+        else:
+            ring = self.ring.state_dict(self._files.keep)
+            self._files.forget_before(self.ring.refreshes - self.retain + 1)
+        return {"ranks": gathered({"ring": ring, "batches": self._batches.get_state()})}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores this rank's ring and stream; raises InputError for another number of ranks."""
+        state = own(state_dict["ranks"])
+        self.ring.load_state_dict(
+            state["ring"], (lambda number, rows: rows) if self._files is None else self._files.fetch
+        )
+        self._batches.set_state(state["batches"].cpu())

@@ -1,0 +1,1 @@
+"""File formats: each reader makes a `RawLog` of one."""

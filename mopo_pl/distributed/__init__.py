@@ -1,0 +1,1 @@
+"""Several processes: what they tell each other, how they start, what they print, how signals stop them."""

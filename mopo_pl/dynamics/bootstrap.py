@@ -1,0 +1,152 @@
+"""The rows each member sees: holdout, one bootstrap sample per member, reshuffled every epoch."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+import torch
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.losses import model_target
+from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.random_streams import stream
+
+
+class EnsembleDataModule(L.LightningDataModule):
+    """Blocks of K batches [K, E, B, W] for training and one batch [n, W] for the holdout.
+
+    The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
+    and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
+    out. A block is what the Trainer calls a batch, for up to `updates_per_step` steps of Adam; the rest of an epoch, a batch of
+    fewer rows, is one of its own. With several ranks a step spans `batch_size` rows per member *on each rank*, all together
+    those that one process would take at once; what the ranks cannot share evenly at an epoch's end is left out.
+    """
+
+    def __init__(
+        self,
+        dataset: OfflineDataset,
+        *,
+        members: int,
+        batch_size: int,
+        updates_per_step: int,
+        holdout_fraction: float,
+        holdout_max: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
+        self.log_rows = dataset.transitions
+        usable = dataset.next_known.nonzero().squeeze(-1)
+        split = stream(seed, "holdout")
+        order = usable[torch.randperm(len(usable), generator=split)]
+        held_out = min(int(len(usable) * holdout_fraction), holdout_max)
+        if held_out < 1 or held_out >= len(usable):
+            raise ValueError(f"{len(usable)} rows with a true next state are too few to hold out {held_out}")
+        self.holdout, self.train = order[:held_out], order[held_out:]
+        draws = torch.randint(len(self.train), (members, len(self.train)), generator=stream(seed, "bootstrap"))
+        self.bootstrap = self.train[draws]
+        self._open_shuffles()
+
+    def _open_shuffles(self) -> None:
+        self._shuffles = stream(self.seed, "shuffle")
+        self._epoch_start = self._shuffles.get_state()
+        self._position = 0
+        """Steps of this epoch that have been given out."""
+
+    def normaliser(self) -> Normaliser:
+        """Statistics of the training rows' inputs."""
+        return Normaliser.fit(self.log_rows[self.train].inputs)
+
+    def target_normaliser(self) -> Normaliser:
+        """Statistics of the training rows' targets."""
+        return Normaliser.fit(model_target(self.log_rows[self.train]))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Moves rows and indices to the device of training, once, and forgets another fit's place in its epoch."""
+        if self.trainer is not None:
+            if stage == "fit" and self.trainer.current_epoch == 0:
+                self._open_shuffles()
+            device = self.trainer.strategy.root_device
+            self.log_rows = self.log_rows.to(device)
+            self.bootstrap, self.holdout = self.bootstrap.to(device), self.holdout.to(device)
+
+    def _ranks(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch; a rest too small for every rank to have a row of it is left out."""
+        world = self._ranks()[1]
+        full, rest = divmod(self.bootstrap.shape[1], self.batch_size * world)
+        return full + (rest >= world)
+
+    def _block(self, position: int) -> int:
+        """K: steps of the block that begins at this one of an epoch."""
+        full = self.bootstrap.shape[1] // (self.batch_size * self._ranks()[1])
+        return min(self.updates_per_step, full - position) if position < full else 1
+
+    def _epoch(self, most: float = math.inf) -> tuple[int, int]:
+        """Steps and blocks of an epoch of so many blocks at most."""
+        position, blocks = 0, 0
+        while position < self.steps and blocks < most:
+            position, blocks = position + self._block(position), blocks + 1
+        return position, blocks
+
+    def __len__(self) -> int:
+        """Blocks of an epoch."""
+        return self._epoch()[1]
+
+    def __iter__(self) -> Iterator[Transitions]:
+        """One epoch from the saved position on, as short as the Trainer's `limit_train_batches` makes it."""
+        end, _ = self._epoch(self.trainer.num_training_batches if self.trainer is not None else math.inf)
+        if self._position >= end:
+            self._position, self._epoch_start = 0, self._shuffles.get_state()
+        self._shuffles.set_state(self._epoch_start)
+        order = torch.stack([torch.randperm(row.numel(), generator=self._shuffles) for row in self.bootstrap])
+        shuffled = self.bootstrap.gather(1, order.to(self.bootstrap.device))
+        rank, world = self._ranks()
+        span = self.batch_size * world
+        while self._position < end:
+            begin, block = self._position * span, self._block(self._position)
+            step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
+            self._position += block
+            # As many rows on every rank: gradients are averaged over ranks, not over rows.
+            even = step.shape[-1] // world * world
+            yield self.log_rows[step[..., rank:even:world].contiguous()]
+
+    def train_dataloader(self) -> "EnsembleDataModule":
+        """This module itself: a sized iterable of ready batches."""
+        return self
+
+    def val_dataloader(self) -> "OneBatch":
+        """The holdout rows of this rank as one batch, unpadded."""
+        rank, world = self._ranks()
+        return OneBatch(self.log_rows[self.holdout[rank::world]])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in which shuffle training stands."""
+        return {
+            "epoch_start": self._epoch_start,
+            "shuffles": self._shuffles.get_state(),
+            "position": self._position,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues at exactly the batch after the last."""
+        self._epoch_start, self._position = state_dict["epoch_start"], state_dict["position"]
+        self._shuffles.set_state(state_dict["shuffles"])
+
+
+class OneBatch:
+    """A loader of a single batch; Lightning would take a list for several loaders."""
+
+    def __init__(self, batch: Transitions) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __iter__(self) -> Iterator[Transitions]:
+        yield self.batch

@@ -1,0 +1,101 @@
+"""What the ensemble is fitted by: Gaussian likelihood of reward and state change, and the pull on the variance bounds."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torchmetrics import Metric
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.nn.layers import Params
+
+
+def model_target(transitions: Transitions) -> Tensor:
+    """(r, s' - s) [..., 1 + D] in raw units."""
+    change = transitions.next_observations - transitions.observations
+    return torch.cat([transitions.rewards.unsqueeze(-1), change], -1)
+
+
+def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor, *, beta: float) -> Tensor:
+    """(μ - y)²/σ² + log σ², mean over rows and dimensions, per member [E]; MOPO's `mse_loss + var_loss` where β = 0.
+
+    Twice the negative log-likelihood but for a constant. `target` is [E, B, T] or [B, T]. β > 0 weighs each term by
+    σ^2β, held constant (Seitzer et al. 2022, β-NLL): plain likelihood divides the gradient of μ by σ², so that
+    dimensions that are easy to predict drown the hard ones.
+    """
+    loss = (mean - target).square() * torch.exp(-log_var) + log_var
+    if beta > 0:
+        loss = loss * beta_weights(log_var, beta)
+    return loss.mean((-2, -1))
+
+
+def beta_weights(log_var: Tensor, beta: float) -> Tensor:
+    """σ^2β, held constant: what β-NLL multiplies each term of the likelihood by (Seitzer et al. 2022, equation 6)."""
+    return torch.exp(beta * log_var.detach())
+
+
+def negative_log_likelihood(mean: Tensor, log_var: Tensor, target: Tensor) -> Tensor:
+    """-log N(y; μ, σ²) summed over dimensions [E, B], in nats."""
+    return 0.5 * ((mean - target).square() * torch.exp(-log_var) + log_var + math.log(2 * math.pi)).sum(-1)
+
+
+def bound_loss(min_log_var: Tensor, max_log_var: Tensor, weights: Tensor | float = 1.0) -> Tensor:
+    """Σ w·(max log σ² - min log σ²) over dimensions, mean over members: pulls the learned bounds [E, 1, T] together.
+
+    `weights` [E, 1, T] are the batch means of `beta_weights`. Without them the pull would outweigh a likelihood that β-NLL
+    has scaled by σ^2β: σ would get a floor near `bound_coef`·T/E in units of the target's deviation, and a ceiling that
+    sinks from epoch to epoch. With them each bound rests where it does for β = 0.
+    """
+    return (weights * (max_log_var - min_log_var)).sum((-2, -1)).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleLoss:
+    """Σ over members of the Gaussian loss on their own rows, plus the pull on the bounds of log σ²."""
+
+    ensemble: GaussianEnsemble
+    """The networks' form; the weights come in with each call."""
+    bound_coef: float
+    """Coefficient of the pull on the bounds."""
+    beta: float
+    """β of β-NLL, 0 for plain likelihood."""
+
+    def __call__(self, parameters: Params, batch: Transitions) -> Tensor:
+        """Of rows [E, B, W]."""
+        mean, log_var = functional_call(self.ensemble, parameters, (batch.inputs,))
+        target = self.ensemble.target_normaliser(model_target(batch))
+        loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
+        weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
+        return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
+
+
+class HoldoutErrors(Metric):
+    """Per member: mean squared error over rows and targets, and negative log-likelihood per row [nats].
+
+    In the units of the ensemble's `target_normaliser`: in raw ones a single target of large scale would decide which members
+    are the elites.
+    """
+
+    squared: Tensor
+    likelihood: Tensor
+    rows: Tensor
+
+    def __init__(self, members: int) -> None:
+        super().__init__()
+        zeros = torch.zeros(members, dtype=torch.float64)
+        self.add_state("squared", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("likelihood", zeros.clone(), dist_reduce_fx="sum")
+        self.add_state("rows", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, mean: Tensor, log_var: Tensor, target: Tensor) -> None:
+        """Adds rows: mean and log σ² [E, B, T], target [B, T]."""
+        self.squared += (mean - target).double().square().mean(-1).sum(-1)
+        self.likelihood += negative_log_likelihood(mean, log_var, target).double().sum(-1)
+        self.rows += target.shape[0]
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Mean squared error [E], negative log-likelihood [E]."""
+        return self.squared / self.rows, self.likelihood / self.rows

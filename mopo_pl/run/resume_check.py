@@ -1,0 +1,97 @@
+"""`origin.json`: what a run started from, so that a resume continues the same run or says why it cannot."""
+
+import json
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from mopo_pl.config.compose import COSTS_BITS, HARMLESS
+from mopo_pl.config.keys import as_typed
+from mopo_pl.config.schema import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.distributed.console import say
+from mopo_pl.errors import InputError
+from mopo_pl.run.folder import RunFolder
+
+UNSTORED = ("resume", "run_dir", "preset")
+"""Keys that say where from, not what."""
+KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
+"""What `origin.json` must hold."""
+MACHINE = ("torch", "cpu")
+"""Of these, what costs no more than the bits."""
+
+
+def origin_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
+    """What must stay the same; `ensemble` is the hash of the one that `dynamics_from` names."""
+    return {
+        "dataset": dataset.hash,
+        "ensemble": ensemble,
+        "processes": processes,
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "config": OmegaConf.to_container(OmegaConf.structured(config)),
+    }
+
+
+def compare(folder: RunFolder, now: dict[str, Any]) -> None:
+    """Says what differs and costs nothing, or the bits; raises InputError for what would make it another run."""
+    if not folder.origin.exists():
+        say(f"{folder.origin} is missing: whether this is the run that began here cannot be told")
+        folder.keep_origin(now)
+        return
+    then = _read(folder)
+    problems = []
+    if then["dataset"] != now["dataset"]:
+        problems.append(
+            f"the log has changed: its hash is {now['dataset'][:12]}, and was {then['dataset'][:12]} when "
+            f"{folder.path} began; restore the file, or start a new run"
+        )
+    if then["ensemble"] != now["ensemble"]:
+        problems.append(f"the ensemble of dynamics_from={now['config']['dynamics_from']} has changed; start a new run")
+    if then["processes"] != now["processes"]:
+        problems.append(
+            f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
+        )
+    for key, (old, new) in _differences(then["config"], now["config"]).items():
+        if _within(key, HARMLESS):
+            say(f"changed since the run began: {key} is {new}, was {old}")
+        elif _within(key, COSTS_BITS):
+            say(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
+        else:
+            problems.append(
+                f"{key} is {new} in {folder.config}, and was {old} when the run began; restore it, or start a new run"
+            )
+    if problems:
+        raise InputError(problems)
+    for key in MACHINE:
+        if then[key] != now[key]:
+            say(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
+
+
+def _read(folder: RunFolder) -> dict[str, Any]:
+    try:
+        then = json.loads(folder.origin.read_text())
+        if then.keys() >= KEYS and isinstance(then["config"], dict):
+            return then
+    except (OSError, ValueError, AttributeError):
+        pass
+    raise InputError(f"{folder.origin} is damaged: remove it, and the run goes on without being compared")
+
+
+def _within(key: str, parents: tuple[str, ...]) -> bool:
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
+def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
+    """Old and new value of each dotted key that differs, as typed; a key that is new in this version differs from nothing."""
+    found = {}
+    for key, old in then.items():
+        name, new = f"{prefix}{key}", now.get(key)
+        if name in UNSTORED or key not in now:
+            continue
+        if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
+            found |= _differences(old, new, f"{name}.")
+        elif old != new:
+            found[name] = (as_typed(old), as_typed(new))
+    return found

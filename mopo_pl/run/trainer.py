@@ -1,0 +1,90 @@
+"""The Lightning Trainer of a stage."""
+
+import dataclasses
+import logging
+import sys
+import warnings
+from typing import Any
+
+import lightning as L
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.accelerators import MPSAccelerator
+from lightning.pytorch.loggers import Logger
+
+from mopo_pl.callbacks import StageProgress
+from mopo_pl.config.schema import Config, TrainerConfig
+from mopo_pl.errors import InputError
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.storage.checkpoints import SealedCheckpointIO
+
+LINE_SECONDS = 5.0
+
+
+def probe_flags(config: Config) -> L.Trainer:
+    """A Trainer of the user's flags, to see what they come to on this machine.
+
+    Raises InputError where Lightning refuses them, before a run leaves any file.
+    """
+    _quiet()
+    try:
+        trainer = L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, OverflowError) as error:
+        raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
+    if isinstance(trainer.accelerator, MPSAccelerator):
+        raise InputError("trainer.accelerator: Apple's MPS has no float64, in which sums are kept; set it to cpu")
+    return trainer
+
+
+def build_trainer(
+    config: Config,
+    folder: RunFolder,
+    *,
+    stage: str,
+    max_epochs: int,
+    at_most: bool,
+    watch: tuple[str, ...],
+    callbacks: list[L.Callback],
+    loggers: list[Logger],
+) -> L.Trainer:
+    """The user's own flags, and what a stage adds to them; `at_most`: it may end before `max_epochs`."""
+    _quiet()
+    flags = {**_flags(config), "max_epochs": max_epochs}
+    if flags["enable_progress_bar"]:
+        callbacks = [
+            *callbacks,
+            StageProgress(stage=stage, watch=watch, at_most=at_most, every_seconds=LINE_SECONDS),
+        ]
+    return L.Trainer(
+        **flags,
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[SealedCheckpointIO()],
+        default_root_dir=str(folder.path),
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _flags(config: Config) -> dict[str, Any]:
+    return {entry.name: getattr(config.trainer, entry.name) for entry in dataclasses.fields(TrainerConfig)}
+
+
+def _quiet() -> None:
+    """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
+    for name in (
+        "lightning.pytorch.utilities.rank_zero",
+        "lightning.pytorch.accelerators.cuda",
+        "lightning.fabric.utilities.distributed",
+    ):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*recommended to use.*sync_dist.*",
+        ".*smaller than the logging interval.*",
+        ".*Checkpoint directory.*exists and is not empty.*",
+        ".*You called `self.log.*",
+        ".*LeafSpec.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", category=FutureWarning, module="lightning.*")
