@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -124,6 +125,8 @@ def _command_line() -> str:
 
 
 def _help(arguments: list[str]) -> str:
+    # argparse asks for the width and the colours of a terminal: the page must not depend on the reader's.
+    os.environ.update(COLUMNS="100", NO_COLOR="1")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         program.main([*arguments, "--help"])
