@@ -30,8 +30,8 @@ def fit(arguments: list[str], epochs: int) -> tuple[Tensor, Tensor, float]:
     """Relative errors of the targets [T], raw mean squared error, median of max_i ‖σ_i‖."""
     config = compose(arguments)
     log = open_log(config)
-    samples = build_samples(config, log)
-    module = build_dynamics(config, log, samples)
+    samples = build_samples(config.dynamics, log, seed=config.seed)
+    module = build_dynamics(config.dynamics, samples, seed=config.seed, compile=False)
     trainer = L.Trainer(
         max_epochs=epochs,
         accelerator="cpu",

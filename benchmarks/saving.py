@@ -1,6 +1,6 @@
 """What saving a run costs at default settings, as a share of the time between two checkpoints.
 
-`python benchmarks/saving.py`: a ring of the default size in HalfCheetah's shapes, all refreshes new since the checkpoint
+`python benchmarks/saving.py`: a buffer of the default size in HalfCheetah's shapes, all refreshes new since the checkpoint
 before (the worst case: more than five epochs between two), then none new.
 """
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mopo_pl.config.schema import Config
-from mopo_pl.data.model_buffer import Ring
+from mopo_pl.data.model_buffer import ModelBuffer
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.storage.buffer_files import RefreshFiles
 
@@ -29,19 +29,21 @@ def main() -> None:
     """Prints seconds, shares and memory."""
     config, width = Config(), Transitions.width(OBS, ACTION)
     capacity = config.rollout.starts * config.rollout.horizon
-    ring = Ring(slots=config.rollout.retain_epochs, capacity=capacity, width=width, device="cpu", dtype=torch.float32)
-    for _ in range(ring.slots):
-        ring.begin()
-        ring.append(torch.randn(capacity, width), torch.ones(capacity, dtype=torch.bool))
-        ring.end()
-    size, before = ring.rows.nbytes / 1e6, peak()
+    buffer = ModelBuffer(
+        slots=config.rollout.retain_epochs, capacity=capacity, width=width, device="cpu", dtype=torch.float32
+    )
+    for _ in range(buffer.slots):
+        buffer.begin()
+        buffer.append(torch.randn(capacity, width), torch.ones(capacity, dtype=torch.bool))
+        buffer.end()
+    size, before = buffer.rows.nbytes / 1e6, peak()
     interval = 60 * config.checkpoint.every_minutes
     found = {"ring_MB": size, "interval_s": interval}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         files = RefreshFiles(Path(folder))
         for name in ("all_new", "none_new"):
             begin = time.perf_counter()
-            ring.state_dict(files.keep)
+            buffer.state_dict(files.keep)
             seconds = time.perf_counter() - begin
             found |= {f"{name}_s": seconds, f"{name}_share": seconds / interval}
     found["more_memory_MB"] = peak() - before

@@ -28,9 +28,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mopo_pl.assembly import build_data, build_dynamics, build_refresh, build_sac, build_samples, build_selection
+from mopo_pl.assembly import (
+    build_batches,
+    build_dynamics,
+    build_penalised_model,
+    build_refresh,
+    build_sac,
+    build_samples,
+    build_selection,
+)
 from mopo_pl.callbacks import Checkpoints, RolloutRefresh, StageProgress
 from mopo_pl.config.compose import compose
+from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.policy_batches import OfflineDataModule
@@ -38,11 +47,12 @@ from mopo_pl.data.raw_log import RawLog, assemble
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.module import DynamicsModule
+from mopo_pl.dynamics.termination import never
+from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
-from mopo_pl.sac.one_graph import SACGraph
-from mopo_pl.sac.stacked import StackedGraph
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, SealedCheckpointIO
 
 OBS, ACTION = 17, 6
@@ -54,7 +64,7 @@ BF16_FLOOR = 0.70
 """Share of the fp32 limit in bf16 on a processor with AMX; elsewhere there is no floor."""
 OVERHEAD = 0.08
 """Most that the Trainer, its callbacks and logging may cost over a bare loop of the same update."""
-MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the ring [MB]": 1500.0}
+MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the model buffer [MB]": 1500.0}
 """Limits of `measure_start`."""
 PRECISION = ["32-true"]
 """Of our forms, in the phases of `IN_BF16`."""
@@ -145,7 +155,7 @@ def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: 
         score=lambda: None,
     )
     last.blocks = blocks
-    progress = StageProgress(stage=stage, watch=(), at_most=False, every_seconds=5.0)
+    progress = StageProgress(stage=stage, shown=(), at_most=False, every_seconds=5.0)
     return L.Trainer(
         accelerator="cpu",
         devices=1,
@@ -219,13 +229,13 @@ class PlainSAC:
                 slow.lerp_(fast, 0.005)
 
 
-def bare_loop(module: SACModule, data: OfflineDataModule, graph: SACGraph | None = None) -> None:
+def bare_loop(module: SACModule, data: OfflineDataModule, fused: FusedUpdate | None = None) -> None:
     """A block of the module's own updates without a Trainer around it, and without its means."""
-    graph = graph or module._graph
-    assert graph is not None
+    fused = fused or module._fused
+    assert fused is not None
     for _ in range(UPDATES // data.updates_per_step):
         batches = data.sample(data.updates_per_step)
-        graph.run(batches, module._draw_noise(batches))
+        fused.run(batches, module.draw_noise(batches))
 
 
 class PlainEnsemble:
@@ -260,6 +270,28 @@ class PlainEnsemble:
             self.optimizer.step()
 
 
+def parts_of(config: Config, dataset: OfflineDataset, **files: Path) -> tuple[SACModule, OfflineDataModule]:
+    """The policy and its batches as a run of this configuration builds them."""
+    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
+    module = build_sac(config.sac, dataset, seed=config.seed, compile="policy" in config.compile)
+    return module, build_batches(config.sac, config.rollout, dataset, seed=config.seed, **files)
+
+
+def ensemble_of(config: Config, dataset: OfflineDataset) -> tuple[DynamicsModule, EnsembleDataModule]:
+    """The ensemble and its rows, likewise."""
+    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
+    samples = build_samples(config.dynamics, dataset, seed=config.seed)
+    return build_dynamics(config.dynamics, samples, seed=config.seed, compile="ensemble" in config.compile), samples
+
+
+def refresh_of(config: Config, model: TransitionModel, dataset: OfflineDataset) -> RolloutRefresh:
+    """The callback that fills the model buffer, likewise."""
+    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
+    penalised = build_penalised_model(config.penalty, model, never)
+    compiled = "rollouts" in config.compile
+    return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compiled)
+
+
 # Phases -------------------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +299,7 @@ def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
     """Of blocks of updates with sampling: in a Trainer, by the plain form, and in a bare loop."""
     config = compose([f"sac.updates_per_epoch={UPDATES}", f"trainer.max_epochs={10**6}", "rollout.starts=10000"])
     dataset = log_of(100_000)
-    module, data = build_sac(config, dataset), build_data(config, dataset, folder / REFRESHES)
+    module, data = parts_of(config, dataset, refresh_folder=folder / REFRESHES)
     fill(data)
     plain = PlainSAC(data)
     others = {
@@ -275,13 +307,13 @@ def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
         "bare": in_precision(lambda: bare_loop(module, data)),
     }
     blocks = Blocks(others)
-    filled = data.ring
+    filled = data.model_buffer
 
     class Keep(L.Callback):
-        """The ring as it was filled: setup opens a new one."""
+        """The model buffer as it was filled: setup opens a new one."""
 
         def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-            data.ring = filled
+            data.model_buffer = filled
 
     trainer_of("policy", blocks, [Keep()], repetitions + 1, folder).fit(module, datamodule=data)
     return blocks.seconds
@@ -290,9 +322,9 @@ def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
 def fill(data: OfflineDataModule) -> None:
     """One refresh of 50 000 rows."""
     rows = data.log_rows.rows[:50_000]
-    data.ring.begin()
-    data.ring.append(rows, torch.ones(len(rows), dtype=torch.bool))
-    data.ring.end()
+    data.model_buffer.begin()
+    data.model_buffer.append(rows, torch.ones(len(rows), dtype=torch.bool))
+    data.model_buffer.end()
 
 
 def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
@@ -331,12 +363,12 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     """A refresh of 50 000 starts and 5 steps with the penalty, beside all starts and members at once, eager and in fp32."""
     rollouts = ["rollout.starts=50000", "rollout.horizon=5", "termination=never"]
     config, dataset = compose([*rollouts, "compile=true"]), log_of(100_000)
-    model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
-    actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
-    refreshes = {"ours": build_refresh(config, model, dataset)}
+    model = ensemble_of(config, dataset)[0].model()
+    actor, data = parts_of(compose([*rollouts, "compile=false"]), dataset)
+    refreshes = {"ours": refresh_of(config, model, dataset)}
     assert refreshes["ours"].compile
-    config.rollout.chunk, config.compile = config.rollout.starts, "false"
-    refreshes["plain"] = build_refresh(config, Batched(ensemble=model.ensemble, elites=model.elites), dataset)
+    whole = compose([*rollouts, "compile=false", f"rollout.chunk={config.rollout.starts}"])
+    refreshes["plain"] = refresh_of(whole, Batched(ensemble=model.ensemble, elites=model.elites), dataset)
     seconds: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
     works: dict[str, Callable[[], Any]] = {
         name: partial(started(refresh, actor).refresh, actor, data) for name, refresh in refreshes.items()
@@ -352,12 +384,11 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
 def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     """Epochs of the ensemble in a Trainer, validation and selection included, beside a loop over seven networks."""
     config, dataset = compose(["compile=true", "dynamics.max_epochs=200"]), log_of(40_000)
-    samples = build_samples(config, dataset)
-    module = build_dynamics(config, dataset, samples)
-    samples_of_plain = build_samples(config, dataset)
+    module, samples = ensemble_of(config, dataset)
+    _, samples_of_plain = ensemble_of(config, dataset)
     plain = PlainEnsemble()
     blocks = Blocks({"plain": lambda: plain.steps(samples_of_plain)})
-    selection = build_selection(config)
+    selection = build_selection(config.dynamics)
     selection.patience = 10**6
     trainer_of("dynamics", blocks, [selection], repetitions + 1, folder).fit(module, datamodule=samples)
     return report_of("dynamics", blocks.seconds, samples.steps, "steps/s")
@@ -367,12 +398,12 @@ SEEDS = 4
 """Runs of `measure_seeds`."""
 
 
-def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, SACGraph]:
+def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, FusedUpdate]:
     """A policy of one seed with its batches, and its update as a run builds it."""
     config = compose([f"seed={seed}", f"sac.updates_per_epoch={UPDATES}", "trainer.max_epochs=1000", *options])
-    module, data = build_sac(config, dataset), build_data(config, dataset)
+    module, data = parts_of(config, dataset)
     fill(data)
-    return module, data, module.graph(module.configure_optimizers()[0])
+    return module, data, module.fused_update(module.configure_optimizers()[0])
 
 
 def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: Connection) -> None:
@@ -393,13 +424,6 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
     for name, options in (("", ["rollout.starts=10000"]), ("small ", ["rollout.starts=10000", *small])):
         dataset, threads = log_of(100_000), torch.get_num_threads()
         runs = [filled(seed, options, dataset) for seed in range(SEEDS)]
-        stacked = StackedGraph([graph for _, _, graph in runs])
-
-        def together(runs: Any = runs, stacked: StackedGraph = stacked) -> None:
-            for _ in range(UPDATES // runs[0][1].updates_per_step):
-                batches = [data.sample(data.updates_per_step) for _, data, _ in runs]
-                noise = [module._draw_noise(batch) for (module, _, _), batch in zip(runs, batches, strict=True)]
-                stacked.run(batches, noise)
 
         at_once, spawn, orders = min(SEEDS, threads), get_context("spawn"), []
         for seed in range(SEEDS):
@@ -418,7 +442,6 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
 
         manners = {
             "in turn": lambda runs=runs: [bare_loop(*run) for run in runs],
-            "stacked": together,
             "side by side": side_by_side,
         }
         seconds: dict[str, list[float]] = {manner: [] for manner in manners}
@@ -429,8 +452,7 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
             order.send(False)
         medians = {manner: statistics.median(values[1:]) for manner, values in seconds.items()}
         found |= {f"{name}{manner}, updates/s": SEEDS * UPDATES / value for manner, value in medians.items()}
-        for manner in ("stacked", "side by side"):
-            found[f"{name}{manner} over in turn"] = medians["in turn"] / medians[manner]
+        found[f"{name}side by side over in turn"] = medians["in turn"] / medians["side by side"]
     return found
 
 
@@ -439,19 +461,18 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
     found = {}
     config = compose([f"trainer.max_epochs={10**6}", "rollout.real_ratio=1", "compile=false"])
     small = log_of(10_000)
-    module = build_sac(config, small)
+    module, data = parts_of(config, small)
     sizes = [10_000, 100_000, 1_000_000, 10_000_000]
     logs = {size: small.transitions.rows.repeat(size // 10_000, 1) for size in sizes}
-    data = build_data(config, small)
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
 
     def updates(rows: Tensor) -> None:
         data.log_rows = Transitions(rows, OBS, ACTION)
-        critic, slow, actor = map(parameters_of, (module.critic, module.slow_critic, module.actor))
+        critic, slow, actor = map(parameters_of, (module.critic, module.target_critic, module.actor))
         for _ in range(UPDATES):
             batches = data.sample(1)
-            noise = module._draw_noise(batches)
-            module._critic_update(critic, slow, actor, module.log_alpha.detach(), batches[0], noise[0, 0])
+            noise = module.draw_noise(batches)
+            module._plain.gradients.of_critic(critic, slow, actor, module.log_alpha.detach(), batches[0], noise[0, 0])
 
     for _ in range(repetitions + 1):
         for size in sizes:
@@ -464,18 +485,15 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
 
 def rollout_growth(repetitions: int) -> dict[str, float]:
     """Seconds of a refresh for each imagined transition, as ratios to 5000 starts and one step."""
-    config, dataset = (
-        compose(["termination=never", "rollout.starts=80000", "rollout.horizon=10", "compile=false"]),
-        log_of(100_000),
-    )
-    model = build_dynamics(config, dataset, build_samples(config, dataset)).model()
-    actor, data = build_sac(compose(["compile=false"]), dataset), build_data(config, dataset)
+    options, dataset = ["termination=never", "compile=false"], log_of(100_000)
+    model = ensemble_of(compose(options), dataset)[0].model()
+    actor, data = parts_of(compose([*options, "rollout.starts=80000", "rollout.horizon=10"]), dataset)
     shapes = [(5000, 1), (5000, 10), (20_000, 1), (80_000, 1)]
     seconds: dict[tuple[int, int], list[float]] = {shape: [] for shape in shapes}
     for _ in range(repetitions + 1):
         for shape in shapes:
-            config.rollout.starts, config.rollout.horizon = shape
-            refresh = started(build_refresh(config, model, dataset), actor)
+            sized = compose([*options, f"rollout.starts={shape[0]}", f"rollout.horizon={shape[1]}"])
+            refresh = started(refresh_of(sized, model, dataset), actor)
             seconds[shape].append(timed(lambda refresh=refresh: refresh.refresh(actor, data)) / (shape[0] * shape[1]))
     first = statistics.median(seconds[shapes[0]][1:])
     return {f"{n} starts, h {h}": statistics.median(seconds[n, h][1:]) / first for n, h in shapes}
@@ -483,7 +501,7 @@ def rollout_growth(repetitions: int) -> dict[str, float]:
 
 def measure_start(repetitions: int, folder: Path) -> dict[str, float]:
     """Seconds of `--help`, and from the start of a process to its first row of metrics, after ten compiled updates; megabytes of
-    a run on a million rows of HalfCheetah's shapes with the default ring, at most.
+    a run on a million rows of HalfCheetah's shapes with the default model buffer, at most.
     """
     options = ["trainer.max_epochs=1", "sac.updates_per_epoch=10", "compile=[policy]", "logger=none"]
     quick = [*options, "preset=offline-sac", "evaluation.episodes=1", "evaluation.final_episodes=1"]
@@ -501,13 +519,13 @@ def measure_start(repetitions: int, folder: Path) -> dict[str, float]:
     np.savez(file, **arrays, done=np.zeros(1_000_000, bool), timeout=np.arange(1, 1_000_001) % 1000 == 0)
     del log, arrays
     large = [f"dataset={file}", "termination=never", "dynamics.max_epochs=1", "trainer.limit_train_batches=20"]
-    large.append("trainer.max_epochs=5")  # refreshes that fill the ring
+    large.append("trainer.max_epochs=5")  # refreshes that fill the model buffer
     memory = train([*options, *large], folder / "large")[1]
     file.unlink()
     return {
         "--help [s]": statistics.median(help_seconds),
         "to the first row [s]": statistics.median(first_row),
-        "1 M rows and the ring [MB]": memory,
+        "1 M rows and the model buffer [MB]": memory,
     }
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mopo_pl.distributed.collectives import gathered, world_size
 from mopo_pl.errors import RanksDiffer
-from mopo_pl.nn.logged_module import RowModule
+from mopo_pl.nn.logged_module import LoggedModule
 
 
 class RanksAgree(L.Callback):
@@ -20,7 +20,7 @@ class RanksAgree(L.Callback):
         """Compares; nothing on a single device."""
         if world_size() == 1:
             return
-        assert isinstance(pl_module, RowModule)
+        assert isinstance(pl_module, LoggedModule)
         hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
         everywhere = gathered(hashes)
         differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}

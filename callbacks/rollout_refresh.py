@@ -24,7 +24,7 @@ from mopo_pl.sac.module import SACModule
 
 
 class RolloutRefresh(L.Callback):
-    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the ring.
+    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the model buffer.
 
     The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
     LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
@@ -61,7 +61,7 @@ class RolloutRefresh(L.Callback):
         self._generator_state: torch.Tensor | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets another fit, whose ring is not this one's; what a checkpoint holds is given after this."""
+        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this."""
         if stage == "fit" and trainer.current_epoch == 0:
             self.done, self.summary, self._generator_state = 0, {}, None
 
@@ -99,12 +99,12 @@ class RolloutRefresh(L.Callback):
         self._step = one_step
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
-        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined.
+        """Fills one slot of the model buffer, chunk by chunk, and sums up what was imagined.
 
         Raises Diverged where too much of it had to be dropped.
         """
         statistics = RolloutStatistics(module.device)
-        data.ring.begin()
+        data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
             starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
@@ -116,9 +116,9 @@ class RolloutRefresh(L.Callback):
                 self._generator,
                 self._step,
             )
-            data.ring.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
+            data.model_buffer.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
             statistics.add(rollout, self.model.coef)
-        data.ring.end()
+        data.model_buffer.end()
         self.done += 1
         summary = statistics.summary()
         if summary["dropped_share"] > self.max_dropped:

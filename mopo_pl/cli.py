@@ -1,9 +1,9 @@
 """The command line: `python train.py …`, which is also `python -m mopo_pl train …`."""
 
-import copy
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mopo_pl.config.compose import compose, to_yaml
@@ -68,14 +68,8 @@ def each_seed(config: Config) -> list[Config]:
     """One configuration for each seed, with a run folder of its own."""
     if not isinstance(config.seed, list):
         return [config]
-    singles = []
-    for seed in config.seed:
-        single = copy.deepcopy(config)
-        single.seed = seed
-        single.run_dir = (
-            None
-            if config.run_dir is None
-            else str(Path(config.run_dir).with_name(f"{Path(config.run_dir).name}_s{seed}"))
-        )
-        singles.append(single)
-    return singles
+    return [replace(config, seed=seed, run_dir=_folder_of_seed(config.run_dir, seed)) for seed in config.seed]
+
+
+def _folder_of_seed(run_dir: str | None, seed: int) -> str | None:
+    return None if run_dir is None else str(Path(run_dir).with_name(f"{Path(run_dir).name}_s{seed}"))

@@ -14,7 +14,7 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """Names of `run.loggers.LOGGERS`, likewise."""
 
 COMPILED_PARTS = ("policy", "ensemble", "rollouts")
-"""Names of `compilation.WORTHWHILE`, likewise."""
+"""Names of `config.resolve.WORTHWHILE`, likewise."""
 
 PRECISIONS = ("32-true", "32", "bf16-mixed")
 """Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""

@@ -49,7 +49,7 @@ def compose(arguments: Sequence[str]) -> Config:
         return _resumed(arguments)
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
-    config: DictConfig = OmegaConf.structured(Config)
+    config = _open()
     selected = _selected(pairs, config, problems)
     for layer in _layers(selected, problems):
         config = _merged(config, layer, problems)
@@ -69,7 +69,7 @@ def config_from_file(path: Path) -> Config:
         raise InputError(f"{path}: {unfilled}: a value is written out, not ${{…}} or ???; nothing is filled in there")
     problems: list[str] = []
     try:
-        return _checked(_merged(OmegaConf.structured(Config), _Layer(str(path), stored), problems), problems)
+        return _checked(_merged(_open(), _Layer(str(path), stored), problems), problems)
     except InputError as error:
         raise InputError(
             [problem if str(path) in problem else f"{path}: {problem}" for problem in error.problems]
@@ -85,6 +85,14 @@ def to_yaml(config: Config) -> str:
 class _Layer:
     source: str
     values: DictConfig
+
+
+def _open(config: Config | type[Config] = Config) -> DictConfig:
+    """A configuration that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
+    opened: DictConfig = OmegaConf.structured(config)
+    for node in (opened, *(opened[section] for section in sections())):
+        OmegaConf.set_readonly(node, False)
+    return opened
 
 
 def _load(path: Path) -> DictConfig:
@@ -245,9 +253,9 @@ def _checked(config: DictConfig, problems: list[str]) -> Config:
     """The dataclass, with ~ expanded in the folders of runs, if nothing is wrong with it."""
     built = OmegaConf.to_object(config)
     assert isinstance(built, Config)
-    for key in ("run_dir", "dynamics_from"):
-        if getattr(built, key) is not None:
-            setattr(built, key, str(Path(getattr(built, key)).expanduser()))
+    folders = {key: getattr(built, key) for key in ("run_dir", "dynamics_from")}
+    folders = {key: None if name is None else str(Path(name).expanduser()) for key, name in folders.items()}
+    built = dataclasses.replace(built, **folders)
     problems += contradictions(built)
     if problems:
         raise InputError(problems)
@@ -259,7 +267,7 @@ def _resumed(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
-    stored = OmegaConf.structured(config_from_file(folder / "config.yaml"))
+    stored = _open(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:
         if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in (*HARMLESS, *COSTS_BITS)):

@@ -1,14 +1,15 @@
 """Every default of the system, each written once.
 
-The dataclasses are OmegaConf structured configs. The docstring under a field is its help text
-(`python train.py --help`). Files in `conf/` and the command line only deviate from what stands here.
+The dataclasses are OmegaConf structured configs, and frozen: what `auto` and null come to is filled in once, by
+`mopo_pl.config.resolve`, in a new object. The docstring under a field is its help text (`python train.py --help`). Files in
+`conf/` and the command line only deviate from what stands here.
 """
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Optional
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """How `dataset` is opened."""
 
@@ -30,7 +31,7 @@ class DataConfig:
     """Seed of a log that is collected here."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class DynamicsConfig:
     """The Gaussian ensemble p_i(r, Δs | s, a) = N(μ_i, diag σ_i²), and its training."""
 
@@ -66,7 +67,7 @@ class DynamicsConfig:
     """Most rows held out."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class RolloutConfig:
     """Branched rollouts of the current policy in the learned model."""
 
@@ -88,7 +89,7 @@ class RolloutConfig:
     """Share of a refresh's rollouts that may be dropped, above which the run stops."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class PenaltyConfig:
     """r̃ = r̂ − λ·u(s, a)."""
 
@@ -98,7 +99,7 @@ class PenaltyConfig:
     """λ, in units of reward per unit of u."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class SACConfig:
     """Soft actor-critic."""
 
@@ -142,7 +143,7 @@ class SACConfig:
     """Updates in one batch of the Trainer, rounded down to a divisor of `updates_per_epoch`; changes no number of a run."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class EvaluationConfig:
     """Episodes in the real environment, where `env_id` names one."""
 
@@ -154,7 +155,7 @@ class EvaluationConfig:
     """Deterministic episodes of the evaluation that ends a run."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class CheckpointConfig:
     """What a run keeps to be continued from."""
 
@@ -162,7 +163,7 @@ class CheckpointConfig:
     """Least time between two checkpoints at epochs' ends [minutes]."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class TrainerConfig:
     """The Lightning Trainer's own flags by their own names, for both stages."""
 
@@ -198,7 +199,7 @@ class TrainerConfig:
     """Lightning's table of parameters at the start of a stage."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Config:
     """One run."""
 
@@ -208,8 +209,8 @@ class Config:
     """A choice in conf/preset."""
     seed: Any = 0
     """Seed of all random streams; a list makes one run of each."""
-    seeds: Literal["auto", "side_by_side", "stacked", "in_turn"] = "auto"
-    """How the runs of a list of seeds train: in processes that share the processor's threads, each with its own memory; in one process, their updates made together on stacked parameters; one after another. auto: the first on a CPU of several threads, the second on a GPU, else the third."""
+    seeds: Literal["auto", "side_by_side", "in_turn"] = "auto"
+    """How the runs of a list of seeds train: in processes that share the processor's threads, each with its own memory; or one after another. auto: the first where there are threads for two runs."""
     stage: Literal["all", "dynamics", "policy"] = "all"
     """Which stages run; `policy` needs `dynamics_from`."""
     dynamics_from: Optional[str] = None
@@ -238,3 +239,13 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=lambda: {"csv": {}})
     """Loggers, a map from name to arguments: csv, tensorboard, wandb, mlflow; {}: none beside metrics.jsonl."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether the policy learns from imagined transitions."""
+        return self.stage != "dynamics" and self.rollout.real_ratio < 1
+
+    @property
+    def trains_model(self) -> bool:
+        """Whether stage 1, the ensemble, is part of the run."""
+        return self.dynamics_from is None and (self.stage == "dynamics" or self.uses_model)

@@ -13,7 +13,7 @@ SEVERAL = 5
 """Terminal episodes of one length from which chance is no explanation."""
 
 
-def doubts(dataset: OfflineDataset) -> Iterator[str]:
+def warnings_about(dataset: OfflineDataset) -> Iterator[str]:
     """One sentence for each thing a user should look at; none of them stops a run."""
     log, lengths = dataset.transitions, dataset.episode_lengths()
     ended = lengths[log.terminals[dataset.episode_ends - 1].bool()]
@@ -55,7 +55,7 @@ def describe(dataset: OfflineDataset) -> str:
     lines += [_range(f"action {i}", actions[:, i]) for i in range(dataset.action_dim)]
     lines.append(_range("reward", log.rewards))
     lines.append(f"actions are bounded by {dataset.action_low.tolist()} and {dataset.action_high.tolist()}")
-    lines += [f"doubt: {doubt}" for doubt in doubts(dataset)]
+    lines += [f"warning: {warning}" for warning in warnings_about(dataset)]
     return "\n".join(lines)
 
 

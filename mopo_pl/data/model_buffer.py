@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 
-class Ring:
+class ModelBuffer:
     """`slots` refreshes of at most `capacity` rows each; beginning one more empties the oldest.
 
     Slots rather than single rows are evicted, so that episodes that end early never leave a mix of two refreshes behind.
@@ -88,7 +88,7 @@ class Ring:
             yield number, slot * self.capacity, self.counts[slot]
 
     def load_state_dict(self, state_dict: dict[str, Any], fetch: Callable[[int, Any], Tensor]) -> None:
-        """Restores what `state_dict` gave; `fetch` undoes `keep`. Raises ValueError where the shape of the ring differs."""
+        """Restores what `state_dict` gave; `fetch` undoes `keep`. Raises ValueError where the shape of the buffer differs."""
         stored = {number: fetch(number, entry) for number, entry in state_dict["stored"]}
         width = self.rows.shape[1]
         if state_dict["slots"] != self.slots or any(

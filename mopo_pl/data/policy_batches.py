@@ -9,7 +9,7 @@ import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.model_buffer import Ring
+from mopo_pl.data.model_buffer import ModelBuffer
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gathered, own
 from mopo_pl.nn.random_streams import stream
@@ -27,7 +27,7 @@ class OfflineDataModule(L.LightningDataModule):
     What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
     Each batch of a block is drawn for itself, in order, so that K changes none of them.
 
-    The log and the ring live on the device of training; a block is two gathers. A callback fills the ring
+    The log and the model buffer live on the device of training; a block is two gathers. A callback fills the model buffer
     (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
     """
 
@@ -44,7 +44,7 @@ class OfflineDataModule(L.LightningDataModule):
         refresh_folder: Path | None,
         seed: int,
     ) -> None:
-        """`retain`: refreshes the ring keeps; `capacity`: rows of a refresh at most (starts · horizon);
+        """`retain`: refreshes the model buffer keeps; `capacity`: rows of a refresh at most (starts · horizon);
         `refresh_folder`: where refreshes are kept for checkpoints to name; None: in each checkpoint itself.
         """
         super().__init__()
@@ -60,14 +60,14 @@ class OfflineDataModule(L.LightningDataModule):
         self._place(torch.device("cpu"), 0)
 
     def setup(self, stage: str | None = None) -> None:
-        """Moves the log to the device of training and opens the ring and the stream there."""
+        """Moves the log to the device of training and opens the model buffer and the stream there."""
         if self.trainer is not None:
             self._place(self.trainer.strategy.root_device, self.trainer.global_rank)
 
     def _place(self, device: torch.device, rank: int) -> None:
         self.log_rows = self.log_rows.to(device)
         rows = self.log_rows.rows
-        self.ring = Ring(
+        self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
         self._batches = stream(self.seed, "batches", rank, device)
@@ -85,10 +85,10 @@ class OfflineDataModule(L.LightningDataModule):
         for _ in range(updates):
             logged.append(torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device))
             if imagined:
-                places.append(self.ring.draw(imagined, self._batches))
+                places.append(self.model_buffer.draw(imagined, self._batches))
         parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
         if imagined:
-            parts.append(self.ring.at(torch.cat(places)).unflatten(0, (updates, imagined)))
+            parts.append(self.model_buffer.at(torch.cat(places)).unflatten(0, (updates, imagined)))
         return Transitions(torch.cat(parts, 1), self.log_rows.obs_dim, self.log_rows.action_dim)
 
     def __len__(self) -> int:
@@ -104,18 +104,18 @@ class OfflineDataModule(L.LightningDataModule):
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Ring and stream of every rank; all ranks must call it."""
+        """ModelBuffer and stream of every rank; all ranks must call it."""
         if self._files is None:
-            ring = self.ring.state_dict(lambda number, rows: rows.clone())
+            buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
-            ring = self.ring.state_dict(self._files.keep)
-            self._files.forget_before(self.ring.refreshes - self.retain + 1)
-        return {"ranks": gathered({"ring": ring, "batches": self._batches.get_state()})}
+            buffer = self.model_buffer.state_dict(self._files.keep)
+            self._files.forget_before(self.model_buffer.refreshes - self.retain + 1)
+        return {"ranks": gathered({"model_buffer": buffer, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores this rank's ring and stream; raises InputError for another number of ranks."""
+        """Restores this rank's model buffer and stream; raises InputError for another number of ranks."""
         state = own(state_dict["ranks"])
-        self.ring.load_state_dict(
-            state["ring"], (lambda number, rows: rows) if self._files is None else self._files.fetch
+        self.model_buffer.load_state_dict(
+            state["model_buffer"], (lambda number, rows: rows) if self._files is None else self._files.fetch
         )
         self._batches.set_state(state["batches"].cpu())

@@ -1,15 +1,18 @@
 """What the ensemble is fitted by: Gaussian likelihood of reward and state change, and the pull on the variance bounds."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value
 from torchmetrics import Metric
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.nn.functional_adam import AdamState
+from mopo_pl.nn.fused_update import Step
 from mopo_pl.nn.layers import Params
 
 
@@ -70,6 +73,12 @@ class EnsembleLoss:
         loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
         weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
         return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
+
+    def fused(self, states: Sequence[AdamState], averages: Params, steps: Sequence[Step], batch: Transitions) -> Tensor:
+        """One step of Adam as `FusedUpdate` calls it; the loss before it. There are no averages."""
+        gradients, loss = grad_and_value(self)(states[0].parameters, batch)
+        steps[0](gradients)
+        return loss
 
 
 class HoldoutErrors(Metric):

@@ -15,13 +15,13 @@ from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.one_graph import EnsembleGraph
 from mopo_pl.nn.functional_adam import JointAdam
+from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import RowModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
 
 
-class DynamicsModule(RowModule):
+class DynamicsModule(LoggedModule):
     """Maximum likelihood of (r, Δs) by Adam with an L2 coefficient per layer (Yu et al. 2020, appendix D; its code).
 
     Feed it an `EnsembleDataModule`, and let `callbacks.MemberSelection` stop it, restore each member's best weights and
@@ -43,8 +43,8 @@ class DynamicsModule(RowModule):
     ) -> None:
         """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
 
-        `compile`: a single process makes the steps of whole batches by one compiled graph (`one_graph.py`), which fills no
-        parameter's `.grad`.
+        `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
+        no parameter's `.grad`.
         """
         super().__init__(("train_loss",))
         if len(weight_decay) != len(ensemble.layers):
@@ -54,7 +54,7 @@ class DynamicsModule(RowModule):
         self.learning_rate, self.weight_decay = learning_rate, tuple(weight_decay)
         self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
         self._compile = compile
-        self._graph: EnsembleGraph | None = None
+        self._fused: FusedUpdate | None = None
         self._gap_closed = False
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
@@ -71,28 +71,35 @@ class DynamicsModule(RowModule):
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
-        """Builds the one graph where it can be used; by now the optimiser holds what a checkpoint gave."""
-        self._graph = None  # that of a fit which raised
+        """Builds the compiled step where it can be used; by now the optimiser holds what a checkpoint gave."""
+        self._fused = None  # that of a fit which raised
         optimizer, data = cast(Optimizer, self.optimizers(use_pl_optimizer=False)), self.trainer.datamodule  # type: ignore[attr-defined]
         if (
             self._compile
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
-            and JointAdam.fit([optimizer], [dict(self.ensemble.named_parameters())])
+            and JointAdam.supports([optimizer], [dict(self.ensemble.named_parameters())])
             and not gradients_are_watched(self)
             and not self._steps_otherwise()
         ):
-            self._graph = EnsembleGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
+            self._fused = FusedUpdate(
+                self._equation.fused,
+                optimizers=[optimizer],
+                parameters=[dict(self.ensemble.named_parameters())],
+                averages={},
+                rows=data.batch_size,
+                name="the ensemble's step",
+            )
             say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def _steps_otherwise(self) -> bool:
-        """Whether a subclass has a loss or a step of its own, which the one graph would leave out."""
+        """Whether a subclass has a loss or a step of its own, which the compiled one would leave out."""
         kind = type(self)
         return kind.loss is not DynamicsModule.loss or kind._step is not DynamicsModule._step
 
     def on_train_end(self) -> None:
-        """Lets go of the graph: its tensors are those of this fit and this device."""
-        self._graph = None
+        """Releases the compiled step: its tensors are those of this fit and this device."""
+        self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
         """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises ValueError for a batch that is
@@ -102,8 +109,8 @@ class DynamicsModule(RowModule):
             raise ValueError(
                 f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
             )
-        if self._graph is not None and self._graph.takes(batch):
-            losses = self._graph.run(batch)
+        if self._fused is not None and self._fused.takes(batch):
+            losses = self._fused.run(batch)
             count_steps(self.trainer, len(batch))
         else:
             optimizer = cast(LightningOptimizer, self.optimizers())

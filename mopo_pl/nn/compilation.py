@@ -1,51 +1,14 @@
 """What is compiled, and how."""
 
 import ctypes
-import importlib.util
-import os
 import platform
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 
-from mopo_pl.config.keys import as_typed
 from mopo_pl.distributed.console import say
-from mopo_pl.errors import InputError
-
-WORTHWHILE = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
-"""Updates, steps and imagined transitions below which compiling a part costs more than it saves: on two CPU cores some 20 s
-against 5 ms an update, up to a minute against a step's 10 ms, 15 s against 3 µs a transition.
-"""
-
-
-def resolve_compile(choice: str | Sequence[str], amounts: Mapping[str, int], device: str) -> list[str]:
-    """The parts that are compiled, for a run that makes so many of each part's `amounts` on this type of device.
-
-    auto: those that are worth it, none where torch.compile has nothing to build with. What is asked for is compiled in any
-    case, unless the run has none of it; raises InputError where there is nothing to build it with.
-    """
-    if choice == "false" or not choice:
-        return []
-    missing = _missing(device)
-    if choice == "auto":
-        return [] if missing else [part for part, enough in WORTHWHILE.items() if amounts[part] >= enough]
-    asked = list(WORTHWHILE) if choice == "true" else list(choice)
-    if missing:
-        raise InputError(
-            f"compile={as_typed(choice)} needs {missing}, and there is none; install it or set compile=false"
-        )
-    return [part for part in asked if amounts[part]]
-
-
-def _missing(device: str) -> str | None:
-    """What torch.compile would need for this type of device and does not find."""
-    if device == "cuda":
-        return None if importlib.util.find_spec("triton") else "triton"
-    compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
-    return None if any(map(shutil.which, compilers)) else "a C++ compiler (g++, clang++ or $CXX)"
 
 
 class OrEager:

@@ -4,7 +4,7 @@ Either form can go on where the other stopped. Step sizes may move; what else th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +31,7 @@ class AdamState:
     def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
         """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), of no dimension, or [S] where S states are stacked: as
-        tensors they need no new graph at each t.
+        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), of no dimension: as tensors they need no new graph at each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -41,35 +40,19 @@ class AdamState:
             gradient = gradients[name] + decay * parameter if decay else gradients[name]
             m.lerp_(gradient, 1 - first)
             v.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            shape = step_size.shape + (1,) * (parameter.dim() - step_size.dim())
-            parameter.sub_(step_size.view(shape) * m / (v.sqrt() / correction.view(shape) + self.eps))
-
-    def tensors(self) -> list[Tensor]:
-        """All that a step changes."""
-        return [*self.parameters.values(), *self.means, *self.squares]
-
-    @staticmethod
-    def stacked(states: Sequence["AdamState"]) -> "AdamState":
-        """Copies of states that are alike but for their numbers, as one: every tensor [S, …]."""
-        first = states[0]
-        return replace(
-            first,
-            parameters={name: torch.stack([state.parameters[name] for state in states]) for name in first.parameters},
-            means=[torch.stack(tensors) for tensors in zip(*(state.means for state in states), strict=True)],
-            squares=[torch.stack(tensors) for tensors in zip(*(state.squares for state in states), strict=True)],
-        )
+            parameter.sub_(step_size * m / (v.sqrt() / correction + self.eps))
 
 
 class JointAdam:
     """Several optimisers, each the Adam of `AdamState`, that make their steps together."""
 
-    def __init__(self, optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> None:
-        """`moved`: the parameters of each, by name; both as `fit` asks."""
+    def __init__(self, optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> None:
+        """`parameters`: those of each optimiser, by name; the two must satisfy `supports`."""
         self._optimizers = list(optimizers)
-        self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, moved, strict=True)]
+        self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, parameters, strict=True)]
         self._steps = [
             [optimizer.state[parameter]["step"] for parameter in named.values()]
-            for optimizer, named in zip(optimizers, moved, strict=True)
+            for optimizer, named in zip(optimizers, parameters, strict=True)
         ]
         for optimizer in optimizers:  # as `step` does, or a schedule would warn that none was made
             optimizer._opt_called = True  # type: ignore[attr-defined]
@@ -78,9 +61,9 @@ class JointAdam:
         self._rates: tuple[float, ...] = ()
 
     @staticmethod
-    def fit(optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> bool:
-        """Whether all are plain Adam on just these parameters, with one step size each, and nobody hooks into their steps."""
-        return len(optimizers) == len(moved) and all(map(_fits, optimizers, moved))
+    def supports(optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> bool:
+        """Whether all are plain Adam on just these parameters, with one step size each, and no hook on their steps."""
+        return len(optimizers) == len(parameters) and all(map(_is_plain_adam, optimizers, parameters))
 
     def step_sizes_and_corrections(self, updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next so many t [updates, optimisers]."""
@@ -98,7 +81,7 @@ class JointAdam:
             torch._foreach_add_(steps, updates)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _fits(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> bool:
+def _is_plain_adam(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) -> bool:
     groups = optimizer.param_groups
     common = ("lr", "betas", "eps")
     return (
@@ -108,26 +91,26 @@ def _fits(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> bool:
         # Without either, Adam keeps its count of steps on the host.
         and all(group["fused"] or group["capturable"] for group in groups)
         and all(group[name] == groups[0][name] for group in groups for name in common)
-        and {parameter for group in groups for parameter in group["params"]} == set(moved.values())
+        and {parameter for group in groups for parameter in group["params"]} == set(parameters.values())
     )
 
 
-def _state(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> AdamState:
+def _state(optimizer: Optimizer, parameters_by_name: dict[str, nn.Parameter]) -> AdamState:
     """The optimiser's state, opened as Adam itself would at its first step."""
-    for parameter in moved.values():
+    for parameter in parameters_by_name.values():
         if not optimizer.state[parameter]:
             optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
             }
-    states = [optimizer.state[parameter] for parameter in moved.values()]
+    states = [optimizer.state[parameter] for parameter in parameters_by_name.values()]
     decays = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     return AdamState(
-        parameters={name: _of_one_dimension(parameter.detach()) for name, parameter in moved.items()},
+        parameters={name: _of_one_dimension(parameter.detach()) for name, parameter in parameters_by_name.items()},
         means=[_of_one_dimension(state["exp_avg"]) for state in states],
         squares=[_of_one_dimension(state["exp_avg_sq"]) for state in states],
-        decays=[decays[parameter] for parameter in moved.values()],
+        decays=[decays[parameter] for parameter in parameters_by_name.values()],
         betas=optimizer.param_groups[0]["betas"],
         eps=optimizer.param_groups[0]["eps"],
     )

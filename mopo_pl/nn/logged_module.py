@@ -1,4 +1,4 @@
-"""`RowModule`: a LightningModule that writes one row of values an epoch, over its own count of updates."""
+"""`LoggedModule`: a LightningModule that writes one row of values an epoch, over its own count of updates."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from mopo_pl.distributed.collectives import gathered, own
 from mopo_pl.errors import Diverged
 
 
-class RowModule(L.LightningModule):
+class LoggedModule(L.LightningModule):
     """Gathers what the module and its callbacks note in an epoch, and hands it to every logger at the epoch's end.
 
     Lightning would do so after the callbacks that save: a run killed in between would lose the row. And its x-axis would

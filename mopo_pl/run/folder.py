@@ -9,17 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import say
 from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import whole_file
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 
 class RunFolder:
@@ -28,7 +25,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.origin = path / "origin.json"
+        self.provenance = path / "provenance.json"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoints = path / "checkpoints"
@@ -37,20 +34,21 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, config: Config, dataset_name: str, config_text: str, origin: dict[str, Any], claims: ExitStack
+        cls, config: Config, dataset_name: str, config_text: str, provenance: dict[str, Any], locks: ExitStack
     ) -> "RunFolder":
-        """Makes the folder of a new run, with its `config.yaml` and `origin.json`, and points `latest` at it.
+        """Make the folder of a new run, with its `config.yaml` and `provenance.json`, and point `latest` at it.
 
-        The folder is claimed, until `claims` are closed, before anything is written into it. Raises InputError where the folder holds a run already, or cannot be made.
+        The folder is locked, until `locks` are closed, before anything is written into it. Raises InputError where the
+        folder holds a run already, or cannot be made.
         """
         try:
-            folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
+            folder = cls(Path(config.run_dir) if config.run_dir else _new_path(config, dataset_name))
             folder.refuse_occupied()
             folder.path.mkdir(parents=True, exist_ok=True)
-            claims.enter_context(folder.claimed())
+            locks.enter_context(folder.locked())
             folder.refuse_occupied()
             folder.checkpoints.mkdir(exist_ok=True)
-            folder.keep_origin(origin)
+            folder.keep_provenance(provenance)
             # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
         except Unwritable as error:
@@ -74,33 +72,30 @@ class RunFolder:
         self.write(self.config, config_text)
         share_folder(self.path)
 
-    def keep_origin(self, origin: dict[str, Any]) -> None:
-        """Writes `origin.json`, once."""
-        if not self.origin.exists():
-            self.write(self.origin, json.dumps(origin, indent=2) + "\n")
+    def keep_provenance(self, provenance: dict[str, Any]) -> None:
+        """Write `provenance.json`, once."""
+        if not self.provenance.exists():
+            self.write(self.provenance, json.dumps(provenance, indent=2) + "\n")
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keeps other commands from training in the folder meanwhile; raises InputError where one does.
+    def locked(self) -> Iterator[None]:
+        """Keep other commands from training in the folder meanwhile; raise InputError where one does.
 
-        A lock on the folder itself; it ends with the process, however that ends.
+        The lock on `.lock` ends with the process, however that ends.
         """
-        if fcntl is None:
-            yield
-            return
-        number = os.open(self.path, os.O_RDONLY)
+        lock = FileLock(self.path / ".lock")
         try:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path} is being trained by another process: wait for its end, or stop it"
-                ) from error
-            except OSError:
-                say(f"{self.path} cannot be locked on this file system: take care that one command alone trains in it")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is being trained by another process: wait for its end, or stop it"
+            ) from error
+        except (OSError, NotImplementedError):
+            say(f"{self.path} cannot be locked on this file system: make sure that only one command trains in it")
+        try:
             yield
         finally:
-            os.close(number)
+            lock.release()
 
     def refuse_occupied(self) -> None:
         """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
@@ -120,7 +115,7 @@ def launched_config() -> Config | None:
     return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
 
 
-def _claimed_path(config: Config, dataset_name: str) -> Path:
+def _new_path(config: Config, dataset_name: str) -> Path:
     """A new folder named after dataset, time and seed; a run that began in the same second gets a number behind it."""
     name = Path(dataset_name).stem if Path(dataset_name).suffix else dataset_name.replace("/", "-")
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}_s{config.seed}"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly import build_penalty, build_samples, needs_model, open_log, trains_model
+from mopo_pl.assembly import build_penalty, build_samples, open_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -30,17 +30,18 @@ class Inputs:
 def open_inputs(config: Config) -> Inputs:
     """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
     dataset = open_log(config)
-    if needs_model(config):
-        try_rule(termination_rule(config.termination, dataset.env_id), config, dataset)
-        try_penalty(build_penalty(config), config, dataset)
-    if trains_model(config):
+    if config.uses_model:
+        try_rule(termination_rule(config.termination, dataset.env_id), config.termination, dataset)
+        members = config.dynamics.members
+        try_penalty(build_penalty(config.penalty.name), config.penalty.name, members=members, obs_dim=dataset.obs_dim)
+    if config.trains_model:
         _refuse_too_few_rows(config, dataset)
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
     try:
-        build_samples(config, dataset)
+        build_samples(config.dynamics, dataset, seed=config.seed)
     except ValueError as error:
         raise InputError(
             f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
@@ -77,32 +78,32 @@ TRIED = 3
 """Rows that they are called with."""
 
 
-def try_rule(rule: Rule, config: Config, dataset: OfflineDataset) -> None:
-    """Raises InputError where the rule for the end of episodes fails, gives no bool tensor [B], or changes its arguments."""
+def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
+    """Call the rule on 3 rows; raise InputError where it for the end of episodes fails, gives no bool tensor [B], or changes its arguments."""
     rows = dataset.transitions[:TRIED]
     given = [rows.observations.clone(), rows.actions.clone(), rows.next_observations.clone()]
-    ended = _called(lambda: rule(*given), f"termination={config.termination}")
+    ended = _called(lambda: rule(*given), f"termination={name}")
     if not isinstance(ended, Tensor) or ended.shape != rows.rewards.shape or ended.dtype != torch.bool:
         raise InputError(
-            f"termination={config.termination} must give a bool tensor [B] for states and actions [B, ...]; "
+            f"termination={name} must give a bool tensor [B] for states and actions [B, ...]; "
             f"it gave {_described(ended)}"
         )
     if not all(map(torch.equal, given, (rows.observations, rows.actions, rows.next_observations))):
-        raise InputError(f"termination={config.termination} changes its arguments in place; let it work on copies")
+        raise InputError(f"termination={name} changes its arguments in place; let it work on copies")
 
 
-def try_penalty(penalty: Penalty, config: Config, dataset: OfflineDataset) -> None:
-    """Raises InputError where u fails, gives no floats [B] of at least 0, or changes its arguments."""
-    shape = (config.dynamics.members, TRIED, 1 + dataset.obs_dim)
+def try_penalty(penalty: Penalty, name: str, *, members: int, obs_dim: int) -> None:
+    """Call the penalty on 3 rows; raise InputError where it fails, gives no floats [B] of at least 0, or changes its arguments."""
+    shape = (members, TRIED, 1 + obs_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
-    u = _called(lambda: penalty(mean, std), f"penalty.name={config.penalty.name}")
+    u = _called(lambda: penalty(mean, std), f"penalty.name={name}")
     if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
         raise InputError(
-            f"penalty.name={config.penalty.name} must give floats u [B], none below 0, for means and deviations "
+            f"penalty.name={name} must give floats u [B], none below 0, for means and deviations "
             f"[E, B, 1 + D]; it gave {_described(u)}"
         )
     if mean.any() or not (std == 1).all():
-        raise InputError(f"penalty.name={config.penalty.name} changes its arguments in place; let it work on copies")
+        raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
 
 
 def _called(call: Callable[[], object], name: str) -> object:

@@ -10,10 +10,8 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
 from mopo_pl.config.registry import resolve
-from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import say
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
@@ -97,9 +95,11 @@ class _Records:
 
 
 @contextmanager
-def open_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> Iterator[list[Logger]]:
-    """The loggers of a stage, none in a smoke test; raises InputError where one cannot be made."""
-    built = [] if config.trainer.fast_dev_run else build_loggers(config, folder, metrics)
+def open_loggers(
+    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+) -> Iterator[list[Logger]]:
+    """The loggers of a stage, closed at the end of the block; arguments and errors as of `build_loggers`."""
+    built = build_loggers(settings, hyperparameters, folder, metrics)
     try:
         yield built
     finally:
@@ -109,7 +109,9 @@ def open_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> Ite
                 logger.experiment.finish()
 
 
-def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> list[Logger]:
+def build_loggers(
+    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+) -> list[Logger]:
     """One logger for each entry of name to arguments, opened, with the hyperparameters and the rows so far.
 
     A record that the run opened before is continued, a new one is told what it missed. Raises InputError where a logger
@@ -120,13 +122,13 @@ def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> li
     places, rows = _places(folder.logs, metrics.stage), metrics.rows()
     sent = max((row["update"] for row in rows), default=-1)
     built = []
-    for name, arguments in config.logger.items():
+    for name, arguments in settings.items():
         identity = records.identity(name)
         held = sent if identity is None else max(sent, records.held(name))
         try:
             logger = _built(name, {**places.get(name, {}), **(identity or {}), **(arguments or {})}, held)
             if identity is None:
-                _tell(logger, config, rows)
+                _tell(logger, hyperparameters, rows)
             logger.held = held  # type: ignore[attr-defined]
             records.keep(name, logger, held)
         except Exception as error:
@@ -148,9 +150,9 @@ def _built(name: str, arguments: Mapping[str, Any], held: int) -> Logger:
     return logger
 
 
-def _tell(logger: Logger, config: Config, rows: list[dict[str, Any]]) -> None:
+def _tell(logger: Logger, hyperparameters: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """What a record that is new has to know: the settings, and the rows of the stage so far."""
-    logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config)))  # type: ignore[arg-type]
+    logger.log_hyperparams(hyperparameters)
     for row in rows:
         values = {name: value for name, value in row.items() if name not in ("stage", "update") and value is not None}
         logger.log_metrics(values, step=row["update"])

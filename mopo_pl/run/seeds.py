@@ -1,4 +1,9 @@
-"""How the runs of a list of seeds train."""
+"""How the runs of a list of seeds train: side by side, each in a process of its own, or one after another.
+
+An update of soft actor-critic gains little from a second thread: two runs of one thread each make more updates together than
+one after another with two (docs/performance.md). Each run is the one it would be alone with as many threads, to the bit; each
+has its own copy of the log and the model buffer.
+"""
 
 import json
 import os
@@ -12,7 +17,6 @@ from contextlib import suppress
 from typing import IO
 
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
 
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import say
@@ -20,8 +24,7 @@ from mopo_pl.distributed.launch import FIRST_PROCESS
 from mopo_pl.distributed.signals import SignalWatch, hold_back
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
-from mopo_pl.run.session import name_ensemble, refuse_occupied, run
-from mopo_pl.run.stacked import run_stacked
+from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
 
 SIGNALLED = 128
@@ -36,12 +39,9 @@ def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     """
     for config in runs:
         refuse_occupied(config)
-        name_ensemble(config)
-    manner = "in_turn" if len(runs) == 1 else chosen(runs[0])
-    if manner == "side_by_side":
+    runs = [with_named_ensemble(config) for config in runs]
+    if len(runs) > 1 and fit_side_by_side(runs[0]):
         return run_side_by_side(arguments, runs)
-    if manner == "stacked":
-        return run_stacked(runs)
     return _in_turn(runs)
 
 
@@ -61,26 +61,20 @@ def _in_turn(runs: Sequence[Config]) -> int:
     return next(filter(None, codes), 0)
 
 
-def chosen(config: Config) -> str:
-    """What `seeds` comes to on this machine; raises InputError where it does not go with the Trainer's flags.
+def fit_side_by_side(config: Config) -> bool:
+    """Whether runs of this configuration train at the same time, as `seeds` and this machine have it.
 
-    On a CPU runs gain from a thread each, and stacking networks of the usual size gains nothing (docs/performance.md). A GPU,
-    on which launching such small kernels should cost more than their work, was not at hand.
+    Raises InputError where `seeds` does not go with the Trainer's flags.
     """
     if config.seeds == "in_turn":
-        return "in_turn"
-    trainer = probe_flags(config)
-    if trainer.world_size > 1:
+        return False
+    if probe_flags(config.trainer).world_size > 1:
         if config.seeds == "auto":
-            return "in_turn"
+            return False
         raise InputError(
             f"seeds={config.seeds} is for runs of one process each: leave it out, or set trainer.devices=1"
         )
-    if config.seeds != "auto":
-        return config.seeds
-    if isinstance(trainer.accelerator, CPUAccelerator):
-        return "side_by_side" if torch.get_num_threads() // (config.threads or 1) > 1 else "in_turn"
-    return "in_turn" if config.stage == "dynamics" else "stacked"
+    return config.seeds == "side_by_side" or torch.get_num_threads() // (config.threads or 1) > 1
 
 
 def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:

@@ -47,5 +47,5 @@ class RefreshFiles:
         return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
 
     def forget_before(self, number: int) -> None:
-        """Lets go of refreshes that the ring has dropped; their files leave with the checkpoints that name them."""
+        """Lets go of refreshes that the model buffer has dropped; their files leave with the checkpoints that name them."""
         self._kept = {kept: entry for kept, entry in self._kept.items() if kept >= number}

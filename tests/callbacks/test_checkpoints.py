@@ -62,8 +62,10 @@ class PolicyStage:
         self.train(module, data, [refresh], folder, epochs, at, every_minutes)
         streams = {"noise": module._noise.get_state(), "rollouts": refresh._generator.get_state()}
         streams["batches"] = data._batches.get_state()
-        ring = {f"ring {number}": rows for number, rows in data.ring.state_dict(lambda _, rows: rows)["stored"]}
-        return {**weights(module), **ring, **streams, "updates": torch.tensor(module.updates)}
+        buffer = {
+            f"buffer {number}": rows for number, rows in data.model_buffer.state_dict(lambda _, rows: rows)["stored"]
+        }
+        return {**weights(module), **buffer, **streams, "updates": torch.tensor(module.updates)}
 
     def train(
         self,

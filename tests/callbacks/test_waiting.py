@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.sac import one_graph
+from mopo_pl.nn import fused_update
 from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]
@@ -91,7 +91,7 @@ def test_the_count_sees_what_waits() -> None:
 def test_no_update_of_the_policy_waits(
     make_dataset: Make, compiled: bool, limit: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device, name: method)
+    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: method)
     dataset, steps = make_dataset(), InTrainingSteps()
     sac = small_sac(dataset, compile=compiled, gradient_clip_norm=limit)
     data = small_batches(dataset, updates_per_epoch=6, updates_per_step=2)
@@ -118,9 +118,9 @@ def test_an_update_that_looks_at_its_loss_is_caught(make_dataset: Make) -> None:
 def test_drawing_batches_does_not_wait(make_dataset: Make) -> None:
     dataset = make_dataset()
     data = small_batches(dataset)
-    data.ring.begin()
-    data.ring.append(dataset.transitions.rows[:20], torch.ones(20, dtype=torch.bool))
-    data.ring.end()
+    data.model_buffer.begin()
+    data.model_buffer.append(dataset.transitions.rows[:20], torch.ones(20, dtype=torch.bool))
+    data.model_buffer.end()
     with counted() as found:
         data.sample(3)
     assert found == {}

@@ -99,10 +99,10 @@ def test_a_value_on_the_edge_is_accepted(printed: Printed, arguments: list[str])
 
 
 def test_the_names_known_without_torch_are_those_of_the_registries() -> None:
+    from mopo_pl.config import resolve
     from mopo_pl.dynamics import penalties
-    from mopo_pl.nn import compilation
     from mopo_pl.run import loggers
 
     assert tuple(penalties.PENALTIES) == PENALTIES
     assert tuple(loggers.LOGGERS) == LOGGERS
-    assert tuple(compilation.WORTHWHILE) == COMPILED_PARTS
+    assert tuple(resolve.WORTHWHILE) == COMPILED_PARTS

@@ -44,9 +44,9 @@ def mixture(
 def refresh(data: OfflineDataModule, rows: int = 30) -> None:
     imagined = data.log_rows.rows[:rows].clone()
     imagined[:, -2] = IMAGINED + torch.arange(rows)
-    data.ring.begin()
-    data.ring.append(imagined, torch.ones(rows, dtype=torch.bool))
-    data.ring.end()
+    data.model_buffer.begin()
+    data.model_buffer.append(imagined, torch.ones(rows, dtype=torch.bool))
+    data.model_buffer.end()
 
 
 def batches(data: OfflineDataModule, count: int) -> Tensor:
@@ -68,7 +68,7 @@ def test_the_integer_part_of_batch_times_ratio_is_real_and_comes_first(
 def test_a_ratio_of_one_needs_no_imagination_and_keeps_no_room_for_it(make_dataset: Make) -> None:
     data = mixture(make_dataset(), ratio=1.0)
     assert data.sample(1).rewards.max() <= 0
-    assert len(data.ring.rows) == 1
+    assert len(data.model_buffer.rows) == 1
 
 
 def test_a_batch_without_rollouts_is_refused(make_dataset: Make) -> None:

@@ -240,7 +240,7 @@ def _damaged_records(place: Place) -> int:
 
 def _trained_by_another(place: Place) -> int:
     place.started()
-    with RunFolder(place.run).claimed():
+    with RunFolder(place.run).locked():
         return place.resume()
 
 

@@ -2,27 +2,22 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
-from mopo_pl.assembly import build_dynamics, build_refresh, build_sac, build_samples
 from mopo_pl.cli import main
+from mopo_pl.config import resolve
 from mopo_pl.config.compose import compose
-from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.nn import compilation
+from mopo_pl.run import stages
 
 SHORT = ["termination=never", "sac.updates_per_epoch=1000", "rollout.starts=50000", "rollout.horizon=5"]
 
 
-def compiled(dataset: OfflineDataset, options: list[str]) -> list[str]:
+def compiled(options: list[str], rows: int = 512) -> list[str]:
     """The parts that would be."""
-    config = compose([*SHORT, *options])
-    samples = build_samples(config, dataset)
-    dynamics = build_dynamics(config, dataset, samples)
-    refresh = build_refresh(config, dynamics.model(), dataset)
-    parts = {"ensemble": dynamics._compile, "policy": build_sac(config, dataset)._compile, "rollouts": refresh.compile}
-    return [name for name, value in parts.items() if value]
+    return sorted(resolve.resolve(compose([*SHORT, *options]), rows=rows, threads=1, device="cpu").compile)
 
 
 @pytest.mark.parametrize(
@@ -49,28 +44,42 @@ def compiled(dataset: OfflineDataset, options: list[str]) -> list[str]:
     ],
 )
 def test_parts_are_compiled_where_it_pays(
-    make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
+    monkeypatch: pytest.MonkeyPatch, options: list[str], parts: list[str]
 ) -> None:
-    monkeypatch.setattr(compilation, "_missing", lambda device: None)
-    dataset = make_dataset(rows=512)
-    assert compiled(dataset, options) == parts
+    monkeypatch.setattr(resolve, "_missing", lambda device: None)
+    assert compiled(options) == parts
 
 
-def test_nothing_is_compiled_by_itself_where_there_is_no_compiler(
-    make_dataset: Callable[..., OfflineDataset], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(compilation, "_missing", lambda device: "a C++ compiler")
-    assert compiled(make_dataset(), ["trainer.max_epochs=1000", "dynamics.max_epochs=100000"]) == []
+def test_nothing_is_compiled_by_itself_where_there_is_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resolve, "_missing", lambda device: "a C++ compiler")
+    assert compiled(["trainer.max_epochs=1000", "dynamics.max_epochs=100000"]) == []
 
 
 def test_a_longer_run_goes_on_with_what_was_compiled(
     train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else it would not end in the bits of a run that was as long from the start."""
-    monkeypatch.setattr(compilation, "_missing", lambda device: None)
+    monkeypatch.setattr(resolve, "_missing", lambda device: None)
     folder = train("run", "trainer.max_epochs=1")
     assert OmegaConf.load(folder / "config.yaml").compile == []
-    for part in compilation.WORTHWHILE:
-        monkeypatch.setitem(compilation.WORTHWHILE, part, 0)
+    for part in resolve.WORTHWHILE:
+        monkeypatch.setitem(resolve.WORTHWHILE, part, 0)
     assert main([f"resume={folder}", "trainer.max_epochs=2"]) == 0
     assert OmegaConf.load(folder / "config.yaml").compile == []
+
+
+def test_the_parts_of_a_run_are_those_that_the_resolved_configuration_names(
+    train: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: dict[str, bool] = {}
+    for name, part in (("build_dynamics", "ensemble"), ("build_sac", "policy"), ("build_refresh", "rollouts")):
+        original = getattr(stages, name)
+
+        def build(*arguments: Any, original: Any = original, part: str = part, compile: bool, **named: Any) -> Any:
+            built[part] = compile
+            return original(*arguments, compile=False, **named)
+
+        monkeypatch.setattr(stages, name, build)
+    monkeypatch.setattr(resolve, "_missing", lambda device: None)
+    train("run", "compile=[rollouts,policy]")
+    assert built == {"ensemble": False, "policy": True, "rollouts": True}

@@ -112,7 +112,7 @@ def test_five_updates_are_those_of_a_plain_sac_with_the_same_noise(variant: dict
     fast = [*sac.actor.parameters(), *sac.critic.parameters()]
     for ours, theirs in zip(fast, PlainSAC.arranged(plain.actor, plain.critics, False), strict=True):
         torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=1e-9)
-    slow = list(sac.slow_critic.parameters())
+    slow = list(sac.target_critic.parameters())
     expected = PlainSAC.arranged(nn.Sequential(), plain.slow, False)
     for ours, theirs in zip(slow, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
@@ -132,9 +132,9 @@ def test_the_report_of_an_epoch_is_the_mean_over_its_updates() -> None:
         assert logged[f"policy/{name}"].item() == pytest.approx(expected, rel=1e-5), name
 
 
-def test_the_slow_critics_begin_as_a_copy_and_are_never_optimised() -> None:
+def test_the_target_critics_begin_as_a_copy_and_are_never_optimised() -> None:
     sac = module()
-    pairs = zip(sac.critic.parameters(), sac.slow_critic.parameters(), strict=True)
+    pairs = zip(sac.critic.parameters(), sac.target_critic.parameters(), strict=True)
     assert all(torch.equal(fast, slow) and fast is not slow for fast, slow in pairs)
     optimizers, _ = sac.configure_optimizers()
     optimised = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
@@ -143,9 +143,9 @@ def test_the_slow_critics_begin_as_a_copy_and_are_never_optimised() -> None:
 
 def test_polyak_averaging_trails_the_critic_by_tau() -> None:
     sac = module(tau=0.25)
-    before = [parameter.clone() for parameter in sac.slow_critic.parameters()]
+    before = [parameter.clone() for parameter in sac.target_critic.parameters()]
     fit(sac, [rows(7)])
-    for old, slow, fast in zip(before, sac.slow_critic.parameters(), sac.critic.parameters(), strict=True):
+    for old, slow, fast in zip(before, sac.target_critic.parameters(), sac.critic.parameters(), strict=True):
         torch.testing.assert_close(slow, 0.75 * old + 0.25 * fast.detach())
 
 

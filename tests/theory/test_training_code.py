@@ -132,7 +132,7 @@ def test_a_discount_that_is_wrong_fails_the_same_check(pipeline: Pipeline) -> No
 
 
 def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -> OfflineDataModule:
-    """The ring after one refresh by the callback that trains."""
+    """The model buffer after one refresh by the callback that trains."""
     refresh = RolloutRefresh(
         model,
         horizon=3,
@@ -153,7 +153,9 @@ def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -
 
 def stored(data: OfflineDataModule) -> Transitions:
     """Every imagined row."""
-    return Transitions(data.ring.rows[: len(data.ring)], data.log_rows.obs_dim, data.log_rows.action_dim)
+    return Transitions(
+        data.model_buffer.rows[: len(data.model_buffer)], data.log_rows.obs_dim, data.log_rows.action_dim
+    )
 
 
 def check_real(pipeline: Pipeline, data: OfflineDataModule) -> None:

@@ -1,4 +1,7 @@
-"""`origin.json`: what a run started from, so that a resume continues the same run or says why it cannot."""
+"""`provenance.json`: what a run started from, so that a resume continues the same run or says why it cannot.
+
+It repeats the configuration: `config.yaml` may be edited by hand, and a resume names the key that was.
+"""
 
 import json
 from typing import Any
@@ -17,12 +20,12 @@ from mopo_pl.run.folder import RunFolder
 UNSTORED = ("resume", "run_dir", "preset")
 """Keys that say where from, not what."""
 KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
-"""What `origin.json` must hold."""
+"""What `provenance.json` must hold."""
 MACHINE = ("torch", "cpu")
 """Of these, what costs no more than the bits."""
 
 
-def origin_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
+def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
     """What must stay the same; `ensemble` is the hash of the one that `dynamics_from` names."""
     return {
         "dataset": dataset.hash,
@@ -36,9 +39,14 @@ def origin_of(config: Config, dataset: OfflineDataset, processes: int, ensemble:
 
 def compare(folder: RunFolder, now: dict[str, Any]) -> None:
     """Says what differs and costs nothing, or the bits; raises InputError for what would make it another run."""
-    if not folder.origin.exists():
-        say(f"{folder.origin} is missing: whether this is the run that began here cannot be told")
-        folder.keep_origin(now)
+    if (folder.path / "origin.json").exists():
+        raise InputError(
+            f"{folder.path} was begun by mopo_pl 0.1, whose checkpoints this version does not read: finish it with that "
+            "version, or start a new run; its policy and its ensemble can be used as they are"
+        )
+    if not folder.provenance.exists():
+        say(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")
+        folder.keep_provenance(now)
         return
     then = _read(folder)
     problems = []
@@ -71,12 +79,12 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
 
 def _read(folder: RunFolder) -> dict[str, Any]:
     try:
-        then = json.loads(folder.origin.read_text())
+        then = json.loads(folder.provenance.read_text())
         if then.keys() >= KEYS and isinstance(then["config"], dict):
             return then
     except (OSError, ValueError, AttributeError):
         pass
-    raise InputError(f"{folder.origin} is damaged: remove it, and the run goes on without being compared")
+    raise InputError(f"{folder.provenance} is damaged: remove it, and the run is resumed without this check")
 
 
 def _within(key: str, parents: tuple[str, ...]) -> bool:

@@ -10,15 +10,15 @@ from plain_sac import networks, rows
 from test_sac_module import fit, module
 from torch.utils._pytree import tree_map
 
+from mopo_pl.nn import fused_update
 from mopo_pl.nn.functional_adam import JointAdam
-from mopo_pl.sac import one_graph
 from mopo_pl.sac.module import SACModule
 
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function, but eager: its equations alone, without half a minute of compiling."""
-    monkeypatch.setattr(one_graph, "compiled_for_itself", lambda method, device, name: method)
+    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: method)
 
 
 def differing(first: SACModule, second: SACModule, tolerance: float) -> list[str]:
@@ -128,7 +128,7 @@ def test_only_plain_adam_on_just_these_parameters_fits() -> None:
         torch.optim.Adam([bias, weight], fused=True),
         torch.optim.Adam([{"params": [weight], "weight_decay": 0.1}, {"params": [bias]}], fused=True),
     ):
-        assert JointAdam.fit([fitting, other], moved)
+        assert JointAdam.supports([fitting, other], moved)
     for other in (
         torch.optim.AdamW([weight, bias], fused=True),
         torch.optim.SGD([weight, bias]),
@@ -141,11 +141,11 @@ def test_only_plain_adam_on_just_these_parameters_fits() -> None:
         torch.optim.Adam([{"params": [weight], "eps": 0.1}, {"params": [bias]}], fused=True),
         torch.optim.Adam([weight], fused=True),
     ):
-        assert not JointAdam.fit([fitting, other], moved)
-    assert not JointAdam.fit([fitting], moved)
-    assert JointAdam.fit([fitting], moved[:1])
+        assert not JointAdam.supports([fitting, other], moved)
+    assert not JointAdam.supports([fitting], moved)
+    assert JointAdam.supports([fitting], moved[:1])
     fitting.register_step_post_hook(lambda *arguments: None)
-    assert not JointAdam.fit([fitting], moved[:1])
+    assert not JointAdam.supports([fitting], moved[:1])
 
 
 class Graphs(Callback):
@@ -158,7 +158,7 @@ class Graphs(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert isinstance(pl_module, SACModule)
-        self.used.append(pl_module._graph is not None and next(pl_module.critic.parameters()).grad is None)
+        self.used.append(pl_module._fused is not None and next(pl_module.critic.parameters()).grad is None)
         pl_module.critic.zero_grad()
 
 
@@ -194,16 +194,16 @@ class OwnStep(SACModule):
 
     steps = 0
 
-    def _step(self, optimizer: Any, module: torch.nn.Module, gradients: Any) -> None:
+    def _step(self, optimizer: Any, parameters: Any, gradients: Any) -> None:
         OwnStep.steps += 1
-        super()._step(optimizer, module, gradients)
+        super()._step(optimizer, parameters, gradients)
 
 
 def test_a_step_of_ones_own_is_taken() -> None:
     sac = module(compile=True)
     sac.__class__ = OwnStep
     fit(sac, [rows(4)] * 2)
-    assert OwnStep.steps == 4
+    assert OwnStep.steps == 6
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(method: Any, device: torch.device, name: str) -> Any:
         return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
 
-    monkeypatch.setattr(one_graph, "compiled_for_itself", compiled)
+    monkeypatch.setattr(fused_update, "compiled_for_itself", compiled)
 
 
 @pytest.mark.usefixtures("traced")
