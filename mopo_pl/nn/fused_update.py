@@ -2,19 +2,31 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.compilation import compiled_for_itself
 from mopo_pl.nn.functional_adam import AdamState, JointAdam
 from mopo_pl.nn.layers import Params
 
 Step = Callable[[Params], None]
 """Changes a group of parameters in place by their gradients, which have the parameters' names."""
+
+
+class Batches(Protocol):
+    """K batches of rows, such as `Transitions`: indexing gives one of them."""
+
+    @property
+    def rows(self) -> Tensor:
+        """[K, ..., B, W]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 Update = Callable[..., Tensor]
@@ -50,12 +62,12 @@ class FusedUpdate:
         device = next(iter(self._adams.states[0].parameters.values())).device
         self._compiled: Callable[..., Tensor] = compiled_for_itself(self.one, device, name)
 
-    def takes(self, batches: Transitions) -> bool:
+    def takes(self, batches: Batches) -> bool:
         """Whether batches [K, ..., B, W] have the B that compiled code is for: the last one of an epoch may be smaller."""
         self._rows = self._rows or batches.rows.shape[-2]
         return batches.rows.shape[-2] == self._rows
 
-    def run(self, batches: Transitions, *rest: Tensor) -> Tensor:
+    def run(self, batches: Batches, *rest: Tensor) -> Tensor:
         """One update after another from batches [K, ..., B, W] and further inputs [K, ...]; their reports [K, ...]."""
         step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
         reports = [
@@ -73,7 +85,7 @@ class FusedUpdate:
         averages: Params,
         step_sizes: Tensor,
         corrections: Tensor,
-        batch: Transitions,
+        batch: Any,
         *rest: Tensor,
     ) -> Tensor:
         """One update in place, with Adam's step sizes and corrections [optimisers]; its report. This is what is compiled."""
