@@ -118,7 +118,7 @@ class SACConfig:
     discount: float = 0.99
     """γ."""
     tau: float = 0.005
-    """τ: share of the critic that enters its slow copy at each update."""
+    """τ: share of the critic that enters the target critics at each update."""
     batch_size: int = 256
     """Rows of an update, on each device."""
     target_entropy: Optional[float] = None

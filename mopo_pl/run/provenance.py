@@ -18,15 +18,15 @@ from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 
 UNSTORED = ("resume", "run_dir", "preset")
-"""Keys that say where from, not what."""
+"""Keys that do not change what is computed, and are not compared."""
 KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
-"""What `provenance.json` must hold."""
+"""Keys that `provenance.json` must have."""
 MACHINE = ("torch", "cpu")
-"""Of these, what costs no more than the bits."""
+"""Keys whose change makes a resumed run differ in rounding alone."""
 
 
 def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
-    """What must stay the same; `ensemble` is the hash of the one that `dynamics_from` names."""
+    """What a resume compares. `ensemble`: SHA-256 of the weights of `dynamics_from`, or None."""
     return {
         "dataset": dataset.hash,
         "ensemble": ensemble,
@@ -38,7 +38,10 @@ def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensem
 
 
 def compare(folder: RunFolder, now: dict[str, Any]) -> None:
-    """Says what differs and costs nothing, or the bits; raises InputError for what would make it another run."""
+    """Compare a run's provenance with that of its beginning.
+
+    Prints differences that do not matter or cost exact equality; raises InputError for all others.
+    """
     if (folder.path / "origin.json").exists():
         raise InputError(
             f"{folder.path} was begun by mopo_pl 0.1, whose checkpoints this version does not read: finish it with that "
@@ -92,7 +95,7 @@ def _within(key: str, parents: tuple[str, ...]) -> bool:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Old and new value of each dotted key that differs, as typed; a key that is new in this version differs from nothing."""
+    """Old and new value of each dotted key that differs, as typed. Keys that are new in this version are not compared."""
     found = {}
     for key, old in then.items():
         name, new = f"{prefix}{key}", now.get(key)

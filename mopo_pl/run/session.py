@@ -1,4 +1,4 @@
-"""The main job: a log goes in; a model, a policy and its score come out."""
+"""A whole run: from a log to an ensemble, a policy and its score."""
 
 import json
 import os
@@ -44,7 +44,7 @@ from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
 
 FINAL_SEED_OFFSET = 10_000
-"""Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
+"""Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
 
 
 def run(config: Config) -> int:
@@ -84,7 +84,7 @@ def _run(config: Config, locks: ExitStack) -> int:
 
 
 def with_named_ensemble(config: Config) -> Config:
-    """`dynamics_from` by its own name: `runs/latest` is about to mean another run."""
+    """The configuration with links in `dynamics_from` resolved: `runs/latest` is about to point at this run."""
     if config.dynamics_from is None:
         return config
     return replace(config, dynamics_from=str(ensemble_folder(Path(config.dynamics_from))))
@@ -179,7 +179,7 @@ def _multiplies_bf16() -> bool:
 
 
 def _is_finished(config: Config, folder: RunFolder) -> bool:
-    """Whether nothing is left to do; a new limit beside `resume=` may leave something."""
+    """Whether the run has a result and its limits are unchanged."""
     if not folder.result.exists():
         return False
     ended = config_from_file(folder.config).trainer

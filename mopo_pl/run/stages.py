@@ -33,12 +33,12 @@ from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
 
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
-"""What torch's errors say when another process of the group has ended."""
+"""Parts of torch's error messages when another process of the group has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What tells the two stages apart."""
+    """What differs between the two stages."""
 
     name: str
     max_epochs: int

@@ -21,7 +21,7 @@ LINE_SECONDS = 5.0
 
 
 def probe_flags(settings: TrainerConfig) -> L.Trainer:
-    """A Trainer of the user's flags, to see what they come to on this machine.
+    """A Trainer with the user's flags, to see what they resolve to on this machine.
 
     Raises InputError where Lightning refuses them, before a run leaves any file.
     """
@@ -72,7 +72,7 @@ def _flags(settings: TrainerConfig) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
+    """Silence warnings of Lightning that do not apply: the loaders are plain iterables on purpose."""
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch.accelerators.cuda",

@@ -113,7 +113,7 @@ def test_five_updates_are_those_of_a_plain_sac_with_the_same_noise(variant: dict
     for ours, theirs in zip(fast, PlainSAC.arranged(plain.actor, plain.critics, False), strict=True):
         torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=1e-9)
     slow = list(sac.target_critic.parameters())
-    expected = PlainSAC.arranged(nn.Sequential(), plain.slow, False)
+    expected = PlainSAC.arranged(nn.Sequential(), plain.target, False)
     for ours, theirs in zip(slow, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
     assert sac.log_alpha.item() == pytest.approx(plain.log_alpha.item(), abs=1e-10)
