@@ -1,6 +1,6 @@
 """LightningModule 1: fits the Gaussian ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,11 +12,12 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import world_size
 from mopo_pl.distributed.console import say
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
-from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
-from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.model import TransitionModel, untrained
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
+from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import BatchedLinear
 from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
 
@@ -32,7 +33,7 @@ class DynamicsModule(LoggedModule):
 
     def __init__(
         self,
-        ensemble: GaussianEnsemble,
+        ensemble: GaussianEnsemble | Mapping[str, Any],
         *,
         elites: int,
         learning_rate: float,
@@ -41,12 +42,23 @@ class DynamicsModule(LoggedModule):
         beta: float,
         compile: bool,
     ) -> None:
-        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
+        """`ensemble`: finished networks, or their hparams, as a checkpoint holds them. `weight_decay`: one coefficient per
+        layer, else ValueError is raised. `beta`: of β-NLL, 0 for plain likelihood.
 
         `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
         no parameter's `.grad`.
         """
-        super().__init__(("train_loss",))
+        ensemble = built("ensemble", ensemble, GaussianEnsemble, untrained)
+        hparams = {
+            "ensemble": network_hparams(ensemble, ENSEMBLE_ARGUMENTS),
+            "elites": elites,
+            "learning_rate": learning_rate,
+            "weight_decay": list(weight_decay),
+            "bound_coef": bound_coef,
+            "beta": beta,
+            "compile": compile,
+        }
+        super().__init__(("train_loss",), hparams)
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.automatic_optimization = False
@@ -158,7 +170,7 @@ class DynamicsModule(LoggedModule):
     @property
     def updates(self) -> int:
         """Optimiser steps made."""
-        return self.trainer.global_step
+        return self.global_step
 
     def model(self) -> TransitionModel:
         """The ensemble and its elites, for rollouts: the very weights, frozen, so that training is over."""

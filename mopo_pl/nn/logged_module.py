@@ -1,5 +1,6 @@
 """`LoggedModule`: a LightningModule that writes one row of values an epoch, over its own count of updates."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.errors import Diverged
+from mopo_pl.errors import Diverged, InputError
 
 
 class LoggedModule(L.LightningModule):
@@ -18,13 +19,21 @@ class LoggedModule(L.LightningModule):
 
     Lightning would do so after the callbacks that save: a run killed in between would lose the row. And its x-axis would
     be batches or optimiser steps, of which soft actor-critic makes three an update.
+
+    Its `hparams` are the constructor's arguments as plain values, networks as `nn.hparams` has them, so that
+    `load_from_checkpoint` needs no more than the path.
     """
 
-    def __init__(self, means: tuple[str, ...]) -> None:
-        """`means`: names of the scalars that are averaged over the updates of an epoch, by `self.means.update`."""
+    def __init__(self, means: tuple[str, ...], hparams: dict[str, Any]) -> None:
+        """`means`: names of the scalars that are averaged over the updates of an epoch, by `self.means.update`;
+        `hparams`: every argument of the subclass's constructor, by name.
+        """
         super().__init__()
+        self.save_hyperparameters(hparams)
         self.means = NamedMeans(means)
         self._row: dict[str, float] = {}
+        self._saved_means: list[dict[str, Tensor]] | None = None
+        """Of a checkpoint, every rank's, until the fit that continues from it begins."""
 
     @property
     def updates(self) -> int:
@@ -51,14 +60,51 @@ class LoggedModule(L.LightningModule):
         finite = torch.stack([parameter.detach().isfinite().all() for parameter in self.parameters()]).tolist()
         return sorted({name for name, sound in zip(names, finite, strict=True) if not sound})
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As Lightning's: the module that a checkpoint holds, rebuilt from its hparams; `kwargs` replace single ones.
+
+        Raises InputError where the checkpoint is one of another class, or does not hold all arguments of this one.
+        """
+        try:
+            return super().load_from_checkpoint(checkpoint_path, *args, **kwargs)
+        except TypeError as error:
+            raise InputError(_why_not_rebuilt(cls, checkpoint_path, error)) from error
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what every rank has averaged of a broken epoch; all ranks call it."""
+        """Adds the module's class, and what every rank has averaged of a broken epoch; all ranks call it."""
+        checkpoint["module"] = type(self).__qualname__
         checkpoint["means"] = gathered({"total": self.means.total.clone(), "count": self.means.count.clone()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes it back."""
-        for name, state in own(checkpoint["means"]).items():
-            setattr(self.means, name, state.to(self.device))
+        """Restores the means of a broken epoch when the next fit begins. Raises InputError for another class's checkpoint."""
+        refuse_other_class(type(self), checkpoint)
+        self._saved_means = checkpoint["means"]
+
+    def on_fit_start(self) -> None:
+        """Restores this rank's means of the epoch that a checkpoint broke off."""
+        if self._saved_means is not None:
+            for name, state in own(self._saved_means).items():
+                setattr(self.means, name, state.to(self.device))
+            self._saved_means = None
+
+
+def refuse_other_class(kind: type, checkpoint: Mapping[str, Any]) -> None:
+    """Raises InputError where the checkpoint is of a class that `kind` is neither nor derives from."""
+    saved = checkpoint.get("module")
+    if saved is not None and saved not in [base.__qualname__ for base in kind.__mro__]:
+        raise InputError(
+            f"the checkpoint holds a {saved}, not a {kind.__name__}: load it by {saved}.load_from_checkpoint"
+        )
+
+
+def _why_not_rebuilt(kind: type, path: Any, error: TypeError) -> str:
+    if isinstance(path, str | os.PathLike):
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        refuse_other_class(kind, checkpoint)
+        if "hyper_parameters" not in checkpoint:
+            return f"{path} holds no hyper-parameters, as older versions wrote it: build the {kind.__name__} and load its state_dict"
+    return f"{path} does not hold all that a {kind.__name__} is built from: {error}; give it to load_from_checkpoint"
 
 
 class NamedMeans(Metric):

@@ -1,7 +1,7 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -15,11 +15,12 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
-from mopo_pl.nn.layers import Params, parameters_of
+from mopo_pl.nn.hparams import built, network_hparams
+from mopo_pl.nn.layers import Normaliser, Params, parameters_of
 from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
 from mopo_pl.nn.random_streams import stream
-from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
+from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
 from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
@@ -35,8 +36,8 @@ class SACModule(LoggedModule):
 
     def __init__(
         self,
-        actor: TanhGaussianActor,
-        critic: TwinCritic,
+        actor: TanhGaussianActor | Mapping[str, Any],
+        critic: TwinCritic | Mapping[str, Any],
         *,
         actor_lr: float,
         critic_lr: float,
@@ -52,10 +53,30 @@ class SACModule(LoggedModule):
         seed: int,
         compile: bool,
     ) -> None:
-        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
-        limit of the norm of the critics' gradient and of the actor's, each; None: none.
+        """`actor`, `critic`: finished networks, or their hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the
+        actor's cosine schedule; None: a constant step size. `gradient_clip_norm`: limit of the norm of the critics' gradient
+        and of the actor's, each; None: none.
         """
-        super().__init__(REPORT)
+        actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
+        critic = built("critic", critic, TwinCritic, partial(_untrained, TwinCritic))
+        hparams = {
+            "actor": network_hparams(actor, ACTOR_ARGUMENTS),
+            "critic": network_hparams(critic, CRITIC_ARGUMENTS),
+            "actor_lr": actor_lr,
+            "critic_lr": critic_lr,
+            "alpha_lr": alpha_lr,
+            "alpha_init": alpha_init,
+            "alpha_max": alpha_max,
+            "target_entropy": target_entropy,
+            "discount": discount,
+            "tau": tau,
+            "soft_backup": soft_backup,
+            "gradient_clip_norm": gradient_clip_norm,
+            "schedule_epochs": schedule_epochs,
+            "seed": seed,
+            "compile": compile,
+        }
+        super().__init__(REPORT, hparams)
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
@@ -76,8 +97,8 @@ class SACModule(LoggedModule):
         self._fused: FusedUpdate | None = None
         self._updates = 0
         self._noise = stream(seed, "updates")
-        self._noise_state: Tensor | None = None
-        """Of a checkpoint, until the fit that goes on from it begins."""
+        self._saved_noise: list[Tensor] | None = None
+        """Of a checkpoint, every rank's, until the fit that continues from it begins."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -90,10 +111,11 @@ class SACModule(LoggedModule):
 
     def on_fit_start(self) -> None:
         """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
+        super().on_fit_start()
         self._noise = stream(self.seed, "updates", self.global_rank, self.device)
-        if self._noise_state is not None:
-            self._noise.set_state(self._noise_state)
-            self._noise_state = None
+        if self._saved_noise is not None:
+            self._noise.set_state(own(self._saved_noise).cpu())
+            self._saved_noise = None
 
     def on_train_start(self) -> None:
         """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
@@ -194,7 +216,13 @@ class SACModule(LoggedModule):
         """Takes them back."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
-        self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
+        self._saved_noise = checkpoint["sac"]["noise"]
+
+
+def _untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
+    """A network whose weights and normaliser are to be loaded."""
+    generator = stream(0, "overwritten")
+    return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)
 
 
 def _mean_over_ranks(gradients: Params) -> Params:
