@@ -19,7 +19,7 @@ from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, counting_updates, gradients_are_watched
 
 
 class DynamicsModule(LoggedModule):
@@ -121,13 +121,14 @@ class DynamicsModule(LoggedModule):
             raise ValueError(
                 f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
             )
-        if self._fused is not None and self._fused.takes(batch):
-            losses = self._fused.run(batch)
-            count_steps(self.trainer, len(batch))
-        else:
-            optimizer = cast(LightningOptimizer, self.optimizers())
-            losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                losses = self._fused.run(batch)
+            else:
+                optimizer = cast(LightningOptimizer, self.optimizers())
+                losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
         self.means.update(losses.unsqueeze(-1))
+        self.show_loss("dynamics/train_loss", losses[-1])
 
     def _step(self, optimizer: LightningOptimizer, batch: Transitions) -> Tensor:
         """One step; the loss before it."""

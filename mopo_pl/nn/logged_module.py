@@ -1,11 +1,13 @@
 """`LoggedModule`: a LightningModule that writes one row of values an epoch, over its own count of updates."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torchmetrics import Metric
@@ -18,7 +20,7 @@ class LoggedModule(L.LightningModule):
     """Gathers what the module and its callbacks note in an epoch, and hands it to every logger at the epoch's end.
 
     Lightning would do so after the callbacks that save: a run killed in between would lose the row. And its x-axis would
-    be batches or optimiser steps, of which soft actor-critic makes three an update.
+    be batches, each of several updates.
 
     Its `hparams` are the constructor's arguments as plain values, networks as `nn.hparams` has them, so that
     `load_from_checkpoint` needs no more than the path.
@@ -41,9 +43,21 @@ class LoggedModule(L.LightningModule):
         raise NotImplementedError
 
     def note(self, values: Mapping[str, Tensor | float]) -> None:
-        """Adds values to the epoch's row, and shows them to callbacks that monitor one."""
-        self.log_dict(dict(values), logger=False)
-        self._row |= {name: float(value) for name, value in values.items()}
+        """Adds values, which must be the same on all ranks, to the epoch's row, and shows them to callbacks that monitor one.
+
+        `Trainer.validate` and `Trainer.test` return them instead, and give them to the loggers themselves.
+        """
+        training = self.trainer.state.fn == TrainerFn.FITTING
+        for name, value in values.items():
+            known = _Known()
+            known.update(torch.as_tensor(value))
+            self.log(name, known, logger=not training, on_step=False, on_epoch=True, metric_attribute=name)
+        if training:
+            self._row |= {name: float(value) for name, value in values.items()}
+
+    def show_loss(self, name: str, value: Tensor) -> None:
+        """Shows the newest loss in Lightning's own progress bar, and to callbacks that look between epochs."""
+        self.log(name, value, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def write_row(self, lever: str) -> None:
         """Sends the row to the loggers; raises Diverged, with what to try, where a value or a weight is not finite."""
@@ -130,6 +144,22 @@ class NamedMeans(Metric):
         return dict(zip(self.names, self.total / self.count, strict=True))
 
 
+class _Known(Metric):
+    """A value that every rank knows: Lightning neither averages it over them nor recommends to."""
+
+    def __init__(self) -> None:
+        super().__init__(sync_on_compute=False)
+        self.value = torch.zeros(())
+
+    def update(self, value: Tensor) -> None:
+        """Takes its place."""
+        self.value = value.detach() if value.is_floating_point() else value.float()
+
+    def compute(self) -> Tensor:
+        """The value."""
+        return self.value
+
+
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Of Lightning, that see gradients or the loss on its way to them."""
 
@@ -140,9 +170,16 @@ def gradients_are_watched(module: L.LightningModule) -> bool:
     return any(is_overridden(hook, watcher) for watcher in watchers for hook in HOOKS)
 
 
-def count_steps(trainer: L.Trainer, steps: int) -> None:
-    """Adds optimiser steps to Lightning's own count, so that what goes by `global_step` does not notice."""
+@contextmanager
+def counting_updates(trainer: L.Trainer, updates: int) -> Iterator[None]:
+    """Lets so many updates inside the block be as many steps in Lightning's own count, `global_step`.
+
+    It counts the steps of every optimiser, of which an update of soft actor-critic makes three, and none of compiled code.
+    """
+    before = trainer.global_step
+    yield
+    missing = before + updates - trainer.global_step
     progress = trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
     for tracker in (progress.total, progress.current):
-        tracker.ready += steps
-        tracker.completed += steps
+        tracker.ready += missing
+        tracker.completed += missing

@@ -17,7 +17,7 @@ from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import Normaliser, Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, counting_updates, gradients_are_watched
 from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
@@ -160,14 +160,15 @@ class SACModule(LoggedModule):
                 f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
             )
         noise = self.draw_noise(batch)
-        if self._fused is not None and self._fused.takes(batch):
-            reports = self._fused.run(batch, noise)
-            count_steps(self.trainer, 3 * len(batch))
-        else:
-            optimizers = cast(list[LightningOptimizer], self.optimizers())
-            reports = torch.stack([self.update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                reports = self._fused.run(batch, noise)
+            else:
+                optimizers = cast(list[LightningOptimizer], self.optimizers())
+                reports = torch.stack([self.update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
         self._updates += len(batch)
         self.means.update(reports)
+        self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
         """One update from rows [B, W] and ε [2, B, A] by the optimisers' own steps; its report, named by REPORT."""
@@ -204,7 +205,7 @@ class SACModule(LoggedModule):
 
     @property
     def updates(self) -> int:
-        """Updates made; Lightning's `global_step` counts three optimiser steps for each."""
+        """Updates made, by all fits of this module; `global_step` counts those of its Trainer."""
         return self._updates
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
