@@ -19,7 +19,7 @@ from mopo_pl.dynamics.rollouts import (
     one_step,
 )
 from mopo_pl.errors import Diverged
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import continued, stream
 from mopo_pl.sac.module import SACModule
 
 
@@ -58,20 +58,29 @@ class RolloutRefresh(L.Callback):
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
         """What this epoch's refresh came to."""
-        self._generator_state: torch.Tensor | None = None
+        self._generator: torch.Generator | None = None
+        """This rank's stream, once a fit has begun."""
+        self._saved_generators: list[torch.Tensor] | None = None
+        """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this."""
         if stage == "fit" and trainer.current_epoch == 0:
-            self.done, self.summary, self._generator_state = 0, {}, None
+            self.done, self.summary, self._generator = 0, {}, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
+        """Moves the model to the device of training, opens this rank's stream there and makes the step ready.
+
+        The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
+        same Trainer goes on with the one it has.
+        """
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
-        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
-        if self._generator_state is not None:
-            self._generator.set_state(self._generator_state)
+        resumes = trainer.ckpt_path is not None
+        if resumes or self._generator is None or self._generator.device != pl_module.device:
+            self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        if resumes and self._saved_generators is not None:
+            continued(self._generator, own(self._saved_generators))
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
             say(
@@ -79,12 +88,12 @@ class RolloutRefresh(L.Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refreshes when due."""
-        if self.done > trainer.current_epoch // self.every_n_epochs:
-            return
+        """Refreshes when due, and where the model buffer has never been filled."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(pl_module, SACModule)
         assert isinstance(data, OfflineDataModule)
+        if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
+            return
         with trainer.precision_plugin.forward_context():
             self.summary = self.refresh(pl_module, data)
 
@@ -103,6 +112,7 @@ class RolloutRefresh(L.Callback):
 
         Raises Diverged where too much of it had to be dropped.
         """
+        assert self._generator is not None
         statistics = RolloutStatistics(module.device)
         data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
@@ -132,10 +142,10 @@ class RolloutRefresh(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = gathered(self._generator.get_state())
+        streams = None if self._generator is None else gathered(self._generator.get_state())
         return {"done": self.done, "summary": self.summary, "generators": streams}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = own(state_dict["generators"]).cpu()
+        self._saved_generators = state_dict["generators"]

@@ -34,8 +34,8 @@ class LoggedModule(L.LightningModule):
         self.save_hyperparameters(hparams)
         self.means = NamedMeans(means)
         self._row: dict[str, float] = {}
-        self._saved_means: list[dict[str, Tensor]] | None = None
-        """Of a checkpoint, every rank's, until the fit that continues from it begins."""
+        self._saved_means: list[dict[str, Tensor]] = []
+        """Of a checkpoint, one for each rank."""
 
     @property
     def updates(self) -> int:
@@ -96,11 +96,13 @@ class LoggedModule(L.LightningModule):
         self._saved_means = checkpoint["means"]
 
     def on_fit_start(self) -> None:
-        """Restores this rank's means of the epoch that a checkpoint broke off."""
-        if self._saved_means is not None:
+        """A fit that continues from a checkpoint restores this rank's means of its epoch; a new one starts without any."""
+        if self.trainer.ckpt_path is not None:
             for name, state in own(self._saved_means).items():
                 setattr(self.means, name, state.to(self.device))
-            self._saved_means = None
+        elif self.trainer.current_epoch == 0:
+            self.means.reset()
+            self._row = {}
 
 
 def refuse_other_class(kind: type, checkpoint: Mapping[str, Any]) -> None:

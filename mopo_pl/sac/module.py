@@ -18,7 +18,7 @@ from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import Normaliser, Params, parameters_of
 from mopo_pl.nn.logged_module import LoggedModule, counting_updates, gradients_are_watched
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import continued, stream
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
 from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
@@ -97,8 +97,8 @@ class SACModule(LoggedModule):
         self._fused: FusedUpdate | None = None
         self._updates = 0
         self._noise = stream(seed, "updates")
-        self._saved_noise: list[Tensor] | None = None
-        """Of a checkpoint, every rank's, until the fit that continues from it begins."""
+        self._saved_noise: list[Tensor] = []
+        """Of a checkpoint, one state for each rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -110,12 +110,15 @@ class SACModule(LoggedModule):
         return [critic, actor, alpha], [CosineAnnealingLR(actor, self.schedule_epochs)]
 
     def on_fit_start(self) -> None:
-        """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
+        """Opens this rank's stream of action noise on the device: from the checkpoint that the fit continues from, or from
+        its beginning. A further fit of the same Trainer goes on with the one it has.
+        """
         super().on_fit_start()
-        self._noise = stream(self.seed, "updates", self.global_rank, self.device)
-        if self._saved_noise is not None:
-            self._noise.set_state(own(self._saved_noise).cpu())
-            self._saved_noise = None
+        resumes = self.trainer.ckpt_path is not None
+        if resumes or self.trainer.current_epoch == 0 or self._noise.device != self.device:
+            self._noise = stream(self.seed, "updates", self.global_rank, self.device)
+        if resumes:
+            continued(self._noise, own(self._saved_noise))
 
     def on_train_start(self) -> None:
         """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
@@ -214,7 +217,7 @@ class SACModule(LoggedModule):
         checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restores the count; the fit that continues takes its stream when it begins."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._saved_noise = checkpoint["sac"]["noise"]

@@ -38,10 +38,18 @@ class RefreshFiles:
             }
         return self._kept[number]
 
+    def holds(self, entry: dict[str, Any]) -> bool:
+        """Whether the file of an entry that `keep` gave is there, unchanged."""
+        return sha256_of(self._path(entry)) == entry["sha256"]
+
+    def _path(self, entry: dict[str, Any]) -> Path:
+        # A checkpoint from elsewhere must not name a file outside the folder.
+        return self.folder / Path(entry["file"]).name
+
     def fetch(self, number: int, entry: dict[str, Any]) -> Tensor:
         """The rows of an entry that `keep` gave [n, W]; raises InputError where the file is missing or was changed."""
-        path = self.folder / entry["file"]
-        if sha256_of(path) != entry["sha256"]:
+        path = self._path(entry)
+        if not self.holds(entry):
             raise InputError(f"{path} is missing or was changed since the checkpoint that names it")
         self._kept[number] = entry
         return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
