@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gathered, own
 from mopo_pl.distributed.console import say
@@ -18,7 +19,7 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
-from mopo_pl.errors import Diverged
+from mopo_pl.errors import Diverged, InputError
 from mopo_pl.nn.random_streams import continued, stream
 from mopo_pl.sac.module import SACModule
 
@@ -64,8 +65,20 @@ class RolloutRefresh(L.Callback):
         """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this."""
-        if stage == "fit" and trainer.current_epoch == 0:
+        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this.
+
+        Raises InputError for another module or DataModule, and for a model buffer that is too small.
+        """
+        require(self, pl_module, SACModule)
+        if stage != "fit":
+            return
+        data = self._data(trainer)
+        if data.capacity < self.starts * self.horizon:
+            raise InputError(
+                f"OfflineDataModule(capacity={data.capacity}) is too small for a refresh of {self.starts} starts of "
+                f"{self.horizon} steps: it takes {self.starts * self.horizon} rows"
+            )
+        if trainer.current_epoch == 0:
             self.done, self.summary, self._generator = 0, {}, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -89,13 +102,16 @@ class RolloutRefresh(L.Callback):
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refreshes when due, and where the model buffer has never been filled."""
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = self._data(trainer)
         assert isinstance(pl_module, SACModule)
-        assert isinstance(data, OfflineDataModule)
         if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
             return
         with trainer.precision_plugin.forward_context():
             self.summary = self.refresh(pl_module, data)
+
+    def _data(self, trainer: L.Trainer) -> OfflineDataModule:
+        given = trainer.datamodule  # type: ignore[attr-defined]
+        return require(self, given, OfflineDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""

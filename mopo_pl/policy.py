@@ -88,7 +88,9 @@ class Policy(nn.Module):
         states = values.to(device=parameter.device, dtype=parameter.dtype)
         # While torch traces, no value is known.
         if not torch.compiler.is_compiling() and not states.isfinite().all():
-            raise ValueError("the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision")
+            raise ValueError(
+                "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision"
+            )
         return states
 
     def save(self, folder: Path | str) -> None:

@@ -11,6 +11,7 @@ from torch import Generator, Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.model_buffer import ModelBuffer
+from mopo_pl.data.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gathered, own
 from mopo_pl.errors import InputError
@@ -111,6 +112,20 @@ class OfflineDataModule(L.LightningDataModule):
     def train_dataloader(self) -> "OfflineDataModule":
         """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""
         return self
+
+    def val_dataloader(self) -> RowBatches | NoValidation:
+        """This rank's share of the logged rows, for `Trainer.validate`; an epoch of `Trainer.fit` is not validated."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return NoValidation() if fitting else self.predict_dataloader()
+
+    def test_dataloader(self) -> RowBatches:
+        """This rank's share of the logged rows: a log has no others."""
+        return self.predict_dataloader()
+
+    def predict_dataloader(self) -> RowBatches:
+        """This rank's share of the logged rows, in order."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return RowBatches(self.log_rows[rank::world], CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
         """Model buffer and stream of every rank; all ranks must call it."""

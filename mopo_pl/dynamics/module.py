@@ -29,6 +29,8 @@ class DynamicsModule(LoggedModule):
     set `elites`. Then `model()` is what rollouts use.
     """
 
+    RATES = "learning_rate"
+    BATCH_SIZE = "EnsembleDataModule(batch_size=...)"
     elites: Tensor
 
     def __init__(
@@ -114,13 +116,11 @@ class DynamicsModule(LoggedModule):
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises ValueError for a batch that is
+        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises InputError for a batch that is
         no block of batches.
         """
-        if batch.rows.dim() != 4:
-            raise ValueError(
-                f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
+        if not isinstance(batch, Transitions) or batch.rows.dim() != 4:
+            raise self.wrong_batch(batch, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
         with counting_updates(self.trainer, len(batch)):
             if self._fused is not None and self._fused.takes(batch):
                 losses = self._fused.run(batch)
@@ -153,6 +153,19 @@ class DynamicsModule(LoggedModule):
         self.holdout.reset()
         rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
+
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """As `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """As `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Every member's mean and standard deviation of (r, Δs) for rows [n, W], each [E, n, 1 + D], in the log's units."""
+        mean, log_var = self.ensemble.in_raw_units(batch.inputs)
+        return mean, torch.exp(0.5 * log_var)
 
     def on_train_epoch_end(self) -> None:
         """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""

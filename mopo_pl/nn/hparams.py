@@ -29,7 +29,9 @@ def network_hparams(network: nn.Module, arguments: Sequence[str]) -> dict[str, A
     return {CLASS: class_name(type(network)), **plain_arguments(network, arguments)}
 
 
-def built(argument: str, given: Network | Mapping[str, Any], kind: type[Network], make: Callable[..., Network]) -> Network:
+def built(
+    argument: str, given: Network | Mapping[str, Any], kind: type[Network], make: Callable[..., Network]
+) -> Network:
     """The network that is given, or the one that `make` builds from the arguments of its hparams.
 
     Raises InputError where they are those of another class than `kind`: its weights would enter a wrong network.

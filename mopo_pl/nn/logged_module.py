@@ -3,10 +3,11 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -26,6 +27,11 @@ class LoggedModule(L.LightningModule):
     `load_from_checkpoint` needs no more than the path.
     """
 
+    RATES: ClassVar[str]
+    """Names of its arguments that are learning rates, as they stand in a sentence."""
+    BATCH_SIZE: ClassVar[str]
+    """Where its batch size is set."""
+
     def __init__(self, means: tuple[str, ...], hparams: dict[str, Any]) -> None:
         """`means`: names of the scalars that are averaged over the updates of an epoch, by `self.means.update`;
         `hparams`: every argument of the subclass's constructor, by name.
@@ -41,6 +47,18 @@ class LoggedModule(L.LightningModule):
     def updates(self) -> int:
         """Updates made, the loggers' x-axis."""
         raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Raises InputError where Lightning is to search a learning rate or a batch size: it would search nothing."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, LearningRateFinder | BatchSizeFinder):
+                rate = isinstance(callback, LearningRateFinder)
+                if getattr(callback, "_early_exit", False):  # one that a Tuner has added for this search
+                    self.trainer.callbacks.remove(callback)  # type: ignore[attr-defined]
+                raise InputError(
+                    f"{type(self).__name__} steps its optimisers by hand, which {type(callback).__name__} cannot drive: "
+                    f"set {self.RATES if rate else self.BATCH_SIZE}"
+                )
 
     def note(self, values: Mapping[str, Tensor | float]) -> None:
         """Adds values, which must be the same on all ranks, to the epoch's row, and shows them to callbacks that monitor one.
@@ -58,6 +76,12 @@ class LoggedModule(L.LightningModule):
     def show_loss(self, name: str, value: Tensor) -> None:
         """Shows the newest loss in Lightning's own progress bar, and to callbacks that look between epochs."""
         self.log(name, value, prog_bar=True, logger=False, on_step=True, on_epoch=False)
+
+    def wrong_batch(self, batch: Any, wanted: str) -> InputError:
+        """What to raise for a batch that is not of the form `wanted`."""
+        rows = getattr(batch, "rows", None)
+        found = f"a {type(batch).__name__}" if rows is None else f"rows of shape {list(rows.shape)}"
+        return InputError(f"{type(self).__name__} takes Transitions in {wanted}; this batch is {found}")
 
     def write_row(self, lever: str) -> None:
         """Sends the row to the loggers; raises Diverged, with what to try, where a value or a weight is not finite."""
@@ -144,6 +168,15 @@ class NamedMeans(Metric):
     def compute(self) -> dict[str, Tensor]:
         """Mean of each."""
         return dict(zip(self.names, self.total / self.count, strict=True))
+
+
+class RowMeans(NamedMeans):
+    """The same over rows, however many come at once."""
+
+    def update(self, values: Tensor) -> None:
+        """Adds rows of values [n, len(names)]."""
+        self.total += values.double().sum(0)
+        self.count += len(values)
 
 
 class _Known(Metric):

@@ -8,7 +8,6 @@ from torch import Generator, Tensor, nn
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
 
-
 CRITIC_ARGUMENTS = ("obs_dim", "action_dim", "hidden_sizes")
 """Arguments of the critic's constructor that are plain values, which it holds as attributes."""
 

@@ -17,11 +17,11 @@ from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import Normaliser, Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, counting_updates, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, gradients_are_watched
 from mopo_pl.nn.random_streams import continued, stream
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
-from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
+from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
 class SACModule(LoggedModule):
@@ -33,6 +33,9 @@ class SACModule(LoggedModule):
     ranks' rows. `compile`: a single process makes each update by one compiled function (`FusedUpdate`), which fills no
     parameter's `.grad`; several processes compile the three gradients.
     """
+
+    RATES = "actor_lr, critic_lr and alpha_lr"
+    BATCH_SIZE = "OfflineDataModule(batch_size=...)"
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class SACModule(LoggedModule):
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.schedule_epochs, self.seed = schedule_epochs, seed
-        gradients = SACGradients(
+        self._gradients = SACGradients(
             actor=actor,
             critic=critic,
             discount=discount,
@@ -91,8 +94,9 @@ class SACModule(LoggedModule):
             alpha_max=alpha_max,
             soft_backup=soft_backup,
         )
-        self._plain = SACUpdate(gradients=gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
+        self._plain = SACUpdate(gradients=self._gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
         self._sac_update = self._plain
+        self.figures = RowMeans(FIGURES)
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._updates = 0
@@ -157,11 +161,9 @@ class SACModule(LoggedModule):
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]; raises ValueError for a batch that is no block of batches."""
-        if batch.rows.dim() != 3:
-            raise ValueError(
-                f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
+        """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
+        if not isinstance(batch, Transitions) or batch.rows.dim() != 3:
+            raise self.wrong_batch(batch, "blocks of batches [K, B, W], which an OfflineDataModule makes")
         noise = self.draw_noise(batch)
         with counting_updates(self.trainer, len(batch)):
             if self._fused is not None and self._fused.takes(batch):
@@ -173,12 +175,51 @@ class SACModule(LoggedModule):
         self.means.update(reports)
         self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
+    def forward(self, observations: Tensor) -> Tensor:
+        """The mean action tanh μ(s) [..., A], in [-1, 1]."""
+        return self.actor.mean_action(observations)
+
+    def on_validation_epoch_start(self) -> None:
+        """Opens the stream of noise that validation draws, the same each time; training draws from another."""
+        self._validation_noise = stream(self.seed, "validation", self.global_rank, self.device)
+
+    def validation_step(self, batch: Transitions, batch_idx: int) -> None:
+        """What the critics and the actor make of logged rows [n, W] (`FIGURES`)."""
+        shape = (2, *batch.actions.shape)
+        noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
+        self.figures.update(self._gradients.of_rows(self.weights(), batch, noise))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs their means."""
+        self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
+        self.figures.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """As `on_validation_epoch_start`."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """As `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """As `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """The mean actions at the states of rows [n, W], in [-1, 1]."""
+        return self(batch.observations)
+
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
         """One update from rows [B, W] and ε [2, B, A] by the optimisers' own steps; its report, named by REPORT."""
-        critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
-        weights = Weights(critic, target_critic, actor, self.log_alpha.detach())
+        weights = self.weights()
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
         return self._sac_update(weights, batch, noise, Steps(_mean_over_ranks, *steps))
+
+    def weights(self) -> Weights:
+        """What an update reads and changes, without autograd."""
+        critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
+        return Weights(critic, target_critic, actor, self.log_alpha.detach())
 
     def draw_noise(self, batch: Transitions) -> Tensor:
         """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""

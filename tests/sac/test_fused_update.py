@@ -172,7 +172,7 @@ def test_batches_of_another_shape_take_the_three_functions() -> None:
 
 
 def test_a_batch_that_is_no_block_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"a block of batches \[K, B, W\], not rows of shape \[4, "):
+    with pytest.raises(ValueError, match=r"blocks of batches \[K, B, W\].*rows of shape \[4, "):
         module().training_step(rows(4), 0)
 
 
