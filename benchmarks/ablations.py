@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 SETTINGS: dict[str, list[str]] = {
     "default": [],
@@ -134,7 +134,7 @@ def main() -> None:
         for name in options.only:
             if (name, seed) not in done:
                 found["runs"].append(measure(name, seed, options))
-                with whole_file(options.json) as aside:
+                with atomic_write(options.json) as aside:
                     aside.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found["runs"]))
 

@@ -53,7 +53,7 @@ from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
-from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, SealedCheckpointIO
+from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, ChecksummedCheckpointIO
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
@@ -162,7 +162,7 @@ def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: 
         max_epochs=epochs,
         callbacks=[blocks, *callbacks, progress, last],
         logger=MetricsFile(folder / "metrics.jsonl", stage=stage),
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         enable_model_summary=False,
         num_sanity_val_steps=0,
         precision=PRECISION[0],  # type: ignore[arg-type]

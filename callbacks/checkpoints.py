@@ -26,7 +26,7 @@ class Checkpoints(Checkpoint):
     A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
     next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
     when resumed, but at the epoch's end then. The newest two files of the stage stay, and the one with the best `score`.
-    The Trainer needs the plugin `SealedCheckpointIO`.
+    The Trainer needs the plugin `ChecksummedCheckpointIO`.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 1
@@ -82,9 +82,9 @@ class Policy:
             **self.meta,
         }
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
-        with whole_file(folder / "policy.safetensors") as aside:
+        with atomic_write(folder / "policy.safetensors") as aside:
             aside.write_bytes(save(weights))
-        with whole_file(folder / "policy.json") as aside:
+        with atomic_write(folder / "policy.json") as aside:
             aside.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod

@@ -109,7 +109,7 @@ class OfflineDataModule(L.LightningDataModule):
             buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
             buffer = self.model_buffer.state_dict(self._files.keep)
-            self._files.forget_before(self.model_buffer.refreshes - self.retain + 1)
+            self._files.drop_before(self.model_buffer.refreshes - self.retain + 1)
         return {"ranks": gathered({"model_buffer": buffer, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import stream
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class TransitionModel:
@@ -75,9 +75,9 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
-    with whole_file(folder / "dynamics.safetensors") as aside:
+    with atomic_write(folder / "dynamics.safetensors") as aside:
         aside.write_bytes(save(weights))
-    with whole_file(folder / "dynamics.json") as aside:
+    with atomic_write(folder / "dynamics.json") as aside:
         aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 

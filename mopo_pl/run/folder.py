@@ -16,7 +16,7 @@ from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import say
 from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
 from mopo_pl.errors import InputError, Unwritable
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class RunFolder:
@@ -106,7 +106,7 @@ class RunFolder:
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the run atomically."""
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text)
 
 

@@ -16,7 +16,7 @@ from mopo_pl.distributed.console import say
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 LOGGERS = {
     "csv": loggers.CSVLogger,
@@ -90,7 +90,7 @@ class _Records:
         elif isinstance(logger, loggers.MLFlowLogger):
             identity = {"run_id": logger.run_id}
         self.opened.setdefault(self.stage, {})[name] = {"identity": identity, "held": held}
-        with whole_file(self.path) as aside:
+        with atomic_write(self.path) as aside:
             aside.write_text(json.dumps(self.opened))
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from mopo_pl.distributed.console import say
 from mopo_pl.errors import Unwritable
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class MetricsFile(Logger):
@@ -68,7 +68,7 @@ class MetricsFile(Logger):
         damaged = sum(bool(line) for line in self._lines()) - len(whole)
         if damaged:
             say(f"{self.path}: {damaged} incomplete or damaged lines are left out")
-        with whole_file(self.path) as aside:
+        with atomic_write(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 

@@ -98,7 +98,7 @@ def fit_stage(
         score=score,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = files.newest_whole()
+    newest = files.newest_valid()
     files.drop_after(newest)
     if newest is None and context.resumed:
         say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")

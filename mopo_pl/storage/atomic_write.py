@@ -10,7 +10,7 @@ from mopo_pl.errors import Unwritable
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A path beside `target` to write to; at the end of the block it is flushed to disk and renamed.
 
     In the same folder, since a rename is atomic within one file system alone. Raises Unwritable, and leaves what was

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mopo_pl.distributed.collectives import rank
 from mopo_pl.errors import InputError
-from mopo_pl.storage.atomic_write import sha256_of, whole_file
+from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 
 class RefreshFiles:
@@ -28,7 +28,7 @@ class RefreshFiles:
             path = self.folder / f"{number:06d}-{rank()}-{digest[:16]}.rows"
             if sha256_of(path) != digest:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with whole_file(path) as aside:
+                with atomic_write(path) as aside:
                     array.tofile(aside)
             self._kept[number] = {
                 "file": path.name,
@@ -46,6 +46,6 @@ class RefreshFiles:
         self._kept[number] = entry
         return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
 
-    def forget_before(self, number: int) -> None:
+    def drop_before(self, number: int) -> None:
         """Lets go of refreshes that the model buffer has dropped; their files leave with the checkpoints that name them."""
         self._kept = {kept: entry for kept, entry in self._kept.items() if kept >= number}

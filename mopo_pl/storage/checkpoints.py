@@ -12,7 +12,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mopo_pl.distributed.console import say
-from mopo_pl.storage.atomic_write import sha256_of, whole_file
+from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 KEEP = 2
 """The newest so many checkpoints of a stage stay, and the best."""
@@ -20,8 +20,8 @@ REFRESHES = "refreshes"
 """Folder beside the checkpoints in which the refreshes lie that they name."""
 
 
-class SealedCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint by `whole_file`, then its seal: hashes of the file and of those it names, and its score.
+class ChecksummedCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint by `atomic_write`, then its seal: hashes of the file and of those it names, and its score.
 
     Lightning's own writer copies across file systems where TMPDIR is another one, which leaves a torn file behind when
     the process dies in between.
@@ -34,11 +34,11 @@ class SealedCheckpointIO(TorchCheckpointIO):
         # By way of memory: torch's own writer reports a full disk as an internal error.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with whole_file(target) as aside:
+        with atomic_write(target) as aside:
             aside.write_bytes(content.getbuffer())
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
         seal = {"sha256": digest, "refreshes": dict(_named(checkpoint)), **(storage_options or {})}
-        with whole_file(_seal(target)) as aside:
+        with atomic_write(_checksum_file(target)) as aside:
             aside.write_text(json.dumps(seal))
 
 
@@ -60,10 +60,10 @@ class CheckpointFiles:
         """Epochs that had begun when the newest was written."""
         return max((int(path.stem.split("-")[1]) + 1 for path in self.all()), default=0)
 
-    def newest_whole(self) -> Path | None:
+    def newest_valid(self) -> Path | None:
         """The newest checkpoint that is as it was written; says which newer ones are not."""
         for path in reversed(self.all()):
-            if self._is_whole(path):
+            if self._is_valid(path):
                 return path
             say(f"{path} is damaged or was not finished; the one before it is taken")
         return None
@@ -75,8 +75,8 @@ class CheckpointFiles:
             if taken is None or path.name > taken.name:
                 _remove(path)
 
-    def _is_whole(self, path: Path) -> bool:
-        seal = _read_seal(path)
+    def _is_valid(self, path: Path) -> bool:
+        seal = _read_checksums(path)
         return (
             seal is not None
             and sha256_of(path) == seal["sha256"]
@@ -86,14 +86,14 @@ class CheckpointFiles:
     def prune(self) -> None:
         """Removes all but the newest two and the best, and the refreshes that no checkpoint names any more."""
         paths = self.all()
-        seals = {path: _read_seal(path) or {} for path in paths}
+        seals = {path: _read_checksums(path) or {} for path in paths}
         scored = [path for path in paths if seals[path].get("score") is not None]
         best = max(scored, key=lambda path: seals[path]["score"], default=None)
         for path in paths[:-KEEP]:
             if path != best:
                 _remove(path)
         stand = self.folder.glob("*.ckpt")
-        named = {name for path in stand for name in (_read_seal(path) or {}).get("refreshes", ())}
+        named = {name for path in stand for name in (_read_checksums(path) or {}).get("refreshes", ())}
         for file in (self.folder / REFRESHES).glob("*.rows"):
             if file.name not in named:
                 file.unlink()
@@ -102,19 +102,19 @@ class CheckpointFiles:
             file.unlink()
 
 
-def _seal(path: Path) -> Path:
+def _checksum_file(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
 def _remove(path: Path) -> None:
     # The seal first: without it, a checkpoint counts for nothing.
-    _seal(path).unlink(missing_ok=True)
+    _checksum_file(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
-def _read_seal(path: Path) -> dict[str, Any] | None:
+def _read_checksums(path: Path) -> dict[str, Any] | None:
     try:
-        seal = json.loads(_seal(path).read_text())
+        seal = json.loads(_checksum_file(path).read_text())
     except (OSError, ValueError):
         return None
     sound = isinstance(seal, dict) and isinstance(seal.get("sha256"), str) and isinstance(seal.get("refreshes"), dict)

@@ -25,7 +25,7 @@ from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
-from mopo_pl.storage.checkpoints import CheckpointFiles, SealedCheckpointIO
+from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 
 def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L.Trainer:
@@ -38,7 +38,7 @@ def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L
         max_epochs=max_epochs,
         callbacks=callbacks,
         enable_checkpointing=saving,
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         **{"num_sanity_val_steps": 0, **silent, **flags},
     )
 

@@ -170,7 +170,7 @@ def test_where_a_refresh_is_damaged_an_older_checkpoint_that_does_not_need_it_is
     ends_like(stopped)
     # The refresh was imagined again, and its file written again.
     files = CheckpointFiles(stopped / "checkpoints", "policy")
-    assert files.newest_whole() == files.path(2, 20)
+    assert files.newest_valid() == files.path(2, 20)
 
 
 def test_what_is_damaged_does_not_stand_in_the_way_of_new_checkpoints(
@@ -186,7 +186,7 @@ def test_what_is_damaged_does_not_stand_in_the_way_of_new_checkpoints(
     assert main([f"resume={stopped}"]) == 130
     stop_after(None)
     assert files.all() == [good, files.path(1, 3)]
-    assert files.newest_whole() == files.path(1, 3)
+    assert files.newest_valid() == files.path(1, 3)
 
 
 def test_saving_one_stage_leaves_the_refreshes_that_the_other_names(stopped: Path) -> None:
