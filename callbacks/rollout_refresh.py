@@ -8,7 +8,7 @@ import torch
 
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (
     PenalisedModel,
     RolloutStatistics,
@@ -19,7 +19,7 @@ from mopo_pl.dynamics.rollouts import (
     one_step,
 )
 from mopo_pl.errors import Diverged
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.module import SACModule
 
 
@@ -69,12 +69,12 @@ class RolloutRefresh(L.Callback):
         """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
-        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
-            say(
+            print_once(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )
 

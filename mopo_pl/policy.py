@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
 
@@ -113,6 +113,6 @@ class Policy:
         if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
             raise ValueError("the bounds of its actions are not finite, or not one for each")
         identity = Normaliser.identity(shape["obs_dim"])
-        actor = TanhGaussianActor(**shape, normaliser=identity, generator=stream(0, "overwritten"))
+        actor = TanhGaussianActor(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor.eval().requires_grad_(False), low, high, description)

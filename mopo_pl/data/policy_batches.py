@@ -12,7 +12,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.model_buffer import ModelBuffer
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.storage.buffer_files import RefreshFiles
 
 
@@ -70,7 +70,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
-        self._batches = stream(self.seed, "batches", rank, device)
+        self._batches = generator_for(self.seed, "batches", rank, device)
 
     def sample_starts(self, size: int, generator: Generator) -> Tensor:
         """Logged states, uniformly with replacement [size, D]."""

@@ -5,6 +5,6 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 
 
 @rank_zero_only
-def say(text: str) -> None:
+def print_once(text: str) -> None:
     """Print lines to standard output, on the first process alone."""
     print(text, flush=True)

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.storage.atomic_write import atomic_write
 
 
@@ -105,7 +105,7 @@ def _read(folder: Path) -> TransitionModel:
         **shape,
         normaliser=Normaliser.identity(shape["obs_dim"] + shape["action_dim"]),
         target_normaliser=Normaliser.identity(1 + shape["obs_dim"]),
-        generator=stream(0, "overwritten"),
+        generator=generator_for(0, "overwritten"),
     )
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))

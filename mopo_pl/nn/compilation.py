@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 
 
 class OrEager:
@@ -34,7 +34,7 @@ class OrEager:
             except FailOnRecompileLimitHit:
                 reason = "what it computes has changed too often"
             self._compiled = None
-            say(f"{self.name} is not compiled: {reason}")
+            print_once(f"{self.name} is not compiled: {reason}")
         return self.eager(*arguments)
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import atomic_write
@@ -91,7 +91,9 @@ class RunFolder:
                 f"{self.path} is being trained by another process: wait for its end, or stop it"
             ) from error
         except (OSError, NotImplementedError):
-            say(f"{self.path} cannot be locked on this file system: make sure that only one command trains in it")
+            print_once(
+                f"{self.path} cannot be locked on this file system: make sure that only one command trains in it"
+            )
         try:
             yield
         finally:

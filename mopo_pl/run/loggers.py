@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mopo_pl.config.registry import resolve
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
@@ -68,7 +68,7 @@ class _Records:
             self.opened = {}
         except (OSError, ValueError, TypeError, AttributeError):
             self.opened = {}
-            say(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
+            print_once(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""

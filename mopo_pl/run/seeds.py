@@ -19,7 +19,7 @@ from typing import IO
 import torch
 
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import FIRST_PROCESS
 from mopo_pl.distributed.signals import SignalWatch, hold_back
 from mopo_pl.errors import Diverged, InputError, Unwritable
@@ -53,7 +53,7 @@ def _in_turn(runs: Sequence[Config]) -> int:
         except (Diverged, Unwritable) as error:
             errors.append(error)
             if len(runs) > 1:
-                say(f"seed {config.seed} ended by an error: {error}")
+                print_once(f"seed {config.seed} ended by an error: {error}")
         if codes and codes[-1] > SIGNALLED:
             break
     if errors:
@@ -86,7 +86,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = min(len(runs), max(1, all_threads // threads))
-    say(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
+    print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
     watch, children = SignalWatch(), list[subprocess.Popen]()
 
     def train(run: Config) -> int:
@@ -112,7 +112,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 def _code(returned: int, run: Config) -> int:
     """As a shell tells it."""
     if returned < 0:
-        say(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
+        print_once(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
         return 128 - returned
     return returned
 

@@ -21,7 +21,7 @@ from mopo_pl.assembly import (
 from mopo_pl.callbacks import Checkpoints, RanksAgree
 from mopo_pl.config.schema import Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalWatch
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.termination import termination_rule
@@ -101,7 +101,7 @@ def fit_stage(
     newest = files.newest_valid()
     files.drop_after(newest)
     if newest is None and context.resumed:
-        say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
+        print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
     with open_loggers(context.loggers, context.hyperparameters, folder, metrics) as loggers:
         trainer = build_trainer(
             replace(context.trainer, max_epochs=stage.max_epochs),

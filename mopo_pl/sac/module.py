@@ -17,7 +17,7 @@ from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import Params, parameters_of
 from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
@@ -75,7 +75,7 @@ class SACModule(LoggedModule):
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._updates = 0
-        self._noise = stream(seed, "updates")
+        self._noise = generator_for(seed, "updates")
         self._noise_state: Tensor | None = None
         """Of a checkpoint, until the fit that goes on from it begins."""
 
@@ -90,7 +90,7 @@ class SACModule(LoggedModule):
 
     def on_fit_start(self) -> None:
         """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
-        self._noise = stream(self.seed, "updates", self.global_rank, self.device)
+        self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
         if self._noise_state is not None:
             self._noise.set_state(self._noise_state)
             self._noise_state = None

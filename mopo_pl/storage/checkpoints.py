@@ -11,7 +11,7 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 KEEP = 2
@@ -65,7 +65,7 @@ class CheckpointFiles:
         for path in reversed(self.all()):
             if self._is_valid(path):
                 return path
-            say(f"{path} is damaged or was not finished; the one before it is taken")
+            print_once(f"{path} is damaged or was not finished; the one before it is taken")
         return None
 
     @rank_zero_only
