@@ -7,7 +7,7 @@ import lightning as L
 import torch
 
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.distributed.collectives import gathered, own
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (
     PenalisedModel,
@@ -132,10 +132,10 @@ class RolloutRefresh(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = gathered(self._generator.get_state())
+        streams = gather_from_ranks(self._generator.get_state())
         return {"done": self.done, "summary": self.summary, "generators": streams}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = own(state_dict["generators"]).cpu()
+        self._generator_state = state_of_this_rank(state_dict["generators"]).cpu()

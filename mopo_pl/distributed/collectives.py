@@ -20,7 +20,7 @@ def rank() -> int:
     return distributed.get_rank() if world_size() > 1 else 0
 
 
-def gathered(value: T) -> list[T]:
+def gather_from_ranks(value: T) -> list[T]:
     """Every rank's value, in the order of ranks, on every rank. All ranks must call it."""
     if world_size() == 1:
         return [value]
@@ -29,14 +29,14 @@ def gathered(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
-def summed(values: Tensor) -> Tensor:
+def sum_over_ranks(values: Tensor) -> Tensor:
     """The sum over ranks, on every rank, written into `values`. All ranks must call it."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values
 
 
-def largest(number: int, device: torch.device) -> int:
+def max_over_ranks(number: int, device: torch.device) -> int:
     """The largest of the ranks' numbers, on every rank. All ranks must call it."""
     if world_size() == 1:
         return number
@@ -45,16 +45,16 @@ def largest(number: int, device: torch.device) -> int:
     return int(shared)
 
 
-def averaged(gradients: list[Tensor]) -> list[Tensor]:
+def mean_over_ranks(gradients: list[Tensor]) -> list[Tensor]:
     """The mean over ranks of a group of tensors, by one all-reduce of all of them laid end to end."""
     if world_size() == 1:
         return gradients
-    flat = summed(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
+    flat = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
     parts = flat.split([gradient.numel() for gradient in gradients])
     return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
 
-def own(states: list[T]) -> T:
+def state_of_this_rank(states: list[T]) -> T:
     """This rank's part of what `gathered` gave before the run was stopped; raises InputError for another world size."""
     if len(states) != world_size():
         raise InputError(

@@ -11,7 +11,7 @@ from typing import TypeVar
 import lightning as L
 from torch import distributed
 
-from mopo_pl.distributed.collectives import gathered, rank
+from mopo_pl.distributed.collectives import gather_from_ranks, rank
 from mopo_pl.errors import InputError
 
 T = TypeVar("T")
@@ -19,41 +19,41 @@ T = TypeVar("T")
 SHARED_PATH = "MOPO_PL_RUN_DIR"
 """Environment variable by which processes that Lightning launches find the folder of the first."""
 
-FIRST_PROCESS = "MOPO_PL_FIRST_PROCESS"
+PARENT_PID = "MOPO_PL_FIRST_PROCESS"
 """Environment variable that holds the number of the process that started this one."""
 
-FOR_LAUNCHED = (
-    *(SHARED_PATH, FIRST_PROCESS, "OMP_NUM_THREADS"),
+LAUNCH_VARIABLES = (
+    *(SHARED_PATH, PARENT_PID, "OMP_NUM_THREADS"),
     *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"),
 )
 """What a run and Lightning put into the environment of launched processes, and of the one that launches them."""
 
-EXTERNAL = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
+LAUNCHERS = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 """Variables by which other launchers tell a process how many it is one of."""
 
 
-def was_launched() -> bool:
+def is_launched_rank() -> bool:
     """Whether this process was started by the first one of a run."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
-def was_started() -> bool:
+def is_child_process() -> bool:
     """Whether another process of this system started this one: a rank of its run, or one of several runs side by side."""
-    return os.environ.get(FIRST_PROCESS, str(os.getpid())) != str(os.getpid())
+    return os.environ.get(PARENT_PID, str(os.getpid())) != str(os.getpid())
 
 
-def share_folder(path: Path) -> None:
+def export_run_folder(path: Path) -> None:
     """Tells processes that this one will launch where the run's folder is, and who launched them."""
-    os.environ[SHARED_PATH], os.environ[FIRST_PROCESS] = str(path), str(os.getpid())
+    os.environ[SHARED_PATH], os.environ[PARENT_PID] = str(path), str(os.getpid())
 
 
 @contextmanager
-def processes_of_one_run() -> Iterator[None]:
+def restored_environment() -> Iterator[None]:
     """Takes back at the end what a run and Lightning have put into the environment for the processes they launch.
 
     The next run in this process has a folder, and processes, of its own.
     """
-    before = {name: os.environ.get(name) for name in FOR_LAUNCHED}
+    before = {name: os.environ.get(name) for name in LAUNCH_VARIABLES}
     try:
         yield
         if distributed.is_available() and distributed.is_initialized():
@@ -66,7 +66,7 @@ def processes_of_one_run() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def join(trainer: L.Trainer) -> None:
+def join_process_group(trainer: L.Trainer) -> None:
     """Joins processes that torchrun or SLURM started, so that they can agree on a run folder.
 
     Raises InputError where the launcher started another number of processes than the Trainer's flags say.
@@ -74,7 +74,7 @@ def join(trainer: L.Trainer) -> None:
     if SHARED_PATH in os.environ:
         # The first process started the others itself; Lightning joins them when training starts.
         return
-    started = {name: int(os.environ[variable]) for variable, name in EXTERNAL.items() if variable in os.environ}
+    started = {name: int(os.environ[variable]) for variable, name in LAUNCHERS.items() if variable in os.environ}
     # Within a job of SLURM, torchrun starts the processes, and SLURM only torchrun.
     for name, number in list(started.items())[:1]:
         if number > 1 and number != trainer.world_size:
@@ -88,16 +88,16 @@ def join(trainer: L.Trainer) -> None:
         trainer.strategy.setup_environment()
 
 
-def first_then_rest(make: Callable[[], T]) -> T:
+def run_first_then_others(make: Callable[[], T]) -> T:
     """Made on the first process, then on the others, which find what it left; its InputError is raised on all."""
     made = _first(make)
     return make() if made is None else made[0]
 
 
-def from_first(make: Callable[[], T]) -> T:
+def broadcast_from_first(make: Callable[[], T]) -> T:
     """What the first process made, on all; its InputError is raised on all."""
     made = _first(make)
-    return gathered(None if made is None else made[0])[0]  # type: ignore[return-value]
+    return gather_from_ranks(None if made is None else made[0])[0]  # type: ignore[return-value]
 
 
 def _first(make: Callable[[], T]) -> tuple[T] | None:
@@ -107,15 +107,15 @@ def _first(make: Callable[[], T]) -> tuple[T] | None:
             made = (make(),)
         except InputError as problem:
             error = problem
-    error = gathered(error)[0]
+    error = gather_from_ranks(error)[0]
     if error is not None:
         raise error
     return made
 
 
-def end_with_first(every_seconds: float = 1.0) -> None:
+def exit_with_parent(every_seconds: float = 1.0) -> None:
     """Ends this process soon after the one that launched it has died: it would wait for it in vain."""
-    first = int(os.environ[FIRST_PROCESS])
+    first = int(os.environ[PARENT_PID])
 
     def watch() -> None:
         while os.getppid() == first:

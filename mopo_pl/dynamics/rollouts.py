@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import summed
+from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule
@@ -212,7 +212,9 @@ class RolloutStatistics:
 
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once."""
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = summed(self.sums.clone()).tolist()
+        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = sum_over_ranks(
+            self.sums.clone()
+        ).tolist()
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from torchmetrics import Metric
 
-from mopo_pl.distributed.collectives import gathered, own
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.errors import Diverged
 
 
@@ -53,11 +53,11 @@ class LoggedModule(L.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what every rank has averaged of a broken epoch; all ranks call it."""
-        checkpoint["means"] = gathered({"total": self.means.total.clone(), "count": self.means.count.clone()})
+        checkpoint["means"] = gather_from_ranks({"total": self.means.total.clone(), "count": self.means.count.clone()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes it back."""
-        for name, state in own(checkpoint["means"]).items():
+        for name, state in state_of_this_rank(checkpoint["means"]).items():
             setattr(self.means, name, state.to(self.device))
 
 

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
-from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
+from mopo_pl.distributed.launch import SHARED_PATH, export_run_folder, is_launched_rank
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import atomic_write
 
@@ -56,7 +56,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
-        share_folder(folder.path)
+        export_run_folder(folder.path)
         return folder
 
     @classmethod
@@ -70,7 +70,7 @@ class RunFolder:
         # A finished run that is to go on is no longer finished, even if it is stopped again.
         self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
-        share_folder(self.path)
+        export_run_folder(self.path)
 
     def keep_provenance(self, provenance: dict[str, Any]) -> None:
         """Write `provenance.json`, once."""
@@ -101,7 +101,7 @@ class RunFolder:
 
     def refuse_occupied(self) -> None:
         """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
-        if self.config.exists() and not was_launched():
+        if self.config.exists() and not is_launched_rank():
             raise InputError(
                 f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
             )
@@ -114,7 +114,7 @@ class RunFolder:
 
 def launched_config() -> Config | None:
     """The resolved configuration of the run in a process that Lightning launched; None in the first process."""
-    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
+    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
 
 
 def _new_path(config: Config, dataset_name: str) -> Path:

@@ -20,7 +20,7 @@ import torch
 
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
-from mopo_pl.distributed.launch import FIRST_PROCESS
+from mopo_pl.distributed.launch import PARENT_PID
 from mopo_pl.distributed.signals import SignalWatch, hold_back
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
@@ -140,7 +140,7 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
         start_new_session=True,  # Ctrl-C comes from here alone, once
         env={
             **os.environ,
-            FIRST_PROCESS: str(os.getpid()),
+            PARENT_PID: str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
         },
     )

@@ -21,13 +21,13 @@ from mopo_pl.data.doctor import warnings_about
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import (
     SHARED_PATH,
-    end_with_first,
-    first_then_rest,
-    from_first,
-    join,
-    processes_of_one_run,
-    was_launched,
-    was_started,
+    broadcast_from_first,
+    exit_with_parent,
+    is_child_process,
+    is_launched_rank,
+    join_process_group,
+    restored_environment,
+    run_first_then_others,
 )
 from mopo_pl.distributed.signals import SignalWatch
 from mopo_pl.dynamics.model import load_model
@@ -49,19 +49,19 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Run or resume what `config` says; return the exit code. Raises InputError before any training starts."""
-    with processes_of_one_run(), ExitStack() as locks:
+    with restored_environment(), ExitStack() as locks:
         return _run(config, locks)
 
 
 def _run(config: Config, locks: ExitStack) -> int:
-    if was_started():
-        end_with_first()
+    if is_child_process():
+        exit_with_parent()
     config = with_named_ensemble(launched_config() or config)
     trainer = probe_flags(config.trainer)
-    join(trainer)
-    inputs = first_then_rest(lambda: open_inputs(config))
+    join_process_group(trainer)
+    inputs = run_first_then_others(lambda: open_inputs(config))
     L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
-    path, finished = from_first(lambda: _prepare(config, inputs, trainer, locks))
+    path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
     folder = RunFolder(path)
     if finished:
         print_once(f"{folder.path} is finished: nothing to resume")
@@ -77,7 +77,7 @@ def _run(config: Config, locks: ExitStack) -> int:
     except Interrupted as stop:
         print_once(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
-        return 0 if was_launched() else stop.code
+        return 0 if is_launched_rank() else stop.code
     if result is not None:
         print_once(summary(folder, result))
     return 0
@@ -101,7 +101,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
 
     The folder is locked until `locks` are closed.
     """
-    if was_launched():
+    if is_launched_rank():
         return Path(os.environ[SHARED_PATH]), False
     checksum = None
     if config.dynamics_from is not None:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
+from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import Params, parameters_of
@@ -188,14 +188,14 @@ class SACModule(LoggedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
+        checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
-        self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
+        self._noise_state = state_of_this_rank(checkpoint["sac"]["noise"]).cpu()
 
 
 def _mean_over_ranks(gradients: Params) -> Params:
-    return dict(zip(gradients, averaged(list(gradients.values())), strict=True))
+    return dict(zip(gradients, mean_over_ranks(list(gradients.values())), strict=True))

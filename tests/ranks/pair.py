@@ -141,12 +141,12 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
 
 def main(folder: Path, world: int, mutant: bool, watched: bool, temperature_only: bool) -> None:
     if mutant:
-        averaged = mopo_pl.sac.module.averaged
+        averaged = mopo_pl.sac.module.mean_over_ranks
 
         def own(gradients: list[Tensor]) -> list[Tensor]:
             return averaged(gradients) if temperature_only and len(gradients) > 1 else gradients
 
-        mopo_pl.sac.module.averaged = own  # type: ignore[attr-defined]
+        mopo_pl.sac.module.mean_over_ranks = own  # type: ignore[attr-defined]
     ran, sac = train_sac(world, [] if mutant and not watched else [RanksAgree()])
     left: dict[str, Any] = {"sac": sac.state_dict()}
     if not mutant:
