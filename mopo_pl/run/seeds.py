@@ -21,7 +21,7 @@ import torch
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import PARENT_PID
-from mopo_pl.distributed.signals import SignalWatch, hold_back
+from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
@@ -87,7 +87,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = min(len(runs), max(1, all_threads // threads))
     print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
-    watch, children = SignalWatch(), list[subprocess.Popen]()
+    watch, children = SignalHandler(), list[subprocess.Popen]()
 
     def train(run: Config) -> int:
         if watch.received is not None:
@@ -104,7 +104,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
             if child.poll() is None and watch.received is not None:
                 child.send_signal(watch.received)
 
-    with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
+    with watch.installed(tell), ThreadPoolExecutor(at_once) as pool:
         codes = list(pool.map(train, runs))
     return next(filter(None, codes), 0)
 
@@ -128,7 +128,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
     """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
-    hold_back()
+    block_signals()
     beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(
         [sys.executable, "-m", "mopo_pl", "train", *arguments],

@@ -29,7 +29,7 @@ from mopo_pl.distributed.launch import (
     restored_environment,
     run_first_then_others,
 )
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
@@ -70,9 +70,9 @@ def _run(config: Config, locks: ExitStack) -> int:
     _use_threads(config, trainer)
     print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
-    signals = SignalWatch()
+    signals = SignalHandler()
     try:
-        with signals.watching():
+        with signals.installed():
             result = _stages(config, inputs, folder, signals)
     except Interrupted as stop:
         print_once(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
@@ -186,7 +186,7 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
-def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalWatch) -> dict[str, Any] | None:
+def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHandler) -> dict[str, Any] | None:
     """Both stages in order; the result, None on all processes but the first."""
     dataset, model, context = inputs.dataset, inputs.model, StageContext.of(config, folder, signals)
     updates, curve, final = 0, [], None

@@ -22,7 +22,7 @@ from mopo_pl.callbacks import Checkpoints, RanksAgree
 from mopo_pl.config.schema import Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.errors import PeerLost
@@ -53,7 +53,7 @@ class StageContext:
     """What both stages of a run share."""
 
     folder: RunFolder
-    signals: SignalWatch
+    signals: SignalHandler
     trainer: TrainerConfig
     loggers: Mapping[str, Any]
     """Arguments of each logger, by name."""
@@ -64,7 +64,7 @@ class StageContext:
     """Whether the run was begun by an earlier command."""
 
     @classmethod
-    def of(cls, config: Config, folder: RunFolder, signals: SignalWatch) -> "StageContext":
+    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler) -> "StageContext":
         """For a run with this resolved configuration."""
         return cls(
             folder=folder,
@@ -109,7 +109,7 @@ def fit_stage(
             stage=stage.name,
             at_most=stage.at_most,
             shown=stage.shown,
-            callbacks=[*callbacks, signals.keeping(), forget_unsaved(metrics), RanksAgree(), saving],
+            callbacks=[*callbacks, signals.reinstall_callback(), forget_unsaved(metrics), RanksAgree(), saving],
             loggers=[*loggers, metrics],
         )
         try:

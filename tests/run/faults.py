@@ -23,7 +23,7 @@ import torch
 from tiny import TINY
 
 from mopo_pl.cli import main
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.nn.logged_module import NamedMeans
 from mopo_pl.run.folder import RunFolder
 
@@ -88,11 +88,11 @@ def stopping(batch: int, number: int = signal.SIGINT) -> Iterator[None]:
     """Lets the watch see a signal in the so-many-th batch."""
     asked = []
 
-    def received(watch: SignalWatch) -> int | None:
+    def received(watch: SignalHandler) -> int | None:
         asked.append(watch)
         return number if len(asked) == batch else None
 
-    with patch.object(SignalWatch, "received", property(received, lambda self, value: None), create=True):
+    with patch.object(SignalHandler, "received", property(received, lambda self, value: None), create=True):
         yield
 
 
