@@ -14,8 +14,8 @@ class InputError(ValueError):
 class Diverged(RuntimeError):
     """Training came to nonsense. Says what, at which update, and what to try; exit code 1."""
 
-    def __init__(self, what: str, update: int, lever: str) -> None:
-        super().__init__(f"{what} by update {update}; try {lever}")
+    def __init__(self, what: str, update: int, suggestion: str) -> None:
+        super().__init__(f"{what} by update {update}; try {suggestion}")
 
 
 class Unwritable(RuntimeError):

@@ -5,7 +5,7 @@ from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
@@ -14,7 +14,7 @@ LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """Names of `run.loggers.LOGGERS`, likewise."""
 
 COMPILED_PARTS = ("policy", "ensemble", "rollouts")
-"""Names of `config.resolve.WORTHWHILE`, likewise."""
+"""Names of `config.resolve.COMPILE_THRESHOLDS`, likewise."""
 
 PRECISIONS = ("32-true", "32", "bf16-mixed")
 """Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
@@ -23,7 +23,7 @@ STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused
 """Of Lightning's: sharding gains nothing for networks this small, and forked processes keep what callbacks learned."""
 
 
-def contradictions(config: Config) -> list[str]:
+def problems_of(config: Config) -> list[str]:
     """One sentence for each thing that cannot be."""
     problems = [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
     said = {problem.partition("=")[0] for problem in problems}
@@ -156,7 +156,7 @@ def _names(config: Config) -> Iterator[str]:
     if config.trainer.precision not in PRECISIONS:
         yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
     if config.compile not in ("auto", "true", "false") and not _names_parts(config.compile):
-        yield f"compile={as_typed(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
+        yield f"compile={format_value(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds

@@ -10,14 +10,14 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mopo_pl.config.checks import contradictions
-from mopo_pl.config.keys import is_free, known_keys, meant, sections, text_keys
+from mopo_pl.config.checks import problems_of
+from mopo_pl.config.keys import accepts_any_value, known_keys, sections, suggestion_for, text_keys
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
-HARMLESS = (
+CHANGEABLE_ON_RESUME = (
     "logger",
     "evaluation",
     "checkpoint",
@@ -28,7 +28,7 @@ HARMLESS = (
     "trainer.profiler",
 )
 """What may be given beside `resume=`: it changes no weight that is already trained."""
-COSTS_BITS = ("compile", "threads")
+CHANGES_ROUNDING = ("compile", "threads")
 """What may be given beside `resume=` too, but the run will not end in the same bits."""
 OTHER_FLAGS = {
     "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
@@ -129,7 +129,7 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
             continue
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
-        problems.append(f"{group}={choice}: there is no such choice{meant(choice, choices(group))}")
+        problems.append(f"{group}={choice}: there is no such choice{suggestion_for(choice, choices(group))}")
     return selected
 
 
@@ -182,7 +182,7 @@ def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key in values:
         value = values[key]
         path = f"{prefix}{key}"
-        if isinstance(value, DictConfig) and not is_free(path):
+        if isinstance(value, DictConfig) and not accepts_any_value(path):
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -223,7 +223,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         problems.append(f"{where}: {OTHER_FLAGS[key]}")
     elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
         problems.append(
-            f"{where}: there is no such key{meant(key, known)}"
+            f"{where}: there is no such key{suggestion_for(key, known)}"
             if _meant_close(key)
             else f"{where}: there is no such key; --help lists all"
         )
@@ -231,7 +231,11 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         problems.append(
             f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
         )
-    elif isinstance(value, ListConfig) and not is_free(key) and any(isinstance(entry, Container) for entry in value):
+    elif (
+        isinstance(value, ListConfig)
+        and not accepts_any_value(key)
+        and any(isinstance(entry, Container) for entry in value)
+    ):
         problems.append(f"{where}: its entries must be plain values, not lists or maps")
     else:
         # YAML reads true as a truth value where `compile` takes it as a word.
@@ -256,7 +260,7 @@ def _checked(config: DictConfig, problems: list[str]) -> Config:
     folders = {key: getattr(built, key) for key in ("run_dir", "dynamics_from")}
     folders = {key: None if name is None else str(Path(name).expanduser()) for key, name in folders.items()}
     built = dataclasses.replace(built, **folders)
-    problems += contradictions(built)
+    problems += problems_of(built)
     if problems:
         raise InputError(problems)
     return built
@@ -270,9 +274,11 @@ def _resumed(arguments: Sequence[str]) -> Config:
     stored = _open(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in (*HARMLESS, *COSTS_BITS)):
+        if not any(
+            key == allowed or key.startswith(f"{allowed}.") for allowed in (*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING)
+        ):
             problems.append(
-                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join((*HARMLESS, *COSTS_BITS))}"
+                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join((*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING))}"
             )
     if problems:
         raise InputError(problems)
@@ -280,7 +286,9 @@ def _resumed(arguments: Sequence[str]) -> Config:
     if choice:
         path = choices("logger").get(choice[-1])
         if path is None:
-            raise InputError(f"logger={choice[-1]}: there is no such choice{meant(choice[-1], choices('logger'))}")
+            raise InputError(
+                f"logger={choice[-1]}: there is no such choice{suggestion_for(choice[-1], choices('logger'))}"
+            )
         stored.logger = _load(path)
     stored = _overridden(stored, _settings(rest), problems)
     stored.resume = str(folder)

@@ -36,18 +36,18 @@ def text_keys() -> set[str]:
     }
 
 
-def is_free(key: str) -> bool:
+def accepts_any_value(key: str) -> bool:
     """Whether any value may stand there."""
     return key.split(".")[0] in ("env_kwargs", "logger")
 
 
-def meant(word: str, known: Iterable[str]) -> str:
+def suggestion_for(word: str, known: Iterable[str]) -> str:
     """What a misspelt word may have meant, or all that there are, to end a sentence with."""
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
 
 
-def as_typed(value: Any) -> str:
+def format_value(value: Any) -> str:
     """As on a command line: null, true, [policy, rollouts]."""
     return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

@@ -6,11 +6,11 @@ import os
 import shutil
 from dataclasses import replace
 
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
-WORTHWHILE = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
+COMPILE_THRESHOLDS = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
 """Updates, steps and imagined transitions below which compiling a part costs more than it saves: on two CPU cores some 20 s
 against 5 ms an update, up to a minute against a step's 10 ms, 15 s against 3 µs a transition.
 """
@@ -40,11 +40,11 @@ def compiled_parts(config: Config, rows: int, device: str) -> list[str]:
         return []
     amounts, missing = _amounts(config, rows), _missing(device)
     if config.compile == "auto":
-        return [] if missing else [part for part, enough in WORTHWHILE.items() if amounts[part] >= enough]
-    asked = list(WORTHWHILE) if config.compile == "true" else list(config.compile)
+        return [] if missing else [part for part, enough in COMPILE_THRESHOLDS.items() if amounts[part] >= enough]
+    asked = list(COMPILE_THRESHOLDS) if config.compile == "true" else list(config.compile)
     if missing:
         raise InputError(
-            f"compile={as_typed(config.compile)} needs {missing}, and there is none; install it or set compile=false"
+            f"compile={format_value(config.compile)} needs {missing}, and there is none; install it or set compile=false"
         )
     return [part for part in asked if amounts[part]]
 

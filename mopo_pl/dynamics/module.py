@@ -18,7 +18,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
 
 
 class DynamicsModule(LoggedModule):
@@ -79,7 +79,7 @@ class DynamicsModule(LoggedModule):
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
             and JointAdam.supports([optimizer], [dict(self.ensemble.named_parameters())])
-            and not gradients_are_watched(self)
+            and not hooks_need_gradients(self)
             and not self._steps_otherwise()
         ):
             self._fused = FusedUpdate(

@@ -12,7 +12,7 @@ from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule
-from mopo_pl.nn.compilation import compiled_with_checks
+from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
@@ -154,7 +154,7 @@ def compiled_step(rows: int, device: torch.device) -> Stepper:
     Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
     anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
     """
-    whole = compiled_with_checks(one_step, device, "the rollouts' step")
+    whole = compile_with_guards(one_step, device, "the rollouts' step")
 
     def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> Step:
         return (whole if len(starts) == rows else one_step)(model, policy, limits, starts, *rest)

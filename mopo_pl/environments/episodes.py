@@ -42,7 +42,7 @@ def evaluate(
     return _joined(groups)
 
 
-def interleaved(shares: Sequence[Episodes]) -> Episodes:
+def interleave(shares: Sequence[Episodes]) -> Episodes:
     """The episodes 0, 1, … of which the i-th of n shares holds i, i + n, i + 2n, …"""
     episodes = _joined(shares)
     places = np.concatenate([i + len(shares) * np.arange(len(share.returns)) for i, share in enumerate(shares)])

@@ -11,7 +11,7 @@ import torch
 from mopo_pl.distributed.console import print_once
 
 
-class OrEager:
+class CompiledOrEager:
     """A function by its compiled form; as it is, from the first failure to build that on, which is said once.
 
     What cannot be built fails before it computes anything.
@@ -50,8 +50,8 @@ def options_for(device: torch.device) -> dict[str, Any]:
     }
 
 
-def compiled_for_itself(method: Any, device: torch.device, name: str) -> OrEager:
-    """A bound method, compiled for its own object, and for the shapes of its first call alone; `name` as `OrEager` has it.
+def compile_without_guards(method: Any, device: torch.device, name: str) -> CompiledOrEager:
+    """A bound method, compiled for its own object, and for the shapes of its first call alone; `name` as `CompiledOrEager` has it.
 
     torch.compile would check some hundred facts at each call, up to a tenth of an update's time on a CPU. For an update
     none of them changes: tensors, shapes and constants stay what they are while the object lives.
@@ -60,16 +60,16 @@ def compiled_for_itself(method: Any, device: torch.device, name: str) -> OrEager
     return _built(method, own, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
 
 
-def compiled_with_checks(function: Any, device: torch.device, name: str) -> OrEager:
+def compile_with_guards(function: Any, device: torch.device, name: str) -> CompiledOrEager:
     """A function, compiled for the shapes of its first call, and checked at each call to be given what it was built for."""
     return _built(function, _with_own_code(function), device, name)
 
 
-def _built(eager: Any, own: Any, device: torch.device, name: str, **options: Any) -> OrEager:
+def _built(eager: Any, own: Any, device: torch.device, name: str, **options: Any) -> CompiledOrEager:
     if device.type == "cpu":
         keep_freed_memory()
     options |= options_for(device)
-    return OrEager(eager, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
+    return CompiledOrEager(eager, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
 
 
 def _with_own_code(function: Any) -> FunctionType:

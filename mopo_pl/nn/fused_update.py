@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.compilation import compile_without_guards
 from mopo_pl.nn.functional_adam import AdamState, JointAdam
 from mopo_pl.nn.layers import Params
 
@@ -60,7 +60,7 @@ class FusedUpdate:
         self._update, self._averages, self._rows = update, averages, rows
         self._adams = JointAdam(optimizers, parameters)
         device = next(iter(self._adams.states[0].parameters.values())).device
-        self._compiled: Callable[..., Tensor] = compiled_for_itself(self.one, device, name)
+        self._compiled: Callable[..., Tensor] = compile_without_guards(self.one, device, name)
 
     def takes(self, batches: Batches) -> bool:
         """Whether batches [K, ..., B, W] have the B that compiled code is for: the last one of an epoch may be smaller."""

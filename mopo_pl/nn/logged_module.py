@@ -36,7 +36,7 @@ class LoggedModule(L.LightningModule):
         self.log_dict(dict(values), logger=False)
         self._row |= {name: float(value) for name, value in values.items()}
 
-    def write_row(self, lever: str) -> None:
+    def write_row(self, suggestion: str) -> None:
         """Sends the row to the loggers; raises Diverged, with what to try, where a value or a weight is not finite."""
         row, self._row = self._row, {}
         lost = [name for name, value in row.items() if not torch.tensor(value).isfinite()]
@@ -44,7 +44,7 @@ class LoggedModule(L.LightningModule):
             logger.log_metrics(row, step=self.updates)
         lost += [f"weights of {part}" for part in self._parts_that_are_not_finite()]
         if lost:
-            raise Diverged(f"{', '.join(lost)} not finite", self.updates, lever)
+            raise Diverged(f"{', '.join(lost)} not finite", self.updates, suggestion)
 
     def _parts_that_are_not_finite(self) -> list[str]:
         names = [name.partition(".")[0] for name, _ in self.named_parameters()]
@@ -88,7 +88,7 @@ HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 """Of Lightning, that see gradients or the loss on its way to them."""
 
 
-def gradients_are_watched(module: L.LightningModule) -> bool:
+def hooks_need_gradients(module: L.LightningModule) -> bool:
     """Whether the module or a callback waits for gradients: a graph shows none."""
     watchers = [module, *module.trainer.callbacks]  # type: ignore[attr-defined]
     return any(is_overridden(hook, watcher) for watcher in watchers for hook in HOOKS)

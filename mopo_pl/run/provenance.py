@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mopo_pl.config.compose import COSTS_BITS, HARMLESS
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
@@ -65,9 +65,9 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
         )
     for key, (old, new) in _differences(then["config"], now["config"]).items():
-        if _within(key, HARMLESS):
+        if _within(key, CHANGEABLE_ON_RESUME):
             print_once(f"changed since the run began: {key} is {new}, was {old}")
-        elif _within(key, COSTS_BITS):
+        elif _within(key, CHANGES_ROUNDING):
             print_once(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
         else:
             problems.append(
@@ -104,5 +104,5 @@ def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") ->
         if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
             found |= _differences(old, new, f"{name}.")
         elif old != new:
-            found[name] = (as_typed(old), as_typed(new))
+            found[name] = (format_value(old), format_value(new))
     return found

@@ -16,7 +16,7 @@ from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, 
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
@@ -108,7 +108,7 @@ class SACModule(LoggedModule):
         """Whether nobody needs gradients between their computation and the step: ranks, callbacks, a subclass's own step."""
         kind = type(self)
         own_step = kind.update is not SACModule.update or kind._step is not SACModule._step
-        alone = world_size() == 1 and not own_step and not gradients_are_watched(self)
+        alone = world_size() == 1 and not own_step and not hooks_need_gradients(self)
         return alone and JointAdam.supports(optimizers, self.optimised())
 
     def optimised(self) -> list[dict[str, nn.Parameter]]:

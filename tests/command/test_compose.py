@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import mopo_pl
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -444,4 +444,4 @@ def test_a_number_where_a_list_belongs_is_shown_as_one(refused: Refused) -> None
     ],
 )
 def test_a_value_is_shown_as_it_is_typed(value: object, typed: str) -> None:
-    assert as_typed(value) == typed
+    assert format_value(value) == typed

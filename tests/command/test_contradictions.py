@@ -105,4 +105,4 @@ def test_the_names_known_without_torch_are_those_of_the_registries() -> None:
 
     assert tuple(penalties.PENALTIES) == PENALTIES
     assert tuple(loggers.LOGGERS) == LOGGERS
-    assert tuple(resolve.WORTHWHILE) == COMPILED_PARTS
+    assert tuple(resolve.COMPILE_THRESHOLDS) == COMPILED_PARTS
