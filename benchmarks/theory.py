@@ -78,7 +78,7 @@ INADMISSIBLE = {"half": half, "blind": blind, "none": none}
 class Tally:
     """What was seen of one statement."""
 
-    claim: str
+    formula: str
     tried: int = 0
     failed: int = 0
     worst: float = -np.inf
@@ -110,7 +110,7 @@ class Study:
         for sides in of_policies(
             setting, np.stack([*policies, maximiser(setting.penalised), maximiser(mdp), candidate])
         ):
-            self.tallies.setdefault(sides.name, Tally(sides.claim)).add(sides)
+            self.tallies.setdefault(sides.name, Tally(sides.formula)).add(sides)
         self.gains.append((supremum - deterministic) / max(1.0, abs(supremum)))
 
     def try_inadmissible(self, setting: Setting, policies: Array) -> None:
@@ -141,7 +141,9 @@ def print_admissible(study: Study, cases: int, seconds: float) -> None:
     print("|---|---|---|---|---|")
     for name, tally in study.tallies.items():
         worst = tally.worst if "=" in name or "Lemma" in name else -tally.worst
-        print(f"| {name} | {tally.claim.replace('|', chr(92) + '|')} | {tally.tried} | {tally.failed} | {worst:.1e} |")
+        print(
+            f"| {name} | {tally.formula.replace('|', chr(92) + '|')} | {tally.tried} | {tally.failed} | {worst:.1e} |"
+        )
     gains = np.array(study.gains)
     print(f"\nThe supremum's best policy was stochastic in {(gains > 1e-6).sum()} cases, by up to {gains.max():.1%}.")
 

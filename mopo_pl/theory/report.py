@@ -83,12 +83,12 @@ def _returns(setting: Setting, policies: dict[str, Array]) -> list[str]:
 
 
 def _row(sides: Equality | Inequality) -> str:
-    """One statement: its name, its claim, both sides, and how far they are apart."""
+    """One statement: its name, its formula, both sides, and how far they are apart."""
     equal = isinstance(sides, Equality)
     sign, apart = ("=", f"residual {sides.residual:.0e}") if equal else ("≥", f"slack {_rounded(sides.slack)}")
     held = "" if sides.holds() else "  DOES NOT HOLD"
     left, right = _rounded(sides.left), _rounded(sides.right)
-    return f"  {sides.name:<14}{_padded(sides.claim, 44)}{left:>9} {sign} {right:>9}   {apart}{held}"
+    return f"  {sides.name:<14}{_padded(sides.formula, 44)}{left:>9} {sign} {right:>9}   {apart}{held}"
 
 
 def _verdict(mdp: FiniteMDP, policies: dict[str, Array], gained: float) -> list[str]:

@@ -62,7 +62,7 @@ class Equality:
 
     name: str
     """Its short name."""
-    claim: str
+    formula: str
     """In symbols."""
     left: float
     right: float
@@ -85,7 +85,7 @@ class Inequality:
 
     name: str
     """Its short name."""
-    claim: str
+    formula: str
     """In symbols."""
     left: float
     right: float
@@ -122,8 +122,8 @@ def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequal
 def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
     """Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards."""
     check_model(mdp, model, same_rewards=True)
-    claim = "η_M̂(π) - η_M(π) = γ Ē[G]"
-    return _telescoped(mdp, model, policy, mdp.discount * value_gap(mdp, model, policy), "Lemma 4.1", claim)
+    formula = "η_M̂(π) - η_M(π) = γ Ē[G]"
+    return _telescoped(mdp, model, policy, mdp.discount * value_gap(mdp, model, policy), "Lemma 4.1", formula)
 
 
 def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
@@ -133,12 +133,12 @@ def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike
 
 
 def _telescoped(
-    mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, claim: str
+    mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, formula: str
 ) -> Equality:
     """η_M̂(π) - η_M(π) beside Ē[difference], with the scale of what is subtracted."""
     imagined, true = float(expected_return(model, policy)), float(expected_return(mdp, policy))
     summed = float(occupancy_sum(model, policy, difference))
-    return Equality(name, claim, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
+    return Equality(name, formula, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
 
 
 def corollary_identity(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
@@ -169,10 +169,10 @@ def admissible(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, distance: Distanc
     return _tightest("Admissible u", "u ≥ d_F(T̂, T) at every (s, a)", model.checked_penalty(u), error)
 
 
-def _tightest(name: str, claim: str, larger: Array, smaller: Array) -> Inequality:
+def _tightest(name: str, formula: str, larger: Array, smaller: Array) -> Inequality:
     """The sides at the pair (s, a) of the least slack."""
     pair = np.unravel_index(np.argmin(larger - smaller), larger.shape)
-    return Inequality(name, claim, float(larger[pair]), float(smaller[pair]))
+    return Inequality(name, formula, float(larger[pair]), float(smaller[pair]))
 
 
 def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Equality:
