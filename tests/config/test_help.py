@@ -123,7 +123,7 @@ DRY_PROBLEMS = [
     (["dataset=LOG", "termination=never", "penalty.name=math:nothing"], "has no attribute 'nothing'"),
     (["dataset=LOG", "termination=never", "penalty.name=math:pi"], "cannot be called: it is a float"),
     (["dataset=LOG", "termination=never", "penalty.name=:x"], "cannot be imported"),
-    (["dataset=LOG", "env_id=Nowhere-v0"], "env_id=Nowhere-v0 cannot be made"),
+    (["dataset=LOG", "env_id=Nowhere-v0"], "env_id=Nowhere-v0 cannot be created"),
     (["dataset=LOG", "termination=never", "dynamics_from=nowhere"], "nowhere holds no trained model"),
     (["dataset=LOG", "termination=never", "dynamics.holdout_fraction=0.001"], "too few to hold out 0"),
     (["dataset=LOG", "termination=never", "trainer.accelerator=tpuu"], "accelerator='tpuu'"),

@@ -219,7 +219,7 @@ def _missing_origin(place: Place) -> int:
     return place.resume()
 
 
-def _damaged_seal(place: Place) -> int:
+def _damaged_checksum_file(place: Place) -> int:
     place.started()
     max((place.run / "checkpoints").glob("policy-*.json")).write_text("[5]")
     return place.resume()
@@ -341,7 +341,7 @@ FAULTS = [
     Fault("a damaged ensemble", _damaged_ensemble, 2, "the rest of the run"),
     Fault("a missing `origin.json`", _missing_origin, 0, "everything; the run goes on"),
     Fault("a damaged `origin.json`", _damaged_origin, 2, "the run as it is"),
-    Fault("a damaged seal of a checkpoint", _damaged_seal, 0, "the one before it; the run goes on"),
+    Fault("a damaged checksum file of a checkpoint", _damaged_checksum_file, 0, "the one before it; the run goes on"),
     Fault("damaged lines in `metrics.jsonl`", _damaged_rows, 0, "the other rows; the run goes on"),
     Fault("a damaged `logs/records.json`", _damaged_records, 0, "everything; the run goes on"),
     Fault("a run that another command trains", _trained_by_another, 2, "that run"),
