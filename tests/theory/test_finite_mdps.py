@@ -151,16 +151,16 @@ GOOD = coin()
         (lambda: expected_return(GOOD, np.ones((2, 3)) / 3), "policy has shape"),
         (lambda: truncated_return(GOOD, np.full((2, 2), 0.5), -1), "horizon must be at least 0"),
         (lambda: deterministic_policies(30, 2), r"2\^30 policies are too many"),
-        (lambda: check_model(GOOD, GOOD.ending_in([1]), same_rewards=True), "the rewards as known"),
+        (lambda: check_model(GOOD, GOOD.ending_in([1]), same_rewards=True), "a model with the MDP.s rewards"),
         (
             lambda: check_model(GOOD, FiniteMDP(GOOD.transitions, GOOD.rewards, GOOD.start, 0.9), same_rewards=False),
-            "share its discount",
+            "and its discount",
         ),
         (
             lambda: check_model(
                 GOOD, FiniteMDP(GOOD.transitions, GOOD.rewards, GOOD.start[::-1], 0.5), same_rewards=False
             ),
-            "begin where the MDP begins",
+            "distribution of initial states",
         ),
         (
             lambda: check_model(

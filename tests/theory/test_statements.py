@@ -222,7 +222,7 @@ def test_a_model_with_other_rewards_is_not_the_lemmas() -> None:
     later = FiniteMDP(example.mdp.transitions, example.mdp.rewards, np.eye(3)[1], example.mdp.discount)
     with pytest.raises(ValueError, match="the rewards as known"):
         statements.lemma_4_1(example.mdp, other, example.behaviour)
-    with pytest.raises(ValueError, match="begin where"):
+    with pytest.raises(ValueError, match="initial states"):
         statements.two_sided_bound(example.mdp, later, np.zeros((3, 2)), 1.0, example.behaviour)
 
 
