@@ -121,7 +121,7 @@ DRY_PROBLEMS = [
     (["dataset=LOG", "termination=nevr"], "Did you mean never?"),
     (["dataset=LOG", "termination=nowhere:rule"], "No module named 'nowhere'"),
     (["dataset=LOG", "termination=never", "penalty.name=math:nothing"], "has no attribute 'nothing'"),
-    (["dataset=LOG", "termination=never", "penalty.name=math:pi"], "cannot be called: it is a float"),
+    (["dataset=LOG", "termination=never", "penalty.name=math:pi"], "is not callable: it is a float"),
     (["dataset=LOG", "termination=never", "penalty.name=:x"], "cannot be imported"),
     (["dataset=LOG", "env_id=Nowhere-v0"], "env_id=Nowhere-v0 cannot be created"),
     (["dataset=LOG", "termination=never", "dynamics_from=nowhere"], "nowhere holds no trained model"),
