@@ -1,4 +1,4 @@
-"""The learned policy, on its own: torch, NumPy and safetensors are all it needs."""
+"""The trained policy; needs only torch, NumPy and safetensors."""
 
 import json
 from collections.abc import Mapping
@@ -25,10 +25,22 @@ class Policy:
     """π: observations in the environment's units to actions in the environment's units.
 
     >>> import torch
+    >>> from tempfile import TemporaryDirectory
     >>> from mopo_pl import Policy
-    >>> policy = Policy.load("runs/latest")  # doctest: +SKIP
-    >>> policy(torch.zeros(3)).shape  # doctest: +SKIP
-    torch.Size([1])
+    >>> actor = TanhGaussianActor(
+    ...     obs_dim=3,
+    ...     action_dim=1,
+    ...     hidden_sizes=[8],
+    ...     log_std_min=-5.0,
+    ...     log_std_max=2.0,
+    ...     normaliser=Normaliser.identity(3),
+    ...     generator=torch.Generator(),
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     Policy(actor, np.array([-2.0]), np.array([2.0]), {}).save(folder)
+    ...     policy = Policy.load(folder)  # or the folder of a run, such as "runs/latest"
+    >>> policy(torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
     """
 
     def __init__(
