@@ -220,7 +220,7 @@ def test_a_model_with_other_rewards_is_not_the_lemmas() -> None:
     example = fork()
     other = example.model.with_rewards(example.model.rewards + 1)
     later = FiniteMDP(example.mdp.transitions, example.mdp.rewards, np.eye(3)[1], example.mdp.discount)
-    with pytest.raises(ValueError, match="the rewards as known"):
+    with pytest.raises(ValueError, match="needs a model with the MDP's rewards"):
         statements.lemma_4_1(example.mdp, other, example.behaviour)
     with pytest.raises(ValueError, match="initial states"):
         statements.two_sided_bound(example.mdp, later, np.zeros((3, 2)), 1.0, example.behaviour)
