@@ -23,7 +23,7 @@ import torch
 from tiny import TINY
 
 from mopo_pl.cli import main
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.nn.logged_module import NamedMeans
 from mopo_pl.run.folder import RunFolder
 
@@ -88,11 +88,11 @@ def stopping(batch: int, number: int = signal.SIGINT) -> Iterator[None]:
     """Lets the watch see a signal in the so-many-th batch."""
     asked = []
 
-    def received(watch: SignalWatch) -> int | None:
+    def received(watch: SignalHandler) -> int | None:
         asked.append(watch)
         return number if len(asked) == batch else None
 
-    with patch.object(SignalWatch, "received", property(received, lambda self, value: None), create=True):
+    with patch.object(SignalHandler, "received", property(received, lambda self, value: None), create=True):
         yield
 
 
@@ -225,7 +225,7 @@ def _missing_provenance(place: Place) -> int:
     return place.resume()
 
 
-def _damaged_seal(place: Place) -> int:
+def _damaged_checksum_file(place: Place) -> int:
     place.started()
     max((place.run / "checkpoints").glob("policy-*.json")).write_text("[5]")
     return place.resume()
@@ -348,7 +348,7 @@ FAULTS = [
     Fault("`resume=` of a run that mopo_pl 0.1 began", _run_of_an_older_version, 2, "the run as it is"),
     Fault("a missing `provenance.json`", _missing_provenance, 0, "everything; the run goes on"),
     Fault("a damaged `provenance.json`", _damaged_provenance, 2, "the run as it is"),
-    Fault("a damaged seal of a checkpoint", _damaged_seal, 0, "the one before it; the run goes on"),
+    Fault("a damaged checksum file of a checkpoint", _damaged_checksum_file, 0, "the one before it; the run goes on"),
     Fault("damaged lines in `metrics.jsonl`", _damaged_rows, 0, "the other rows; the run goes on"),
     Fault("a damaged `logs/records.json`", _damaged_records, 0, "everything; the run goes on"),
     Fault("a run that another command trains", _trained_by_another, 2, "that run"),

@@ -19,7 +19,7 @@ import torch
 from mopo_pl import Policy
 from mopo_pl import __main__ as program
 from mopo_pl.cli import main
-from mopo_pl.distributed.launch import join
+from mopo_pl.distributed.launch import join_process_group
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -333,7 +333,7 @@ def test_torchrun_within_a_job_of_slurm_counts_the_processes(monkeypatch: pytest
     joined = []
     strategy = SimpleNamespace(setup_environment=lambda: joined.append(True))
     trainer = SimpleNamespace(world_size=8, num_nodes=2, num_devices=4, strategy=strategy)
-    join(cast(L.Trainer, trainer))
+    join_process_group(cast(L.Trainer, trainer))
     assert joined
 
 
