@@ -8,7 +8,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from mopo_pl.callbacks.requirements import require
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.module import DynamicsModule
 
 
@@ -35,7 +35,7 @@ class MemberSelection(L.Callback):
         """
         require(self, pl_module, DynamicsModule)
         if stage == "fit" and not trainer.enable_validation:
-            say(
+            print_once(
                 f"MemberSelection selects nothing without validation (limit_val_batches={trainer.limit_val_batches}, or no "
                 "val_dataloader): the last weights stay, and training ends at max_epochs"
             )
@@ -82,7 +82,7 @@ class MemberSelection(L.Callback):
         pl_module.elites.copy_(self.best.argsort()[: len(pl_module.elites)])
         ended = "early stop" if self.stale > self.patience else "stopped"
         elites = " ".join(map(str, pl_module.elites.tolist()))
-        say(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
+        print_once(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
 
     def state_dict(self) -> dict[str, Any]:
         """Best errors, their weights, the counters."""

@@ -5,7 +5,7 @@ import hashlib
 import lightning as L
 from torch import Tensor
 
-from mopo_pl.distributed.collectives import gathered, world_size
+from mopo_pl.distributed.collectives import gather_from_ranks, world_size
 from mopo_pl.errors import RanksDiffer
 from mopo_pl.nn.logged_module import LoggedModule
 
@@ -21,7 +21,7 @@ class RanksAgree(L.Callback):
         if world_size() == 1:
             return
         hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
-        everywhere = gathered(hashes)
+        everywhere = gather_from_ranks(hashes)
         differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}
         if differing:
             updates = pl_module.updates if isinstance(pl_module, LoggedModule) else trainer.global_step

@@ -1,4 +1,4 @@
-"""What a callback needs to find in a Trainer, said in a sentence where it does not."""
+"""Checks that a callback runs beside the module and the DataModule it was written for."""
 
 from typing import Any, TypeVar
 
@@ -10,9 +10,9 @@ Part = TypeVar("Part")
 
 
 def require(callback: L.Callback, given: Any, *kinds: type[Part], where: str = "") -> Part:
-    """The part, if it is of one of these kinds. Raises InputError that names the callback, the kinds and what was given.
+    """Return `given` if it is of one of these kinds.
 
-    `where`: how such a part is handed to the Trainer, to follow its name in the sentence.
+    Raises InputError that names the callback, the kinds and what was given. `where` follows the kinds in that sentence.
     """
     if isinstance(given, kinds):
         return given

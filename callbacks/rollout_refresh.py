@@ -8,8 +8,8 @@ import torch
 
 from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (
     PenalisedModel,
     RolloutStatistics,
@@ -20,7 +20,7 @@ from mopo_pl.dynamics.rollouts import (
     one_step,
 )
 from mopo_pl.errors import Diverged, InputError
-from mopo_pl.nn.random_streams import continued, stream
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.module import SACModule
 
 
@@ -91,12 +91,12 @@ class RolloutRefresh(L.Callback):
         self.limits = self.limits.to(pl_module.device)
         resumes = trainer.ckpt_path is not None
         if resumes or self._generator is None or self._generator.device != pl_module.device:
-            self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+            self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if resumes and self._saved_generators is not None:
-            continued(self._generator, own(self._saved_generators))
+            continued(self._generator, state_of_this_rank(self._saved_generators))
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
-            say(
+            print_once(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )
 
@@ -158,7 +158,7 @@ class RolloutRefresh(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = None if self._generator is None else gathered(self._generator.get_state())
+        streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         return {"done": self.done, "summary": self.summary, "generators": streams}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

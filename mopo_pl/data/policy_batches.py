@@ -13,9 +13,9 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.model_buffer import ModelBuffer
 from mopo_pl.data.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import gathered, own
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.errors import InputError
-from mopo_pl.nn.random_streams import continued, stream
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.storage.buffer_files import RefreshFiles
 from mopo_pl.storage.checkpoints import REFRESHES
 
@@ -80,7 +80,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
-        self._batches = stream(self.seed, "batches", rank, device)
+        self._batches = generator_for(self.seed, "batches", rank, device)
 
     def sample_starts(self, size: int, generator: Generator) -> Tensor:
         """Logged states, uniformly with replacement [size, D]."""
@@ -133,8 +133,8 @@ class OfflineDataModule(L.LightningDataModule):
             buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
             buffer = self.model_buffer.state_dict(self._files.keep)
-            self._files.forget_before(self.model_buffer.refreshes - self.retain + 1)
-        return {"ranks": gathered({"model_buffer": buffer, "batches": self._batches.get_state()})}
+            self._files.drop_before(self.model_buffer.refreshes - self.retain + 1)
+        return {"ranks": gather_from_ranks({"model_buffer": buffer, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore this rank's model buffer and stream, unless the Trainer only validates, tests or predicts.
@@ -144,7 +144,7 @@ class OfflineDataModule(L.LightningDataModule):
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return
-        state = own(state_dict["ranks"])
+        state = state_of_this_rank(state_dict["ranks"])
         self.model_buffer.load_state_dict(state["model_buffer"], self._fetch)
         continued(self._batches, state["batches"])
 

@@ -1,4 +1,4 @@
-"""Rows in order, for validation, test and prediction."""
+"""Loaders of transitions in order, for validation, test and prediction."""
 
 import warnings
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from mopo_pl.data.transitions import Transitions
 
 CHUNK = 10_000
-"""Rows shown to a network at once; bounds memory."""
+"""Transitions per batch; limits memory."""
 
 
 class RowBatches:
-    """A loader of batches [n, W] of at most `size` rows, in order. Lightning would read a plain list as several loaders."""
+    """A loader of batches [N, W] of at most `size` transitions. Lightning would read a plain list as several loaders."""
 
     def __init__(self, rows: Transitions, size: int) -> None:
         self.rows, self.size = rows, size
@@ -24,7 +24,7 @@ class RowBatches:
 
 
 class NoValidation(list):
-    """The empty loader of a fit whose epochs are not validated; Lightning skips it, without its warning about empty ones."""
+    """An empty loader: Lightning skips validation, without its warning about empty loaders."""
 
     def __init__(self) -> None:
         super().__init__()

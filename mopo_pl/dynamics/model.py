@@ -15,8 +15,8 @@ from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.errors import InputError
 from mopo_pl.nn.hparams import plain_arguments
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class TransitionModel:
@@ -72,9 +72,9 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
-    with whole_file(folder / "dynamics.safetensors") as aside:
+    with atomic_write(folder / "dynamics.safetensors") as aside:
         aside.write_bytes(save(weights))
-    with whole_file(folder / "dynamics.json") as aside:
+    with atomic_write(folder / "dynamics.json") as aside:
         aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 
@@ -95,7 +95,7 @@ def load_model(folder: Path) -> TransitionModel:
 
 
 def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequence[int]) -> GaussianEnsemble:
-    """An ensemble whose weights and normalisers are to be loaded."""
+    """Return an ensemble whose weights and normalisers are loaded later."""
     return GaussianEnsemble(
         obs_dim=obs_dim,
         action_dim=action_dim,
@@ -103,7 +103,7 @@ def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequ
         hidden_sizes=hidden_sizes,
         normaliser=Normaliser.identity(obs_dim + action_dim),
         target_normaliser=Normaliser.identity(1 + obs_dim),
-        generator=stream(0, "overwritten"),
+        generator=generator_for(0, "overwritten"),
     )
 
 

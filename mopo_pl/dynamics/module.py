@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import world_size
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
@@ -19,7 +19,7 @@ from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import LoggedModule, counting_updates, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, counting_updates, hooks_need_gradients
 
 
 class DynamicsModule(LoggedModule):
@@ -29,7 +29,7 @@ class DynamicsModule(LoggedModule):
     set `elites`. Then `model()` is what rollouts use.
     """
 
-    RATES = "learning_rate"
+    LEARNING_RATES = "learning_rate"
     BATCH_SIZE = "EnsembleDataModule(batch_size=...)"
     elites: Tensor
 
@@ -93,7 +93,7 @@ class DynamicsModule(LoggedModule):
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
             and JointAdam.supports([optimizer], [dict(self.ensemble.named_parameters())])
-            and not gradients_are_watched(self)
+            and not hooks_need_gradients(self)
             and not self._steps_otherwise()
         ):
             self._fused = FusedUpdate(
@@ -104,7 +104,7 @@ class DynamicsModule(LoggedModule):
                 rows=data.batch_size,
                 name="the ensemble's step",
             )
-            say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
+            print_once("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def _steps_otherwise(self) -> bool:
         """Whether a subclass has a loss or a step of its own, which the compiled one would leave out."""
@@ -119,8 +119,7 @@ class DynamicsModule(LoggedModule):
         """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises InputError for a batch that is
         no block of batches.
         """
-        if not isinstance(batch, Transitions) or batch.rows.dim() != 4:
-            raise self.wrong_batch(batch, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
+        self.require_batch(batch, 4, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
         with counting_updates(self.trainer, len(batch)):
             if self._fused is not None and self._fused.takes(batch):
                 losses = self._fused.run(batch)
@@ -144,6 +143,7 @@ class DynamicsModule(LoggedModule):
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an EnsembleDataModule makes")
         mean, log_var = self.ensemble(batch.inputs)
         self.holdout.update(mean, log_var, self.ensemble.target_normaliser(model_target(batch)))
 
@@ -155,15 +155,15 @@ class DynamicsModule(LoggedModule):
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
 
     def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """As `validation_step`."""
+        """Same as `validation_step`."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """As `on_validation_epoch_end`."""
+        """Same as `on_validation_epoch_end`."""
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Transitions, batch_idx: int) -> tuple[Tensor, Tensor]:
-        """Every member's mean and standard deviation of (r, Δs) for rows [n, W], each [E, n, 1 + D], in the log's units."""
+        """Return each member's mean and standard deviation of (r, Δs) for transitions [N, W], each [E, N, 1 + D], in raw units."""
         mean, log_var = self.ensemble.in_raw_units(batch.inputs)
         return mean, torch.exp(0.5 * log_var)
 
@@ -176,7 +176,7 @@ class DynamicsModule(LoggedModule):
         self.note({"dynamics/max_log_var": high.mean(), "dynamics/min_log_var": low.mean(), "dynamics/bound_gap": gap})
         if gap <= 0 and not self._gap_closed:
             self._gap_closed = True
-            say(
+            print_once(
                 "the bounds of a log σ² have met: σ cannot tell known states from unknown ones there; lower dynamics.bound_coef"
             )
         self.write_row("a lower dynamics.learning_rate, or a look at the ranges of the log")

@@ -7,18 +7,21 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from mopo_pl.data.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
+from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
+from mopo_pl.errors import InputError
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import Normaliser, Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, gradients_are_watched
-from mopo_pl.nn.random_streams import continued, stream
+from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, hooks_need_gradients
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
 from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
@@ -34,7 +37,7 @@ class SACModule(LoggedModule):
     parameter's `.grad`; several processes compile the three gradients.
     """
 
-    RATES = "actor_lr, critic_lr and alpha_lr"
+    LEARNING_RATES = "actor_lr, critic_lr and alpha_lr"
     BATCH_SIZE = "OfflineDataModule(batch_size=...)"
 
     def __init__(
@@ -100,9 +103,9 @@ class SACModule(LoggedModule):
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._updates = 0
-        self._noise = stream(seed, "updates")
+        self._noise = generator_for(seed, "updates")
         self._saved_noise: list[Tensor] = []
-        """Of a checkpoint, one state for each rank."""
+        """Generator states from a checkpoint, one per rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -114,15 +117,16 @@ class SACModule(LoggedModule):
         return [critic, actor, alpha], [CosineAnnealingLR(actor, self.schedule_epochs)]
 
     def on_fit_start(self) -> None:
-        """Opens this rank's stream of action noise on the device: from the checkpoint that the fit continues from, or from
-        its beginning. A further fit of the same Trainer goes on with the one it has.
+        """Create this rank's generator of action noise on the training device.
+
+        A fit that resumes from a checkpoint continues the saved generator. A further fit of the same Trainer keeps its own.
         """
         super().on_fit_start()
         resumes = self.trainer.ckpt_path is not None
         if resumes or self.trainer.current_epoch == 0 or self._noise.device != self.device:
-            self._noise = stream(self.seed, "updates", self.global_rank, self.device)
+            self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
         if resumes:
-            continued(self._noise, own(self._saved_noise))
+            continued(self._noise, state_of_this_rank(self._saved_noise))
 
     def on_train_start(self) -> None:
         """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
@@ -137,7 +141,7 @@ class SACModule(LoggedModule):
         """Whether nobody needs gradients between their computation and the step: ranks, callbacks, a subclass's own step."""
         kind = type(self)
         own_step = kind.update is not SACModule.update or kind._step is not SACModule._step
-        alone = world_size() == 1 and not own_step and not gradients_are_watched(self)
+        alone = world_size() == 1 and not own_step and not hooks_need_gradients(self)
         return alone and JointAdam.supports(optimizers, self.optimised())
 
     def optimised(self) -> list[dict[str, nn.Parameter]]:
@@ -162,8 +166,7 @@ class SACModule(LoggedModule):
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
         """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
-        if not isinstance(batch, Transitions) or batch.rows.dim() != 3:
-            raise self.wrong_batch(batch, "blocks of batches [K, B, W], which an OfflineDataModule makes")
+        self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
         noise = self.draw_noise(batch)
         with counting_updates(self.trainer, len(batch)):
             if self._fused is not None and self._fused.takes(batch):
@@ -176,38 +179,53 @@ class SACModule(LoggedModule):
         self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
     def forward(self, observations: Tensor) -> Tensor:
-        """The mean action tanh μ(s) [..., A], in [-1, 1]."""
+        """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
         return self.actor.mean_action(observations)
 
+    def val_dataloader(self) -> NoValidation:
+        """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
+
+        Raises InputError in `Trainer.validate`, which needs transitions.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            raise InputError(
+                "Trainer.validate of a SACModule needs logged transitions: datamodule=OfflineDataModule(...)"
+            )
+        return NoValidation()
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
+
     def on_validation_epoch_start(self) -> None:
-        """Opens the stream of noise that validation draws, the same each time; training draws from another."""
-        self._validation_noise = stream(self.seed, "validation", self.global_rank, self.device)
+        """Create the generator of validation's noise, the same at each validation; training never draws from it."""
+        self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """What the critics and the actor make of logged rows [n, W] (`FIGURES`)."""
+        """Evaluate critics and actor on logged transitions [N, W]: `FIGURES`."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
         shape = (2, *batch.actions.shape)
         noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
         self.figures.update(self._gradients.of_rows(self.weights(), batch, noise))
 
     def on_validation_epoch_end(self) -> None:
-        """Logs their means."""
+        """Log the means over all logged transitions."""
         self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
         self.figures.reset()
 
     def on_test_epoch_start(self) -> None:
-        """As `on_validation_epoch_start`."""
+        """Same as `on_validation_epoch_start`."""
         self.on_validation_epoch_start()
 
     def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """As `validation_step`."""
+        """Same as `validation_step`."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """As `on_validation_epoch_end`."""
+        """Same as `on_validation_epoch_end`."""
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
-        """The mean actions at the states of rows [n, W], in [-1, 1]."""
+        """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
         return self(batch.observations)
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
@@ -217,7 +235,7 @@ class SACModule(LoggedModule):
         return self._sac_update(weights, batch, noise, Steps(_mean_over_ranks, *steps))
 
     def weights(self) -> Weights:
-        """What an update reads and changes, without autograd."""
+        """Return the parameters that an update reads and changes, detached."""
         critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
         return Weights(critic, target_critic, actor, self.log_alpha.detach())
 
@@ -249,26 +267,26 @@ class SACModule(LoggedModule):
 
     @property
     def updates(self) -> int:
-        """Updates made, by all fits of this module; `global_step` counts those of its Trainer."""
+        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
         return self._updates
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
+        checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the count; the fit that continues takes its stream when it begins."""
+        """Restore the number of updates; `on_fit_start` restores the generator."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._saved_noise = checkpoint["sac"]["noise"]
 
 
 def _untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
-    """A network whose weights and normaliser are to be loaded."""
-    generator = stream(0, "overwritten")
+    """Return a network whose weights and normaliser are loaded later."""
+    generator = generator_for(0, "overwritten")
     return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)
 
 
 def _mean_over_ranks(gradients: Params) -> Params:
-    return dict(zip(gradients, averaged(list(gradients.values())), strict=True))
+    return dict(zip(gradients, mean_over_ranks(list(gradients.values())), strict=True))

@@ -13,7 +13,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.module import SACModule
 
@@ -149,12 +149,12 @@ def test_an_actor_of_another_class_must_be_given(make_dataset: Make, own_trainer
         "log_std_max": 2.0,
         "normaliser": Normaliser.identity(3),
     }
-    actor = WiderActor(**arguments, generator=stream(0, "actor"))
+    actor = WiderActor(**arguments, generator=generator_for(0, "actor"))
     module = SACModule(actor, small_sac(dataset).critic, **sac_arguments())
     fitted_sac(dataset, own_trainer, tmp_path / "own.ckpt", module)
     with pytest.raises(InputError, match=r"actor is a .*WiderActor.*actor="):
         SACModule.load_from_checkpoint(tmp_path / "own.ckpt")
-    given = WiderActor(**arguments, generator=stream(1, "actor"))
+    given = WiderActor(**arguments, generator=generator_for(1, "actor"))
     loaded = SACModule.load_from_checkpoint(tmp_path / "own.ckpt", actor=given)
     assert loaded.actor is given
     assert differing(weights(module), weights(loaded)) == []

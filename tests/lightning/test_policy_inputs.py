@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import TanhGaussianActor
 
@@ -24,7 +24,7 @@ def policy() -> Policy:
         log_std_min=-4.0,
         log_std_max=1.5,
         normaliser=Normaliser(torch.arange(3.0), torch.arange(1.0, 4.0)),
-        generator=stream(0, "actor"),
+        generator=generator_for(0, "actor"),
     )
     return Policy(actor, LOW, HIGH, {"env_id": "Some-v0"})
 
@@ -50,7 +50,7 @@ def policy() -> Policy:
     ],
 )
 def test_what_is_no_observation_is_refused_in_one_sentence(observation: Any, said: str) -> None:
-    for act in (policy(), lambda seen: policy().sample(seen, stream(0, "x"))):
+    for act in (policy(), lambda seen: policy().sample(seen, generator_for(0, "x"))):
         with pytest.raises(ValueError, match="observation") as caught:
             act(observation)  # type: ignore[operator]
         assert said in str(caught.value)
@@ -111,13 +111,13 @@ def test_making_a_policy_of_an_actor_leaves_the_actor_as_it_is() -> None:
 
 
 def test_a_policy_is_exported_by_torch() -> None:
-    made, states = policy(), torch.randn(5, 3, generator=stream(0, "x"))
+    made, states = policy(), torch.randn(5, 3, generator=generator_for(0, "x"))
     exported = torch.export.export(made, (states,), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},))
     for rows in (states, states[:2]):
         torch.testing.assert_close(exported.module()(rows), made(rows))
 
 
 def test_a_policy_is_compiled_by_torch() -> None:
-    made, states = policy(), torch.randn(5, 3, generator=stream(0, "x"))
+    made, states = policy(), torch.randn(5, 3, generator=generator_for(0, "x"))
     compiled = torch.compile(made, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(states), made(states))

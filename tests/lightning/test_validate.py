@@ -23,7 +23,8 @@ from small_stages import (
 
 from mopo_pl.callbacks import PolicyEvaluation
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.errors import InputError
+from mopo_pl.nn.random_streams import generator_for
 
 Make = Callable[..., OfflineDataset]
 Trainers = Callable[..., L.Trainer]
@@ -90,9 +91,9 @@ def test_of_the_policy_figures_on_the_log_are_returned(make_dataset: Make, own_t
     (values,) = getattr(own_trainer(), way)(module, datamodule=data, verbose=False)
     assert values.keys() == {"policy/logged_q", "policy/logged_bellman_error", "policy/logged_entropy"}
     rows = dataset.transitions
-    q = module.critic(rows.observations, rows.actions)
+    q = module.critic(rows.observations, rows.actions).detach()
     assert values["policy/logged_q"] == pytest.approx(float(q.amin(0).mean()), rel=1e-5)
-    noise = torch.randn(2, 400, 2, generator=stream(0, "validation"))
+    noise = torch.randn(2, 400, 2, generator=generator_for(0, "validation"))
     with torch.no_grad():
         action, log_prob = module.actor(rows.next_observations, noise[0])
         value = module.target_critic(rows.next_observations, action).amin(0) - log_prob  # alpha 1
@@ -131,6 +132,13 @@ def test_validating_between_two_fits_changes_no_weight(
         trainer.fit(module, datamodule=data)
         learned.append(weights(module))
     assert differing(*learned) == []
+
+
+def test_validating_the_policy_without_transitions_says_what_is_missing(
+    make_dataset: Make, own_trainer: Trainers
+) -> None:
+    with pytest.raises(InputError, match="needs logged transitions"):
+        own_trainer().validate(small_sac(make_dataset()))
 
 
 def test_training_the_policy_validates_nothing(make_dataset: Make, own_trainer: Trainers) -> None:

@@ -81,19 +81,21 @@ def test_the_ensembles_module_beside_the_datamodule_of_the_other_stage(
         own_trainer().fit(small_dynamics(dataset), datamodule=data)
 
 
+@pytest.mark.parametrize("checks", [0, 2])
 @pytest.mark.parametrize("kind", ["sac", "dynamics"])
-def test_a_dataloader_of_something_else(make_dataset: Make, own_trainer: Trainers, kind: str) -> None:
+def test_a_dataloader_of_something_else(make_dataset: Make, own_trainer: Trainers, kind: str, checks: int) -> None:
+    """Met in training, or in Lightning's check of validation before it."""
     dataset = make_dataset()
     module = small_sac(dataset) if kind == "sac" else small_dynamics(dataset)
     rows = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.zeros(8, 3)))
     with pytest.raises(InputError, match="takes Transitions"):
-        own_trainer().fit(module, train_dataloaders=rows)
+        own_trainer(num_sanity_val_steps=checks).fit(module, train_dataloaders=rows, val_dataloaders=rows)
 
 
 def test_checkpoints_without_the_plugin(make_dataset: Make, own_trainer: Trainers, tmp_path: Path) -> None:
     dataset = make_dataset()
     trainer = own_trainer(small_refresh(dataset), saver(tmp_path), enable_checkpointing=True)
-    with pytest.raises(InputError, match=r"Checkpoints needs .*plugins=\[SealedCheckpointIO\(\)\]"):
+    with pytest.raises(InputError, match=r"Checkpoints needs .*plugins=\[ChecksummedCheckpointIO\(\)\]"):
         trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
 
 
