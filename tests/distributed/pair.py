@@ -34,7 +34,7 @@ UPDATES, BLOCK, ROWS, OBS, ACTION = 50, 5, 32, 3, 2
 class FixedDraws(SACModule):
     """Takes its part of noise that is drawn for all ranks at once."""
 
-    def _draw_noise(self, batch: Transitions) -> Tensor:
+    def draw_noise(self, batch: Transitions) -> Tensor:
         generator = torch.Generator().manual_seed(self.updates)
         return self.share(torch.randn(len(batch), 2, ROWS, ACTION, generator=generator, dtype=torch.float64))
 
