@@ -77,10 +77,10 @@ def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
 
 
 def squeeze(raw: RawLog) -> None:
-    """Drop axes of length 1: a column [N, 1] of rewards or flags, and the one environment of [N, 1, D]."""
+    """Drop axes of length 1: a column [N, 1] of rewards or flags, and beside it the one environment of [N, 1, D]."""
+    one = raw.rewards.shape[1:] == (1,)
     for name, array, dims in list(fields_of(raw)):
-        single = array.ndim == 2 if dims == 1 else array.ndim == 3 and raw.rewards.ndim == 1
-        if single and array.shape[1] == 1:
+        if array.ndim == dims + 1 and array.shape[1] == 1 and (dims == 1 or one):
             setattr(raw, name, array[:, 0])
 
 
