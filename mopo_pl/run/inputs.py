@@ -16,7 +16,6 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import rule_findings
 from mopo_pl.data.findings import Finding, of_level
-from mopo_pl.data.opening import NO_ENVIRONMENT
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
@@ -62,8 +61,7 @@ def examine_inputs(config: Config) -> tuple[OfflineDataset | None, tuple[Finding
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
     """What is wrong with the termination rule, by itself and on the log."""
     env_id = config.env_id if dataset is None else dataset.env_id
-    unknown = dataset is None and config.termination is None and env_id in (None, NO_ENVIRONMENT)
-    if not config.uses_model or unknown:
+    if not config.uses_model or (dataset is None and config.termination is None):
         return ()
     try:
         rule = termination_rule(config.termination, env_id)

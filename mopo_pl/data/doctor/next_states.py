@@ -10,6 +10,8 @@ from mopo_pl.data.packing import goes_on, marked_ends
 
 ENOUGH = 20
 """Rows from which shares mean something."""
+MANY = 500
+"""Rows from which a fit to them means something."""
 FAR = 3.0
 """Steps across a border, in the 99th percentile of steps inside episodes, from which they join strangers."""
 
@@ -112,7 +114,7 @@ def at_ends(log: Evidence) -> Iterator[Verdict]:
 
 def shuffled(log: Evidence) -> Iterator[Verdict]:
     """The next row is taken for what followed, and has nothing to do with its row."""
-    if log.raw.next_observations is not None or log.inside.sum() < 200:
+    if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
     here = np.flatnonzero(log.inside)
     inputs = np.concatenate([log.observations, log.raw.actions], 1)[here]
@@ -128,7 +130,7 @@ def shuffled(log: Evidence) -> Iterator[Verdict]:
 
 def jumps(log: Evidence) -> Iterator[Verdict]:
     """The next row is taken for what followed, and in a few rows lies far from where the others lead."""
-    if log.raw.next_observations is not None or log.inside.sum() < 200:
+    if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
     here = np.flatnonzero(log.inside)
     change = (log.observations[1:] - log.observations[:-1])[here] / log.spread
