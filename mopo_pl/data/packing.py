@@ -7,7 +7,7 @@ import torch
 
 from mopo_pl.data.action_bounds import Bounds, beyond_bounds, bounds_problem, scaled
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw_log import RawLog, problems_of, squeeze
+from mopo_pl.data.raw_log import RawLog, marked_ends, problems_of, squeeze
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
 
@@ -50,12 +50,6 @@ def assemble(raw: RawLog, *, name: str, bounds: Bounds, time_limit: int | None, 
         env_kwargs=dict(raw.env_kwargs),
         names=raw.names,
     )
-
-
-def marked_ends(raw: RawLog) -> np.ndarray:
-    """Rows that the file marks as the last of an episode, in any way [N] bool."""
-    marks = [raw.terminals, *(flags for flags in (raw.timeouts, raw.ends) if flags is not None)]
-    return np.logical_or.reduce([np.asarray(flags, bool) for flags in marks])
 
 
 def goes_on(raw: RawLog) -> np.ndarray:

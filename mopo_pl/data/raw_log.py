@@ -76,6 +76,12 @@ def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
         yield "next_observations", raw.next_observations, 2
 
 
+def marked_ends(raw: RawLog) -> np.ndarray:
+    """Rows that the file marks as the last of an episode, in any way [N] bool."""
+    marks = [raw.terminals, *(flags for flags in (raw.timeouts, raw.ends) if flags is not None)]
+    return np.logical_or.reduce([np.asarray(flags, bool) for flags in marks])
+
+
 def squeeze(raw: RawLog) -> None:
     """Drop axes of length 1: a column [N, 1] of rewards or flags, and beside it the one environment of [N, 1, D]."""
     one = raw.rewards.shape[1:] == (1,)

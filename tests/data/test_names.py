@@ -59,6 +59,14 @@ def test_episodes_end_by_each_kind_of_mark(open_log: Open, tiny: Arrays, marks: 
     assert log.transitions.terminals.tolist() == [0, 0, 1, 0, 0, 0]
 
 
+def test_flags_and_times_may_be_columns(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(tiny, observations="obs", actions="action", rewards="reward", terminals="done")
+    columns = {key: arrays[key][:, None] for key in ("reward", "done")} | {
+        "t": np.array([[0], [1], [2], [0], [1], [3]])
+    }
+    assert open_log({**arrays, **columns}, suffix).episode_ends.tolist() == [3, 5, 6]
+
+
 def test_interleaved_episodes_are_put_together(open_log: Open, tiny: Arrays, suffix: str) -> None:
     order = np.array([0, 3, 1, 5, 4, 2])
     arrays = {key: array[order] for key, array in {**tiny, "episode_id": np.array([1, 1, 1, 2, 2, 3])}.items()}

@@ -111,7 +111,9 @@ def test_a_missing_row_of_an_interleaved_episode_ends_its_own_segment(opened: Op
 
 def test_rows_that_were_removed_show_in_time(opened: Opened, table: Table) -> None:
     left = {key: [value for row, value in enumerate(values) if row != 2] for key, values in table.items()}
-    assert opened(left, episode="run", time="time").episode_ends.tolist() == [2, 3, 6]
+    log = opened(left, episode="run", time="time")
+    assert log.episode_ends.tolist() == [2, 3, 6]
+    assert remarks(log) == ["time skips after 1 rows, the first is row 1; episodes are taken to end there"]
 
 
 def test_next_observations_may_be_columns(opened: Opened, table: Table) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.packing import goes_on, marked_ends
+from mopo_pl.data.packing import goes_on
+from mopo_pl.data.raw_log import marked_ends
 
 ENOUGH = 20
 """Rows from which shares mean something."""

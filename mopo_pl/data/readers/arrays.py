@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from mopo_pl.data.dataset import ColumnNames
-from mopo_pl.data.raw_log import RawLog, Unused, fields_of
+from mopo_pl.data.raw_log import RawLog, Unused, fields_of, marked_ends, squeeze
 from mopo_pl.data.readers.names import NAMES, REQUIRED, Columns, find_fields, listed
 from mopo_pl.errors import InputError
 
@@ -53,6 +53,7 @@ def log_of_arrays(
     )
     if any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
         return log  # which is refused for it
+    squeeze(log)
     _regroup(log, marks)
     if drop_missing:
         _drop_missing(log, marks)
@@ -93,7 +94,14 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
         ids = marks["episodes"].ravel()
         flags.append(np.append(ids[1:] != ids[:-1], False))
     if "times" in marks and len(marks["times"]) == rows:
-        flags.append(_time_breaks(marks["times"].ravel().astype(np.float64)))
+        back, skips = _time_breaks(marks["times"].ravel().astype(np.float64))
+        alone = skips & ~np.logical_or.reduce([marked_ends(log), *flags])
+        if alone.any():
+            log.remarks.append(
+                f"{log.key('times')} skips after {int(alone.sum())} rows, the first is row {int(alone.argmax())}; episodes "
+                "are taken to end there"
+            )
+        flags.append(back | skips)
     if "gaps" in marks:
         flags.append(marks["gaps"])
     return np.logical_or.reduce(flags) if flags else None
@@ -114,12 +122,12 @@ def _before(starts: np.ndarray) -> np.ndarray:
     return np.append(starts[1:], False)
 
 
-def _time_breaks(times: np.ndarray) -> np.ndarray:
-    """Where time falls back or stands, and where it skips."""
+def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows after which time falls back or stands, and rows after which it skips [N] bool."""
     steps = np.diff(times)
     forward = steps[steps > 0]
     usual = np.median(forward) if len(forward) else np.inf
-    return np.append((steps <= 0) | (steps > SKIP * usual), False)
+    return np.append(steps <= 0, False), np.append(steps > SKIP * usual, False)
 
 
 def _regroup(log: RawLog, marks: dict[str, np.ndarray]) -> None:
