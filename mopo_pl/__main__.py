@@ -76,7 +76,7 @@ def _inspect(options: argparse.Namespace) -> int:
     from mopo_pl.run.inputs import examine_inputs
 
     config = compose([f"dataset={options.dataset}", *options.settings])
-    dataset, findings = examine_inputs(config)
+    dataset, findings = examine_inputs(config, without_rule="WARN")
     cli.show(as_json(config.dataset, dataset, findings) if options.json else as_text(dataset, findings))
     return STOPPED if worst(findings) == "STOP" else 0
 

@@ -15,10 +15,10 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import rule_findings
-from mopo_pl.data.findings import Finding, of_level
+from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty
-from mopo_pl.dynamics.termination import Rule, never, termination_rule
+from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 
 
@@ -46,16 +46,21 @@ def open_inputs(config: Config) -> Inputs:
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
 
 
-def examine_inputs(config: Config) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+def examine_inputs(
+    config: Config, *, without_rule: Level = "STOP"
+) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
     """The log, None where its arrays cannot be packed, and what the checks say of it and of the termination rule.
 
+    `without_rule`: the level of a rule that is not given, where none is known.
     Raises InputError where the file cannot be read or lacks a field.
     """
     try:
         dataset, findings = examine_log(config)
     except InputError as error:
         raise InputError([*error.problems, *of_level("STOP", _about_rule(config, None))]) from error
-    return dataset, (*findings, *_about_rule(config, dataset))
+    missing = config.termination is None and dataset is not None and rule_for(dataset.env_id or "") is None
+    about = _about_rule(config, dataset)
+    return dataset, (*findings, *(replace(finding, level=without_rule) if missing else finding for finding in about))
 
 
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:

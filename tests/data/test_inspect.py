@@ -80,6 +80,12 @@ def test_a_clean_log_is_ok(path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "WARN" not in output
 
 
+def test_a_rule_that_is_not_given_is_a_warning_to_inspect_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspected(path, arrays()) == 0
+    assert "WARN  termination-rule: no termination rule: none given" in capsys.readouterr().out
+    assert "no termination rule" in refused(path, arrays())[0]
+
+
 def test_a_warning_ends_with_exit_code_0(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never") == 0
     assert "WARN  rewards: every reward is 0: nothing can be learned from them" in capsys.readouterr().out
