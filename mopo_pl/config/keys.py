@@ -1,4 +1,4 @@
-"""The dotted keys of `Config`: which there are and of what kind."""
+"""The dotted keys of `Config`, such as `sac.tau`, and their types."""
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ from mopo_pl.config.schema import Config
 
 
 def sections() -> dict[str, type]:
-    """The nested dataclasses of Config by their dotted keys, an outer one before those inside it."""
+    """Return the nested dataclasses of Config by their dotted keys, an outer one before those inside it."""
     return dict(_sections(Config, ""))
 
 
@@ -23,33 +23,43 @@ def _sections(owner: type, prefix: str) -> Iterator[tuple[str, type]]:
 
 
 def known_keys() -> list[str]:
-    """Every dotted key."""
+    """Return all dotted keys."""
     return [f"{prefix}{entry.name}" for prefix, entry in _entries()]
 
 
 def text_keys() -> set[str]:
-    """Every dotted key whose value is a text."""
+    """Return the dotted keys whose value is a string."""
     return {f"{prefix}{entry.name}" for prefix, entry in _entries() if entry.type in (str, Optional[str])}
 
 
 def _entries() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
-    """Each field with the dotted prefix of its section."""
+    """Yield each field with the dotted prefix of its section."""
     for prefix, owner in {"": Config, **{f"{name}.": owner for name, owner in sections().items()}}.items():
         yield from ((prefix, entry) for entry in dataclasses.fields(owner))
 
 
-def is_free(key: str) -> bool:
-    """Whether any value may stand there."""
+def accepts_any_value(key: str) -> bool:
+    """Return whether the key lies in a section without a schema."""
     return key.split(".")[0] in ("env_kwargs", "logger")
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """What a misspelt word may have meant, or all that there are, to end a sentence with."""
+def suggestion_for(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a misspelt word: the closest known word, or all of them.
+
+    >>> suggestion_for("papers", ["default", "paper"])
+    '; did you mean paper?'
+    >>> suggestion_for("x", ["default", "paper"])
+    ' (there are: default, paper)'
+    """
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
 
 
-def as_typed(value: Any) -> str:
-    """As on a command line: null, true, [policy, rollouts]."""
+def format_value(value: Any) -> str:
+    """Format a value as on a command line.
+
+    >>> format_value(None), format_value(["policy", "rollouts"])
+    ('null', '[policy, rollouts]')
+    """
     return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

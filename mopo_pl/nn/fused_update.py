@@ -1,34 +1,46 @@
-"""A whole update as one compiled function: gradients, Adam's steps and averaging. For a single process."""
+"""One update as one compiled function: gradients, Adam's updates and averaging of parameters. For a single process only."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mopo_pl.data.transitions import Transitions
-from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.compilation import compile_without_guards
 from mopo_pl.nn.functional_adam import AdamState, JointAdam
 from mopo_pl.nn.layers import Params
 
 Step = Callable[[Params], None]
-"""Changes a group of parameters in place by their gradients, which have the parameters' names."""
+"""Change a group of parameters in place, given their gradients by parameter name."""
+
+
+class Batches(Protocol):
+    """K batches of transitions, such as `Transitions`; indexing returns one of them."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Packed transitions [K, ..., B, W]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
 
 
 Update = Callable[..., Tensor]
-"""From the optimisers' states, the averages, a `Step` for each optimiser, a batch and further tensors to a report.
+"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors); return its metrics.
 
-Changes the states' parameters by calling the steps, and the averages in place.
+It changes the parameters by calling the steps, and the averages in place.
 """
 
 
 class FusedUpdate:
-    """Makes updates on the state of torch's own Adam optimisers, each by one call of compiled code.
+    """Update the parameters and states of torch's Adam optimisers, by one call of compiled code per update.
 
-    Gradients live and end in the compiled function: no parameter's `.grad` is filled. Several devices cannot use it: they
-    average each group of gradients before its step. Eager updates can continue from its state, and it from theirs.
+    Gradients exist only inside the compiled function: no parameter's `.grad` is set. Several processes cannot use it, because
+    they average each group of gradients before Adam's update. Eager and compiled updates can continue from each other's state.
     """
 
     def __init__(
@@ -41,22 +53,23 @@ class FusedUpdate:
         rows: int | None,
         name: str,
     ) -> None:
-        """`parameters`: those of each optimiser, by name; the two must satisfy `JointAdam.supports`. `averages`: further
-        tensors that the update changes, such as those of target networks. `rows`: B of the batches that compiled code is for;
-        None: B of the first ones. `name`: of the update, in messages.
+        """`optimizers`, `parameters`: Adam and the parameters of each by name, such that `JointAdam.supports` them.
+
+        `averages`: further tensors that the update changes, such as the parameters of target networks. `rows`: batch size B that
+        the code is compiled for; None: that of the first batch. `name`: the update's name in messages.
         """
         self._update, self._averages, self._rows = update, averages, rows
         self._adams = JointAdam(optimizers, parameters)
         device = next(iter(self._adams.states[0].parameters.values())).device
-        self._compiled: Callable[..., Tensor] = compiled_for_itself(self.one, device, name)
+        self._compiled: Callable[..., Tensor] = compile_without_guards(self.one, device, name)
 
-    def takes(self, batches: Transitions) -> bool:
-        """Whether batches [K, ..., B, W] have the B that compiled code is for: the last one of an epoch may be smaller."""
+    def takes(self, batches: Batches) -> bool:
+        """Return whether batches [K, ..., B, W] have the compiled batch size B; the last batch of an epoch may be smaller."""
         self._rows = self._rows or batches.rows.shape[-2]
         return batches.rows.shape[-2] == self._rows
 
-    def run(self, batches: Transitions, *rest: Tensor) -> Tensor:
-        """One update after another from batches [K, ..., B, W] and further inputs [K, ...]; their reports [K, ...]."""
+    def run(self, batches: Batches, *rest: Tensor) -> Tensor:
+        """Make K updates in order from batches [K, ..., B, W] and further inputs [K, ...]; return their metrics [K, ...]."""
         step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
         reports = [
             self._compiled(
@@ -73,10 +86,10 @@ class FusedUpdate:
         averages: Params,
         step_sizes: Tensor,
         corrections: Tensor,
-        batch: Transitions,
+        batch: Any,
         *rest: Tensor,
     ) -> Tensor:
-        """One update in place, with Adam's step sizes and corrections [optimisers]; its report. This is what is compiled."""
+        """Make one update in place with Adam's step sizes and corrections [optimisers]; return its metrics. This is compiled."""
         steps: list[Any] = [
             partial(state.step_, step_size=step_sizes[i], correction=corrections[i]) for i, state in enumerate(states)
         ]

@@ -1,4 +1,4 @@
-"""What a run starts from, opened and checked before anything is trained."""
+"""Inputs of a run: opened, and checked as far as possible before anything is trained."""
 
 import json
 from collections.abc import Callable
@@ -24,15 +24,15 @@ from mopo_pl.errors import InputError
 
 @dataclass(frozen=True)
 class Inputs:
-    """The log, and an ensemble that was given."""
+    """The log, and the ensemble of `dynamics_from`."""
 
     dataset: OfflineDataset
     model: TransitionModel | None
-    """Ensemble of `dynamics_from`."""
+    """None where the run trains one, or uses none."""
 
 
 def open_inputs(config: Config) -> Inputs:
-    """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
+    """Open the log and check it, the termination rule, the penalty and a given ensemble; raises InputError."""
     dataset, findings = examine_inputs(config)
     problems = list(of_level("STOP", findings))
     if dataset is None or problems:
@@ -99,7 +99,7 @@ def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
 
 
 def ensemble_folder(run: Path) -> Path:
-    """Where the ensemble of a run lies: in its own folder, or in that of the run from which it took one."""
+    """The folder with the ensemble of a run: the run's folder, or that of the run named by its `dynamics_from`."""
     seen = []
     while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
         seen.append(run)
@@ -125,13 +125,13 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
 
 
 TRIED = 3
-"""Rows that they are called with."""
+"""Rows that a user's function is called with before training."""
 EXAMINED = 50_000
 """Rows on which the rule is compared with the log at a time."""
 
 
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
-    """Call the rule on 3 rows; raise InputError where it for the end of episodes fails, gives no bool tensor [B], or changes its arguments."""
+    """Call the rule on 3 rows; raise InputError where it fails, returns no bool tensor [B], or changes its arguments."""
     rows = dataset.transitions[:TRIED]
     given = [rows.observations.clone(), rows.actions.clone(), rows.next_observations.clone()]
     ended = _called(lambda: rule(*given), f"termination={name}")
@@ -145,7 +145,7 @@ def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
 
 
 def try_penalty(penalty: Penalty, name: str, *, members: int, obs_dim: int) -> None:
-    """Call the penalty on 3 rows; raise InputError where it fails, gives no floats [B] of at least 0, or changes its arguments."""
+    """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
     shape = (members, TRIED, 1 + obs_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
     u = _called(lambda: penalty(mean, std), f"penalty.name={name}")

@@ -9,24 +9,24 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mopo_pl.config.compose import COSTS_BITS, HARMLESS
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 
 UNSTORED = ("resume", "run_dir", "preset")
-"""Keys that say where from, not what."""
+"""Keys that do not change what is computed, and are not compared."""
 KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
-"""What `provenance.json` must hold."""
+"""Keys that `provenance.json` must have."""
 MACHINE = ("torch", "cpu")
-"""Of these, what costs no more than the bits."""
+"""Keys whose change makes a resumed run differ in rounding alone."""
 
 
 def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
-    """What must stay the same; `ensemble` is the hash of the one that `dynamics_from` names."""
+    """What a resume compares. `ensemble`: SHA-256 of the weights of `dynamics_from`, or None."""
     return {
         "dataset": dataset.hash,
         "ensemble": ensemble,
@@ -38,14 +38,17 @@ def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensem
 
 
 def compare(folder: RunFolder, now: dict[str, Any]) -> None:
-    """Says what differs and costs nothing, or the bits; raises InputError for what would make it another run."""
+    """Compare a run's provenance with that of its beginning.
+
+    Prints differences that do not matter or cost exact equality; raises InputError for all others.
+    """
     if (folder.path / "origin.json").exists():
         raise InputError(
             f"{folder.path} was begun by mopo_pl 0.1, whose checkpoints this version does not read: finish it with that "
             "version, or start a new run; its policy and its ensemble can be used as they are"
         )
     if not folder.provenance.exists():
-        say(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")
+        print_once(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")
         folder.keep_provenance(now)
         return
     then = _read(folder)
@@ -62,10 +65,10 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
         )
     for key, (old, new) in _differences(then["config"], now["config"]).items():
-        if _within(key, HARMLESS):
-            say(f"changed since the run began: {key} is {new}, was {old}")
-        elif _within(key, COSTS_BITS):
-            say(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
+        if _within(key, CHANGEABLE_ON_RESUME):
+            print_once(f"changed since the run began: {key} is {new}, was {old}")
+        elif _within(key, CHANGES_ROUNDING):
+            print_once(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
         else:
             problems.append(
                 f"{key} is {new} in {folder.config}, and was {old} when the run began; restore it, or start a new run"
@@ -74,7 +77,7 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
         raise InputError(problems)
     for key in MACHINE:
         if then[key] != now[key]:
-            say(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
+            print_once(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def _within(key: str, parents: tuple[str, ...]) -> bool:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Old and new value of each dotted key that differs, as typed; a key that is new in this version differs from nothing."""
+    """Old and new value of each dotted key that differs, as typed. Keys that are new in this version are not compared."""
     found = {}
     for key, old in then.items():
         name, new = f"{prefix}{key}", now.get(key)
@@ -101,5 +104,5 @@ def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") ->
         if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
             found |= _differences(old, new, f"{name}.")
         elif old != new:
-            found[name] = (as_typed(old), as_typed(new))
+            found[name] = (format_value(old), format_value(new))
     return found

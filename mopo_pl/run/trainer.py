@@ -15,13 +15,13 @@ from mopo_pl.callbacks import StageProgress
 from mopo_pl.config.schema import TrainerConfig
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.storage.checkpoints import SealedCheckpointIO
+from mopo_pl.storage.checkpoints import ChecksummedCheckpointIO
 
 LINE_SECONDS = 5.0
 
 
 def probe_flags(settings: TrainerConfig) -> L.Trainer:
-    """A Trainer of the user's flags, to see what they come to on this machine.
+    """A Trainer with the user's flags, to see what they resolve to on this machine.
 
     Raises InputError where Lightning refuses them, before a run leaves any file.
     """
@@ -60,7 +60,7 @@ def build_trainer(
         **flags,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         default_root_dir=str(folder.path),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
@@ -72,7 +72,7 @@ def _flags(settings: TrainerConfig) -> dict[str, Any]:
 
 
 def _quiet() -> None:
-    """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
+    """Silence warnings of Lightning that do not apply: the loaders are plain iterables on purpose."""
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch.accelerators.cuda",

@@ -184,7 +184,7 @@ def test_an_environment_of_a_module_is_not_imported_for_a_file(tmp_path: Path, t
     refused(path, "would import the module trap_of_a_test", "env_id=none")
     open_dataset(name=str(path), data=DataConfig(), env_id="none", env_kwargs={})
     assert not trap.exists()
-    refused(path, "cannot be made", env_id="trap_of_a_test:Trap-v0")
+    refused(path, "env_id=trap_of_a_test:Trap-v0", env_id="trap_of_a_test:Trap-v0")
     assert trap.exists()
 
 

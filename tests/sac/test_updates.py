@@ -36,8 +36,8 @@ class Pair:
         self.plain = PlainSAC(actor, critic, soft_backup=soft_backup, **constants, **rates)
         self.actor, self.critic, self.log_alpha = actor, critic, torch.tensor(math.log(2), dtype=torch.float64)
         # Slow critics of their own, so that taking one for the other shows.
-        _, self.slow = networks(seed + 1)
-        self.plain.slow = PlainSAC(actor, self.slow, soft_backup=soft_backup, **constants, **rates).critics
+        _, self.target = networks(seed + 1)
+        self.plain.target = PlainSAC(actor, self.target, soft_backup=soft_backup, **constants, **rates).critics
         self.batch = rows(9, seed)
         generator = torch.Generator().manual_seed(seed)
         self.noise = torch.randn(9, ACTIONS, dtype=torch.float64, generator=generator)
@@ -54,7 +54,7 @@ def assert_same(gradients: Params, expected: list[Tensor]) -> None:
 def test_critic_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> None:
     pair = Pair(seed, **variant)
     gradients, loss, q = pair.gradients.of_critic(
-        params(pair.critic), params(pair.slow), params(pair.actor), pair.log_alpha, pair.batch, pair.noise
+        params(pair.critic), params(pair.target), params(pair.actor), pair.log_alpha, pair.batch, pair.noise
     )
     expected = pair.plain.critic_loss(pair.batch, pair.noise)
     expected.backward()
@@ -97,7 +97,7 @@ def test_the_temperatures_gradient_is_the_same_above_its_limit(variant: dict[str
 
 def test_the_updates_change_nothing_they_are_given() -> None:
     pair = Pair(0, True, 1.0)
-    critic, slow, actor = params(pair.critic), params(pair.slow), params(pair.actor)
+    critic, slow, actor = params(pair.critic), params(pair.target), params(pair.actor)
     before = [{name: value.clone() for name, value in group.items()} for group in (critic, slow, actor)]
     pair.gradients.of_critic(critic, slow, actor, pair.log_alpha, pair.batch, pair.noise)
     pair.gradients.of_actor(actor, critic, pair.log_alpha, pair.batch, pair.noise)

@@ -26,7 +26,8 @@ def read_npz(path: Path, columns: Columns) -> RawLog:
     try:
         if not zipfile.is_zipfile(path):
             raise InputError(_no_archive(path))
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a damaged file open that it opened itself.
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             shapes = _shapes(file, path)
             return log_of_arrays(str(path), shapes, lambda key: _member(file, key, path), columns)
     except InputError:
