@@ -107,7 +107,7 @@ class _Layer:
 def _open(config: Config | type[Config] = Config) -> DictConfig:
     """Return a DictConfig that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
     opened: DictConfig = OmegaConf.structured(config)
-    for node in (opened, *(opened[section] for section in sections())):
+    for node in (opened, *(OmegaConf.select(opened, section) for section in sections())):
         OmegaConf.set_readonly(node, False)
     return opened
 
@@ -252,7 +252,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         )
     elif key in sections():
         problems.append(
-            f"{where}: {key} is a section: set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
+            f"{where}: {key} is a section: set one of its keys, such as {key}.{dataclasses.fields(sections()[key])[0].name}=…"
         )
     elif (
         isinstance(value, ListConfig)
