@@ -8,8 +8,9 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from mopo_pl.distributed.collectives import largest
-from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.distributed.collectives import max_over_ranks
+from mopo_pl.errors import InputError
+from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 
 class Interrupted(Exception):
@@ -26,7 +27,7 @@ class Checkpoints(Checkpoint):
     A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
     next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
     when resumed, but at the epoch's end then. The newest two files of the stage stay, and the one with the best `score`.
-    The Trainer needs the plugin `SealedCheckpointIO`.
+    The Trainer needs the plugin `ChecksummedCheckpointIO`.
     """
 
     def __init__(
@@ -40,6 +41,13 @@ class Checkpoints(Checkpoint):
         self.files, self.every_minutes, self.signalled, self.score = files, every_minutes, signalled, score
         self._saved_at = self._counted_to = time.monotonic()
         self._seconds = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises InputError where the Trainer writes checkpoints by another plugin."""
+        if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, ChecksummedCheckpointIO):
+            raise InputError(
+                "Checkpoints needs a Trainer that writes them whole: Trainer(plugins=[ChecksummedCheckpointIO()])"
+            )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clocks."""
@@ -77,7 +85,7 @@ class Checkpoints(Checkpoint):
 
     def _leave_if_signalled(self, trainer: L.Trainer) -> None:
         # A signal may reach one rank alone, or the ranks at different batches, and all must save the same one.
-        number = largest(self.signalled() or 0, trainer.strategy.root_device)
+        number = max_over_ranks(self.signalled() or 0, trainer.strategy.root_device)
         if number:
             self.save(trainer)
             raise Interrupted(number)

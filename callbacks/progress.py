@@ -9,18 +9,16 @@ import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from mopo_pl.distributed.console import is_one_of_several, signed
-
 EVERY_BATCHES = 50
 
 
 class StageProgress(ProgressBar):
     """One line for the whole stage, with the time that is left; `at_most` says that it may end before its last epoch."""
 
-    def __init__(self, *, stage: str, watch: tuple[str, ...], at_most: bool, every_seconds: float) -> None:
-        """`watch`: names of logged values to show, where they exist."""
+    def __init__(self, *, stage: str, shown: tuple[str, ...], at_most: bool, every_seconds: float) -> None:
+        """`shown`: names of logged values to show, where they exist."""
         super().__init__()
-        self.stage, self.watch, self.at_most, self.every_seconds = stage, watch, at_most, every_seconds
+        self.stage, self.shown, self.at_most, self.every_seconds = stage, shown, at_most, every_seconds
         self._enabled = True
         self._bar: Progress | None = None
 
@@ -34,9 +32,9 @@ class StageProgress(ProgressBar):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Opens the bar."""
-        self._start = self._shown = time.monotonic()
+        self._start = self._printed = time.monotonic()
         self._done_before = self._share(trainer)
-        if self._enabled and sys.stderr.isatty() and not is_one_of_several():
+        if self._enabled and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, transient=True)
             self._task = self._bar.add_task(self.stage, total=1.0)
@@ -47,14 +45,14 @@ class StageProgress(ProgressBar):
     ) -> None:
         """Looks at the clock now and then."""
         if self._enabled and batch_idx % EVERY_BATCHES == 0:
-            self._show(trainer, print_line=lambda text: print(signed(text), file=sys.stderr, flush=True))
+            self._show(trainer, print_line=lambda text: print(text, file=sys.stderr, flush=True))
 
     def _show(self, trainer: L.Trainer, print_line: Callable[[str], None]) -> None:
         share = self._share(trainer)
         if self._bar is not None:
             self._bar.update(self._task, completed=share, description=self._text(trainer))
-        elif time.monotonic() - self._shown >= self.every_seconds:
-            self._shown = time.monotonic()
+        elif time.monotonic() - self._printed >= self.every_seconds:
+            self._printed = time.monotonic()
             print_line(f"{self._text(trainer)}  {share:4.0%}  {self._left(share)}")
 
     def _left(self, share: float) -> str:
@@ -72,7 +70,7 @@ class StageProgress(ProgressBar):
 
     def _text(self, trainer: L.Trainer) -> str:
         values = trainer.callback_metrics
-        shown = [f"{name.split('/')[-1]} {float(values[name]):.4g}" for name in self.watch if name in values]
+        shown = [f"{name.split('/')[-1]} {float(values[name]):.4g}" for name in self.shown if name in values]
         return f"{self.stage}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown)
 
     def _close(self) -> None:

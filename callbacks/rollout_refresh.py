@@ -6,9 +6,10 @@ from typing import Any
 import lightning as L
 import torch
 
+from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (
     PenalisedModel,
     RolloutStatistics,
@@ -18,13 +19,13 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
-from mopo_pl.errors import Diverged
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.errors import Diverged, InputError
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.module import SACModule
 
 
 class RolloutRefresh(L.Callback):
-    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the ring.
+    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the model buffer.
 
     The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
     LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
@@ -58,35 +59,59 @@ class RolloutRefresh(L.Callback):
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
         """What this epoch's refresh came to."""
-        self._generator_state: torch.Tensor | None = None
+        self._generator: torch.Generator | None = None
+        """This rank's stream, once a fit has begun."""
+        self._saved_generators: list[torch.Tensor] | None = None
+        """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets another fit, whose ring is not this one's; what a checkpoint holds is given after this."""
-        if stage == "fit" and trainer.current_epoch == 0:
-            self.done, self.summary, self._generator_state = 0, {}, None
+        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this.
+
+        Raises InputError for another module or DataModule, and for a model buffer that is too small.
+        """
+        require(self, pl_module, SACModule)
+        if stage != "fit":
+            return
+        data = self._data(trainer)
+        if data.capacity < self.starts * self.horizon:
+            raise InputError(
+                f"OfflineDataModule(capacity={data.capacity}) is too small for a refresh of {self.starts} starts of "
+                f"{self.horizon} steps: it takes {self.starts * self.horizon} rows"
+            )
+        if trainer.current_epoch == 0:
+            self.done, self.summary, self._generator = 0, {}, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
+        """Moves the model to the device of training, opens this rank's stream there and makes the step ready.
+
+        The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
+        same Trainer goes on with the one it has.
+        """
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
-        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
-        if self._generator_state is not None:
-            self._generator.set_state(self._generator_state)
+        resumes = trainer.ckpt_path is not None
+        if resumes or self._generator is None or self._generator.device != pl_module.device:
+            self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        if resumes and self._saved_generators is not None:
+            continued(self._generator, state_of_this_rank(self._saved_generators))
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
-            say(
+            print_once(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refreshes when due."""
-        if self.done > trainer.current_epoch // self.every_n_epochs:
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        """Refreshes when due, and where the model buffer has never been filled."""
+        data = self._data(trainer)
         assert isinstance(pl_module, SACModule)
-        assert isinstance(data, OfflineDataModule)
+        if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
+            return
         with trainer.precision_plugin.forward_context():
             self.summary = self.refresh(pl_module, data)
+
+    def _data(self, trainer: L.Trainer) -> OfflineDataModule:
+        given = trainer.datamodule  # type: ignore[attr-defined]
+        return require(self, given, OfflineDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
@@ -99,12 +124,13 @@ class RolloutRefresh(L.Callback):
         self._step = one_step
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
-        """Fills one slot of the ring, chunk by chunk, and sums up what was imagined.
+        """Fills one slot of the model buffer, chunk by chunk, and sums up what was imagined.
 
         Raises Diverged where too much of it had to be dropped.
         """
+        assert self._generator is not None
         statistics = RolloutStatistics(module.device)
-        data.ring.begin()
+        data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
             starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
@@ -116,9 +142,9 @@ class RolloutRefresh(L.Callback):
                 self._generator,
                 self._step,
             )
-            data.ring.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
+            data.model_buffer.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
             statistics.add(rollout, self.model.coef)
-        data.ring.end()
+        data.model_buffer.end()
         self.done += 1
         summary = statistics.summary()
         if summary["dropped_share"] > self.max_dropped:
@@ -132,10 +158,10 @@ class RolloutRefresh(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = gathered(self._generator.get_state())
+        streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         return {"done": self.done, "summary": self.summary, "generators": streams}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = own(state_dict["generators"]).cpu()
+        self._saved_generators = state_dict["generators"]

@@ -31,7 +31,7 @@ from mopo_pl.dynamics.penalties import max_aleatoric
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 
@@ -57,7 +57,7 @@ def fit_model(dataset: OfflineDataset, *, epochs: int, width: int) -> Transition
         hidden_sizes=[width, width],
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser(),
-        generator=stream(SEED, "ensemble weights"),
+        generator=generator_for(SEED, "ensemble weights"),
     )
     module = DynamicsModule(
         ensemble,
@@ -83,14 +83,14 @@ def make_agent(dataset: OfflineDataset, *, epochs: int, width: int) -> SACModule
         log_std_min=-5.0,
         log_std_max=2.0,
         normaliser=normaliser,
-        generator=stream(SEED, "actor weights"),
+        generator=generator_for(SEED, "actor weights"),
     )
     critic = TwinCritic(
         obs_dim=dataset.obs_dim,
         action_dim=dataset.action_dim,
         hidden_sizes=[width, width],
         normaliser=normaliser,
-        generator=stream(SEED, "critic weights"),
+        generator=generator_for(SEED, "critic weights"),
     )
     return SACModule(
         actor,

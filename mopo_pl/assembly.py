@@ -1,9 +1,8 @@
-"""From a `Config` to the finished parts: the log, modules, DataModules, callbacks.
+"""From settings to the finished parts: the log, modules, DataModules, callbacks.
 
-The one place where settings become arguments. The parts themselves know nothing of `Config`.
+The one place where sections of a configuration become arguments. The parts themselves know nothing of it.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,9 +13,17 @@ import torch
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.config.registry import resolve
-from mopo_pl.config.schema import Config
+from mopo_pl.config.schema import (
+    Config,
+    DynamicsConfig,
+    EvaluationConfig,
+    PenaltyConfig,
+    RolloutConfig,
+    SACConfig,
+)
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.findings import Finding
+from mopo_pl.data.opening import examine, open_dataset
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -24,12 +31,11 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
-from mopo_pl.dynamics.termination import termination_rule
+from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
-from mopo_pl.nn.compilation import resolve_compile
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
@@ -41,36 +47,16 @@ def open_log(config: Config) -> OfflineDataset:
     return open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
-def needs_model(config: Config) -> bool:
-    """Whether any imagined row will be used."""
-    return config.stage != "dynamics" and config.rollout.real_ratio < 1
-
-
-def trains_model(config: Config) -> bool:
-    """Whether stage 1 is part of the run."""
-    return config.dynamics_from is None and (config.stage == "dynamics" or needs_model(config))
-
-
-def compiled_parts(config: Config, dataset: OfflineDataset) -> list[str]:
-    """What `compile` comes to for a run with this log; raises InputError as `resolve_compile` does."""
-    epochs = 0 if config.stage == "dynamics" else config.trainer.max_epochs
-    refreshes = math.ceil(epochs / config.rollout.every_n_epochs) if needs_model(config) else 0
-    model_epochs = config.dynamics.max_epochs if trains_model(config) else 0
-    amounts = {
-        "policy": epochs * config.sac.updates_per_epoch,
-        "ensemble": model_epochs * math.ceil(len(dataset.transitions) / config.dynamics.batch_size),
-        "rollouts": refreshes * config.rollout.starts * config.rollout.horizon,
-    }
-    on_gpu = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
-    return resolve_compile(config.compile, amounts, "cuda" if on_gpu else "cpu")
+def examine_log(config: Config) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """The log that `dataset` names, and what the checks say of it; raises InputError as `examine` does."""
+    return examine(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
 # Stage 1: the ensemble
 
 
-def build_samples(config: Config, dataset: OfflineDataset) -> EnsembleDataModule:
+def build_samples(settings: DynamicsConfig, dataset: OfflineDataset, *, seed: int) -> EnsembleDataModule:
     """The rows each member sees."""
-    settings = config.dynamics
     return EnsembleDataModule(
         dataset,
         members=settings.members,
@@ -78,22 +64,24 @@ def build_samples(config: Config, dataset: OfflineDataset) -> EnsembleDataModule
         updates_per_step=settings.updates_per_step,
         holdout_fraction=settings.holdout_fraction,
         holdout_max=settings.holdout_max,
-        seed=config.seed,
+        seed=seed,
     )
 
 
-def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDataModule) -> DynamicsModule:
-    """LightningModule 1, untrained."""
-    settings = config.dynamics
-    raw = Normaliser.identity(1 + dataset.obs_dim)
+def build_dynamics(
+    settings: DynamicsConfig, samples: EnsembleDataModule, *, seed: int, compile: bool
+) -> DynamicsModule:
+    """LightningModule 1, untrained, for the rows of `samples`."""
+    log = samples.log_rows
+    raw = Normaliser.identity(1 + log.obs_dim)
     ensemble = GaussianEnsemble(
-        obs_dim=dataset.obs_dim,
-        action_dim=dataset.action_dim,
+        obs_dim=log.obs_dim,
+        action_dim=log.action_dim,
         members=settings.members,
         hidden_sizes=settings.hidden_sizes,
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
-        generator=stream(config.seed, "ensemble weights"),
+        generator=generator_for(seed, "ensemble weights"),
     )
     return DynamicsModule(
         ensemble,
@@ -102,36 +90,39 @@ def build_dynamics(config: Config, dataset: OfflineDataset, samples: EnsembleDat
         weight_decay=settings.weight_decay,
         bound_coef=settings.bound_coef,
         beta=settings.beta,
-        compile="ensemble" in compiled_parts(config, dataset),
+        compile=compile,
     )
 
 
-def build_selection(config: Config) -> MemberSelection:
+def build_selection(settings: DynamicsConfig) -> MemberSelection:
     """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
-    return MemberSelection(patience=config.dynamics.patience, improvement=config.dynamics.improvement)
+    return MemberSelection(patience=settings.patience, improvement=settings.improvement)
 
 
 # Stage 2: the policy
 
 
-def build_data(config: Config, dataset: OfflineDataset, refresh_folder: Path | None = None) -> OfflineDataModule:
-    """The DataModule that mixes real and imagined rows; `refresh_folder` as it takes it."""
+def build_batches(
+    sac: SACConfig, rollout: RolloutConfig, dataset: OfflineDataset, *, seed: int, refresh_folder: Path | None = None
+) -> OfflineDataModule:
+    """The DataModule that mixes logged and imagined rows; `refresh_folder` as it takes it."""
     return OfflineDataModule(
         dataset,
-        batch_size=config.sac.batch_size,
-        real_ratio=config.rollout.real_ratio,
-        updates_per_epoch=config.sac.updates_per_epoch,
-        updates_per_step=config.sac.updates_per_step,
-        retain=config.rollout.retain_epochs,
-        capacity=config.rollout.starts * config.rollout.horizon,
+        batch_size=sac.batch_size,
+        real_ratio=rollout.real_ratio,
+        updates_per_epoch=sac.updates_per_epoch,
+        updates_per_step=sac.updates_per_step,
+        retain=rollout.retain_epochs,
+        capacity=rollout.starts * rollout.horizon,
         refresh_folder=refresh_folder,
-        seed=config.seed,
+        seed=seed,
     )
 
 
-def build_sac(config: Config, dataset: OfflineDataset) -> SACModule:
-    """LightningModule 2, untrained."""
-    settings = config.sac
+def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compile: bool) -> SACModule:
+    """LightningModule 2, untrained. Raises ValueError where a cosine schedule has no length yet (`config.resolve`)."""
+    if settings.actor_schedule == "cosine" and settings.schedule_epochs is None:
+        raise ValueError("sac.schedule_epochs is still open: resolve the configuration first")
     shape: dict[str, Any] = {
         "obs_dim": dataset.obs_dim,
         "action_dim": dataset.action_dim,
@@ -147,10 +138,9 @@ def build_sac(config: Config, dataset: OfflineDataset) -> SACModule:
         log_std_min=settings.log_std_min,
         log_std_max=settings.log_std_max,
         normaliser=normaliser,
-        generator=stream(config.seed, "actor weights"),
+        generator=generator_for(seed, "actor weights"),
     )
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=stream(config.seed, "critic weights"))
-    epochs = settings.schedule_epochs or config.trainer.max_epochs
+    critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(seed, "critic weights"))
     return SACModule(
         actor,
         critic,
@@ -164,63 +154,63 @@ def build_sac(config: Config, dataset: OfflineDataset) -> SACModule:
         tau=settings.tau,
         soft_backup=not settings.deterministic_backup,
         gradient_clip_norm=settings.gradient_clip_norm,
-        schedule_epochs=epochs if settings.actor_schedule == "cosine" else None,
-        seed=config.seed,
-        compile="policy" in compiled_parts(config, dataset),
+        schedule_epochs=settings.schedule_epochs if settings.actor_schedule == "cosine" else None,
+        seed=seed,
+        compile=compile,
     )
 
 
-def build_penalty(config: Config) -> Penalty:
+def build_penalty(name: str) -> Penalty:
     """u(s, a), by name or `module:function`; raises InputError where it cannot be found."""
     try:
-        return resolve("penalty", config.penalty.name, PENALTIES)
+        return resolve("penalty", name, PENALTIES)
     except ValueError as error:
-        raise InputError(f"penalty.name={config.penalty.name}: {error}") from error
+        raise InputError(f"penalty.name={name}: {error}") from error
 
 
-def build_refresh(config: Config, model: TransitionModel, dataset: OfflineDataset) -> RolloutRefresh:
-    """The callback that fills the model buffer."""
-    penalised = PenalisedModel(
-        transition=model,
-        penalty=build_penalty(config),
-        coef=config.penalty.coef,
-        termination=termination_rule(config.termination, dataset.env_id),
+def build_penalised_model(settings: PenaltyConfig, model: TransitionModel, termination: Rule) -> PenalisedModel:
+    """M̃: the model, its penalty, and the rule that ends its episodes."""
+    return PenalisedModel(
+        transition=model, penalty=build_penalty(settings.name), coef=settings.coef, termination=termination
     )
+
+
+def build_refresh(
+    settings: RolloutConfig, model: PenalisedModel, dataset: OfflineDataset, *, seed: int, compile: bool
+) -> RolloutRefresh:
+    """The callback that fills the model buffer."""
     states = torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
     return RolloutRefresh(
-        penalised,
-        horizon=config.rollout.horizon,
-        starts=config.rollout.starts,
-        every_n_epochs=config.rollout.every_n_epochs,
-        chunk=config.rollout.chunk,
-        limits=StateLimits.around(states, config.rollout.range_widths),
-        max_dropped=config.rollout.max_dropped,
-        seed=config.seed,
-        compile="rollouts" in compiled_parts(config, dataset),
+        model,
+        horizon=settings.horizon,
+        starts=settings.starts,
+        every_n_epochs=settings.every_n_epochs,
+        chunk=settings.chunk,
+        limits=StateLimits.around(states, settings.range_widths),
+        max_dropped=settings.max_dropped,
+        seed=seed,
+        compile=compile,
     )
 
 
-def build_evaluation(config: Config, dataset: OfflineDataset, env_id: str) -> PolicyEvaluation:
-    """The callback that scores the policy."""
+def build_evaluation(settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int) -> PolicyEvaluation:
+    """The callback that scores the policy in the log's environment; raises ValueError where it has none."""
+    if dataset.env_id is None:
+        raise ValueError("the log names no environment, and none was given")
     return PolicyEvaluation(
         act=partial(_acting, dataset=dataset),
-        env_id=env_id,
-        env_kwargs=environment_arguments(config, dataset),
-        episodes=config.evaluation.episodes,
-        every_n_epochs=config.evaluation.every_n_epochs,
-        seed=evaluation_seed(config.seed),
-        score=partial(normalised_score, env_id),
+        env_id=dataset.env_id,
+        env_kwargs=dataset.env_kwargs,
+        episodes=settings.episodes,
+        every_n_epochs=settings.every_n_epochs,
+        seed=evaluation_seed(seed),
+        score=partial(normalised_score, dataset.env_id),
     )
-
-
-def environment_arguments(config: Config, dataset: OfflineDataset) -> Mapping[str, Any]:
-    """`env_kwargs`, else what the log says of its environment."""
-    return config.env_kwargs or dataset.env_kwargs
 
 
 def evaluation_seed(seed: int) -> int:
     """First seed of the environments, apart from every seed of training."""
-    return int(torch.randint(2**30, (), generator=stream(seed, "evaluation")))
+    return int(torch.randint(2**30, (), generator=generator_for(seed, "evaluation")))
 
 
 def as_policy(module: SACModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:

@@ -1,53 +1,65 @@
-"""The dotted keys of `Config`: which there are and of what kind."""
+"""The dotted keys of `Config`, such as `sac.tau`, and their types."""
 
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from mopo_pl.config.schema import Config
 
 
-def sections() -> dict[str, list[str]]:
-    """The nested dataclasses of Config and their fields."""
-    nested = {}
-    for entry in dataclasses.fields(Config):
-        if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
-            nested[entry.name] = [inner.name for inner in dataclasses.fields(entry.default_factory)]
-    return nested
+def sections() -> dict[str, type]:
+    """Return the nested dataclasses of Config by their dotted keys, an outer one before those inside it."""
+    return dict(_sections(Config, ""))
+
+
+def _sections(owner: type, prefix: str) -> Iterator[tuple[str, type]]:
+    for entry in dataclasses.fields(owner):
+        inner = entry.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield f"{prefix}{entry.name}", inner
+            yield from _sections(inner, f"{prefix}{entry.name}.")
 
 
 def known_keys() -> list[str]:
-    """Every dotted key."""
-    nested = sections()
-    plain = [entry.name for entry in dataclasses.fields(Config)]
-    return plain + [f"{section}.{inner}" for section, inners in nested.items() for inner in inners]
+    """Return all dotted keys."""
+    return [f"{prefix}{entry.name}" for prefix, entry in _entries()]
 
 
 def text_keys() -> set[str]:
-    """Every dotted key whose value is a text."""
-    owners = {"": Config} | {f"{section}.": type(getattr(Config(), section)) for section in sections()}
-    return {
-        f"{prefix}{entry.name}"
-        for prefix, owner in owners.items()
-        for entry in dataclasses.fields(owner)
-        if entry.type in (str, Optional[str])
-    }
+    """Return the dotted keys whose value is a string."""
+    return {f"{prefix}{entry.name}" for prefix, entry in _entries() if entry.type in (str, Optional[str])}
 
 
-def is_free(key: str) -> bool:
-    """Whether any value may stand there."""
+def _entries() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Yield each field with the dotted prefix of its section."""
+    for prefix, owner in {"": Config, **{f"{name}.": owner for name, owner in sections().items()}}.items():
+        yield from ((prefix, entry) for entry in dataclasses.fields(owner))
+
+
+def accepts_any_value(key: str) -> bool:
+    """Return whether the key lies in a section without a schema."""
     return key.split(".")[0] in ("env_kwargs", "logger")
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """What a misspelt word may have meant, or all that there are, to end a sentence with."""
+def suggestion_for(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a misspelt word: the closest known word, or all of them.
+
+    >>> suggestion_for("papers", ["default", "paper"])
+    '; did you mean paper?'
+    >>> suggestion_for("x", ["default", "paper"])
+    ' (there are: default, paper)'
+    """
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
 
 
-def as_typed(value: Any) -> str:
-    """As on a command line: null, true, [policy, rollouts]."""
+def format_value(value: Any) -> str:
+    """Format a value as on a command line.
+
+    >>> format_value(None), format_value(["policy", "rollouts"])
+    ('null', '[policy, rollouts]')
+    """
     return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.errors import InputError
 
-class Ring:
+
+class ModelBuffer:
     """`slots` refreshes of at most `capacity` rows each; beginning one more empties the oldest.
 
     Slots rather than single rows are evicted, so that episodes that end early never leave a mix of two refreshes behind.
@@ -64,9 +66,9 @@ class Ring:
         self._offsets = (torch.arange(self.slots) * self.capacity - (ends - counts)).to(self.rows.device)
 
     def draw(self, size: int, generator: Generator) -> Tensor:
-        """Places of stored rows, uniformly with replacement [size]. Raises ValueError while nothing is stored."""
+        """Places of stored rows, uniformly with replacement [size]. Raises InputError while nothing is stored."""
         if not len(self):
-            raise ValueError(
+            raise InputError(
                 "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?)"
             )
         return torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
@@ -88,7 +90,7 @@ class Ring:
             yield number, slot * self.capacity, self.counts[slot]
 
     def load_state_dict(self, state_dict: dict[str, Any], fetch: Callable[[int, Any], Tensor]) -> None:
-        """Restores what `state_dict` gave; `fetch` undoes `keep`. Raises ValueError where the shape of the ring differs."""
+        """Restores what `state_dict` gave; `fetch` undoes `keep`. Raises ValueError where the shape of the buffer differs."""
         stored = {number: fetch(number, entry) for number, entry in state_dict["stored"]}
         width = self.rows.shape[1]
         if state_dict["slots"] != self.slots or any(

@@ -1,4 +1,4 @@
-"""The rows each member sees: holdout, one bootstrap sample per member, reshuffled every epoch."""
+"""Training data of the ensemble: a holdout, and one bootstrap sample per member, reshuffled every epoch."""
 
 import math
 from collections.abc import Iterator
@@ -8,10 +8,11 @@ import lightning as L
 import torch
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.row_batches import CHUNK, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 
 class EnsembleDataModule(L.LightningDataModule):
@@ -39,32 +40,32 @@ class EnsembleDataModule(L.LightningDataModule):
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.log_rows = dataset.transitions
         usable = dataset.next_known.nonzero().squeeze(-1)
-        split = stream(seed, "holdout")
+        split = generator_for(seed, "holdout")
         order = usable[torch.randperm(len(usable), generator=split)]
         held_out = min(int(len(usable) * holdout_fraction), holdout_max)
         if held_out < 1 or held_out >= len(usable):
             raise ValueError(f"{len(usable)} rows with a true next state are too few to hold out {held_out}")
         self.holdout, self.train = order[:held_out], order[held_out:]
-        draws = torch.randint(len(self.train), (members, len(self.train)), generator=stream(seed, "bootstrap"))
+        draws = torch.randint(len(self.train), (members, len(self.train)), generator=generator_for(seed, "bootstrap"))
         self.bootstrap = self.train[draws]
         self._open_shuffles()
 
     def _open_shuffles(self) -> None:
-        self._shuffles = stream(self.seed, "shuffle")
+        self._shuffles = generator_for(self.seed, "shuffle")
         self._epoch_start = self._shuffles.get_state()
         self._position = 0
-        """Steps of this epoch that have been given out."""
+        """Optimiser steps of this epoch whose batches were yielded already."""
 
     def normaliser(self) -> Normaliser:
-        """Statistics of the training rows' inputs."""
+        """Mean and standard deviation of (s, a) over the training rows."""
         return Normaliser.fit(self.log_rows[self.train].inputs)
 
     def target_normaliser(self) -> Normaliser:
-        """Statistics of the training rows' targets."""
+        """Mean and standard deviation of (r, Δs) over the training rows."""
         return Normaliser.fit(model_target(self.log_rows[self.train]))
 
     def setup(self, stage: str | None = None) -> None:
-        """Moves rows and indices to the device of training, once, and forgets another fit's place in its epoch."""
+        """Move rows and indices to the training device; a new fit starts with the first shuffle."""
         if self.trainer is not None:
             if stage == "fit" and self.trainer.current_epoch == 0:
                 self._open_shuffles()
@@ -77,29 +78,29 @@ class EnsembleDataModule(L.LightningDataModule):
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch; a rest too small for every rank to have a row of it is left out."""
+        """Optimiser steps per epoch. A last batch with fewer rows than ranks is left out."""
         world = self._ranks()[1]
         full, rest = divmod(self.bootstrap.shape[1], self.batch_size * world)
         return full + (rest >= world)
 
     def _block(self, position: int) -> int:
-        """K: steps of the block that begins at this one of an epoch."""
+        """K: number of batches in the block that begins at this step of an epoch."""
         full = self.bootstrap.shape[1] // (self.batch_size * self._ranks()[1])
         return min(self.updates_per_step, full - position) if position < full else 1
 
     def _epoch(self, most: float = math.inf) -> tuple[int, int]:
-        """Steps and blocks of an epoch of so many blocks at most."""
+        """Number of steps and blocks in an epoch of at most `most` blocks."""
         position, blocks = 0, 0
         while position < self.steps and blocks < most:
             position, blocks = position + self._block(position), blocks + 1
         return position, blocks
 
     def __len__(self) -> int:
-        """Blocks of an epoch."""
+        """Blocks per epoch."""
         return self._epoch()[1]
 
     def __iter__(self) -> Iterator[Transitions]:
-        """One epoch from the saved position on, as short as the Trainer's `limit_train_batches` makes it."""
+        """Yield one epoch from the saved position on, shortened by the Trainer's `limit_train_batches`."""
         end, _ = self._epoch(self.trainer.num_training_batches if self.trainer is not None else math.inf)
         if self._position >= end:
             self._position, self._epoch_start = 0, self._shuffles.get_state()
@@ -117,16 +118,26 @@ class EnsembleDataModule(L.LightningDataModule):
             yield self.log_rows[step[..., rank:even:world].contiguous()]
 
     def train_dataloader(self) -> "EnsembleDataModule":
-        """This module itself: a sized iterable of ready batches."""
+        """Return this DataModule: it is a sized iterable of ready batches."""
         return self
 
-    def val_dataloader(self) -> "OneBatch":
+    def val_dataloader(self) -> RowBatches:
         """The holdout rows of this rank as one batch, unpadded."""
         rank, world = self._ranks()
-        return OneBatch(self.log_rows[self.holdout[rank::world]])
+        rows = self.log_rows[self.holdout[rank::world]]
+        return RowBatches(rows, len(rows))
+
+    def test_dataloader(self) -> RowBatches:
+        """Same as `val_dataloader`: a log has one holdout."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> RowBatches:
+        """Return this rank's share of all rows of the log, in order."""
+        rank, world = self._ranks()
+        return RowBatches(self.log_rows[rank::world], CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where in which shuffle training stands."""
+        """State of the shuffles and the position in the current epoch."""
         return {
             "epoch_start": self._epoch_start,
             "shuffles": self._shuffles.get_state(),
@@ -134,19 +145,6 @@ class EnsembleDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continues at exactly the batch after the last."""
+        """Restore the state saved by `state_dict`: training continues with the next batch."""
         self._epoch_start, self._position = state_dict["epoch_start"], state_dict["position"]
         self._shuffles.set_state(state_dict["shuffles"])
-
-
-class OneBatch:
-    """A loader of a single batch; Lightning would take a list for several loaders."""
-
-    def __init__(self, batch: Transitions) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Transitions]:
-        yield self.batch

@@ -9,12 +9,14 @@ from torch.nn.functional import softplus
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
 
+ENSEMBLE_ARGUMENTS = ("obs_dim", "action_dim", "members", "hidden_sizes")
+"""Arguments of the ensemble's constructor that are plain values, which it holds as attributes."""
 MAX_LOG_VAR = 0.5
 MIN_LOG_VAR = -10.0
 
 
 def soft_clamp(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Presses log σ² smoothly between its learned bounds (PETS, appendix A.1)."""
+    """Clamp log σ² smoothly between its learned bounds (PETS, appendix A.1)."""
     log_var = high - softplus(high - log_var)
     return low + softplus(log_var - low)
 
@@ -53,9 +55,9 @@ class GaussianEnsemble(nn.Module):
         self.min_log_var = nn.Parameter(torch.full((members, 1, targets), MIN_LOG_VAR))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, a) [E, B, D + A], or [B, D + A] shown to every member, to μ and log σ² [E, B, 1 + D].
+        """Map (s, a) [E, B, D + A], or [B, D + A] for every member alike, to μ and log σ² [E, B, 1 + D].
 
-        In the units of `target_normaliser`, in which the loss is taken.
+        Both are in the units of `target_normaliser`, in which the loss is computed.
         """
         x = self.normaliser(inputs)
         if x.dim() == 3:
@@ -68,12 +70,12 @@ class GaussianEnsemble(nn.Module):
         return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)
 
     def _network(self, x: Tensor, member: int | None = None) -> Tensor:
-        """μ and log σ² before its clamp, beside one another: of all members, or of one."""
+        """μ and unclamped log σ², concatenated, of all members or of one."""
         for layer in self.layers[:-1]:
             x = nn.functional.silu(layer(x, member))
         return in_full_precision(self.layers[-1], x, member)
 
     def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, in the log's own units; a target that never changed there is known for certain, log σ² = -∞."""
+        """As `forward`, in the units of the log. A target that is constant in the log has log σ² = -∞."""
         mean, log_var = self(inputs)
         return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()

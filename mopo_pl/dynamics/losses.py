@@ -1,15 +1,18 @@
-"""What the ensemble is fitted by: Gaussian likelihood of reward and state change, and the pull on the variance bounds."""
+"""Losses of the ensemble: Gaussian likelihood of reward and state change, and the regulariser of the variance bounds."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, grad_and_value
 from torchmetrics import Metric
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.nn.functional_adam import AdamState
+from mopo_pl.nn.fused_update import Step
 from mopo_pl.nn.layers import Params
 
 
@@ -54,22 +57,28 @@ def bound_loss(min_log_var: Tensor, max_log_var: Tensor, weights: Tensor | float
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleLoss:
-    """Σ over members of the Gaussian loss on their own rows, plus the pull on the bounds of log σ²."""
+    """Σ over members of the Gaussian loss on each member's rows, plus `bound_loss`."""
 
     ensemble: GaussianEnsemble
-    """The networks' form; the weights come in with each call."""
+    """Architecture of the networks; the weights are passed with each call."""
     bound_coef: float
-    """Coefficient of the pull on the bounds."""
+    """Coefficient of `bound_loss`."""
     beta: float
     """β of β-NLL, 0 for plain likelihood."""
 
     def __call__(self, parameters: Params, batch: Transitions) -> Tensor:
-        """Of rows [E, B, W]."""
+        """Loss on rows [E, B, W], in the units of the ensemble's `target_normaliser`."""
         mean, log_var = functional_call(self.ensemble, parameters, (batch.inputs,))
         target = self.ensemble.target_normaliser(model_target(batch))
         loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
         weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
         return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
+
+    def fused(self, states: Sequence[AdamState], averages: Params, steps: Sequence[Step], batch: Transitions) -> Tensor:
+        """Make one step of Adam as `FusedUpdate` calls it; return the loss before it. `averages` is empty."""
+        gradients, loss = grad_and_value(self)(states[0].parameters, batch)
+        steps[0](gradients)
+        return loss
 
 
 class HoldoutErrors(Metric):
@@ -91,11 +100,11 @@ class HoldoutErrors(Metric):
         self.add_state("rows", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, mean: Tensor, log_var: Tensor, target: Tensor) -> None:
-        """Adds rows: mean and log σ² [E, B, T], target [B, T]."""
+        """Add B rows: mean and log σ² [E, B, T], target [B, T]."""
         self.squared += (mean - target).double().square().mean(-1).sum(-1)
         self.likelihood += negative_log_likelihood(mean, log_var, target).double().sum(-1)
         self.rows += target.shape[0]
 
     def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean squared error [E], negative log-likelihood [E]."""
+        """Mean squared error [E] and negative log-likelihood [E] over all rows."""
         return self.squared / self.rows, self.likelihood / self.rows

@@ -1,7 +1,8 @@
-"""`TransitionModel`: a trained ensemble with its elites, ready to imagine."""
+"""`TransitionModel`: a trained ensemble with its elites, and its files `dynamics.safetensors` and `dynamics.json`."""
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +11,35 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
-from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.errors import InputError
+from mopo_pl.nn.hparams import plain_arguments
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class TransitionModel:
-    """T̂: each imagined step is drawn from one elite, chosen uniformly for each row and step."""
+    """T̂: each simulated step is sampled from one elite, drawn uniformly for each row and step."""
 
     def __init__(self, *, ensemble: GaussianEnsemble, elites: Tensor) -> None:
-        """`elites`: indices of members [K], best first."""
+        """`ensemble`: is frozen in place. `elites`: indices of members [K], best first."""
         self.ensemble = ensemble.eval().requires_grad_(False)
         self.elites = elites
 
     def to(self, device: torch.device | str) -> "TransitionModel":
-        """Moves weights and elites."""
+        """Move weights and elites to a device; return this model."""
         self.ensemble.to(device)
         self.elites = self.elites.to(device)
         return self
 
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """(s, a) [B, D + A] to every member's mean and standard deviation of (r, Δs) [E, B, 1 + D]."""
+        """Map (s, a) [B, D + A] to every member's mean and standard deviation of (r, Δs) [E, B, 1 + D], in the log's units."""
         mean, log_var = self.ensemble.in_raw_units(inputs)
         return mean, torch.exp(0.5 * log_var)
 
     def draw(self, observations: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """What is random in the outcomes of states [B, D]: the elite that makes each [B], and ε ~ N(0, I) [B, 1 + D]."""
+        """Draw for states [B, D] the elite of each row [B] and ε ~ N(0, I) [B, 1 + D]."""
         (rows, dim), device = observations.shape, observations.device
         member = self.elites[torch.randint(len(self.elites), (rows,), generator=generator, device=device)]
         return member, torch.randn(rows, 1 + dim, generator=generator, device=device, dtype=observations.dtype)
@@ -45,13 +47,13 @@ class TransitionModel:
     def sample(
         self, observations: Tensor, mean: Tensor, std: Tensor, member: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """s' [B, D] and r [B] = μ + σε of each row's own member, as `draw` gives it; both are sampled, as in the original code."""
+        """s' [B, D] and r [B] = μ + σε of each row's member, for the results of `draw`. Both are sampled, as in the original code."""
         row = torch.arange(len(observations), device=observations.device)
         outcome = mean[member, row] + std[member, row] * noise
         return observations + outcome[:, 1:], outcome[:, 0]
 
     def hash(self) -> str:
-        """SHA-256 of weights, normaliser and elites: names this model in what is built on it."""
+        """SHA-256 of weights, normalisers and elites."""
         digest = hashlib.sha256(self.elites.cpu().numpy().tobytes())
         for name, tensor in sorted(self.ensemble.state_dict().items()):
             digest.update(name.encode())
@@ -60,30 +62,25 @@ class TransitionModel:
 
 
 REPAIR = "remove dynamics.safetensors and dynamics.json there, and resume that run, which fits it again"
-"""What to do about a model that cannot be used."""
+"""Advice for a model that cannot be read."""
 
 
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
-    """Writes both files, each aside first and then renamed; returns the model's hash. `facts` go into the JSON."""
+    """Write both files atomically; return the model's hash. `facts` are added to the JSON."""
     ensemble = model.ensemble
-    shape = {
-        "obs_dim": ensemble.obs_dim,
-        "action_dim": ensemble.action_dim,
-        "members": ensemble.members,
-        "hidden_sizes": list(ensemble.hidden_sizes),
-    }
+    shape = plain_arguments(ensemble, ENSEMBLE_ARGUMENTS)
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
-    with whole_file(folder / "dynamics.safetensors") as aside:
+    with atomic_write(folder / "dynamics.safetensors") as aside:
         aside.write_bytes(save(weights))
-    with whole_file(folder / "dynamics.json") as aside:
+    with atomic_write(folder / "dynamics.json") as aside:
         aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 
 
 def load_model(folder: Path) -> TransitionModel:
-    """Reads what `save_model` wrote. Raises InputError where a file is missing, damaged, or not of the weights' hash."""
+    """Read what `save_model` wrote. Raises InputError where a file is missing or damaged, or the hash differs."""
     try:
         return _read(folder)
     except InputError:
@@ -97,16 +94,23 @@ def load_model(folder: Path) -> TransitionModel:
         raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
 
 
+def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequence[int]) -> GaussianEnsemble:
+    """Return an ensemble whose weights and normalisers are loaded later."""
+    return GaussianEnsemble(
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        members=members,
+        hidden_sizes=hidden_sizes,
+        normaliser=Normaliser.identity(obs_dim + action_dim),
+        target_normaliser=Normaliser.identity(1 + obs_dim),
+        generator=generator_for(0, "overwritten"),
+    )
+
+
 def _read(folder: Path) -> TransitionModel:
     description = json.loads((folder / "dynamics.json").read_text())
     weights = load_file(folder / "dynamics.safetensors")
-    shape = description["shape"]
-    ensemble = GaussianEnsemble(
-        **shape,
-        normaliser=Normaliser.identity(shape["obs_dim"] + shape["action_dim"]),
-        target_normaliser=Normaliser.identity(1 + shape["obs_dim"]),
-        generator=stream(0, "overwritten"),
-    )
+    ensemble = untrained(**description["shape"])
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
     if model.hash() != description["hash"]:

@@ -1,6 +1,6 @@
 """LightningModule 1: fits the Gaussian ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -10,29 +10,32 @@ from torch.optim import Optimizer
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import world_size
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
-from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
-from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.one_graph import EnsembleGraph
+from mopo_pl.dynamics.model import TransitionModel, untrained
 from mopo_pl.nn.functional_adam import JointAdam
+from mopo_pl.nn.fused_update import FusedUpdate
+from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import RowModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, counting_updates, hooks_need_gradients
 
 
-class DynamicsModule(RowModule):
+class DynamicsModule(LoggedModule):
     """Maximum likelihood of (r, Δs) by Adam with an L2 coefficient per layer (Yu et al. 2020, appendix D; its code).
 
     Feed it an `EnsembleDataModule`, and let `callbacks.MemberSelection` stop it, restore each member's best weights and
     set `elites`. Then `model()` is what rollouts use.
     """
 
+    LEARNING_RATES = "learning_rate"
+    BATCH_SIZE = "EnsembleDataModule(batch_size=...)"
     elites: Tensor
 
     def __init__(
         self,
-        ensemble: GaussianEnsemble,
+        ensemble: GaussianEnsemble | Mapping[str, Any],
         *,
         elites: int,
         learning_rate: float,
@@ -41,12 +44,23 @@ class DynamicsModule(RowModule):
         beta: float,
         compile: bool,
     ) -> None:
-        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
+        """`ensemble`: finished networks, or their hparams, as a checkpoint holds them. `weight_decay`: one coefficient per
+        layer, else ValueError is raised. `beta`: of β-NLL, 0 for plain likelihood.
 
-        `compile`: a single process makes the steps of whole batches by one compiled graph (`one_graph.py`), which fills no
-        parameter's `.grad`.
+        `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
+        no parameter's `.grad`.
         """
-        super().__init__(("train_loss",))
+        ensemble = built("ensemble", ensemble, GaussianEnsemble, untrained)
+        hparams = {
+            "ensemble": network_hparams(ensemble, ENSEMBLE_ARGUMENTS),
+            "elites": elites,
+            "learning_rate": learning_rate,
+            "weight_decay": list(weight_decay),
+            "bound_coef": bound_coef,
+            "beta": beta,
+            "compile": compile,
+        }
+        super().__init__(("train_loss",), hparams)
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.automatic_optimization = False
@@ -54,7 +68,7 @@ class DynamicsModule(RowModule):
         self.learning_rate, self.weight_decay = learning_rate, tuple(weight_decay)
         self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
         self._compile = compile
-        self._graph: EnsembleGraph | None = None
+        self._fused: FusedUpdate | None = None
         self._gap_closed = False
         self.register_buffer("elites", torch.arange(elites))
         self.holdout = HoldoutErrors(ensemble.members)
@@ -71,44 +85,49 @@ class DynamicsModule(RowModule):
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
-        """Builds the one graph where it can be used; by now the optimiser holds what a checkpoint gave."""
-        self._graph = None  # that of a fit which raised
+        """Builds the compiled step where it can be used; by now the optimiser holds what a checkpoint gave."""
+        self._fused = None  # that of a fit which raised
         optimizer, data = cast(Optimizer, self.optimizers(use_pl_optimizer=False)), self.trainer.datamodule  # type: ignore[attr-defined]
         if (
             self._compile
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
-            and JointAdam.fit([optimizer], [dict(self.ensemble.named_parameters())])
-            and not gradients_are_watched(self)
+            and JointAdam.supports([optimizer], [dict(self.ensemble.named_parameters())])
+            and not hooks_need_gradients(self)
             and not self._steps_otherwise()
         ):
-            self._graph = EnsembleGraph(self._equation, optimizer, rows=data.batch_size, device=self.device)
-            say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
+            self._fused = FusedUpdate(
+                self._equation.fused,
+                optimizers=[optimizer],
+                parameters=[dict(self.ensemble.named_parameters())],
+                averages={},
+                rows=data.batch_size,
+                name="the ensemble's step",
+            )
+            print_once("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def _steps_otherwise(self) -> bool:
-        """Whether a subclass has a loss or a step of its own, which the one graph would leave out."""
+        """Whether a subclass has a loss or a step of its own, which the compiled one would leave out."""
         kind = type(self)
         return kind.loss is not DynamicsModule.loss or kind._step is not DynamicsModule._step
 
     def on_train_end(self) -> None:
-        """Lets go of the graph: its tensors are those of this fit and this device."""
-        self._graph = None
+        """Releases the compiled step: its tensors are those of this fit and this device."""
+        self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises ValueError for a batch that is
+        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises InputError for a batch that is
         no block of batches.
         """
-        if batch.rows.dim() != 4:
-            raise ValueError(
-                f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
-        if self._graph is not None and self._graph.takes(batch):
-            losses = self._graph.run(batch)
-            count_steps(self.trainer, len(batch))
-        else:
-            optimizer = cast(LightningOptimizer, self.optimizers())
-            losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
+        self.require_batch(batch, 4, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                losses = self._fused.run(batch)
+            else:
+                optimizer = cast(LightningOptimizer, self.optimizers())
+                losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
         self.means.update(losses.unsqueeze(-1))
+        self.show_loss("dynamics/train_loss", losses[-1])
 
     def _step(self, optimizer: LightningOptimizer, batch: Transitions) -> Tensor:
         """One step; the loss before it."""
@@ -124,6 +143,7 @@ class DynamicsModule(RowModule):
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an EnsembleDataModule makes")
         mean, log_var = self.ensemble(batch.inputs)
         self.holdout.update(mean, log_var, self.ensemble.target_normaliser(model_target(batch)))
 
@@ -134,6 +154,19 @@ class DynamicsModule(RowModule):
         rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
 
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Same as `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Same as `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Return each member's mean and standard deviation of (r, Δs) for transitions [N, W], each [E, N, 1 + D], in raw units."""
+        mean, log_var = self.ensemble.in_raw_units(batch.inputs)
+        return mean, torch.exp(0.5 * log_var)
+
     def on_train_epoch_end(self) -> None:
         """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""
         self.note({f"dynamics/{name}": value for name, value in self.means.compute().items()})
@@ -143,7 +176,7 @@ class DynamicsModule(RowModule):
         self.note({"dynamics/max_log_var": high.mean(), "dynamics/min_log_var": low.mean(), "dynamics/bound_gap": gap})
         if gap <= 0 and not self._gap_closed:
             self._gap_closed = True
-            say(
+            print_once(
                 "the bounds of a log σ² have met: σ cannot tell known states from unknown ones there; lower dynamics.bound_coef"
             )
         self.write_row("a lower dynamics.learning_rate, or a look at the ranges of the log")
@@ -151,7 +184,7 @@ class DynamicsModule(RowModule):
     @property
     def updates(self) -> int:
         """Optimiser steps made."""
-        return self.trainer.global_step
+        return self.global_step
 
     def model(self) -> TransitionModel:
         """The ensemble and its elites, for rollouts: the very weights, frozen, so that training is over."""

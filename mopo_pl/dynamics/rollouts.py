@@ -1,4 +1,4 @@
-"""Branched rollouts in the penalised model: the M̃ of the paper, made of transitions."""
+"""Branched rollouts in the penalised model M̃ (Yu et al. 2020, algorithm 2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import summed
+from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule
-from mopo_pl.nn.compilation import compiled_with_checks
+from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
@@ -20,46 +20,46 @@ Act = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class StateLimits:
-    """A box around the states of a log."""
+    """A box around the states of a log; rollouts that leave it are dropped."""
 
     low: Tensor
-    """[D]."""
+    """Lower limit of each coordinate [D]."""
     high: Tensor
-    """[D]."""
+    """Upper limit of each coordinate [D]."""
 
     @classmethod
     def around(cls, states: Tensor, widths: float) -> "StateLimits":
-        """The range of states [N, D], widened by `widths` times its width on either side.
+        """The range of states [N, D], extended by `widths` times its width on either side.
 
-        A coordinate that never changes has no width to measure by, and no limit.
+        A constant coordinate has no width, and therefore no limit.
         """
         low, high = states.amin(0), states.amax(0)
         room = torch.where(high > low, widths * (high - low), torch.inf)
         return cls(low - room, high + room)
 
     def hold(self, states: Tensor) -> Tensor:
-        """Which of the states [B, D] lie within [B]; one with a NaN does not."""
+        """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""
         return ((states >= self.low) & (states <= self.high)).all(-1)
 
     def to(self, device: torch.device | str) -> "StateLimits":
-        """The same on another device."""
+        """The same limits on another device."""
         return StateLimits(self.low.to(device), self.high.to(device))
 
 
 class Draws(NamedTuple):
-    """All that is random in a step of B rows."""
+    """All random numbers of a step of B rollouts."""
 
     policy: Tensor
     """ε of the policy [B, A]."""
     member: Tensor
-    """The elite that makes each row's outcome [B]."""
+    """The elite that each row's next state and reward are sampled from [B]."""
     outcome: Tensor
-    """ε of the outcome [B, 1 + D]."""
+    """ε of reward and state change [B, 1 + D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - λu), with the rule that ends its episodes."""
+    """M̃ = (T̂, r̂ - λu), and the termination rule of its episodes."""
 
     transition: TransitionModel
     penalty: Penalty
@@ -69,13 +69,13 @@ class PenalisedModel:
     termination: Rule
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
-        """For one step from states [B, D]."""
+        """Draw the random numbers of one step from states [B, D]."""
         shape = (len(observations), self.transition.ensemble.action_dim)
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
         return Draws(noise, *self.transition.draw(observations, generator))
 
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        """One imagined step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
+        """Simulate one step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         with torch.autocast(
             observations.device.type, enabled=False
@@ -88,7 +88,7 @@ class PenalisedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """h steps from B starts; rows after an episode's end, and rows that are no states, are not `valid`."""
+    """h steps from B starts. Rows after an episode's end, and rows that are not finite or leave the limits, are not `valid`."""
 
     transitions: Transitions
     """[h, B, W]."""
@@ -97,13 +97,13 @@ class Rollout:
     valid: Tensor
     """[h, B] bool."""
     non_finite: Tensor
-    """Rows that were reached alive but are not finite [h, B] bool."""
+    """Rows of running episodes that are not finite [h, B] bool."""
     out_of_range: Tensor
-    """Rows that were reached alive and are finite, but lead beyond the limits [h, B] bool."""
+    """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
 
 
 class Step(NamedTuple):
-    """One step of B rollouts: the entries of `Rollout` at it, then where and whether each goes on."""
+    """One step of B rollouts: its entries of `Rollout`, then the next states and whether each episode continues."""
 
     rows: Tensor
     penalties: Tensor
@@ -117,7 +117,7 @@ class Step(NamedTuple):
 
 
 Stepper = Callable[[PenalisedModel, Act, StateLimits, Tensor, Tensor, Tensor, Draws], Step]
-"""`one_step`, or another form of it."""
+"""`one_step`, or its compiled form."""
 
 
 def one_step(
@@ -129,7 +129,10 @@ def one_step(
     alive: Tensor,
     draws: Draws,
 ) -> Step:
-    """Acts, imagines and judges: from states [B, D], `starts` where a row is not `alive` any more. A function of tensors."""
+    """One step of the policy in the model from states [B, D], as a function of tensors.
+
+    A row that is not `alive` any more continues from its start and is not valid.
+    """
     imagined, u = model.step(observations, policy(observations, draws.policy), draws)
     finite = imagined.rows.isfinite().all(-1)
     sound = finite & limits.hold(imagined.next_observations)
@@ -146,12 +149,12 @@ def one_step(
 
 
 def compiled_step(rows: int, device: torch.device) -> Stepper:
-    """`one_step`, compiled for so many rows; for other numbers, and where it cannot be built, it is left as it is.
+    """`one_step`, compiled for this number of rows. For other numbers, and where compiling fails, it runs eagerly.
 
     Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
     anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
     """
-    whole = compiled_with_checks(one_step, device, "the rollouts' step")
+    whole = compile_with_guards(one_step, device, "the rollouts' step")
 
     def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> Step:
         return (whole if len(starts) == rows else one_step)(model, policy, limits, starts, *rest)
@@ -169,7 +172,7 @@ def branch(
     generator: Generator,
     step: Stepper = one_step,
 ) -> Rollout:
-    """Rolls `policy` for `horizon` steps from `starts` [B, D].
+    """Roll out `policy` for `horizon` steps from `starts` [B, D].
 
     Shapes are static: an ended row is carried along at its start and left out by `valid`, so that no step waits for the
     device. A row that becomes non-finite, or leads beyond the limits, ends there and is counted.
@@ -192,13 +195,13 @@ def branch(
 
 
 class RolloutStatistics:
-    """Sums over the chunks of a refresh, kept on the device."""
+    """Statistics of a refresh: sums over its chunks, kept on the device."""
 
     def __init__(self, device: torch.device | str) -> None:
         self.sums = torch.zeros(8, dtype=torch.float64, device=device)
 
     def add(self, rollout: Rollout, coef: float) -> None:
-        """Counts one chunk; `coef` is the λ that was subtracted."""
+        """Add one chunk of rollouts. `coef`: λ, with which the penalty was subtracted."""
         valid, rewards = rollout.valid, rollout.transitions.rewards
         penalty = torch.where(valid, coef * rollout.penalties, 0.0)
         predicted = torch.where(valid, rewards, 0.0) + penalty
@@ -208,8 +211,10 @@ class RolloutStatistics:
         self.sums += torch.stack([s.double() for s in [*counts, penalty.sum(), predicted.sum(), predicted.abs().sum()]])
 
     def summary(self) -> dict[str, float]:
-        """Means over the refresh, of all ranks; one host synchronisation."""
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = summed(self.sums.clone()).tolist()
+        """Means over the refreshes of all ranks. Synchronises with the device once."""
+        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = sum_over_ranks(
+            self.sums.clone()
+        ).tolist()
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,

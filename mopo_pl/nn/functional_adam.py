@@ -1,10 +1,11 @@
-"""Adam's step as a function of tensors, for graphs that hold a whole update: on the state of torch's own optimiser.
+"""Adam's update as a function of tensors, for compiled graphs that hold a whole update.
 
-Either form can go on where the other stopped. Step sizes may move; what else the optimisers are set to is taken once.
+It reads and writes the state of torch's optimiser, so that either implementation can continue from the other's state.
+The learning rate may change between updates; the other settings of the optimiser are read once.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,12 +14,12 @@ from torch.optim import Adam, Optimizer
 from mopo_pl.nn.layers import Params
 
 VARIANTS = ("amsgrad", "maximize", "differentiable", "decoupled_weight_decay")
-"""Flags of torch's Adam that make it another algorithm."""
+"""Flags of torch's Adam that select another algorithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamState:
-    """What an optimiser moves: parameters, and Adam's running means of their gradients and of the gradients' squares."""
+    """The parameters of one optimiser, and Adam's running means of their gradients and of the squared gradients."""
 
     parameters: Params
     means: list[Tensor]
@@ -31,8 +32,8 @@ class AdamState:
     def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
         """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), of no dimension, or [S] where S states are stacked: as
-        tensors they need no new graph at each t.
+        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), tensors of shape []: numbers would need a new graph at
+        each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -41,51 +42,38 @@ class AdamState:
             gradient = gradients[name] + decay * parameter if decay else gradients[name]
             m.lerp_(gradient, 1 - first)
             v.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-            shape = step_size.shape + (1,) * (parameter.dim() - step_size.dim())
-            parameter.sub_(step_size.view(shape) * m / (v.sqrt() / correction.view(shape) + self.eps))
-
-    def tensors(self) -> list[Tensor]:
-        """All that a step changes."""
-        return [*self.parameters.values(), *self.means, *self.squares]
-
-    @staticmethod
-    def stacked(states: Sequence["AdamState"]) -> "AdamState":
-        """Copies of states that are alike but for their numbers, as one: every tensor [S, …]."""
-        first = states[0]
-        return replace(
-            first,
-            parameters={name: torch.stack([state.parameters[name] for state in states]) for name in first.parameters},
-            means=[torch.stack(tensors) for tensors in zip(*(state.means for state in states), strict=True)],
-            squares=[torch.stack(tensors) for tensors in zip(*(state.squares for state in states), strict=True)],
-        )
+            parameter.sub_(step_size * m / (v.sqrt() / correction + self.eps))
 
 
 class JointAdam:
-    """Several optimisers, each the Adam of `AdamState`, that make their steps together."""
+    """Several Adam optimisers that make their updates together."""
 
-    def __init__(self, optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> None:
-        """`moved`: the parameters of each, by name; both as `fit` asks."""
+    def __init__(self, optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> None:
+        """`optimizers`: instances of torch's Adam; `parameters`: those of each optimiser by name.
+
+        `supports` must be True for both.
+        """
         self._optimizers = list(optimizers)
-        self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, moved, strict=True)]
+        self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, parameters, strict=True)]
         self._steps = [
             [optimizer.state[parameter]["step"] for parameter in named.values()]
-            for optimizer, named in zip(optimizers, moved, strict=True)
+            for optimizer, named in zip(optimizers, parameters, strict=True)
         ]
-        for optimizer in optimizers:  # as `step` does, or a schedule would warn that none was made
+        for optimizer in optimizers:  # set by `step`; a learning rate schedule warns without it
             optimizer._opt_called = True  # type: ignore[attr-defined]
         device = self._steps[0][0].device
         self._betas = torch.tensor([state.betas for state in self.states], dtype=torch.float64).to(device)
         self._rates: tuple[float, ...] = ()
 
     @staticmethod
-    def fit(optimizers: Sequence[Optimizer], moved: Sequence[dict[str, nn.Parameter]]) -> bool:
-        """Whether all are plain Adam on just these parameters, with one step size each, and nobody hooks into their steps."""
-        return len(optimizers) == len(moved) and all(map(_fits, optimizers, moved))
+    def supports(optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> bool:
+        """Return whether each optimiser is plain Adam on exactly these parameters, with one learning rate and no hooks."""
+        return len(optimizers) == len(parameters) and all(map(_is_plain_adam, optimizers, parameters))
 
     def step_sizes_and_corrections(self, updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next so many t [updates, optimisers]."""
+        """Return lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next `updates` values of t [updates, optimisers]."""
         rates = tuple(float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers)
-        if rates != self._rates:  # only a step size that moved is sent to the device
+        if rates != self._rates:  # copied to the device only if one changed
             self._rates, self._pace = rates, torch.tensor(rates, dtype=torch.float64).to(self._betas.device)
         ahead = torch.arange(1, updates + 1, dtype=torch.float64, device=self._betas.device)
         t = torch.stack([steps[0] for steps in self._steps]) + ahead.unsqueeze(-1)
@@ -93,46 +81,46 @@ class JointAdam:
         return (self._pace / (1 - first**t)).to(dtype), (1 - second**t).sqrt().to(dtype)
 
     def count(self, updates: int) -> None:
-        """Counts so many steps of each."""
+        """Add `updates` to each optimiser's update counter t."""
         for steps in self._steps:
             torch._foreach_add_(steps, updates)  # pyright: ignore[reportPrivateImportUsage]
 
 
-def _fits(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> bool:
+def _is_plain_adam(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) -> bool:
     groups = optimizer.param_groups
     common = ("lr", "betas", "eps")
     return (
         type(optimizer) is Adam
         and not any(group[name] for group in groups for name in VARIANTS)
         and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
-        # Without either, Adam keeps its count of steps on the host.
+        # Without either flag, Adam keeps its update counter t on the CPU.
         and all(group["fused"] or group["capturable"] for group in groups)
         and all(group[name] == groups[0][name] for group in groups for name in common)
-        and {parameter for group in groups for parameter in group["params"]} == set(moved.values())
+        and {parameter for group in groups for parameter in group["params"]} == set(parameters.values())
     )
 
 
-def _state(optimizer: Optimizer, moved: dict[str, nn.Parameter]) -> AdamState:
-    """The optimiser's state, opened as Adam itself would at its first step."""
-    for parameter in moved.values():
+def _state(optimizer: Optimizer, parameters_by_name: dict[str, nn.Parameter]) -> AdamState:
+    """Return views of an optimiser's state; create it first where Adam has made no update yet."""
+    for parameter in parameters_by_name.values():
         if not optimizer.state[parameter]:
             optimizer.state[parameter] = {
                 "step": torch.zeros((), dtype=torch.float32, device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
                 "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
             }
-    states = [optimizer.state[parameter] for parameter in moved.values()]
+    states = [optimizer.state[parameter] for parameter in parameters_by_name.values()]
     decays = {parameter: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]}
     return AdamState(
-        parameters={name: _of_one_dimension(parameter.detach()) for name, parameter in moved.items()},
+        parameters={name: _of_one_dimension(parameter.detach()) for name, parameter in parameters_by_name.items()},
         means=[_of_one_dimension(state["exp_avg"]) for state in states],
         squares=[_of_one_dimension(state["exp_avg_sq"]) for state in states],
-        decays=[decays[parameter] for parameter in moved.values()],
+        decays=[decays[parameter] for parameter in parameters_by_name.values()],
         betas=optimizer.param_groups[0]["betas"],
         eps=optimizer.param_groups[0]["eps"],
     )
 
 
 def _of_one_dimension(tensor: Tensor) -> Tensor:
-    """A view of a number as [1]: torch.compile loses what is written into a float64 tensor of no dimension (torch 2.13)."""
+    """View a scalar as [1]: torch.compile loses in-place writes to a float64 tensor of shape [] (torch 2.13)."""
     return tensor.view(1) if tensor.dim() == 0 else tensor

@@ -1,4 +1,4 @@
-"""`RunFolder`: where a run leaves its files."""
+"""`RunFolder`: the folder of a run, its paths and its lock."""
 
 import itertools
 import json
@@ -9,17 +9,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.launch import SHARED_PATH, export_run_folder, is_launched_rank
 from mopo_pl.errors import InputError, Unwritable
-from mopo_pl.storage.atomic_write import whole_file
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class RunFolder:
@@ -28,7 +25,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
-        self.origin = path / "origin.json"
+        self.provenance = path / "provenance.json"
         self.metrics = path / "metrics.jsonl"
         self.result = path / "result.json"
         self.checkpoints = path / "checkpoints"
@@ -37,20 +34,21 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, config: Config, dataset_name: str, config_text: str, origin: dict[str, Any], claims: ExitStack
+        cls, config: Config, dataset_name: str, config_text: str, provenance: dict[str, Any], locks: ExitStack
     ) -> "RunFolder":
-        """Makes the folder of a new run, with its `config.yaml` and `origin.json`, and points `latest` at it.
+        """Make the folder of a new run, with its `config.yaml` and `provenance.json`, and point `latest` at it.
 
-        The folder is claimed, until `claims` are closed, before anything is written into it. Raises InputError where the folder holds a run already, or cannot be made.
+        The folder is locked, until `locks` are closed, before anything is written into it. Raises InputError where the
+        folder holds a run already, or cannot be made.
         """
         try:
-            folder = cls(Path(config.run_dir) if config.run_dir else _claimed_path(config, dataset_name))
+            folder = cls(Path(config.run_dir) if config.run_dir else _new_path(config, dataset_name))
             folder.refuse_occupied()
             folder.path.mkdir(parents=True, exist_ok=True)
-            claims.enter_context(folder.claimed())
+            locks.enter_context(folder.locked())
             folder.refuse_occupied()
             folder.checkpoints.mkdir(exist_ok=True)
-            folder.keep_origin(origin)
+            folder.keep_provenance(provenance)
             # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
         except Unwritable as error:
@@ -58,70 +56,69 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
-        share_folder(folder.path)
+        export_run_folder(folder.path)
         return folder
 
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
-        """The folder of a run that is continued, by its own name: `runs/latest` may be pointed elsewhere meanwhile."""
+        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later."""
         return cls(path.resolve())
 
     def take_config(self, config_text: str) -> None:
-        """`config.yaml` takes what was given beside `resume=`, so that the next resume continues the same run."""
+        """Write the configuration with the changes given on resume to `config.yaml`, for the next resume."""
         self.checkpoints.mkdir(exist_ok=True)
         # A finished run that is to go on is no longer finished, even if it is stopped again.
         self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
-        share_folder(self.path)
+        export_run_folder(self.path)
 
-    def keep_origin(self, origin: dict[str, Any]) -> None:
-        """Writes `origin.json`, once."""
-        if not self.origin.exists():
-            self.write(self.origin, json.dumps(origin, indent=2) + "\n")
+    def keep_provenance(self, provenance: dict[str, Any]) -> None:
+        """Write `provenance.json`, once."""
+        if not self.provenance.exists():
+            self.write(self.provenance, json.dumps(provenance, indent=2) + "\n")
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """Keeps other commands from training in the folder meanwhile; raises InputError where one does.
+    def locked(self) -> Iterator[None]:
+        """Keep other commands from training in the folder meanwhile; raise InputError where one does.
 
-        A lock on the folder itself; it ends with the process, however that ends.
+        The lock on `.lock` ends with the process, however that ends.
         """
-        if fcntl is None:
-            yield
-            return
-        number = os.open(self.path, os.O_RDONLY)
+        lock = FileLock(self.path / ".lock")
         try:
-            try:
-                fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(
-                    f"{self.path} is being trained by another process: wait for its end, or stop it"
-                ) from error
-            except OSError:
-                say(f"{self.path} cannot be locked on this file system: take care that one command alone trains in it")
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                f"{self.path} is being trained by another process: wait for its end, or stop it"
+            ) from error
+        except (OSError, NotImplementedError):
+            print_once(
+                f"{self.path} cannot be locked on this file system: make sure that only one command trains in it"
+            )
+        try:
             yield
         finally:
-            os.close(number)
+            lock.release()
 
     def refuse_occupied(self) -> None:
-        """Raises InputError where the folder holds a run; processes that Lightning launches share that of the first."""
-        if self.config.exists() and not was_launched():
+        """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
+        if self.config.exists() and not is_launched_rank():
             raise InputError(
                 f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
             )
 
     def write(self, path: Path, text: str) -> None:
-        """Writes a file of the run whole or not at all."""
-        with whole_file(path) as aside:
+        """Write a file of the run atomically."""
+        with atomic_write(path) as aside:
             aside.write_text(text)
 
 
 def launched_config() -> Config | None:
-    """The settled configuration of the run, in a process that its first one started; None in the first."""
-    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
+    """The resolved configuration of the run in a process that Lightning launched; None in the first process."""
+    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
 
 
-def _claimed_path(config: Config, dataset_name: str) -> Path:
-    """A new folder named after dataset, time and seed; a run that began in the same second gets a number behind it."""
+def _new_path(config: Config, dataset_name: str) -> Path:
+    """Make a new folder named after dataset, time and seed. Runs of the same second are numbered."""
     name = Path(dataset_name).stem if Path(dataset_name).suffix else dataset_name.replace("/", "-")
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}_s{config.seed}"
     for number in itertools.count(1):
@@ -135,7 +132,10 @@ def _claimed_path(config: Config, dataset_name: str) -> Path:
 
 
 def _link_latest(path: Path) -> None:
-    """`runs/latest`, or `latest` beside a folder that was chosen; not vital, so a file system without links is no error."""
+    """Point `runs/latest` at the folder, or `latest` next to a folder given by `run_dir=`.
+
+    A file system without links is no error.
+    """
     root = Path("runs") if Path("runs").resolve() in path.resolve().parents else path.parent
     aside = root / f".latest.{os.getpid()}"
     try:

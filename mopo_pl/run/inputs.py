@@ -1,46 +1,97 @@
-"""What a run starts from, opened and checked before anything is trained."""
+"""Inputs of a run: opened, and checked as far as possible before anything is trained."""
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly import build_penalty, build_samples, needs_model, open_log, trains_model
+from mopo_pl.assembly import build_penalty, build_samples, examine_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
+from mopo_pl.data.doctor.rule import rule_findings
+from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty
-from mopo_pl.dynamics.termination import Rule, termination_rule
+from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The log, and an ensemble that was given."""
+    """The log, and the ensemble of `dynamics_from`."""
 
     dataset: OfflineDataset
     model: TransitionModel | None
-    """Ensemble of `dynamics_from`."""
+    """None where the run trains one, or uses none."""
 
 
 def open_inputs(config: Config) -> Inputs:
-    """Opens the log and settles the environment; raises InputError for everything that can be known before training."""
-    dataset = open_log(config)
-    if needs_model(config):
-        try_rule(termination_rule(config.termination, dataset.env_id), config, dataset)
-        try_penalty(build_penalty(config), config, dataset)
-    if trains_model(config):
+    """Open the log and check it, the termination rule, the penalty and a given ensemble; raises InputError."""
+    dataset, findings = examine_inputs(config)
+    problems = list(of_level("STOP", findings))
+    if dataset is None or problems:
+        raise InputError(problems)
+    dataset = replace(dataset, findings=findings)
+    if config.uses_model:
+        members = config.dynamics.members
+        try_penalty(build_penalty(config.penalty.name), config.penalty.name, members=members, obs_dim=dataset.obs_dim)
+    if config.trains_model:
         _refuse_too_few_rows(config, dataset)
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
 
 
+def examine_inputs(
+    config: Config, *, without_rule: Level = "STOP"
+) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """The log, None where its arrays cannot be packed, and what the checks say of it and of the termination rule.
+
+    `without_rule`: the level of a rule that is not given, where none is known.
+    Raises InputError where the file cannot be read or lacks a field.
+    """
+    try:
+        dataset, findings = examine_log(config)
+    except InputError as error:
+        raise InputError([*error.problems, *of_level("STOP", _about_rule(config, None))]) from error
+    missing = config.termination is None and dataset is not None and rule_for(dataset.env_id or "") is None
+    about = _about_rule(config, dataset)
+    return dataset, (*findings, *(replace(finding, level=without_rule) if missing else finding for finding in about))
+
+
+def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
+    """What is wrong with the termination rule, by itself and on the log."""
+    env_id = config.env_id if dataset is None else dataset.env_id
+    if not config.uses_model or (dataset is None and config.termination is None):
+        return ()
+    try:
+        rule = termination_rule(config.termination, env_id)
+        if dataset is None:
+            return ()
+        name = config.termination or env_id
+        try_rule(rule, name, dataset)
+        ended = _called(lambda: _ended(rule, dataset), f"termination={name}")
+    except InputError as error:
+        return tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
+    found = tuple(rule_findings(str(name), ended, dataset, reads_next=rule is not never))
+    return found or (Finding("OK", RULE_CHECK, ""),)
+
+
+def _ended(rule: Rule, dataset: OfflineDataset) -> Tensor:
+    """What the rule says of each logged row [N] bool."""
+    rows = dataset.transitions
+    with torch.no_grad():
+        parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
+        return torch.cat([rule(part.observations, part.actions, part.next_observations) for part in parts])
+
+
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
     try:
-        build_samples(config, dataset)
+        build_samples(config.dynamics, dataset, seed=config.seed)
     except ValueError as error:
         raise InputError(
             f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
@@ -48,7 +99,7 @@ def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
 
 
 def ensemble_folder(run: Path) -> Path:
-    """Where the ensemble of a run lies: in its own folder, or in that of the run from which it took one."""
+    """The folder with the ensemble of a run: the run's folder, or that of the run named by its `dynamics_from`."""
     seen = []
     while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
         seen.append(run)
@@ -74,38 +125,40 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
 
 
 TRIED = 3
-"""Rows that they are called with."""
+"""Rows that a user's function is called with before training."""
+EXAMINED = 50_000
+"""Rows on which the rule is compared with the log at a time."""
 
 
-def try_rule(rule: Rule, config: Config, dataset: OfflineDataset) -> None:
-    """Raises InputError where the rule for the end of episodes fails, gives no bool tensor [B], or changes its arguments."""
+def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
+    """Call the rule on 3 rows; raise InputError where it fails, returns no bool tensor [B], or changes its arguments."""
     rows = dataset.transitions[:TRIED]
     given = [rows.observations.clone(), rows.actions.clone(), rows.next_observations.clone()]
-    ended = _called(lambda: rule(*given), f"termination={config.termination}")
+    ended = _called(lambda: rule(*given), f"termination={name}")
     if not isinstance(ended, Tensor) or ended.shape != rows.rewards.shape or ended.dtype != torch.bool:
         raise InputError(
-            f"termination={config.termination} must give a bool tensor [B] for states and actions [B, ...]; "
+            f"termination={name} must give a bool tensor [B] for states and actions [B, ...]; "
             f"it gave {_described(ended)}"
         )
     if not all(map(torch.equal, given, (rows.observations, rows.actions, rows.next_observations))):
-        raise InputError(f"termination={config.termination} changes its arguments in place; let it work on copies")
+        raise InputError(f"termination={name} changes its arguments in place; let it work on copies")
 
 
-def try_penalty(penalty: Penalty, config: Config, dataset: OfflineDataset) -> None:
-    """Raises InputError where u fails, gives no floats [B] of at least 0, or changes its arguments."""
-    shape = (config.dynamics.members, TRIED, 1 + dataset.obs_dim)
+def try_penalty(penalty: Penalty, name: str, *, members: int, obs_dim: int) -> None:
+    """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
+    shape = (members, TRIED, 1 + obs_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
-    u = _called(lambda: penalty(mean, std), f"penalty.name={config.penalty.name}")
+    u = _called(lambda: penalty(mean, std), f"penalty.name={name}")
     if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
         raise InputError(
-            f"penalty.name={config.penalty.name} must give floats u [B], none below 0, for means and deviations "
+            f"penalty.name={name} must give floats u [B], none below 0, for means and deviations "
             f"[E, B, 1 + D]; it gave {_described(u)}"
         )
     if mean.any() or not (std == 1).all():
-        raise InputError(f"penalty.name={config.penalty.name} changes its arguments in place; let it work on copies")
+        raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
 
 
-def _called(call: Callable[[], object], name: str) -> object:
+def _called(call: Callable[[], Any], name: str) -> Any:
     try:
         return call()
     except (Exception, SystemExit) as error:

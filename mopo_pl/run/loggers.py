@@ -10,15 +10,13 @@ from typing import Any
 from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
 from mopo_pl.config.registry import resolve
-from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 LOGGERS = {
     "csv": loggers.CSVLogger,
@@ -40,9 +38,18 @@ def _places(logs: Path, stage: str) -> dict[str, dict[str, Any]]:
 
 
 class _SkipsHeldRows:
-    """Before a logger's class: leaves out rows that the logger got before the run was stopped."""
+    """Before a logger's class: leaves out rows that the logger got before the run was stopped, and a module's hparams.
+
+    The hyperparameters of a run are its whole configuration, which `_tell` sends.
+    """
 
     held = -1
+    told = False
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """As the logger's own, until the run has told its configuration."""
+        if not self.told:
+            super().log_hyperparams(*args, **kwargs)  # type: ignore[misc]
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """As the logger's own, for rows that are new; on its storage when this returns, as far as `save` sees to it."""
@@ -70,7 +77,7 @@ class _Records:
             self.opened = {}
         except (OSError, ValueError, TypeError, AttributeError):
             self.opened = {}
-            say(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
+            print_once(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""
@@ -92,14 +99,16 @@ class _Records:
         elif isinstance(logger, loggers.MLFlowLogger):
             identity = {"run_id": logger.run_id}
         self.opened.setdefault(self.stage, {})[name] = {"identity": identity, "held": held}
-        with whole_file(self.path) as aside:
+        with atomic_write(self.path) as aside:
             aside.write_text(json.dumps(self.opened))
 
 
 @contextmanager
-def open_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> Iterator[list[Logger]]:
-    """The loggers of a stage, none in a smoke test; raises InputError where one cannot be made."""
-    built = [] if config.trainer.fast_dev_run else build_loggers(config, folder, metrics)
+def open_loggers(
+    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+) -> Iterator[list[Logger]]:
+    """The loggers of a stage, closed at the end of the block; arguments and errors as of `build_loggers`."""
+    built = build_loggers(settings, hyperparameters, folder, metrics)
     try:
         yield built
     finally:
@@ -109,7 +118,9 @@ def open_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> Ite
                 logger.experiment.finish()
 
 
-def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> list[Logger]:
+def build_loggers(
+    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+) -> list[Logger]:
     """One logger for each entry of name to arguments, opened, with the hyperparameters and the rows so far.
 
     A record that the run opened before is continued, a new one is told what it missed. Raises InputError where a logger
@@ -120,14 +131,14 @@ def build_loggers(config: Config, folder: RunFolder, metrics: MetricsFile) -> li
     places, rows = _places(folder.logs, metrics.stage), metrics.rows()
     sent = max((row["update"] for row in rows), default=-1)
     built = []
-    for name, arguments in config.logger.items():
+    for name, arguments in settings.items():
         identity = records.identity(name)
         held = sent if identity is None else max(sent, records.held(name))
         try:
             logger = _built(name, {**places.get(name, {}), **(identity or {}), **(arguments or {})}, held)
             if identity is None:
-                _tell(logger, config, rows)
-            logger.held = held  # type: ignore[attr-defined]
+                _tell(logger, hyperparameters, rows)
+            logger.held, logger.told = held, True  # type: ignore[attr-defined]
             records.keep(name, logger, held)
         except Exception as error:
             raise InputError(f"logger.{name} cannot be made: {error}") from error
@@ -148,9 +159,9 @@ def _built(name: str, arguments: Mapping[str, Any], held: int) -> Logger:
     return logger
 
 
-def _tell(logger: Logger, config: Config, rows: list[dict[str, Any]]) -> None:
+def _tell(logger: Logger, hyperparameters: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """What a record that is new has to know: the settings, and the rows of the stage so far."""
-    logger.log_hyperparams(OmegaConf.to_container(OmegaConf.structured(config)))  # type: ignore[arg-type]
+    logger.log_hyperparams(hyperparameters)
     for row in rows:
         values = {name: value for name, value in row.items() if name not in ("stage", "update") and value is not None}
         logger.log_metrics(values, step=row["update"])

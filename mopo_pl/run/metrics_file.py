@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one line per stage and update, whatever other loggers there are."""
+"""`metrics.jsonl`: one metrics row per epoch, written in addition to the chosen loggers."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import Unwritable
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class MetricsFile(Logger):
@@ -24,21 +24,21 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """The stage."""
+        """Name of the stage."""
         return self.stage
 
     @property
     def version(self) -> str:
-        """There is one."""
+        """Empty: the file has no versions."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """They are in config.yaml."""
+        """Do nothing: config.yaml holds them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Appends a row in one write."""
+        """Append a metrics row in one write; raise Unwritable where that fails."""
         values = {name: float(value) for name, value in metrics.items()}
         row = {"stage": self.stage, "update": step}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -49,7 +49,7 @@ class MetricsFile(Logger):
             raise Unwritable(self.path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """Those of this stage, in order; lines that a kill tore, or that are damaged, are left out."""
+        """Metrics rows of this stage, in order. Incomplete or damaged lines are left out."""
         return [row for row in self._whole_lines() if row["stage"] == self.stage]
 
     def _whole_lines(self) -> list[dict[str, Any]]:
@@ -60,20 +60,20 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
-        """Drops rows of this stage beyond `update`: what a resumed run will write again."""
+        """Remove rows of this stage after `update`: a resumed run writes them again."""
         if not self.path.exists():
             return
         whole = self._whole_lines()
         kept = [row for row in whole if row["stage"] != self.stage or row["update"] <= update]
         damaged = sum(bool(line) for line in self._lines()) - len(whole)
         if damaged:
-            say(f"{self.path}: {damaged} torn or damaged lines are left out")
-        with whole_file(self.path) as aside:
+            print_once(f"{self.path}: {damaged} incomplete or damaged lines are left out")
+        with atomic_write(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """What stands in a line; None where it was torn or damaged."""
+    """The metrics row in a line; None where the line is incomplete or damaged."""
     try:
         row = json.loads(line)
     except ValueError:
@@ -83,5 +83,5 @@ def _row(line: str) -> dict[str, Any] | None:
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:
-    """Drops, when training starts, the rows written after the checkpoint it starts from."""
+    """A callback that removes, when training starts, the rows written after the checkpoint that is resumed."""
     return LambdaCallback(on_train_start=lambda trainer, module: file.forget_after(int(module.updates)))  # type: ignore[arg-type]

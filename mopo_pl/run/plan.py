@@ -1,107 +1,144 @@
-"""`--dry-run`: what a run would do, from the opened data and the built modules, without training."""
+"""`--dry-run`: what a run would do, from the opened log and the built modules, without training."""
 
-import itertools
 import time
+from collections.abc import Callable
 
 import torch
 
-from mopo_pl.assembly import build_dynamics, build_sac, build_samples, compiled_parts, needs_model, trains_model
-from mopo_pl.config.schema import Config
+from mopo_pl.assembly import build_dynamics, build_penalised_model, build_refresh, build_sac, build_samples
+from mopo_pl.config.resolve import resolve
+from mopo_pl.config.schema import Config, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import doubts
+from mopo_pl.data.findings import of_level
 from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.module import DynamicsModule
+from mopo_pl.dynamics.rollouts import branch
+from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.sac.module import SACModule
 
-SHARE = 0.45
-"""Of the speed of a large matrix product that training comes to, roughly and in all phases."""
+TIMED = 5
+"""Steps of each kind that are timed, after one that is not."""
 
 
 def plan(config: Config) -> str:
-    """Opens the data, counts parameters, estimates time and disk; the text for the user."""
-    probe_flags(config)
-    dataset = open_inputs(config).dataset
+    """Open the log, count parameters, time a few steps of each kind; the text for the user."""
+    probe_flags(config.trainer)
+    inputs = open_inputs(config)
+    dataset = inputs.dataset
+    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
+    model = inputs.model
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
         f"env       {dataset.env_id or 'none: the policy will not be scored'}",
-        *(f"doubt     {doubt}" for doubt in doubts(dataset)),
+        *(f"warning   {warning}" for warning in of_level("WARN", dataset.findings)),
     ]
-    work, disk = 0.0, 0.0
-    if trains_model(config):
-        text, flop, size = _dynamics(config, dataset)
-        lines.append(text)
-        work, disk = work + flop, disk + size
+    estimates, bytes_on_disk = [], 0.0
+    if config.trains_model:
+        samples = build_samples(config.dynamics, dataset, seed=config.seed)
+        dynamics = build_dynamics(config.dynamics, samples, seed=config.seed, compile=False)
+        parameters = sum(p.numel() for p in dynamics.ensemble.parameters())
+        lines.append(
+            f"dynamics  {config.dynamics.members} members, {parameters} parameters, at most {config.dynamics.max_epochs} "
+            f"epochs of {samples.steps} steps"
+        )
+        epoch = samples.steps * _seconds_of_a_step(
+            dynamics, samples.log_rows[samples.bootstrap[:, : samples.batch_size]]
+        )
+        estimates.append(
+            f"ensemble {_duration(epoch)} an epoch, at most {_duration(config.dynamics.max_epochs * epoch)}"
+        )
+        bytes_on_disk += 4.0 * parameters * 8
+        model = dynamics.model()
     if config.stage != "dynamics":
-        text, flop, size = _policy(config, dataset)
-        lines.append(text)
-        work, disk = work + flop, disk + size
-    lines.append(f"compiled  {', '.join(compiled_parts(config, dataset)) or 'nothing'}")
-    speed = _product_speed()
+        sac = build_sac(config.sac, dataset, seed=config.seed, compile=False)
+        updates = config.trainer.max_epochs * _updates_of_an_epoch(config)
+        lines.append(_policy_line(config, sac, updates))
+        seconds = updates * _seconds_of_an_update(config, dataset, sac)
+        if model is not None and config.uses_model:
+            refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
+            penalised = build_penalised_model(
+                config.penalty, model, termination_rule(config.termination, dataset.env_id)
+            )
+            refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
+            starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
+            generator = torch.Generator().manual_seed(0)
+            chunk = _seconds_of(
+                lambda: branch(penalised, sac.actor.act, starts[: refresh.chunk], 1, refresh.limits, generator)
+            )
+            seconds += refreshes * config.rollout.horizon * config.rollout.starts / refresh.chunk * chunk
+            bytes_on_disk += 2 * _buffer_bytes(config, dataset)
+        estimates.append(f"policy {_duration(seconds)}")
+    lines.append(f"compiled  {', '.join(config.compile) or 'nothing'}")
     lines.append(
-        f"estimate  {_duration(work / (SHARE * speed))} at {100 * SHARE:.0f} % of this processor's {speed / 1e9:.0f} GFLOP/s "
-        f"(evaluation apart), {disk / 1e6:.0f} MB on disk"
+        f"estimate  {'; '.join(estimates)} (a few steps timed on this CPU, uncompiled; evaluation apart), "
+        f"{bytes_on_disk / 1e6:.0f} MB on disk"
     )
     return "\n".join(lines)
 
 
-def _product_speed() -> float:
-    """Of a square fp32 product on the CPU [FLOP/s], the best of a few."""
-    size = 1024
-    square = torch.ones(size, size)
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        torch.matmul(square, square)
-        seconds.append(time.perf_counter() - start)
-    return 2 * size**3 / min(seconds)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min"
-
-
-def _dynamics(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
-    module = build_dynamics(config, dataset, build_samples(config, dataset))
-    parameters = sum(p.numel() for p in module.ensemble.parameters())
-    rows, epochs = len(dataset), config.dynamics.max_epochs
-    # Forward 2 and backward 4 operations per weight and row; a typical early stop comes near 50 epochs.
-    flop = 6.0 * parameters * rows * min(epochs, 50)
-    text = (
-        f"dynamics  {config.dynamics.members} members, {parameters} parameters, at most {epochs} epochs of {rows} rows"
-    )
-    return text, flop, 4.0 * parameters * 8
-
-
-def _policy(config: Config, dataset: OfflineDataset) -> tuple[str, float, float]:
-    module = build_sac(config, dataset)
-    actor = sum(p.numel() for p in module.actor.parameters())
-    critic = sum(p.numel() for p in module.critic.parameters())
+def _policy_line(config: Config, sac: SACModule, updates: int) -> str:
+    actor, critics = (sum(p.numel() for p in network.parameters()) for network in (sac.actor, sac.critic))
     block = block_size(config.sac.updates_per_epoch, config.sac.updates_per_step)
-    updates = config.trainer.max_epochs * block * _limited(config.sac.updates_per_epoch // block, config)
-    # Critics: target forward, forward and backward; actor: twice forward, once backward, and through the critics.
-    flop = updates * config.sac.batch_size * 2.0 * (7 * critic + 4 * actor)
-    text = f"policy    actor {actor}, critics {critic} parameters, {updates} updates, {block} in a training step"
-    ring = 0.0
-    if needs_model(config):
-        rollout = config.rollout
-        refresh = rollout.starts * rollout.horizon
-        ensemble = config.dynamics.members * _weights(dataset, config.dynamics.hidden_sizes)
-        flop += 2.0 * ensemble * refresh * config.trainer.max_epochs / rollout.every_n_epochs
-        ring = 4.0 * Transitions.width(dataset.obs_dim, dataset.action_dim) * refresh * rollout.retain_epochs
-        text += f"; {refresh} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
-    return text, flop, 2 * (ring + 16.0 * (actor + 2 * critic))
+    line = f"policy    actor {actor}, critics {critics} parameters, {updates} updates, {block} in a training step"
+    if config.uses_model:
+        rows = config.rollout.starts * config.rollout.horizon
+        line += f"; {rows} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
+    return line
 
 
-def _limited(batches: int, config: Config) -> int:
+def _seconds_of_a_step(module: DynamicsModule, batch: Transitions) -> float:
+    """Of the ensemble's optimiser, on rows [E, B, W]."""
+    optimizer = module.configure_optimizers()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        module.loss(batch).backward()
+        optimizer.step()
+
+    return _seconds_of(step)
+
+
+def _seconds_of_an_update(config: Config, dataset: OfflineDataset, sac: SACModule) -> float:
+    """Of SAC, on logged rows: imagined ones are of the same shape."""
+    optimizers, _ = sac.configure_optimizers()
+    rows = dataset.transitions[torch.randint(len(dataset), (config.sac.batch_size,))]
+    noise = torch.randn(2, *rows.actions.shape)
+    return _seconds_of(lambda: sac.update(optimizers, rows, noise))
+
+
+def _seconds_of(work: Callable[[], object]) -> float:
+    """The fastest of a few calls, after one that warms up."""
+    seconds = []
+    for _ in range(1 + TIMED):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])
+
+
+def _updates_of_an_epoch(config: Config) -> int:
+    block = block_size(config.sac.updates_per_epoch, config.sac.updates_per_step)
+    return block * _limited(config.sac.updates_per_epoch // block, config.trainer)
+
+
+def _limited(batches: int, trainer: TrainerConfig) -> int:
     """Batches of an epoch that the Trainer takes: a whole number of them, or a share."""
-    limit = config.trainer.limit_train_batches
+    limit = trainer.limit_train_batches
     if limit is None:
         return batches
     return int(batches * limit) if isinstance(limit, float) else min(batches, limit)
 
 
-def _weights(dataset: OfflineDataset, hidden_sizes: list[int]) -> int:
-    sizes = [dataset.obs_dim + dataset.action_dim, *hidden_sizes, 2 * (1 + dataset.obs_dim)]
-    return sum(i * o for i, o in itertools.pairwise(sizes))
+def _buffer_bytes(config: Config, dataset: OfflineDataset) -> float:
+    width, rollout = Transitions.width(dataset.obs_dim, dataset.action_dim), config.rollout
+    return 4.0 * width * rollout.starts * rollout.horizon * rollout.retain_epochs
+
+
+def _duration(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"

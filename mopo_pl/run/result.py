@@ -22,14 +22,13 @@ PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf
 def build_result(
     *,
     dataset: OfflineDataset,
-    env_id: str | None,
     seed: int,
     updates: int,
     seconds: dict[str, float | None],
     curve: list[list[float]],
     final: Episodes | None,
 ) -> dict[str, Any]:
-    """What a run came to; null where there is no environment. `last10` is the mean of the last ten evaluations."""
+    """Results of a run; returns are null where there is no environment. `last10`: mean of the last ten evaluations."""
     last10 = float(np.mean([mean for _, mean in curve[-10:]])) if curve else None
     final_return = None if final is None else float(final.returns.mean())
     return {
@@ -38,12 +37,12 @@ def build_result(
         "final_return_std": None if final is None else float(final.returns.std()),
         "final_episodes": 0 if final is None else len(final.returns),
         "last10_return": last10,
-        "final_score": _score(env_id, final_return),
-        "last10_score": _score(env_id, last10),
+        "final_score": _score(dataset.env_id, final_return),
+        "last10_score": _score(dataset.env_id, last10),
         "updates": updates,
         "seconds": seconds,
         "dataset": {"name": dataset.name, "hash": dataset.hash},
-        "env_id": env_id,
+        "env_id": dataset.env_id,
         "versions": versions(),
         "git_commit": git_commit(),
         "seed": seed,
@@ -55,7 +54,7 @@ def _score(env_id: str | None, value: float | None) -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """Of what a result depends on."""
+    """Versions of Python and of the packages that a result depends on."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
@@ -66,7 +65,7 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout the code runs from, None where it is installed from a wheel."""
+    """Commit of the checkout that the code runs from; None where it is installed from a wheel."""
     checkout = Path(__file__).resolve().parents[2]
     if not (checkout / ".git").exists():
         # Git would look further up: a wheel in a venv inside somebody's project is not that project's commit.
@@ -79,12 +78,12 @@ def git_commit() -> str | None:
 
 
 def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
-    """Writes `result.json`, which also marks the run as finished."""
+    """Write `result.json`, which also marks the run as finished."""
     folder.write(folder.result, json.dumps(result, indent=2) + "\n")
 
 
 def summary(folder: RunFolder, result: dict[str, Any]) -> str:
-    """The lines a user reads at the end."""
+    """The summary printed at the end of a run."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
     lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
     if result["final_return"] is not None:
@@ -101,7 +100,7 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
 
 
 def evaluate_run(folder: Path, episodes: int, seed: int) -> int:
-    """Prints mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
+    """Print mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
     policy = Policy.load(folder)
     env_id = policy.meta.get("env_id")
     if env_id is None:

@@ -1,4 +1,9 @@
-"""How the runs of a list of seeds train."""
+"""How the runs of a list of seeds train: side by side, each in a process of its own, or one after another.
+
+An update of soft actor-critic gains little from a second thread: two runs of one thread each make more updates together than
+one after another with two (docs/performance.md). Each run is the one it would be alone with as many threads, to the bit; each
+has its own copy of the log and the model buffer.
+"""
 
 import json
 import os
@@ -12,16 +17,14 @@ from contextlib import suppress
 from typing import IO
 
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
 
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.launch import FIRST_PROCESS
-from mopo_pl.distributed.signals import SignalWatch, hold_back
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.launch import PARENT_PID
+from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
-from mopo_pl.run.session import name_ensemble, refuse_occupied, run
-from mopo_pl.run.stacked import run_stacked
+from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
 
 SIGNALLED = 128
@@ -36,12 +39,9 @@ def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     """
     for config in runs:
         refuse_occupied(config)
-        name_ensemble(config)
-    manner = "in_turn" if len(runs) == 1 else chosen(runs[0])
-    if manner == "side_by_side":
+    runs = [with_named_ensemble(config) for config in runs]
+    if len(runs) > 1 and fit_side_by_side(runs[0]):
         return run_side_by_side(arguments, runs)
-    if manner == "stacked":
-        return run_stacked(runs)
     return _in_turn(runs)
 
 
@@ -53,7 +53,7 @@ def _in_turn(runs: Sequence[Config]) -> int:
         except (Diverged, Unwritable) as error:
             errors.append(error)
             if len(runs) > 1:
-                say(f"seed {config.seed} ended by an error: {error}")
+                print_once(f"seed {config.seed} ended by an error: {error}")
         if codes and codes[-1] > SIGNALLED:
             break
     if errors:
@@ -61,26 +61,20 @@ def _in_turn(runs: Sequence[Config]) -> int:
     return next(filter(None, codes), 0)
 
 
-def chosen(config: Config) -> str:
-    """What `seeds` comes to on this machine; raises InputError where it does not go with the Trainer's flags.
+def fit_side_by_side(config: Config) -> bool:
+    """Whether runs of this configuration train at the same time, as `seeds` and this machine have it.
 
-    On a CPU runs gain from a thread each, and stacking networks of the usual size gains nothing (docs/performance.md). A GPU,
-    on which launching such small kernels should cost more than their work, was not at hand.
+    Raises InputError where `seeds` does not go with the Trainer's flags.
     """
     if config.seeds == "in_turn":
-        return "in_turn"
-    trainer = probe_flags(config)
-    if trainer.world_size > 1:
+        return False
+    if probe_flags(config.trainer).world_size > 1:
         if config.seeds == "auto":
-            return "in_turn"
+            return False
         raise InputError(
             f"seeds={config.seeds} is for runs of one process each: leave it out, or set trainer.devices=1"
         )
-    if config.seeds != "auto":
-        return config.seeds
-    if isinstance(trainer.accelerator, CPUAccelerator):
-        return "side_by_side" if torch.get_num_threads() // (config.threads or 1) > 1 else "in_turn"
-    return "in_turn" if config.stage == "dynamics" else "stacked"
+    return config.seeds == "side_by_side" or torch.get_num_threads() // (config.threads or 1) > 1
 
 
 def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
@@ -92,8 +86,8 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = min(len(runs), max(1, all_threads // threads))
-    say(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
-    watch, children = SignalWatch(), list[subprocess.Popen]()
+    print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
+    watch, children = SignalHandler(), list[subprocess.Popen]()
 
     def train(run: Config) -> int:
         if watch.received is not None:
@@ -110,7 +104,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
             if child.poll() is None and watch.received is not None:
                 child.send_signal(watch.received)
 
-    with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
+    with watch.installed(tell), ThreadPoolExecutor(at_once) as pool:
         codes = list(pool.map(train, runs))
     return next(filter(None, codes), 0)
 
@@ -118,7 +112,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 def _code(returned: int, run: Config) -> int:
     """As a shell tells it."""
     if returned < 0:
-        say(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
+        print_once(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
         return 128 - returned
     return returned
 
@@ -134,7 +128,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
     """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
-    hold_back()
+    block_signals()
     beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(
         [sys.executable, "-m", "mopo_pl", "train", *arguments],
@@ -146,7 +140,7 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
         start_new_session=True,  # Ctrl-C comes from here alone, once
         env={
             **os.environ,
-            FIRST_PROCESS: str(os.getpid()),
+            PARENT_PID: str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
         },
     )

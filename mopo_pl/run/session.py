@@ -1,8 +1,7 @@
-"""The main job: a log goes in; a model, a policy and its score come out."""
+"""A whole run: from a log to an ensemble, a policy and its score."""
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -10,139 +9,124 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.accelerators import CPUAccelerator
+from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import compiled_parts, environment_arguments, evaluation_seed, needs_model, trains_model
+from mopo_pl.assembly import evaluation_seed
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.config.compose import config_from_file, to_yaml
+from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
-from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import doubts
-from mopo_pl.distributed.console import say
+from mopo_pl.data.findings import of_level
+from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import (
     SHARED_PATH,
-    end_with_first,
-    first_then_rest,
-    from_first,
-    join,
-    processes_of_one_run,
-    was_launched,
-    was_started,
+    broadcast_from_first,
+    exit_with_parent,
+    is_child_process,
+    is_launched_rank,
+    join_process_group,
+    restored_environment,
+    run_first_then_others,
 )
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, save_result, summary
-from mopo_pl.run.resume_check import compare, origin_of
-from mopo_pl.run.stages import train_dynamics, train_policy
+from mopo_pl.run.stages import StageContext, train_dynamics, train_policy
 from mopo_pl.run.trainer import probe_flags
-from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
 
 FINAL_SEED_OFFSET = 10_000
-"""Apart from the episodes of the curve: the last score is not taken where the curve was watched."""
+"""Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
 
 
-def run(
-    config: Config,
-    *,
-    inputs: Inputs | None = None,
-    watch: SignalWatch | None = None,
-    before_policy: Callable[[SACModule], None] = lambda sac: None,
-) -> int:
-    """Runs or resumes what `config` says; returns the exit code. Raises InputError before any training starts.
-
-    `inputs`, `watch`: the log and the signals where several runs of this process share them; `before_policy`: is shown the policy's
-    module before it is fitted.
-    """
-    with processes_of_one_run(), ExitStack() as claims:
-        return _run(config, claims, inputs, watch, before_policy)
+def run(config: Config) -> int:
+    """Run or resume what `config` says; return the exit code. Raises InputError before any training starts."""
+    with restored_environment(), ExitStack() as locks:
+        return _run(config, locks)
 
 
-def _run(
-    config: Config,
-    claims: ExitStack,
-    given: Inputs | None,
-    shared_watch: SignalWatch | None,
-    before_policy: Callable[[SACModule], None],
-) -> int:
-    if was_started():
-        end_with_first()
-    config = launched_config() or config
-    name_ensemble(config)
-    trainer = probe_flags(config)
-    join(trainer)
-    inputs = given or first_then_rest(lambda: open_inputs(config))
+def _run(config: Config, locks: ExitStack) -> int:
+    if is_child_process():
+        exit_with_parent()
+    config = with_named_ensemble(launched_config() or config)
+    trainer = probe_flags(config.trainer)
+    join_process_group(trainer)
+    inputs = run_first_then_others(lambda: open_inputs(config))
     L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
-    path, finished = from_first(lambda: _prepare(config, inputs, trainer, claims))
+    path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
     folder = RunFolder(path)
     if finished:
-        say(f"{folder.path} is finished: nothing to resume")
+        print_once(f"{folder.path} is finished: nothing to resume")
         return 0
-    resume, config = config.resume, config_from_file(folder.config)
-    config.resume = resume
+    config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
-    say(f"run folder {folder.path}")
+    print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
+    signals = SignalHandler()
     try:
-        with ExitStack() as watching:
-            watch = shared_watch or SignalWatch()
-            if shared_watch is None:
-                watching.enter_context(watch.watching())
-            result = _stages(config, inputs, folder, watch, before_policy)
+        with signals.installed():
+            result = _stages(config, inputs, folder, signals)
     except Interrupted as stop:
-        say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
+        print_once(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
-        return 0 if was_launched() else stop.code
+        return 0 if is_launched_rank() else stop.code
     if result is not None:
-        say(summary(folder, result))
+        print_once(summary(folder, result))
     return 0
 
 
-def name_ensemble(config: Config) -> None:
-    """`dynamics_from` by its own name: `runs/latest` is about to mean another run."""
-    if config.dynamics_from is not None:
-        config.dynamics_from = str(ensemble_folder(Path(config.dynamics_from)))
+def with_named_ensemble(config: Config) -> Config:
+    """The configuration with links in `dynamics_from` resolved: `runs/latest` is about to point at this run."""
+    if config.dynamics_from is None:
+        return config
+    return replace(config, dynamics_from=str(ensemble_folder(Path(config.dynamics_from))))
 
 
 def refuse_occupied(config: Config) -> None:
-    """Raises InputError where the folder that a new run asks for holds a run."""
+    """Raise InputError where the folder that a new run asks for holds a run."""
     if config.run_dir is not None and config.resume is None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
-def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, claims: ExitStack) -> tuple[Path, bool]:
-    """The folder of the run, with its settled configuration and its origin in it, and whether nothing is left to do.
+def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStack) -> tuple[Path, bool]:
+    """The folder of the run, with its resolved configuration and its provenance in it, and whether it is finished.
 
-    The folder is claimed until `claims` are closed.
+    The folder is locked until `locks` are closed.
     """
-    if was_launched():
+    if is_launched_rank():
         return Path(os.environ[SHARED_PATH]), False
-    ensemble = None
+    checksum = None
     if config.dynamics_from is not None:
-        ensemble = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
-    _settle(config, inputs.dataset, trainer)
-    origin = origin_of(config, inputs.dataset, trainer.world_size, ensemble)
+        checksum = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
+    resolved = resolve(
+        config,
+        rows=len(inputs.dataset),
+        threads=max(1, torch.get_num_threads() // trainer.num_devices),
+        device="cuda" if isinstance(trainer.accelerator, CUDAAccelerator) else "cpu",
+    )
+    provenance = provenance_of(resolved, inputs.dataset, trainer.world_size, checksum)
     if config.resume is None:
-        return RunFolder.create(config, config.dataset, to_yaml(config), origin, claims).path, False
+        return RunFolder.create(resolved, config.dataset, to_yaml(resolved), provenance, locks).path, False
     folder = RunFolder.reopen(Path(config.resume))
     finished = _is_finished(config, folder)
     if not finished:
-        claims.enter_context(folder.claimed())
+        locks.enter_context(folder.locked())
         _refuse_fewer_epochs(config, folder)
-        compare(folder, origin)
-        folder.take_config(to_yaml(replace(config, resume=None)))
+        compare(folder, provenance)
+        folder.take_config(to_yaml(replace(resolved, resume=None)))
     return folder.path, finished
 
 
 def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
-    """Raises InputError where a stage that goes on has more epochs behind it than it is given."""
+    """Raise InputError where a stage that is continued has more epochs behind it than it is given."""
     stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
     if not (folder.path / "dynamics.json").exists():
         stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs)
@@ -155,13 +139,6 @@ def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
             )
 
 
-def _settle(config: Config, dataset: OfflineDataset, trainer: L.Trainer) -> None:
-    """Writes what `auto` and null come to into the configuration, so that a resumed run computes the same."""
-    config.sac.schedule_epochs = config.sac.schedule_epochs or config.trainer.max_epochs
-    config.compile = compiled_parts(config, dataset)
-    config.threads = config.threads or max(1, torch.get_num_threads() // trainer.num_devices)
-
-
 def _use_threads(config: Config, trainer: L.Trainer) -> None:
     assert config.threads is not None
     torch.set_num_threads(config.threads)
@@ -171,26 +148,28 @@ def _use_threads(config: Config, trainer: L.Trainer) -> None:
 
 
 def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
-    """What a user should know before it starts."""
-    for doubt in doubts(inputs.dataset):
-        say(f"doubt: {doubt}")
+    """Print what a user should know before training starts."""
+    for warning in of_level("WARN", inputs.dataset.findings):
+        print_once(f"warning: {warning}")
     if trainer.world_size > 1:
         world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts
-        say(
+        print_once(
             f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
             f"a refresh {world} x {starts} = {world * starts} starts"
         )
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
-        say("bf16 does not pay on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true")
+        print_once(
+            "bf16 is slower than fp32 on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true"
+        )
     sac, epochs = config.sac, config.trainer.max_epochs
     if config.stage != "dynamics" and sac.actor_schedule == "cosine" and epochs > (sac.schedule_epochs or epochs):
-        say(
+        print_once(
             f"the actor's step size falls to 0 in the first {sac.schedule_epochs} of {epochs} epochs (sac.schedule_epochs): it "
             "learns no more after them; a new run with all its epochs, or with sac.actor_schedule=constant, goes on learning"
         )
     if "policy" in config.compile:
-        say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
+        print_once("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 
 def _multiplies_bf16() -> bool:
@@ -200,45 +179,43 @@ def _multiplies_bf16() -> bool:
 
 
 def _is_finished(config: Config, folder: RunFolder) -> bool:
-    """Whether nothing is left to do; a new limit beside `resume=` may leave something."""
+    """Whether the run has a result and its limits are unchanged."""
     if not folder.result.exists():
         return False
     ended = config_from_file(folder.config).trainer
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
-def _stages(
-    config: Config, inputs: Inputs, folder: RunFolder, watch: SignalWatch, before_policy: Callable[[SACModule], None]
-) -> dict[str, Any] | None:
-    """Both stages in order; None on all processes but the first."""
-    dataset, env_id, model = inputs.dataset, inputs.dataset.env_id, inputs.model
+def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHandler) -> dict[str, Any] | None:
+    """Both stages in order; the result, None on all processes but the first."""
+    dataset, model, context = inputs.dataset, inputs.model, StageContext.of(config, folder, signals)
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}
-    if trains_model(config):
+    if config.trains_model:
         if not (folder.path / "dynamics.json").exists():
-            train_dynamics(config, dataset, folder, watch)
+            compile = "ensemble" in config.compile
+            train_dynamics(config.dynamics, dataset, context, seed=config.seed, compile=compile)
         model = load_model(folder.path)
         seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
     if config.stage != "dynamics":
-        model = model if needs_model(config) else None
-        updates, curve, seconds["policy"] = train_policy(config, dataset, model, env_id, folder, watch, before_policy)
+        model = model if config.uses_model else None
+        updates, curve, seconds["policy"] = train_policy(config, dataset, model, context)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
-    if config.stage != "dynamics" and env_id is not None:
-        final = final_evaluation(config, dataset, env_id, folder)
-    result = build_result(
-        dataset=dataset, env_id=env_id, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final
-    )
+    if config.stage != "dynamics" and dataset.env_id is not None:
+        final = final_evaluation(folder, episodes=config.evaluation.final_episodes, seed=config.seed)
+    result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     save_result(folder, result)
     return result
 
 
-def final_evaluation(config: Config, dataset: OfflineDataset, env_id: str, folder: RunFolder) -> Episodes:
-    """Scores the exported policy, as a user of the folder would."""
+def final_evaluation(folder: RunFolder, *, episodes: int, seed: int) -> Episodes:
+    """Score the exported policy in the environment that it names, as a user of the folder would."""
+    policy = Policy.load(folder.path)
     return evaluate(
-        Policy.load(folder.path),
-        env_id=env_id,
-        env_kwargs=environment_arguments(config, dataset),
-        numbers=range(config.evaluation.final_episodes),
-        seed=evaluation_seed(config.seed) + FINAL_SEED_OFFSET,
+        policy,
+        env_id=policy.meta["env_id"],
+        env_kwargs=policy.meta["env_kwargs"],
+        numbers=range(episodes),
+        seed=evaluation_seed(seed) + FINAL_SEED_OFFSET,
     )

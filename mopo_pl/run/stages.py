@@ -1,42 +1,44 @@
-"""One stage: a LightningModule fitted by a Trainer, from its newest checkpoint where there is one."""
+"""The two stages of a run: each fits a LightningModule by a Trainer, from its newest checkpoint where there is one."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import lightning as L
+from omegaconf import OmegaConf
 
 from mopo_pl.assembly import (
     as_policy,
-    build_data,
+    build_batches,
     build_dynamics,
     build_evaluation,
+    build_penalised_model,
     build_refresh,
     build_sac,
     build_samples,
     build_selection,
-    environment_arguments,
 )
 from mopo_pl.callbacks import Checkpoints, RanksAgree
-from mopo_pl.config.schema import Config
+from mopo_pl.config.schema import Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
+from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.errors import PeerLost
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.loggers import open_loggers
 from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.trainer import build_trainer
-from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
 
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
-"""What torch's errors say when another process of the group has ended."""
+"""Parts of torch's error messages when another process of the group has ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What tells the two stages apart."""
+    """What differs between the two stages."""
 
     name: str
     max_epochs: int
@@ -46,42 +48,68 @@ class Stage:
     """Logged values that the progress line shows."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageContext:
+    """What both stages of a run share."""
+
+    folder: RunFolder
+    signals: SignalHandler
+    trainer: TrainerConfig
+    loggers: Mapping[str, Any]
+    """Arguments of each logger, by name."""
+    hyperparameters: dict[str, Any]
+    """The whole configuration as plain values, for loggers."""
+    save_every_minutes: float
+    resumed: bool
+    """Whether the run was begun by an earlier command."""
+
+    @classmethod
+    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler) -> "StageContext":
+        """For a run with this resolved configuration."""
+        return cls(
+            folder=folder,
+            signals=signals,
+            trainer=config.trainer,
+            loggers={} if config.trainer.fast_dev_run else config.logger,
+            hyperparameters=OmegaConf.to_container(OmegaConf.structured(config)),  # type: ignore[arg-type]
+            save_every_minutes=config.checkpoint.every_minutes,
+            resumed=config.resume is not None,
+        )
+
+
 def fit_stage(
     stage: Stage,
     module: L.LightningModule,
     data: L.LightningDataModule,
     callbacks: list[L.Callback],
-    *,
-    config: Config,
-    folder: RunFolder,
-    watch: SignalWatch,
+    context: StageContext,
     score: Callable[[], float | None] = lambda: None,
 ) -> tuple[L.Trainer, float]:
-    """Trains to the stage's end; returns the Trainer and the seconds it took, over all resumptions.
+    """Train to the stage's end; return the Trainer and the seconds it took, over all resumptions.
 
     `score`: how good the module is by its last evaluation, higher is better; None where it was not evaluated.
     """
+    folder, signals = context.folder, context.signals
     files = CheckpointFiles(folder.checkpoints, stage.name)
     saving = Checkpoints(
         files,
-        every_minutes=config.checkpoint.every_minutes,
-        signalled=lambda: watch.received,
+        every_minutes=context.save_every_minutes,
+        signalled=lambda: signals.received,
         score=score,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = files.newest_whole()
+    newest = files.newest_valid()
     files.drop_after(newest)
-    if newest is None and config.resume is not None:
-        say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
-    with open_loggers(config, folder, metrics) as loggers:
+    if newest is None and context.resumed:
+        print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
+    with open_loggers(context.loggers, context.hyperparameters, folder, metrics) as loggers:
         trainer = build_trainer(
-            config,
+            replace(context.trainer, max_epochs=stage.max_epochs),
             folder,
             stage=stage.name,
-            max_epochs=stage.max_epochs,
             at_most=stage.at_most,
-            watch=stage.shown,
-            callbacks=[*callbacks, watch.keeping(), forget_unsaved(metrics), RanksAgree(), saving],
+            shown=stage.shown,
+            callbacks=[*callbacks, signals.reinstall_callback(), forget_unsaved(metrics), RanksAgree(), saving],
             loggers=[*loggers, metrics],
         )
         try:
@@ -93,35 +121,31 @@ def fit_stage(
     return trainer, saving.seconds
 
 
-def train_dynamics(config: Config, dataset: OfflineDataset, folder: RunFolder, watch: SignalWatch) -> None:
-    """Fits the ensemble and writes `dynamics.*`."""
+def train_dynamics(
+    settings: DynamicsConfig, dataset: OfflineDataset, context: StageContext, *, seed: int, compile: bool
+) -> None:
+    """Stage 1: fit the ensemble to the log and write `dynamics.*`."""
     stage = Stage(
         name="dynamics",
-        max_epochs=config.dynamics.max_epochs,
+        max_epochs=settings.max_epochs,
         at_most=True,
         shown=("dynamics/train_loss", "dynamics/holdout_mse_0"),
     )
-    samples, selection = build_samples(config, dataset), build_selection(config)
-    module = build_dynamics(config, dataset, samples)
-    trainer, seconds = fit_stage(stage, module, samples, [selection], config=config, folder=folder, watch=watch)
+    samples, selection = build_samples(settings, dataset, seed=seed), build_selection(settings)
+    module = build_dynamics(settings, samples, seed=seed, compile=compile)
+    trainer, seconds = fit_stage(stage, module, samples, [selection], context)
     model = module.model().to("cpu")
     if trainer.is_global_zero:
         best = [] if selection.best is None else selection.best.tolist()
         facts = {"holdout_mse": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
-        save_model(model, folder.path, facts)
+        save_model(model, context.folder.path, facts)
     trainer.strategy.barrier()
 
 
 def train_policy(
-    config: Config,
-    dataset: OfflineDataset,
-    model: TransitionModel | None,
-    env_id: str | None,
-    folder: RunFolder,
-    watch: SignalWatch,
-    before_policy: Callable[[SACModule], None],
+    config: Config, dataset: OfflineDataset, model: TransitionModel | None, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
-    """Trains SAC, after `before_policy` was shown its module, and writes `policy/`.
+    """Stage 2: train SAC on the log, and on rollouts where there is a model, and write `policy/`.
 
     Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
     """
@@ -131,24 +155,24 @@ def train_policy(
         at_most=False,
         shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
-    module, data = build_sac(config, dataset), build_data(config, dataset, folder.checkpoints / REFRESHES)
-    before_policy(module)
-    evaluation = build_evaluation(config, dataset, env_id) if env_id else None
-    callbacks: list[L.Callback] = [] if model is None else [build_refresh(config, model, dataset)]
+    seed = config.seed
+    module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
+    refreshes = context.folder.checkpoints / REFRESHES
+    data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
+    evaluation = build_evaluation(config.evaluation, dataset, seed=seed) if dataset.env_id else None
+    callbacks: list[L.Callback] = [] if model is None else [_refresh(config, dataset, model)]
     callbacks += [evaluation] if evaluation else []
-    trainer, seconds = fit_stage(
-        stage,
-        module,
-        data,
-        callbacks,
-        config=config,
-        folder=folder,
-        watch=watch,
-        score=lambda: evaluation.after(module.updates) if evaluation else None,
-    )
+    score = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
+    trainer, seconds = fit_stage(stage, module, data, callbacks, context, score)
     module.to("cpu")
     if trainer.is_global_zero:
-        meta = {"env_id": env_id, "env_kwargs": dict(environment_arguments(config, dataset))}
-        as_policy(module, dataset, meta).save(folder.policy)
+        meta = {"env_id": dataset.env_id, "env_kwargs": dict(dataset.env_kwargs)}
+        as_policy(module, dataset, meta).save(context.folder.policy)
     trainer.strategy.barrier()
     return module.updates, evaluation.history if evaluation else [], seconds
+
+
+def _refresh(config: Config, dataset: OfflineDataset, model: TransitionModel) -> L.Callback:
+    penalised = build_penalised_model(config.penalty, model, termination_rule(config.termination, dataset.env_id))
+    compile = "rollouts" in config.compile
+    return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compile)

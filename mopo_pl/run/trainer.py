@@ -12,22 +12,22 @@ from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.loggers import Logger
 
 from mopo_pl.callbacks import StageProgress
-from mopo_pl.config.schema import Config, TrainerConfig
+from mopo_pl.config.schema import TrainerConfig
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.storage.checkpoints import SealedCheckpointIO
+from mopo_pl.storage.checkpoints import ChecksummedCheckpointIO
 
 LINE_SECONDS = 5.0
 
 
-def probe_flags(config: Config) -> L.Trainer:
-    """A Trainer of the user's flags, to see what they come to on this machine.
+def probe_flags(settings: TrainerConfig) -> L.Trainer:
+    """A Trainer with the user's flags, to see what they resolve to on this machine.
 
     Raises InputError where Lightning refuses them, before a run leaves any file.
     """
     _quiet()
     try:
-        trainer = L.Trainer(**_flags(config), logger=False, enable_checkpointing=False)
+        trainer = L.Trainer(**_flags(settings), logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, OverflowError) as error:
         raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
     if isinstance(trainer.accelerator, MPSAccelerator):
@@ -36,41 +36,43 @@ def probe_flags(config: Config) -> L.Trainer:
 
 
 def build_trainer(
-    config: Config,
+    settings: TrainerConfig,
     folder: RunFolder,
     *,
     stage: str,
-    max_epochs: int,
     at_most: bool,
-    watch: tuple[str, ...],
+    shown: tuple[str, ...],
     callbacks: list[L.Callback],
     loggers: list[Logger],
 ) -> L.Trainer:
-    """The user's own flags, and what a stage adds to them; `at_most`: it may end before `max_epochs`."""
+    """The user's own flags, and what a stage adds to them.
+
+    `at_most`: the stage may end before `max_epochs`; `shown`: names of logged values for the progress line.
+    """
     _quiet()
-    flags = {**_flags(config), "max_epochs": max_epochs}
+    flags = _flags(settings)
     if flags["enable_progress_bar"]:
         callbacks = [
             *callbacks,
-            StageProgress(stage=stage, watch=watch, at_most=at_most, every_seconds=LINE_SECONDS),
+            StageProgress(stage=stage, shown=shown, at_most=at_most, every_seconds=LINE_SECONDS),
         ]
     return L.Trainer(
         **flags,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         default_root_dir=str(folder.path),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
     )
 
 
-def _flags(config: Config) -> dict[str, Any]:
-    return {entry.name: getattr(config.trainer, entry.name) for entry in dataclasses.fields(TrainerConfig)}
+def _flags(settings: TrainerConfig) -> dict[str, Any]:
+    return {entry.name: getattr(settings, entry.name) for entry in dataclasses.fields(TrainerConfig)}
 
 
 def _quiet() -> None:
-    """Leaves out what Lightning says that does not hold here: the loaders are plain iterables on purpose."""
+    """Silence warnings of Lightning that do not apply: the loaders are plain iterables on purpose."""
     for name in (
         "lightning.pytorch.utilities.rank_zero",
         "lightning.pytorch.accelerators.cuda",

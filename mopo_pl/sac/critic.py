@@ -8,6 +8,9 @@ from torch import Generator, Tensor, nn
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
 
+CRITIC_ARGUMENTS = ("obs_dim", "action_dim", "hidden_sizes")
+"""Arguments of the critic's constructor that are plain values, which it holds as attributes."""
+
 
 class TwinCritic(nn.Module):
     """Q_k(s, a) for k = 1, 2: ReLU networks, initialised as `torch.nn.Linear` would be."""
@@ -22,6 +25,7 @@ class TwinCritic(nn.Module):
         generator: Generator,
     ) -> None:
         super().__init__()
+        self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
         self.normaliser = normaliser
         sizes = [obs_dim + action_dim, *hidden_sizes, 1]
         self.layers = nn.ModuleList(BatchedLinear(members=2, inputs=i, outputs=o) for i, o in itertools.pairwise(sizes))

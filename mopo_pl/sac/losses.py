@@ -40,6 +40,6 @@ def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float)
 
 
 @torch.no_grad()
-def polyak_(slow: Iterable[Tensor], fast: Iterable[Tensor], tau: float) -> None:
-    """slow ← (1 - τ) slow + τ fast, in place."""
-    torch._foreach_lerp_(list(slow), list(fast), tau)  # pyright: ignore[reportPrivateImportUsage]
+def polyak_(target: Iterable[Tensor], source: Iterable[Tensor], tau: float) -> None:
+    """target ← (1 - τ) target + τ source, in place."""
+    torch._foreach_lerp_(list(target), list(source), tau)  # pyright: ignore[reportPrivateImportUsage]

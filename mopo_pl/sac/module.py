@@ -1,47 +1,49 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from mopo_pl.data.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
-from mopo_pl.distributed.console import say
-from mopo_pl.nn.compilation import OrEager
+from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
+from mopo_pl.errors import InputError
 from mopo_pl.nn.functional_adam import JointAdam
-from mopo_pl.nn.layers import Params, parameters_of
-from mopo_pl.nn.logged_module import RowModule, count_steps, gradients_are_watched
-from mopo_pl.nn.random_streams import stream
-from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.sac.losses import polyak_, temperature
-from mopo_pl.sac.one_graph import SACGraph
-from mopo_pl.sac.rendezvous import Rendezvous
-from mopo_pl.sac.updates import SACUpdates
-
-MEANS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
+from mopo_pl.nn.fused_update import FusedUpdate
+from mopo_pl.nn.hparams import built, network_hparams
+from mopo_pl.nn.layers import Normaliser, Params, parameters_of
+from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, hooks_need_gradients
+from mopo_pl.nn.random_streams import continued, generator_for
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
+from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
+from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
-class SACModule(RowModule):
-    """K updates a batch of K: critics, actor, temperature, slow critics, in this order (Haarnoja et al. 2018).
+class SACModule(LoggedModule):
+    """K updates a batch of K: critics, actor, temperature, target critics, in this order (Haarnoja et al. 2018).
 
-    Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. The gradients come from the
-    pure functions of `updates.py`; on several devices each group is averaged over the ranks before its optimiser's step,
-    so that the update is the one a single process would make of all ranks' rows. `compile`: a single process makes each
-    update by one compiled graph (`one_graph.py`), which fills no parameter's `.grad`; several compile the three functions.
+    Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. What an update computes stands in
+    `updates.SACUpdate`; this class holds weights, optimisers and the noise. On several devices each group of gradients is
+    averaged over the ranks before its optimiser's step, so that the update is the one a single process would make of all
+    ranks' rows. `compile`: a single process makes each update by one compiled function (`FusedUpdate`), which fills no
+    parameter's `.grad`; several processes compile the three gradients.
     """
+
+    LEARNING_RATES = "actor_lr, critic_lr and alpha_lr"
+    BATCH_SIZE = "OfflineDataModule(batch_size=...)"
 
     def __init__(
         self,
-        actor: TanhGaussianActor,
-        critic: TwinCritic,
+        actor: TanhGaussianActor | Mapping[str, Any],
+        critic: TwinCritic | Mapping[str, Any],
         *,
         actor_lr: float,
         critic_lr: float,
@@ -57,18 +59,37 @@ class SACModule(RowModule):
         seed: int,
         compile: bool,
     ) -> None:
-        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
-        limit of the norm of the critics' gradient and of the actor's, each; None: none.
+        """`actor`, `critic`: finished networks, or their hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the
+        actor's cosine schedule; None: a constant step size. `gradient_clip_norm`: limit of the norm of the critics' gradient
+        and of the actor's, each; None: none.
         """
-        super().__init__(MEANS)
+        actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
+        critic = built("critic", critic, TwinCritic, partial(_untrained, TwinCritic))
+        hparams = {
+            "actor": network_hparams(actor, ACTOR_ARGUMENTS),
+            "critic": network_hparams(critic, CRITIC_ARGUMENTS),
+            "actor_lr": actor_lr,
+            "critic_lr": critic_lr,
+            "alpha_lr": alpha_lr,
+            "alpha_init": alpha_init,
+            "alpha_max": alpha_max,
+            "target_entropy": target_entropy,
+            "discount": discount,
+            "tau": tau,
+            "soft_backup": soft_backup,
+            "gradient_clip_norm": gradient_clip_norm,
+            "schedule_epochs": schedule_epochs,
+            "seed": seed,
+            "compile": compile,
+        }
+        super().__init__(REPORT, hparams)
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
-        self.slow_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.target_critic = copy.deepcopy(critic).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
-        self.gradient_clip_norm = gradient_clip_norm
-        self.alpha_max, self.tau, self.schedule_epochs, self.seed = alpha_max, tau, schedule_epochs, seed
-        self._equations = SACUpdates(
+        self.schedule_epochs, self.seed = schedule_epochs, seed
+        self._gradients = SACGradients(
             actor=actor,
             critic=critic,
             discount=discount,
@@ -76,24 +97,15 @@ class SACModule(RowModule):
             alpha_max=alpha_max,
             soft_backup=soft_backup,
         )
+        self._plain = SACUpdate(gradients=self._gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
+        self._sac_update = self._plain
+        self.figures = RowMeans(FIGURES)
         self._compile = compile
-        self._graph: SACGraph | None = None
-        self._run_block: Callable[[SACGraph, Transitions, Tensor], Tensor] = SACGraph.run
-        self._stacked = False
-        ready = _compiled if compile else lambda function, name: function
-        self._critic_update: Callable[..., Any] = ready(self._equations.critic_update, "the critics' update")
-        self._actor_update: Callable[..., Any] = ready(self._equations.actor_update, "the actor's update")
-        self._temperature_update: Callable[..., Any] = ready(
-            self._equations.temperature_update, "the temperature's update"
-        )
+        self._fused: FusedUpdate | None = None
         self._updates = 0
-        self._noise = stream(seed, "updates")
-        self._noise_state: Tensor | None = None
-        """Of a checkpoint, until the fit that goes on from it begins."""
-
-    def stack(self, rendezvous: Rendezvous, place: int) -> None:
-        """Makes its updates together with those of other seeds' modules, of which it is the one of this place."""
-        self._run_block, self._stacked = partial(rendezvous.run_block, place), True
+        self._noise = generator_for(seed, "updates")
+        self._saved_noise: list[Tensor] = []
+        """Generator states from a checkpoint, one per rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -105,82 +117,129 @@ class SACModule(RowModule):
         return [critic, actor, alpha], [CosineAnnealingLR(actor, self.schedule_epochs)]
 
     def on_fit_start(self) -> None:
-        """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
-        self._noise = stream(self.seed, "updates", self.global_rank, self.device)
-        if self._noise_state is not None:
-            self._noise.set_state(self._noise_state)
-            self._noise_state = None
+        """Create this rank's generator of action noise on the training device.
+
+        A fit that resumes from a checkpoint continues the saved generator. A further fit of the same Trainer keeps its own.
+        """
+        super().on_fit_start()
+        resumes = self.trainer.ckpt_path is not None
+        if resumes or self.trainer.current_epoch == 0 or self._noise.device != self.device:
+            self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
+        if resumes:
+            continued(self._noise, state_of_this_rank(self._saved_noise))
 
     def on_train_start(self) -> None:
-        """Builds the one graph where it can be used; by now the optimisers hold what a checkpoint gave."""
-        self._graph = None  # that of a fit which raised
+        """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
+        self._sac_update, self._fused = self._plain, None  # those of a fit which raised
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
-        possible = world_size() == 1 and JointAdam.fit(optimizers, self.moved()) and not self._gradients_are_watched()
-        if self._stacked and not possible:
-            say("its updates are made alone: optimisers of another kind, or gradients that a callback waits for")
-        if possible and (self._compile or self._stacked):
-            self._graph = self.graph(optimizers)
+        if self._compile and self._can_be_fused(optimizers):
+            self._fused = self.fused_update(optimizers)
+        elif self._compile:
+            self._sac_update = self._plain.with_compiled_gradients()
 
-    def moved(self) -> list[dict[str, nn.Parameter]]:
+    def _can_be_fused(self, optimizers: Sequence[Optimizer]) -> bool:
+        """Whether nobody needs gradients between their computation and the step: ranks, callbacks, a subclass's own step."""
+        kind = type(self)
+        own_step = kind.update is not SACModule.update or kind._step is not SACModule._step
+        alone = world_size() == 1 and not own_step and not hooks_need_gradients(self)
+        return alone and JointAdam.supports(optimizers, self.optimised())
+
+    def optimised(self) -> list[dict[str, nn.Parameter]]:
         """The parameters of each optimiser, in the order of `configure_optimizers`, by name."""
         networks = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
         return [*networks, {"log_alpha": self.log_alpha}]
 
-    def graph(self, optimizers: Sequence[Optimizer]) -> SACGraph:
-        """The whole update on the state of these optimisers, of `moved`."""
-        return SACGraph(
-            self._equations,
-            moved=self.moved(),
-            slow_critic=self.slow_critic,
+    def fused_update(self, optimizers: Sequence[Optimizer]) -> FusedUpdate:
+        """The whole update on the state of these optimisers, of `optimised`."""
+        return FusedUpdate(
+            self._plain.fused,
             optimizers=optimizers,
-            tau=self.tau,
-            gradient_clip_norm=self.gradient_clip_norm,
-            compiled=self._compile,
+            parameters=self.optimised(),
+            averages=parameters_of(self.target_critic),
+            rows=None,
+            name="the SAC update",
         )
 
-    def _gradients_are_watched(self) -> bool:
-        """Whether someone waits for gradients before an optimiser's step, or steps otherwise: the one graph shows none."""
-        kind = type(self)
-        steps_otherwise = kind._update is not SACModule._update or kind._step is not SACModule._step
-        return steps_otherwise or gradients_are_watched(self)
-
     def on_train_end(self) -> None:
-        """Lets go of the graph: its tensors are those of this fit and this device."""
-        self._graph = None
+        """Releases the compiled update: its tensors are those of this fit and this device."""
+        self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]; raises ValueError for a batch that is no block of batches."""
-        if batch.rows.dim() != 3:
-            raise ValueError(
-                f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
-        noise = self._draw_noise(batch)
-        if self._graph is not None and self._graph.takes(batch):
-            reports = self._run_block(self._graph, batch, noise)
-            count_steps(self.trainer, 3 * len(batch))
-        else:
-            optimizers = cast(list[LightningOptimizer], self.optimizers())
-            reports = torch.stack([self._update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
+        """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
+        self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
+        noise = self.draw_noise(batch)
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                reports = self._fused.run(batch, noise)
+            else:
+                optimizers = cast(list[LightningOptimizer], self.optimizers())
+                reports = torch.stack([self.update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
         self._updates += len(batch)
         self.means.update(reports)
+        self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
-    def _update(self, optimizers: list[LightningOptimizer], batch: Transitions, noise: Tensor) -> Tensor:
-        """One update from [B, W] rows; its report, named by MEANS."""
-        critic_optimizer, actor_optimizer, alpha_optimizer = optimizers
-        critic, slow, actor = map(parameters_of, (self.critic, self.slow_critic, self.actor))
-        log_alpha = self.log_alpha.detach()
-        gradients, critic_loss, q = self._critic_update(critic, slow, actor, log_alpha, batch, noise[0])
-        self._step(critic_optimizer, self.critic, gradients)
-        gradients, actor_loss, log_prob = self._actor_update(actor, critic, log_alpha, batch, noise[1])
-        self._step(actor_optimizer, self.actor, gradients)
-        gradient, alpha_loss = self._temperature_update(log_alpha, log_prob)
-        self.log_alpha.grad = averaged([gradient])[0]
-        alpha_optimizer.step()
-        polyak_(slow.values(), critic.values(), self.tau)
-        alpha = temperature(self.log_alpha.detach(), self.alpha_max)
-        return torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()])
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
+        return self.actor.mean_action(observations)
 
-    def _draw_noise(self, batch: Transitions) -> Tensor:
+    def val_dataloader(self) -> NoValidation:
+        """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
+
+        Raises InputError in `Trainer.validate`, which needs transitions.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            raise InputError(
+                "Trainer.validate of a SACModule needs logged transitions: datamodule=OfflineDataModule(...)"
+            )
+        return NoValidation()
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Create the generator of validation's noise, the same at each validation; training never draws from it."""
+        self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
+
+    def validation_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Evaluate critics and actor on logged transitions [N, W]: `FIGURES`."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
+        shape = (2, *batch.actions.shape)
+        noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
+        self.figures.update(self._gradients.of_rows(self.weights(), batch, noise))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all logged transitions."""
+        self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
+        self.figures.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Same as `on_validation_epoch_start`."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Same as `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Same as `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
+        return self(batch.observations)
+
+    def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
+        """One update from rows [B, W] and ε [2, B, A] by the optimisers' own steps; its report, named by REPORT."""
+        weights = self.weights()
+        steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
+        return self._sac_update(weights, batch, noise, Steps(_mean_over_ranks, *steps))
+
+    def weights(self) -> Weights:
+        """Return the parameters that an update reads and changes, detached."""
+        critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
+        return Weights(critic, target_critic, actor, self.log_alpha.detach())
+
+    def draw_noise(self, batch: Transitions) -> Tensor:
         """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""
         updates, *shape = batch.actions.shape
         noise = torch.empty(updates, 2, *shape, device=self.device, dtype=batch.rows.dtype)
@@ -188,11 +247,9 @@ class SACModule(RowModule):
             draw.normal_(generator=self._noise)
         return noise
 
-    def _step(self, optimizer: Any, module: nn.Module, gradients: Params) -> None:
-        for parameter, gradient in zip(module.parameters(), averaged(list(gradients.values())), strict=True):
-            parameter.grad = gradient
-        if self.gradient_clip_norm is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), self.gradient_clip_norm)
+    def _step(self, optimizer: LightningOptimizer, parameters: dict[str, nn.Parameter], gradients: Params) -> None:
+        for name, parameter in parameters.items():
+            parameter.grad = gradients[name]
         optimizer.step()
 
     def on_train_epoch_end(self) -> None:
@@ -210,20 +267,26 @@ class SACModule(RowModule):
 
     @property
     def updates(self) -> int:
-        """Updates made; Lightning's `global_step` counts three optimiser steps for each."""
+        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
         return self._updates
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
+        checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restore the number of updates; `on_fit_start` restores the generator."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
-        self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
+        self._saved_noise = checkpoint["sac"]["noise"]
 
 
-def _compiled(function: Callable[..., Any], name: str) -> OrEager:
-    return OrEager(function, torch.compile(function), name)
+def _untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
+    """Return a network whose weights and normaliser are loaded later."""
+    generator = generator_for(0, "overwritten")
+    return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)
+
+
+def _mean_over_ranks(gradients: Params) -> Params:
+    return dict(zip(gradients, mean_over_ranks(list(gradients.values())), strict=True))

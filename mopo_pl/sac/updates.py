@@ -1,24 +1,55 @@
-"""The three updates of SAC as pure functions of tensors: parameters, batch and noise in; gradients and report out.
+"""One update of soft actor-critic: its three gradients as pure functions, and the order in which they are taken.
 
-They own no state and call no optimiser, so that one process, several devices and a compiler can all run the same text.
+Nothing here owns state or calls an optimiser, so that one process, several devices and a compiler run the same text.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value
+from torch.nn.utils import get_total_norm
 
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.nn.compilation import CompiledOrEager
+from mopo_pl.nn.functional_adam import AdamState
+from mopo_pl.nn.fused_update import Step
 from mopo_pl.nn.layers import Params
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.sac.losses import actor_loss, critic_loss, critic_target, temperature, temperature_loss
+from mopo_pl.sac.losses import actor_loss, critic_loss, critic_target, polyak_, temperature, temperature_loss
+
+REPORT = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
+"""What an update reports, in this order: three losses, the mean of each Q, α, and the mean of -log π [nats]."""
+
+FIGURES = ("logged_q", "logged_bellman_error", "logged_entropy")
+"""Of logged transitions: min_k Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
+
+
+class Weights(NamedTuple):
+    """What an update reads, and changes in place by its steps."""
+
+    critic: Params
+    target_critic: Params
+    actor: Params
+    log_alpha: Tensor
+    """log α, of shape [] or [1]."""
+
+
+class Steps(NamedTuple):
+    """How each group of parameters takes its gradients: a step of torch's optimiser, or of Adam in compiled code."""
+
+    mean_over_ranks: Callable[[Params], Params]
+    """Gradients of this process to those of all; the identity where there is one."""
+    critic: Step
+    actor: Step
+    temperature: Step
 
 
 @dataclass(frozen=True, kw_only=True)
-class SACUpdates:
+class SACGradients:
     """The networks' form and the constants of the equations; the weights come in with each call."""
 
     actor: TanhGaussianActor
@@ -28,19 +59,15 @@ class SACUpdates:
     target_entropy: float
     """H̄ [nats]."""
     alpha_max: float | None
+    """Upper limit of α where it is used."""
     soft_backup: bool
+    """Whether the critic's target has the entropy term."""
 
-    def critic_update(
-        self, critic: Params, slow_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
+    def of_critic(
+        self, critic: Params, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
         """Gradients of the critics, their loss, and the mean of each Q [2]. `noise` [B, A] draws a' ~ π(s')."""
-        with torch.no_grad():
-            action, log_prob = self._act(actor, batch.next_observations, noise)
-            next_q = self._value(slow_critic, batch.next_observations, action)
-            alpha = temperature(log_alpha, self.alpha_max)
-            target = critic_target(
-                batch.rewards, batch.terminals, next_q, log_prob, alpha, self.discount, self.soft_backup
-            )
+        target = self._target(target_critic, actor, log_alpha, batch, noise)
 
         def loss(critic: Params) -> tuple[Tensor, Tensor]:
             q = self._value(critic, batch.observations, batch.actions)
@@ -48,7 +75,7 @@ class SACUpdates:
 
         return _gradients(loss, critic)
 
-    def actor_update(
+    def of_actor(
         self, actor: Params, critic: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
         """Gradients of the actor, its loss, and log π of the drawn actions [B]. `noise` [B, A] draws a ~ π(s)."""
@@ -60,15 +87,100 @@ class SACUpdates:
 
         return _gradients(loss, actor)
 
-    def temperature_update(self, log_alpha: Tensor, log_prob: Tensor) -> tuple[Tensor, Tensor]:
+    def of_temperature(self, log_alpha: Tensor, log_prob: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of log α, and its loss."""
         return grad_and_value(temperature_loss)(log_alpha, log_prob, self.target_entropy)
+
+    @torch.no_grad()
+    def of_rows(self, weights: Weights, batch: Transitions, noise: Tensor) -> Tensor:
+        """Of each row of a batch [B, W], without any gradient: the figures of `FIGURES` [B, 3]. `noise` is ε [2, B, A]."""
+        critic, target_critic, actor, log_alpha = weights
+        target = self._target(target_critic, actor, log_alpha, batch, noise[0])
+        q = self._value(critic, batch.observations, batch.actions)
+        _, log_prob = self._act(actor, batch.observations, noise[1])
+        return torch.stack([q.amin(0), (q - target).square().sum(0), -log_prob], -1)
+
+    @torch.no_grad()
+    def _target(
+        self, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
+    ) -> Tensor:
+        """y [B] of the critics' loss; `noise` [B, A] draws a' ~ π(s')."""
+        action, log_prob = self._act(actor, batch.next_observations, noise)
+        next_q = self._value(target_critic, batch.next_observations, action)
+        alpha = temperature(log_alpha, self.alpha_max)
+        return critic_target(batch.rewards, batch.terminals, next_q, log_prob, alpha, self.discount, self.soft_backup)
 
     def _act(self, params: Params, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return functional_call(self.actor, params, (observations, noise))
 
     def _value(self, params: Params, observations: Tensor, actions: Tensor) -> Tensor:
         return functional_call(self.critic, params, (observations, actions))
+
+
+class CompiledGradients:
+    """The same three gradients, each compiled by itself: several devices average them in between."""
+
+    def __init__(self, gradients: SACGradients) -> None:
+        self.alpha_max = gradients.alpha_max
+        self.of_critic = _compiled(gradients.of_critic, "the critics' gradient")
+        self.of_actor = _compiled(gradients.of_actor, "the actor's gradient")
+        self.of_temperature = _compiled(gradients.of_temperature, "the temperature's gradient")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SACUpdate:
+    """One update: critics, actor, temperature, target critics, in this order (Haarnoja et al. 2018, algorithm 1)."""
+
+    gradients: SACGradients | CompiledGradients
+    tau: float
+    """τ: share of the critics that enters the target critics."""
+    gradient_clip_norm: float | None
+    """Limit of the norm of the critics' gradient and of the actor's, each; None: none."""
+
+    def __call__(self, weights: Weights, batch: Transitions, noise: Tensor, steps: Steps) -> Tensor:
+        """From a batch [B, W] and ε [2, B, A]; changes the weights in place and gives the report [7], named by `REPORT`."""
+        critic, target_critic, actor, log_alpha = weights
+        gradients, critic_loss, q = self.gradients.of_critic(critic, target_critic, actor, log_alpha, batch, noise[0])
+        steps.critic(self.limited(steps.mean_over_ranks(gradients)))
+        gradients, actor_loss, log_prob = self.gradients.of_actor(actor, critic, log_alpha, batch, noise[1])
+        steps.actor(self.limited(steps.mean_over_ranks(gradients)))
+        gradient, alpha_loss = self.gradients.of_temperature(log_alpha, log_prob)
+        steps.temperature(steps.mean_over_ranks({"log_alpha": gradient}))
+        polyak_(target_critic.values(), critic.values(), self.tau)
+        alpha = temperature(log_alpha, self.gradients.alpha_max).squeeze()
+        return torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()])
+
+    def fused(
+        self, states: Sequence[AdamState], averages: Params, steps: Sequence[Step], batch: Transitions, noise: Tensor
+    ) -> Tensor:
+        """The update as `FusedUpdate` calls it: `averages` are the target critics' weights."""
+        critic, actor, alpha = states
+        weights = Weights(critic.parameters, averages, actor.parameters, alpha.parameters["log_alpha"])
+        return self(weights, batch, noise, Steps(_unchanged, *steps))
+
+    def with_compiled_gradients(self) -> "SACUpdate":
+        """The same update, each of its gradients compiled by itself."""
+        assert isinstance(self.gradients, SACGradients)
+        return replace(self, gradients=CompiledGradients(self.gradients))
+
+    def limited(self, gradients: Params) -> Params:
+        """Gradients scaled so that their joint norm is at most `gradient_clip_norm`."""
+        if self.gradient_clip_norm is None:
+            return gradients
+        scale = (self.gradient_clip_norm / (_norm(gradients.values()) + 1e-6)).clamp(max=1.0)
+        return {name: gradient * scale for name, gradient in gradients.items()}
+
+
+def _norm(tensors: Iterable[Tensor]) -> Tensor:
+    return get_total_norm(list(tensors), foreach=False)
+
+
+def _compiled(function: Callable[..., Any], name: str) -> CompiledOrEager:
+    return CompiledOrEager(function, torch.compile(function), name)
+
+
+def _unchanged(gradients: Params) -> Params:
+    return gradients
 
 
 def _gradients(loss: Callable[[Params], tuple[Tensor, Tensor]], params: Params) -> tuple[Params, Tensor, Tensor]:

@@ -22,7 +22,7 @@ Make = Callable[..., OfflineDataset]
 
 
 class Notes(Callback):
-    """What the ring holds at the first batch of each epoch, and that batch."""
+    """What the buffer holds at the first batch of each epoch, and that batch."""
 
     def __init__(self, refresh: RolloutRefresh) -> None:
         self.refresh = refresh
@@ -35,10 +35,10 @@ class Notes(Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Transitions, batch_idx: int
     ) -> None:
         if batch_idx == 0:
-            ring = trainer.datamodule.ring  # type: ignore[attr-defined]
+            buffer = trainer.datamodule.model_buffer  # type: ignore[attr-defined]
             self.done.append(self.refresh.done)
-            self.stored.append(len(ring))
-            self.rows.append(torch.cat([rows for _, rows in ring.state_dict(lambda _, rows: rows.clone())["stored"]]))
+            self.stored.append(len(buffer))
+            self.rows.append(torch.cat([rows for _, rows in buffer.state_dict(lambda _, rows: rows.clone())["stored"]]))
             self.batches.append(batch)
 
 
@@ -186,7 +186,7 @@ def test_an_epoch_start_that_is_repeated_refreshes_once(make_dataset: Make, ever
             refresh.on_train_epoch_start(trainer, pl_module)
 
     quiet_trainer([refresh, Repeat()], 3).fit(module, datamodule=data)
-    assert refresh.done == data.ring.refreshes == (3 if every == 1 else 2)
+    assert refresh.done == data.model_buffer.refreshes == (3 if every == 1 else 2)
 
 
 def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_dataset: Make, tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_a_larger_buffer_does_not_change_what_is_imagined_or_learned_in_the_firs
 
 def test_a_model_that_runs_away_ends_the_run(make_dataset: Make) -> None:
     nowhere = StateLimits(torch.full((3,), 5.0), torch.full((3,), 6.0))
-    with pytest.raises(Diverged, match=r"100% of the imagined rollouts ran away .* by update 0; try a larger penalty"):
+    with pytest.raises(Diverged, match=r"100% of the imagined rollouts ran away .* at update 0; try a larger penalty"):
         run(make_dataset(), 1, limits=nowhere, max_dropped=0.5)
 
 

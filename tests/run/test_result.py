@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,7 @@ def test_a_stage_that_did_not_run_has_no_seconds(train: Train) -> None:
 def test_a_return_without_references_has_no_score(make_dataset: Callable[..., Any]) -> None:
     final = Episodes(np.array([1.0, 3.0]), np.array([5, 5]))
     result = build_result(
-        dataset=make_dataset(),
-        env_id="Unheard-v0",
+        dataset=replace(make_dataset(), env_id="Unheard-v0"),
         seed=0,
         updates=1,
         seconds={},

@@ -222,7 +222,7 @@ def test_what_would_change_the_run_is_refused_beside_resume(
     ("argument", "problem"),
     [
         ("logger=csvv", "did you mean csv?"),
-        ("logger={csvv: {}}", "logger csvv is not known"),
+        ("logger={csvv: {}}", "logger csvv is unknown"),
         ("logger={csv: {}", "not valid YAML"),
         ("evaluation.episodes=0", "must be at least 1"),
         ("trainer.max_time=soon", "DD:HH:MM:SS"),
@@ -289,7 +289,7 @@ def test_a_run_that_is_being_trained_cannot_be_resumed_beside(
     stopped: Path, capsys: pytest.CaptureFixture[str], same_weights: Same, whole: Path
 ) -> None:
     before = (stopped / "config.yaml").stat().st_mtime_ns
-    with RunFolder(stopped).claimed():
+    with RunFolder(stopped).locked():
         assert main([f"resume={stopped}"]) == 2
     assert capsys.readouterr().err == (
         f"error: {stopped} is being trained by another process: wait for its end, or stop it\n"

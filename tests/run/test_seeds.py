@@ -16,17 +16,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from tiny import TINY
 
 from mopo_pl.cli import main
 from mopo_pl.config.compose import compose
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.errors import Diverged, InputError
 from mopo_pl.run import seeds
-from mopo_pl.run.seeds import chosen
-from mopo_pl.sac.stacked import StackedGraph
+from mopo_pl.run.seeds import fit_side_by_side
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -46,45 +44,6 @@ def of_seeds(train: Train, tmp_path: Path) -> Callable[..., list[Path]]:
     return run
 
 
-def test_stacked_each_run_is_the_one_it_is_alone(
-    train: Train, of_seeds: Any, rows: Rows, same_weights: Same, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ensemble, batches and imagined starts to the bit; the policy up to the order of sums."""
-    made, run = [], StackedGraph.run
-    monkeypatch.setattr(StackedGraph, "run", lambda *a: made.append(len(a[1])) or run(*a))
-    folders = of_seeds("stacked", "seeds=stacked")
-    assert made == [2] * 40
-    for seed, folder in zip((3, 4), folders, strict=True):
-        alone = train(f"alone{seed}", f"seed={seed}")
-        assert same_weights(folder, alone, MODEL)
-        first, second = (load_file(place / POLICY) for place in (folder, alone))
-        for name, tensor in first.items():
-            torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-5, msg=name)
-        assert [row.keys() for row in rows(folder)] == [row.keys() for row in rows(alone)]
-        assert json.loads((folder / "result.json").read_text())["seed"] == seed
-        assert "stacked" in (folder / "config.yaml").read_text()
-
-
-def test_a_stacked_run_can_be_continued_alone(train: Train, of_seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGINT in the middle of the policies' first epochs, which comes to all."""
-    asked: list[SignalWatch] = []
-
-    def received(watch: SignalWatch) -> int | None:
-        asked.append(watch)  # after each batch: ten of each ensemble, then of the policies in turn
-        return signal.SIGINT if len(asked) > 45 else None
-
-    watch = type("StoppingWatch", (SignalWatch,), {"received": property(received, lambda self, value: None)})
-    monkeypatch.setattr("mopo_pl.run.stacked.SignalWatch", watch)
-    stopped = of_seeds("stopped", "seeds=stacked", code=130)
-    assert not any((folder / "result.json").exists() for folder in stopped)
-    for seed, folder in zip((3, 4), stopped, strict=True):
-        assert main([f"resume={folder}"]) == 0
-        alone = train(f"alone{seed}", f"seed={seed}")
-        first, second = (load_file(place / POLICY) for place in (folder, alone))
-        for name, tensor in first.items():
-            torch.testing.assert_close(tensor, second[name], rtol=1e-4, atol=1e-5, msg=name)
-
-
 def test_one_that_fails_does_not_stop_the_others(
     of_seeds: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,11 +56,11 @@ def test_one_that_fails_does_not_stop_the_others(
             raise Diverged("the loss is not finite", 1, "another seed")
 
     monkeypatch.setattr(DynamicsModule, "on_train_epoch_end", fail_first)
-    failed, other = of_seeds("some", "seeds=stacked", code=1)
+    failed, other = of_seeds("some", "seeds=in_turn", code=1)
     assert not (failed / "result.json").exists()
     assert (other / "result.json").exists()
     said = capsys.readouterr()
-    assert "seed 3  ended by an error" in said.out
+    assert "seed 3 ended by an error" in said.out
     assert "error:" in said.err
 
 
@@ -173,52 +132,6 @@ def test_folders_of_any_name_are_passed_on(started: Any, tmp_path: Path, name: s
     assert sorted(str(compose(arguments).run_dir) for arguments in seen) == [f"{folder}_s1", f"{folder}_s2"]
 
 
-def test_a_function_that_draws_from_torchs_own_generator_draws_what_it_draws_alone(
-    train: Train, of_seeds: Any, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "noisy.py").write_text("import torch\ndef u(mean, std):\n    return torch.rand(mean.shape[1])\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    noisy = ["penalty.name=noisy:u", "trainer.max_epochs=3"]
-    for seed, folder in zip((3, 4), of_seeds("stacked", "seeds=stacked", *noisy), strict=True):
-        alone = train(f"alone{seed}", f"seed={seed}", *noisy)
-        ours, theirs = (
-            [row["rollout/penalty"] for row in rows(place) if row["stage"] == "policy"] for place in (folder, alone)
-        )
-        assert len(ours) == 3
-        assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-def test_an_error_counts_even_where_nobody_can_be_told(of_seeds: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gone(text: str) -> None:
-        raise BrokenPipeError
-
-    monkeypatch.setattr("mopo_pl.run.session.say", gone)
-    with pytest.raises(BrokenPipeError):
-        of_seeds("run", "seeds=stacked")
-
-
-def test_the_clock_of_a_stacked_policy_starts_when_all_are_there(
-    of_seeds: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second ensemble is slow: the first policy's seconds must not hold it."""
-    slow = DynamicsModule.on_train_epoch_end
-
-    ensembles: list[float] = []
-
-    def wait(module: DynamicsModule) -> None:
-        time.sleep(1.0)
-        slow(module)
-        ensembles.append(time.monotonic())
-
-    monkeypatch.setattr(DynamicsModule, "on_train_epoch_end", wait)
-    folders = of_seeds("run", "seeds=stacked")
-    after_ensembles = time.monotonic() - ensembles[-1]
-    for folder in folders:
-        seconds = json.loads((folder / "result.json").read_text())["seconds"]
-        assert seconds["dynamics"] > 2
-        assert seconds["policy"] < after_ensembles
-
-
 @pytest.fixture
 def four_of_which_two_train(tmp_path: Path) -> Iterator[subprocess.Popen]:
     """A command for four seeds side by side, two at a time, whose first two are in their policies."""
@@ -273,8 +186,8 @@ def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
 
     now, told = [100.0], list[int]()
     monkeypatch.setattr("mopo_pl.distributed.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
-    watch = SignalWatch()
-    with watch.watching(lambda: told.append(1)):
+    watch = SignalHandler()
+    with watch.installed(lambda: told.append(1)):
         signal.raise_signal(signal.SIGUSR1)
         now[0] += apart
         monkeypatch.setattr(signal, "raise_signal", die)
@@ -292,7 +205,6 @@ def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
         (["threads=2"], 4, "side_by_side"),
         (["threads=4"], 4, "in_turn"),
         (["threads=3"], 4, "in_turn"),
-        (["seeds=stacked"], 2, "stacked"),
         (["seeds=in_turn"], 2, "in_turn"),
         (["stage=dynamics"], 2, "side_by_side"),
     ],
@@ -301,15 +213,23 @@ def test_on_a_cpu_several_threads_are_shared_out(
     arguments: list[str], threads: int, manner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert chosen(compose(["trainer.accelerator=cpu", *arguments])) == manner
-
-
-def test_runs_of_several_processes_are_not_stacked() -> None:
-    with pytest.raises(InputError, match="seeds=stacked is for runs of one process each"):
-        chosen(compose(["seeds=stacked", "trainer.accelerator=cpu", "trainer.devices=2"]))
+    side_by_side = fit_side_by_side(compose(["trainer.accelerator=cpu", *arguments]))
+    assert ("side_by_side" if side_by_side else "in_turn") == manner
 
 
 def test_nothing_begins_where_one_folder_is_taken(train: Train, of_seeds: Any, tmp_path: Path) -> None:
     train("taken_s4", "stage=dynamics")
-    of_seeds("taken", "seeds=stacked", code=2)
+    of_seeds("taken", code=2)
     assert not (tmp_path / "taken_s3").exists()
+
+
+def test_runs_of_several_processes_each_train_one_after_another() -> None:
+    several = ["trainer.accelerator=cpu", "trainer.devices=2"]
+    assert not fit_side_by_side(compose(several))
+    with pytest.raises(InputError, match="seeds=side_by_side is for runs of one process each"):
+        fit_side_by_side(compose(["seeds=side_by_side", *several]))
+
+
+def test_the_manner_that_was_removed_is_refused_by_name() -> None:
+    with pytest.raises(InputError, match=r"seeds=stacked: .*side_by_side"):
+        compose(["seeds=stacked"])

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.layers import BatchedLinear, Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 
@@ -29,9 +29,9 @@ def networks(
         log_std_min=LOG_STD[0],
         log_std_max=LOG_STD[1],
         normaliser=normaliser,
-        generator=stream(seed, "actor"),
+        generator=generator_for(seed, "actor"),
     )
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=stream(seed, "critic"))
+    critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(seed, "critic"))
     return actor.double(), critic.double()
 
 
@@ -58,7 +58,7 @@ def _batched(module: nn.Module) -> list[BatchedLinear]:
 
 
 class PlainSAC:
-    """One actor, two critics, two slow critics, one temperature."""
+    """One actor, two critics, two target critics, one temperature."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class PlainSAC:
             _sequential([(layer.weight.detach()[k].T, layer.bias.detach()[k, 0]) for layer in _batched(critic)])
             for k in range(2)
         ]
-        self.slow = copy.deepcopy(self.critics)
+        self.target = copy.deepcopy(self.critics)
         self.log_alpha = torch.tensor(math.log(alpha_init), dtype=torch.float64, requires_grad=True)
         self.mean, self.std = actor.normaliser.mean.double(), actor.normaliser.std.double()
         self.limits = actor.log_std_min, actor.log_std_max
@@ -117,7 +117,7 @@ class PlainSAC:
     def critic_loss(self, batch: Transitions, noise: Tensor) -> Tensor:
         with torch.no_grad():
             action, log_prob = self.act(batch.next_observations, noise)
-            value = torch.minimum(*self.value(self.slow, batch.next_observations, action))
+            value = torch.minimum(*self.value(self.target, batch.next_observations, action))
             if self.soft_backup:
                 value = value - self.alpha() * log_prob
             target = torch.where(batch.terminals == 1, batch.rewards, batch.rewards + self.discount * value)
@@ -135,7 +135,7 @@ class PlainSAC:
         return -(self.log_alpha * (log_prob + self.target_entropy)).mean()
 
     def update(self, batch: Transitions, noise: Tensor) -> dict[str, float]:
-        """Critics, actor, temperature, slow critics. `noise` [2, B, A]: for a' and for a. Gives what is reported."""
+        """Critics, actor, temperature, target critics. `noise` [2, B, A]: for a' and for a. Gives what is reported."""
         self.critic_optimizer.zero_grad()
         q = [value.mean().item() for value in self.value(self.critics, batch.observations, batch.actions)]
         critic_loss = self.critic_loss(batch, noise[0])
@@ -156,7 +156,7 @@ class PlainSAC:
 
     def _follow(self) -> None:
         with torch.no_grad():
-            for slow, fast in zip(self.slow, self.critics, strict=True):
+            for slow, fast in zip(self.target, self.critics, strict=True):
                 for old, new in zip(slow.parameters(), fast.parameters(), strict=True):
                     old.copy_((1 - self.tau) * old + self.tau * new)
 

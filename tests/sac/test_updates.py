@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mopo_pl.nn.layers import Params
 from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.sac.updates import SACUpdates
+from mopo_pl.sac.updates import SACGradients
 
 VARIANTS = [
     pytest.param({"soft_backup": True, "alpha_max": 1.0}, id="as by default"),
@@ -31,13 +31,13 @@ class Pair:
     def __init__(self, seed: int, soft_backup: bool, alpha_max: float | None) -> None:
         actor, critic = networks(seed)
         constants: dict[str, Any] = {"discount": 0.9, "target_entropy": -1.5, "alpha_max": alpha_max}
-        self.updates = SACUpdates(actor=actor, critic=critic, soft_backup=soft_backup, **constants)
+        self.gradients = SACGradients(actor=actor, critic=critic, soft_backup=soft_backup, **constants)
         rates = {"actor_lr": 0.0, "critic_lr": 0.0, "alpha_lr": 0.0, "alpha_init": 2.0, "tau": 0.0}
         self.plain = PlainSAC(actor, critic, soft_backup=soft_backup, **constants, **rates)
         self.actor, self.critic, self.log_alpha = actor, critic, torch.tensor(math.log(2), dtype=torch.float64)
         # Slow critics of their own, so that taking one for the other shows.
-        _, self.slow = networks(seed + 1)
-        self.plain.slow = PlainSAC(actor, self.slow, soft_backup=soft_backup, **constants, **rates).critics
+        _, self.target = networks(seed + 1)
+        self.plain.target = PlainSAC(actor, self.target, soft_backup=soft_backup, **constants, **rates).critics
         self.batch = rows(9, seed)
         generator = torch.Generator().manual_seed(seed)
         self.noise = torch.randn(9, ACTIONS, dtype=torch.float64, generator=generator)
@@ -53,8 +53,8 @@ def assert_same(gradients: Params, expected: list[Tensor]) -> None:
 @settings(max_examples=10, deadline=None)
 def test_critic_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> None:
     pair = Pair(seed, **variant)
-    gradients, loss, q = pair.updates.critic_update(
-        params(pair.critic), params(pair.slow), params(pair.actor), pair.log_alpha, pair.batch, pair.noise
+    gradients, loss, q = pair.gradients.of_critic(
+        params(pair.critic), params(pair.target), params(pair.actor), pair.log_alpha, pair.batch, pair.noise
     )
     expected = pair.plain.critic_loss(pair.batch, pair.noise)
     expected.backward()
@@ -73,7 +73,7 @@ def test_critic_gradients_loss_and_report(variant: dict[str, Any], seed: int) ->
 @settings(max_examples=10, deadline=None)
 def test_actor_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> None:
     pair = Pair(seed, **variant)
-    gradients, loss, log_prob = pair.updates.actor_update(
+    gradients, loss, log_prob = pair.gradients.of_actor(
         params(pair.actor), params(pair.critic), pair.log_alpha, pair.batch, pair.noise
     )
     expected, expected_log_prob = pair.plain.actor_loss(pair.batch, pair.noise)
@@ -87,7 +87,7 @@ def test_actor_gradients_loss_and_report(variant: dict[str, Any], seed: int) -> 
 def test_the_temperatures_gradient_is_the_same_above_its_limit(variant: dict[str, Any]) -> None:
     pair = Pair(0, **variant)
     log_prob = torch.linspace(-3, 2, 7, dtype=torch.float64)
-    gradient, loss = pair.updates.temperature_update(pair.log_alpha, log_prob)
+    gradient, loss = pair.gradients.of_temperature(pair.log_alpha, log_prob)
     expected = pair.plain.temperature_loss(log_prob)
     expected.backward()
     assert pair.plain.log_alpha.grad is not None
@@ -97,10 +97,10 @@ def test_the_temperatures_gradient_is_the_same_above_its_limit(variant: dict[str
 
 def test_the_updates_change_nothing_they_are_given() -> None:
     pair = Pair(0, True, 1.0)
-    critic, slow, actor = params(pair.critic), params(pair.slow), params(pair.actor)
+    critic, slow, actor = params(pair.critic), params(pair.target), params(pair.actor)
     before = [{name: value.clone() for name, value in group.items()} for group in (critic, slow, actor)]
-    pair.updates.critic_update(critic, slow, actor, pair.log_alpha, pair.batch, pair.noise)
-    pair.updates.actor_update(actor, critic, pair.log_alpha, pair.batch, pair.noise)
+    pair.gradients.of_critic(critic, slow, actor, pair.log_alpha, pair.batch, pair.noise)
+    pair.gradients.of_actor(actor, critic, pair.log_alpha, pair.batch, pair.noise)
     for group, old in zip((critic, slow, actor), before, strict=True):
         assert all(torch.equal(group[name], old[name]) for name in group)
 

@@ -1,0 +1,111 @@
+"""One update as one compiled function: gradients, Adam's updates and averaging of parameters.
+
+For a single process only.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mopo_pl.nn.compilation import compile_without_guards
+from mopo_pl.nn.functional_adam import AdamState, JointAdam
+from mopo_pl.nn.layers import Params
+
+Step = Callable[[Params], None]
+"""Change a group of parameters in place, given their gradients by parameter name."""
+
+
+class Batches(Protocol):
+    """K batches of transitions, such as `Transitions`; indexing returns one of them."""
+
+    @property
+    def rows(self) -> Tensor:
+        """Packed transitions [K, ..., B, W]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+Update = Callable[..., Tensor]
+"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors).
+
+Return its metrics.
+
+It changes the parameters by calling the steps, and the averages in place.
+"""
+
+
+class FusedUpdate:
+    """Update the parameters and states of torch's Adam optimisers, by one call of compiled code per update.
+
+    Gradients exist only inside the compiled function: no parameter's `.grad` is set. Several processes cannot use it,
+    because they average each group of gradients before Adam's update. Eager and compiled updates can continue from each
+    other's state.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        *,
+        optimizers: Sequence[Optimizer],
+        parameters: Sequence[dict[str, nn.Parameter]],
+        averages: Params,
+        rows: int | None,
+        name: str,
+    ) -> None:
+        """`optimizers`, `parameters`: Adam and the parameters of each by name, such that `JointAdam.supports` them.
+
+        `averages`: further tensors that the update changes, such as the parameters of target networks. `rows`: batch
+        size B that the code is compiled for; None: that of the first batch. `name`: the update's name in messages.
+        """
+        self._update, self._averages, self._rows = update, averages, rows
+        self._adams = JointAdam(optimizers, parameters)
+        device = next(iter(self._adams.states[0].parameters.values())).device
+        self._compiled: Callable[..., Tensor] = compile_without_guards(self.one, device, name)
+
+    def takes(self, batches: Batches) -> bool:
+        """Return whether batches [K, ..., B, W] have the compiled batch size B.
+
+        The last batch of an epoch may be smaller.
+        """
+        self._rows = self._rows or batches.rows.shape[-2]
+        return batches.rows.shape[-2] == self._rows
+
+    def run(self, batches: Batches, *rest: Tensor) -> Tensor:
+        """Make K updates in order from batches [K, ..., B, W] and further inputs [K, ...].
+
+        Return their metrics [K, ...].
+        """
+        step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
+        reports = [
+            self._compiled(
+                self._adams.states, self._averages, step_sizes[k], corrections[k], batches[k], *(x[k] for x in rest)
+            )
+            for k in range(len(batches))
+        ]
+        self._adams.count(len(batches))
+        return torch.stack(reports)
+
+    def one(
+        self,
+        states: Sequence[AdamState],
+        averages: Params,
+        step_sizes: Tensor,
+        corrections: Tensor,
+        batch: Any,
+        *rest: Tensor,
+    ) -> Tensor:
+        """Make one update in place; return its metrics. This method is compiled.
+
+        `states`: one per optimiser; `step_sizes`, `corrections` [optimisers]: see `AdamState.step_`; `batch` [..., B, W].
+        """
+        steps: list[Any] = [
+            partial(state.step_, step_size=step_sizes[i], correction=corrections[i]) for i, state in enumerate(states)
+        ]
+        return self._update(states, averages, steps, batch, *rest)

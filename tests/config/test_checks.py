@@ -1,0 +1,111 @@
+"""Values out of range, and values that exclude each other."""
+
+from collections.abc import Callable
+
+import pytest
+from omegaconf import DictConfig
+
+from mopo_pl.config.checks import COMPILED_PARTS, LOGGERS, PENALTIES
+
+Printed = Callable[..., DictConfig]
+Refused = Callable[..., list[str]]
+
+AT_LEAST_ONE = [
+    *("dynamics.members", "dynamics.elites", "dynamics.batch_size", "dynamics.max_epochs", "dynamics.holdout_max"),
+    *("rollout.horizon", "rollout.starts", "rollout.every_n_epochs", "rollout.retain_epochs", "rollout.chunk"),
+    *("sac.batch_size", "sac.updates_per_epoch", "sac.schedule_epochs"),
+    *("evaluation.episodes", "evaluation.every_n_epochs", "evaluation.final_episodes"),
+    *("trainer.max_epochs", "data.collect_steps", "data.time_limit", "threads"),
+]
+
+
+@pytest.mark.parametrize("key", AT_LEAST_ONE)
+def test_a_count_of_zero_is_refused(refused: Refused, key: str) -> None:
+    assert f"{key}=0 must be at least 1" in refused(f"{key}=0")
+
+
+REFUSED = [
+    (["rollout.real_ratio=1.1"], "rollout.real_ratio=1.1 must lie in [0, 1]"),
+    (["rollout.real_ratio=-0.1"], "rollout.real_ratio=-0.1 must lie in [0, 1]"),
+    (["dynamics.holdout_fraction=0"], "dynamics.holdout_fraction=0.0 must lie between 0 and 1"),
+    (["dynamics.holdout_fraction=1"], "dynamics.holdout_fraction=1.0 must lie between 0 and 1"),
+    (["dynamics.improvement=1"], "dynamics.improvement=1.0 must lie in [0, 1)"),
+    (["sac.discount=1"], "sac.discount=1.0 must lie in [0, 1)"),
+    (["sac.discount=.nan"], "sac.discount=nan must lie in [0, 1)"),
+    (["sac.tau=0"], "sac.tau=0.0 must lie in (0, 1]"),
+    (["sac.tau=2"], "sac.tau=2.0 must lie in (0, 1]"),
+    *[
+        ([f"{key}=0"], f"{key}=0.0 must be positive")
+        for key in ("dynamics.learning_rate", "sac.actor_lr", "sac.critic_lr", "sac.alpha_lr", "sac.alpha_init")
+    ],
+    (["sac.alpha_max=0"], "sac.alpha_max=0.0 must be positive"),
+    (["penalty.coef=-1"], "penalty.coef=-1.0 must not be negative"),
+    (["penalty.coef=.nan"], "penalty.coef=nan must not be negative"),
+    (["dynamics.patience=-1"], "dynamics.patience=-1 must not be negative"),
+    (["dynamics.bound_coef=-1"], "dynamics.bound_coef=-1.0 must not be negative"),
+    (["checkpoint.every_minutes=-1"], "checkpoint.every_minutes=-1.0 must not be negative"),
+    (["dynamics.weight_decay=[0,0,-1,0,0]"], "dynamics.weight_decay[2]=-1.0 must not be negative"),
+    (["sac.hidden_sizes=[]"], "sac.hidden_sizes=[] must be a list of layer widths, each at least 1"),
+    (["sac.hidden_sizes=[8,0]"], "sac.hidden_sizes=[8, 0] must be a list of layer widths, each at least 1"),
+    (["dynamics.elites=8"], "dynamics.elites=8 is more than dynamics.members=7"),
+    (
+        ["dynamics.hidden_sizes=[8,8]"],
+        "dynamics.weight_decay has 5 coefficients, but dynamics.hidden_sizes give 3 layers",
+    ),
+    (["sac.log_std_min=2"], "sac.log_std_min=2.0 must be less than sac.log_std_max=2.0"),
+    (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
+    (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),
+    (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
+    (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported"),
+    (["trainer.strategy=ddp_static_graph"], "trainer.strategy=ddp_static_graph is not supported"),
+    (["trainer.precision=16-mixed"], "trainer.precision=16-mixed is not supported: use one of 32-true, 32, bf16-mixed"),
+    (["trainer.precision=64-true"], "trainer.precision=64-true is not supported: use one of 32-true, 32, bf16-mixed"),
+    (["seed=-1"], "seed=-1 must be an integer from 0 to 4294967295"),
+    (["seed=1.5"], "seed=1.5 must be an integer from 0 to 4294967295"),
+    (["seed=true"], "seed=True must be an integer from 0 to 4294967295"),
+    (["seed=null"], "seed=None must be an integer from 0 to 4294967295"),
+    (["seed=[]"], "seed=[] must be an integer from 0 to 4294967295, or a list of them"),
+    (["seed=[1,x]"], "seed=[1, 'x'] must be an integer from 0 to 4294967295, or a list of them"),
+    (["seed=[1,2,1]"], "seed=[1, 2, 1] lists a seed twice"),
+    (["seed=[1,2]", "trainer.devices=2"], "seed=[1, 2] is a list, which needs trainer.devices=1"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "problem"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_a_problem_is_reported_in_one_message(refused: Refused, arguments: list[str], problem: str) -> None:
+    (said,) = refused(*arguments)
+    assert said.startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rollout.real_ratio=1"],
+        ["rollout.real_ratio=0"],
+        ["sac.discount=0"],
+        ["sac.tau=1"],
+        ["dynamics.elites=7"],
+        ["dynamics.patience=0"],
+        ["stage=policy", "dynamics_from=x"],
+        ["stage=policy", "preset=offline-sac"],
+        ["stage=policy", "rollout.real_ratio=1"],
+        ["trainer.strategy=ddp_find_unused_parameters_true"],
+        ["trainer.precision=bf16-mixed"],
+        ["seed=[3]", "trainer.devices=2"],
+        ["penalty.name=package.module:function"],
+        ["sac.alpha_max=null"],
+    ],
+    ids=" ".join,
+)
+def test_a_value_on_the_edge_is_accepted(printed: Printed, arguments: list[str]) -> None:
+    printed(*arguments)
+
+
+def test_the_names_known_without_torch_are_those_of_the_registries() -> None:
+    from mopo_pl.config import resolve
+    from mopo_pl.dynamics import penalties
+    from mopo_pl.run import loggers
+
+    assert tuple(penalties.PENALTIES) == PENALTIES
+    assert tuple(loggers.LOGGERS) == LOGGERS
+    assert tuple(resolve.COMPILE_THRESHOLDS) == COMPILED_PARTS
