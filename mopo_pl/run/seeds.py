@@ -150,9 +150,10 @@ def _pass_on(child: subprocess.Popen, name: str) -> None:
     """Its lines, each with the name of the run before it."""
 
     def copy(source: IO[str], target: IO[str]) -> None:
-        for line in source:
-            with suppress(OSError, ValueError):  # a reader that has left must not stop the training
-                print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
+        with source:
+            for line in source:
+                with suppress(OSError, ValueError):  # a reader that has left must not stop the training
+                    print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
 
     assert child.stdout is not None
     assert child.stderr is not None
