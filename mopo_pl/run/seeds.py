@@ -121,7 +121,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
     yield f"seed={run.seed}"
     yield "seeds=in_turn"
     yield f"threads={threads}"
-    for name in ("run_dir", "dynamics_from"):  # `runs/latest` would soon be one of these runs
+    for name in ("run_dir", "dynamics_from", "group"):  # `runs/latest` would soon be one of these runs
         if getattr(run, name) is not None:
             yield f"{name}={json.dumps(getattr(run, name))}"
 
