@@ -3,13 +3,15 @@
 The one place where sections of a configuration become arguments. The parts themselves know nothing of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
+from torch import nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.config.registry import resolve
@@ -25,11 +27,12 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.opening import examine, open_dataset
 from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalties import PENALTIES, Penalty
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
@@ -37,7 +40,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, ACTOR_METHODS, ACTORS, TanhGaussianActor
 from mopo_pl.sac.critic import TwinCritic
 from mopo_pl.sac.module import SACModule
 
@@ -133,13 +136,7 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         if settings.normalise_observations
         else Normaliser.identity(dataset.obs_dim)
     )
-    actor = TanhGaussianActor(
-        **shape,
-        log_std_min=settings.log_std_min,
-        log_std_max=settings.log_std_max,
-        normaliser=normaliser,
-        generator=generator_for(seed, "actor weights"),
-    )
+    actor = build_actor(settings, dataset, normaliser, seed=seed)
     critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(seed, "critic weights"))
     return SACModule(
         actor,
@@ -160,18 +157,75 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
     )
 
 
+def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
+    """Return the class of actors of that name, or `module:Class`; raises InputError if it cannot be found."""
+    try:
+        return resolve("actor", name, ACTORS)
+    except ValueError as error:
+        raise InputError(f"sac.actor={name}: {error}") from error
+
+
+def build_actor(
+    settings: SACConfig, dataset: OfflineDataset, normaliser: Normaliser, *, seed: int
+) -> TanhGaussianActor:
+    """Build the policy network. Raises InputError if the user's own class cannot be built, or is no actor."""
+    make = actor_class(settings.actor)
+    try:
+        actor = make(
+            obs_dim=dataset.obs_dim,
+            action_dim=dataset.action_dim,
+            hidden_sizes=settings.hidden_sizes,
+            log_std_min=settings.log_std_min,
+            log_std_max=settings.log_std_max,
+            normaliser=normaliser,
+            generator=generator_for(seed, "actor weights"),
+        )
+    except Exception as error:
+        if make is TanhGaussianActor:
+            raise
+        raise InputError(f"sac.actor={settings.actor} cannot be built: {type(error).__name__}: {error}") from error
+    needed = [*ACTOR_ARGUMENTS, "normaliser", *ACTOR_METHODS]
+    missing = [name for name in needed if not hasattr(actor, name)] if isinstance(actor, nn.Module) else ["nn.Module"]
+    if missing:
+        raise InputError(f"sac.actor={settings.actor} must have {', '.join(missing)}, as a TanhGaussianActor has")
+    return actor
+
+
+def build_callbacks(names: Sequence[str]) -> list[L.Callback]:
+    """Build the user's own callbacks, each named `module:Class`; raises InputError if one cannot be built."""
+    return [_built_callback(name) for name in names]
+
+
+def _built_callback(name: str) -> L.Callback:
+    try:
+        callback = resolve("callback", name, {})()
+    except Exception as error:
+        raise InputError(f"callbacks=[{name}]: {error}") from error
+    if not isinstance(callback, L.Callback):
+        raise InputError(f"callbacks=[{name}] is a {type(callback).__name__}, not a Lightning Callback")
+    return callback
+
+
 def build_penalty(name: str) -> Penalty:
     """u(s, a), by name or `module:function`; raises InputError where it cannot be found."""
     try:
-        return resolve("penalty", name, PENALTIES)
+        penalty = resolve("penalty", name, PENALTIES)
+        extras_of(penalty)
     except ValueError as error:
         raise InputError(f"penalty.name={name}: {error}") from error
+    return penalty
 
 
-def build_penalised_model(settings: PenaltyConfig, model: TransitionModel, termination: Rule) -> PenalisedModel:
-    """M̃: the model, its penalty, and the rule that ends its episodes."""
+def build_penalised_model(
+    settings: PenaltyConfig, model: TransitionModel, termination: Rule, dataset: OfflineDataset
+) -> PenalisedModel:
+    """M̃: the model, its penalty, and the rule that ends its episodes; both see actions in the log's units."""
     return PenalisedModel(
-        transition=model, penalty=build_penalty(settings.name), coef=settings.coef, termination=termination
+        transition=model,
+        penalty=build_penalty(settings.name),
+        coef=settings.coef,
+        termination=termination,
+        log=LogStatistics.of(dataset),
     )
 
 

@@ -1,16 +1,17 @@
 """Branched rollouts in the penalised model M̃ (Yu et al. 2020, algorithm 2)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalties import Penalty
+from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.nn.compilation import compile_with_guards
 
@@ -67,6 +68,20 @@ class PenalisedModel:
     coef: float
     """λ."""
     termination: Rule
+    log: LogStatistics | None = None
+    """Statistics that the penalty may ask for, and the bounds of the actions that it and the rule see; None: [-1, 1]."""
+    extras: tuple[str, ...] = field(init=False)
+    """What the penalty asks for (`penalties.EXTRAS`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extras", extras_of(self.penalty))
+        if "log" in self.extras and self.log is None:
+            raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
+
+    def to(self, device: torch.device | str) -> "PenalisedModel":
+        """Move the transition model, and return the model with its statistics on the device."""
+        self.transition.to(device)
+        return self if self.log is None else replace(self, log=self.log.to(device))
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
         """Draw the random numbers of one step from states [B, D]."""
@@ -80,9 +95,11 @@ class PenalisedModel:
         with torch.autocast(
             observations.device.type, enabled=False
         ):  # networks alone may round, not a user's functions
-            u = self.penalty(mean, std)
+            seen = actions if self.log is None else self.log.in_log_units(actions)
+            known = {"observations": observations, "actions": seen, "log": self.log}
+            u = self.penalty(mean, std, **{name: known[name] for name in self.extras})
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
-            terminal = self.termination(observations, actions, next_observations)
+            terminal = self.termination(observations, seen, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
 
 

@@ -61,7 +61,7 @@ def plan(config: Config) -> str:
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
             penalised = build_penalised_model(
-                config.penalty, model, termination_rule(config.termination, dataset.env_id)
+                config.penalty, model, termination_rule(config.termination, dataset.env_id), dataset
             )
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
