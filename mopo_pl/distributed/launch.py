@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
 from mopo_pl.distributed.collectives import gather_from_ranks, rank
