@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.config.registry import resolve
@@ -28,7 +29,7 @@ from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalties import PENALTIES, Penalty
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty, relative_unit
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
@@ -37,8 +38,12 @@ from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import stream
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
+from mopo_pl.sac.losses import reachable_returns
 from mopo_pl.sac.module import SACModule
+
+LOGGED_PENALTIES = 20_000
+"""Rows of a log from which the mean of u is estimated."""
 
 
 def open_log(config: Config) -> OfflineDataset:
@@ -134,7 +139,14 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         normaliser=normaliser,
         generator=stream(seed, "actor weights"),
     )
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=stream(seed, "critic weights"))
+    critic = Critics(
+        **shape,
+        members=settings.critics,
+        layer_norm=settings.critic_layer_norm,
+        normaliser=normaliser,
+        generator=stream(seed, "critic weights"),
+    )
+    bounds = reachable_returns(dataset.transitions.rewards, settings.discount) if settings.bound_targets else None
     return SACModule(
         actor,
         critic,
@@ -148,6 +160,9 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         tau=settings.tau,
         soft_backup=not settings.deterministic_backup,
         gradient_clip_norm=settings.gradient_clip_norm,
+        pessimism=settings.pessimism,
+        target_bounds=bounds,
+        actor_average=settings.actor_average,
         schedule_epochs=settings.schedule_epochs if settings.actor_schedule == "cosine" else None,
         seed=seed,
         compile=compile,
@@ -162,11 +177,23 @@ def build_penalty(name: str) -> Penalty:
         raise InputError(f"penalty.name={name}: {error}") from error
 
 
-def build_penalised_model(settings: PenaltyConfig, model: TransitionModel, termination: Rule) -> PenalisedModel:
+def build_penalised_model(
+    settings: PenaltyConfig, model: TransitionModel, dataset: OfflineDataset, termination: Rule, *, seed: int
+) -> PenalisedModel:
     """M̃: the model, its penalty, and the rule that ends its episodes."""
-    return PenalisedModel(
-        transition=model, penalty=build_penalty(settings.name), coef=settings.coef, termination=termination
-    )
+    penalty = build_penalty(settings.name)
+    coef = settings.coef
+    if settings.relative:
+        coef *= relative_unit(penalised_rows(penalty, model, dataset, seed=seed), dataset.transitions.rewards)
+    return PenalisedModel(transition=model, penalty=penalty, coef=coef, termination=termination)
+
+
+def penalised_rows(penalty: Penalty, model: TransitionModel, dataset: OfflineDataset, *, seed: int) -> Tensor:
+    """u of up to 20 000 logged rows, drawn without replacement [n]."""
+    rows = torch.randperm(len(dataset), generator=stream(seed, "logged penalty"))[:LOGGED_PENALTIES]
+    with torch.no_grad():
+        chunks = [penalty(*model.predict(dataset.transitions[chunk].inputs)) for chunk in rows.split(2000)]
+    return torch.cat(chunks)
 
 
 def build_refresh(
@@ -180,6 +207,7 @@ def build_refresh(
         starts=settings.starts,
         every_n_epochs=settings.every_n_epochs,
         chunk=settings.chunk,
+        continue_share=settings.continue_share,
         limits=StateLimits.around(states, settings.range_widths),
         max_dropped=settings.max_dropped,
         seed=seed,
@@ -209,7 +237,7 @@ def evaluation_seed(seed: int) -> int:
 
 def as_policy(module: SACModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
     """What a run exports: the actor, and the bounds its actions are scaled back to."""
-    return Policy(module.actor, dataset.action_low, dataset.action_high, meta)
+    return Policy(module.deployed_actor, dataset.action_low, dataset.action_high, meta)
 
 
 def _acting(module: SACModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:

@@ -83,6 +83,8 @@ class RolloutConfig:
     """Share of each batch drawn from the log; 1: no model at all."""
     chunk: int = 5000
     """Starts rolled out together at most; bounds memory, and a chunk's hidden layers stay in cache."""
+    continue_share: float = 0.0
+    """Share of the starts at which rollouts of the last refresh were still running; the rest are logged states."""
     range_widths: float = 10.0
     """How far beyond the log's range an imagined state may lie before its rollout is dropped [widths of that range]."""
     max_dropped: float = 0.5
@@ -96,7 +98,9 @@ class PenaltyConfig:
     name: str = "max_aleatoric"
     """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`."""
     coef: float = 2.5
-    """λ, in units of reward per unit of u."""
+    """λ, in units of reward per unit of u; with `relative`, in units of mean |r| / mean u over the log."""
+    relative: bool = False
+    """λ in units of mean |r| / mean u over logged transitions, so that one value serves logs of different scale."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,16 @@ class SACConfig:
     """Leave the entropy term out of the critic's target."""
     gradient_clip_norm: Optional[float] = None
     """Limit of the norm of the critics' gradient and of the actor's; null: none."""
+    critics: int = 2
+    """Number of critics."""
+    critic_layer_norm: bool = False
+    """LayerNorm (without scale and shift) in the critics' hidden layers."""
+    pessimism: Optional[float] = None
+    """κ: value estimate mean − κ·std over the critics; null: their minimum."""
+    bound_targets: bool = False
+    """Clip the critics' targets into the range of discounted returns that the log's rewards allow."""
+    actor_average: Optional[float] = None
+    """Decay per update of a running average of the actor, which is then evaluated and exported; null: none."""
     normalise_observations: bool = False
     """Feed actor and critics z-scored observations (statistics of the log)."""
     updates_per_epoch: int = 1000

@@ -100,6 +100,10 @@ class Rollout:
     """Rows of running episodes that are not finite [h, B] bool."""
     out_of_range: Tensor
     """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
+    ends: Tensor
+    """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
+    running: Tensor
+    """Whether each rollout is still running after h steps [B] bool."""
 
 
 class Step(NamedTuple):
@@ -191,6 +195,8 @@ def branch(
         valid=torch.stack([made.valid for made in steps]),
         non_finite=torch.stack([made.non_finite for made in steps]),
         out_of_range=torch.stack([made.out_of_range for made in steps]),
+        ends=observations,
+        running=alive,
     )
 
 

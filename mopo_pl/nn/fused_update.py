@@ -49,12 +49,12 @@ class FusedUpdate:
         *,
         optimizers: Sequence[Optimizer],
         parameters: Sequence[dict[str, nn.Parameter]],
-        averages: Params,
+        averages: Sequence[Params],
         rows: int | None,
         name: str,
     ) -> None:
         """`parameters`: those of each optimiser, by name; the two must satisfy `JointAdam.supports`. `averages`: further
-        tensors that the update changes, such as those of target networks. `rows`: B of the batches that compiled code is for;
+        groups of tensors that the update changes, such as the weights of target networks. `rows`: B of the batches that compiled code is for;
         None: B of the first ones. `name`: of the update, in messages.
         """
         self._update, self._averages, self._rows = update, averages, rows
@@ -82,7 +82,7 @@ class FusedUpdate:
     def one(
         self,
         states: Sequence[AdamState],
-        averages: Params,
+        averages: Sequence[Params],
         step_sizes: Tensor,
         corrections: Tensor,
         batch: Any,

@@ -60,9 +60,8 @@ def plan(config: Config) -> str:
         seconds = updates * _seconds_of_an_update(config, dataset, sac)
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
-            penalised = build_penalised_model(
-                config.penalty, model, termination_rule(config.termination, dataset.env_id)
-            )
+            rule = termination_rule(config.termination, dataset.env_id)
+            penalised = build_penalised_model(config.penalty, model, dataset, rule, seed=config.seed)
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
             generator = torch.Generator().manual_seed(0)
@@ -107,7 +106,7 @@ def _seconds_of_an_update(config: Config, dataset: OfflineDataset, sac: SACModul
     optimizers, _ = sac.configure_optimizers()
     rows = dataset.transitions[torch.randint(len(dataset), (config.sac.batch_size,))]
     noise = torch.randn(2, *rows.actions.shape)
-    return _seconds_of(lambda: sac.update(optimizers, rows, noise))
+    return _seconds_of(lambda: sac.update(optimizers, rows, noise, sac.average_rates(1)[0]))
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

@@ -173,6 +173,8 @@ def train_policy(
 
 
 def _refresh(config: Config, dataset: OfflineDataset, model: TransitionModel) -> L.Callback:
-    penalised = build_penalised_model(config.penalty, model, termination_rule(config.termination, dataset.env_id))
+    penalised = build_penalised_model(
+        config.penalty, model, dataset, termination_rule(config.termination, dataset.env_id), seed=config.seed
+    )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compile)

@@ -19,7 +19,7 @@ from mopo_pl.nn.layers import Params, parameters_of
 from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
 from mopo_pl.nn.random_streams import stream
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
@@ -36,7 +36,7 @@ class SACModule(LoggedModule):
     def __init__(
         self,
         actor: TanhGaussianActor,
-        critic: TwinCritic,
+        critic: Critics,
         *,
         actor_lr: float,
         critic_lr: float,
@@ -48,17 +48,24 @@ class SACModule(LoggedModule):
         tau: float,
         soft_backup: bool,
         gradient_clip_norm: float | None,
+        pessimism: float | None,
+        target_bounds: tuple[float, float] | None,
+        actor_average: float | None,
         schedule_epochs: int | None,
         seed: int,
         compile: bool,
     ) -> None:
         """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
-        limit of the norm of the critics' gradient and of the actor's, each; None: none.
+        limit of the norm of the critics' gradient and of the actor's, each; None: none. `pessimism`, `target_bounds`: as
+        `SACGradients` takes them. `actor_average`: decay per update of the running average of the actor, which is then
+        `deployed_actor`; None: no average.
         """
         super().__init__(REPORT)
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.actor_average = actor_average
+        self.average_actor = None if actor_average is None else copy.deepcopy(actor).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.schedule_epochs, self.seed = schedule_epochs, seed
@@ -69,6 +76,8 @@ class SACModule(LoggedModule):
             target_entropy=target_entropy,
             alpha_max=alpha_max,
             soft_backup=soft_backup,
+            pessimism=pessimism,
+            target_bounds=target_bounds,
         )
         self._plain = SACUpdate(gradients=gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
         self._sac_update = self._plain
@@ -122,7 +131,7 @@ class SACModule(LoggedModule):
             self._plain.fused,
             optimizers=optimizers,
             parameters=self.optimised(),
-            averages=parameters_of(self.target_critic),
+            averages=[parameters_of(self.target_critic), self._average_weights()],
             rows=None,
             name="the SAC update",
         )
@@ -137,22 +146,40 @@ class SACModule(LoggedModule):
             raise ValueError(
                 f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
             )
-        noise = self.draw_noise(batch)
+        noise, rates = self.draw_noise(batch), self.average_rates(len(batch))
         if self._fused is not None and self._fused.takes(batch):
-            reports = self._fused.run(batch, noise)
+            reports = self._fused.run(batch, noise, rates)
             count_steps(self.trainer, 3 * len(batch))
         else:
             optimizers = cast(list[LightningOptimizer], self.optimizers())
-            reports = torch.stack([self.update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
+            reports = torch.stack([self.update(optimizers, batch[k], noise[k], rates[k]) for k in range(len(batch))])
         self._updates += len(batch)
         self.means.update(reports)
 
-    def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
-        """One update from rows [B, W] and ε [2, B, A] by the optimisers' own steps; its report, named by REPORT."""
+    def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
+        """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""
         critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
-        weights = Weights(critic, target_critic, actor, self.log_alpha.detach())
+        weights = Weights(critic, target_critic, actor, self.log_alpha.detach(), self._average_weights())
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
-        return self._sac_update(weights, batch, noise, Steps(_mean_over_ranks, *steps))
+        return self._sac_update(weights, batch, noise, average_rate, Steps(_mean_over_ranks, *steps))
+
+    @property
+    def deployed_actor(self) -> TanhGaussianActor:
+        """The actor that is evaluated and exported: the running average where there is one."""
+        return self.actor if self.average_actor is None else self.average_actor
+
+    def _average_weights(self) -> Params:
+        return {} if self.average_actor is None else parameters_of(self.average_actor)
+
+    def average_rates(self, updates: int) -> Tensor:
+        """Share of the actor that enters its average at each of the next updates [K]: max(1 - decay, 1/(1 + t/5)).
+
+        The second term makes the average one of the last sixth of the updates at first, so that the initial weights are
+        forgotten.
+        """
+        t = torch.arange(self._updates + 1, self._updates + 1 + updates, device=self.device)
+        floor = 1.0 if self.actor_average is None else 1 - self.actor_average
+        return (1 / (1 + t.to(self.log_alpha.dtype) / 5)).clamp(min=floor)
 
     def draw_noise(self, batch: Transitions) -> Tensor:
         """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""
