@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-r"""Less work at the same returns? One setting changed at a time, a few seeds each, on one log.
+r"""Ablations of the default settings on one dataset: final returns and training times of several seeds.
 
 python benchmarks/ablations.py --log dataset=pendulum --json benchmarks/results/ablations_pendulum.json
 python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=mopo_pl/DMSD-v0 penalty.coef=0.5 \
     --json benchmarks/results/ablations_dmsd.json
 
-Prints a table. Every finished run is kept in the file at once, so that the same command goes on where it was stopped. Settings
-of the rollouts share their seed's ensemble; those of the ensemble, and bf16, train their own. `--only` takes some of the settings.
+Prints a table. Each finished run is saved at once, so that the same command continues where it was stopped. Variants that only
+change rollouts use their seed's default ensemble; those that change the ensemble, or bf16, train another one. `--only` selects
+variants.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 SETTINGS: dict[str, list[str]] = {
     "default": [],
@@ -31,22 +32,24 @@ SETTINGS: dict[str, list[str]] = {
     "holdout 5000 rows, 10 000 starts": ["dynamics.holdout_max=5000", "rollout.starts=10000"],
     "bf16, 10 000 starts": ["trainer.precision=bf16-mixed", "rollout.starts=10000"],
 }
-"""What each changes of the default, whose 50 000 starts a refresh are given to every log alike. Those of the ensemble, and
-bf16, differ from "10 000 starts" in one thing."""
+"""Variants by name, as changes of the default with 50 000 rollouts per refresh.
+
+Each variant of the ensemble, and bf16, differs from "10 000 starts" in one setting.
+"""
 
 
 def of_the_ensemble(name: str) -> list[str]:
-    """What a setting changes of the ensemble's training, which then has to be its own."""
+    """Return a variant's changes of the ensemble's training; if there are any, it trains an ensemble of its own."""
     return [change for change in SETTINGS[name] if change.startswith(("dynamics.", "trainer.precision="))]
 
 
 def folder_of(options: argparse.Namespace, part: str, name: str, seed: int) -> Path:
-    """Of a setting's ensemble or policy."""
+    """Return the run folder of a variant; `part` is "ensemble" or "policy"."""
     return options.folder / f"{part} {name} {seed}".replace(" ", "_").replace(",", "")
 
 
 def train(arguments: list[str], folder: Path) -> dict[str, Any]:
-    """Runs, or goes on with, a training in `folder`; its result."""
+    """Train in `folder`, or resume there; return the content of its result.json."""
     if not (folder / "result.json").exists():
         begin = [f"resume={folder}"] if (folder / "config.yaml").exists() else [*arguments, f"run_dir={folder}"]
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -57,12 +60,12 @@ def train(arguments: list[str], folder: Path) -> dict[str, Any]:
 
 
 def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One policy of one setting, on its ensemble."""
+    """Train one policy of a variant on its ensemble; return the results."""
     common = [*options.log, f"seed={seed}", f"threads={options.threads}", "rollout.starts=50000"]
     changes = SETTINGS[name]
-    own = of_the_ensemble(name)
-    ensemble = folder_of(options, "ensemble", name if own else "default", seed)
-    fitted = train([*common, *own, "stage=dynamics"], ensemble)
+    ensemble_changes = of_the_ensemble(name)
+    ensemble = folder_of(options, "ensemble", name if ensemble_changes else "default", seed)
+    fitted = train([*common, *ensemble_changes, "stage=dynamics"], ensemble)
     steps = json.loads((ensemble / "metrics.jsonl").read_text().splitlines()[-1])["update"]
     policy = [f"trainer.max_epochs={options.epochs}", f"evaluation.final_episodes={options.episodes}"]
     rest = [*common, *changes, "stage=policy", f"dynamics_from={ensemble}", *policy]
@@ -82,7 +85,7 @@ def measure(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Means over seeds, ± the standard error between them."""
+    """Format means over seeds, ± their standard error, as a Markdown table."""
     lines = [
         "| setting | final return of each seed | mean | last ten | seconds, ensemble + policy |",
         "|---|---|---|---|---|",
@@ -102,7 +105,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def kept(options: argparse.Namespace) -> dict[str, Any]:
-    """What the file holds, or an empty one; a file of other settings is refused."""
+    """Return the results in the file, or empty ones; exit if the file holds results of other settings."""
     pairs = [argument.partition("=") for argument in options.log]
     given = {
         "log": [f"{key}={Path(value).name}" for key, _, value in pairs],
@@ -112,20 +115,22 @@ def kept(options: argparse.Namespace) -> dict[str, Any]:
     }
     found = json.loads(options.json.read_text()) if options.json.exists() else given | {"runs": []}
     if {name: found[name] for name in given} != given:
-        raise SystemExit(f"{options.json} holds runs of other settings than {given}: name another file")
+        raise SystemExit(f"{options.json} holds results of other settings than {given}: give another file")
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--log", nargs="+", required=True, help="dataset=… and what belongs to it, as for train.py")
-    parser.add_argument("--json", type=Path, required=True, help="file of the results, gone on with where it exists")
-    parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS), help="settings (default: all)")
+    parser.add_argument("--log", nargs="+", required=True, help="dataset=… and further key=value, as for train.py")
+    parser.add_argument("--json", type=Path, required=True, help="file of the results; continued if it exists")
+    parser.add_argument("--only", nargs="*", choices=SETTINGS, default=list(SETTINGS), help="variants (default: all)")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=30, help="of the policy, 1000 updates each (%(default)s)")
-    parser.add_argument("--episodes", type=int, default=100, help="of the final evaluation (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of a run (%(default)s)")
-    parser.add_argument("--folder", type=Path, help="of the runs (default: runs/<name of the file>)")
+    parser.add_argument("--epochs", type=int, default=30, help="policy epochs of 1000 updates (default: %(default)s)")
+    parser.add_argument(
+        "--episodes", type=int, default=100, help="episodes of the final evaluation (default: %(default)s)"
+    )
+    parser.add_argument("--threads", type=int, default=1, help="threads per run (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="folder of the runs (default: runs/<name of the JSON file>)")
     options = parser.parse_args()
     found = kept(options)
     options.folder = options.folder or Path("runs") / options.json.stem
@@ -134,7 +139,7 @@ def main() -> None:
         for name in options.only:
             if (name, seed) not in done:
                 found["runs"].append(measure(name, seed, options))
-                with whole_file(options.json) as aside:
+                with atomic_write(options.json) as aside:
                     aside.write_text(json.dumps(found, indent=1) + "\n")
     print(table(found["runs"]))
 

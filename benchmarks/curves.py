@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Learning curves of finished runs: prints one row a run, and writes the curves to a file.
+"""Print one table row per finished run, and write the learning curves to a file.
 
 python benchmarks/curves.py runs/dmsd_s0 runs/dmsd_s1 --at 60 100 --json benchmarks/results/dmsd.json
 """
@@ -24,11 +24,11 @@ SETTINGS = (
     "compile",
     "threads",
 )
-"""What of a run's configuration stands beside its curve."""
+"""Configuration keys that are stored with each curve."""
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Settings, result and the curve [updates, mean return, its spread over episodes] of a finished run."""
+    """Return settings, result and curve of a finished run; a curve is a list of [updates, mean return, standard deviation]."""
     folder = RunFolder(path)
     config = OmegaConf.load(folder.config)
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]
@@ -56,7 +56,7 @@ def _plain(value: Any) -> Any:
 
 
 def row(run: dict[str, Any], at: list[int]) -> str:
-    """One line of a Markdown table; `at` in thousands of updates."""
+    """Format one row of a Markdown table; `at`: columns in thousands of updates."""
     settings, result, curve = run["settings"], run["result"], run["curve"]
     points = {updates // 1000: mean for updates, mean, _ in curve}
     best = max(mean for _, mean, _ in curve)
@@ -78,8 +78,8 @@ def row(run: dict[str, Any], at: list[int]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="finished run folders")
-    parser.add_argument("--at", nargs="*", type=int, default=[], help="columns at so many thousand updates")
-    parser.add_argument("--json", type=Path, help="file for the curves")
+    parser.add_argument("--at", nargs="*", type=int, default=[], help="columns at these thousands of updates")
+    parser.add_argument("--json", type=Path, help="file to write the curves to")
     options = parser.parse_args()
     runs = [read_run(path) for path in options.runs]
     heads = ["log", "u λ, h", "seed", *(f"at {n}k" for n in options.at), "final", "last ten", "best", "seconds"]

@@ -1,7 +1,7 @@
-"""Kills runs by SIGKILL at random moments, resumes them, and compares what they come to with runs left alone.
+"""Kill runs with SIGKILL at random moments, resume them, and compare the results with a run that was not interrupted.
 
-`python benchmarks/faults.py --kills 100`: half of the kills on one process, half on two. Each run is killed a few times
-before it is let to its end; all processes of a run are killed at once. Exit code 1 where any final hash differs.
+`python benchmarks/faults.py --kills 100`: half of the kills on one process, half on two. Each run is killed a few times before
+it is trained to its end; all processes of a run are killed at once. The exit code is 1 if any final hash differs.
 """
 
 import argparse
@@ -28,14 +28,14 @@ SETTINGS = [
 ]
 UPDATES_PER_EPOCH = {"dynamics": 25, "policy": 50}
 EARLY = 0.2
-"""Share of the kills that may hit a process while it starts."""
+"""Fraction of the kills that may hit a process while it starts."""
 PER_RUN = 5
-"""Kills of a run before it is let to its end."""
+"""Kills per run before it is trained to its end."""
 
 
 @dataclasses.dataclass
 class Tally:
-    """What came of the kills on one number of processes."""
+    """Counts of the kills on one number of processes."""
 
     processes: int
     kills: int = 0
@@ -45,12 +45,12 @@ class Tally:
     runs: int = 0
     equal: int = 0
     lost: list[int] = dataclasses.field(default_factory=list)
-    """Updates that were logged and had to be made again."""
+    """Updates that were in metrics.jsonl and had to be repeated."""
     recovery: list[float] = dataclasses.field(default_factory=list)
-    """Seconds from the start of a resumed process to its first new row."""
+    """Times from the start of a resumed process to its first new row of metrics [s]."""
 
     def row(self) -> str:
-        """Of the table."""
+        """Format the counts as a row of the table."""
         lost = f"{statistics.median(self.lost):.0f}, {max(self.lost)}" if self.lost else "none"
         recovery = f"{statistics.median(self.recovery):.1f}, {max(self.recovery):.1f}" if self.recovery else "none"
         stages = ", ".join(f"{number} {name}" for name, number in self.stages.items())
@@ -82,7 +82,7 @@ def rows(folder: Path) -> list[dict]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash of the final weights, the rows and the scores."""
+    """Hash the final weights, metrics rows and returns of a run."""
     hashed = hashlib.sha256()
     for name in ("dynamics.safetensors", "policy/policy.safetensors", "metrics.jsonl", "logs/csv/policy/metrics.csv"):
         hashed.update((folder / name).read_bytes())
@@ -92,19 +92,19 @@ def fingerprint(folder: Path) -> str:
 
 
 def saved_update(folder: Path, stage: str) -> int:
-    """Updates of the newest sealed checkpoint of a stage."""
-    sealed = [path for path in (folder / "checkpoints").glob(f"{stage}-*.ckpt") if path.with_suffix(".json").exists()]
-    if not sealed:
+    """Return the number of updates in the newest complete checkpoint of a stage."""
+    complete = [path for path in (folder / "checkpoints").glob(f"{stage}-*.ckpt") if path.with_suffix(".json").exists()]
+    if not complete:
         return 0
-    match = re.search(r"-(\d+)-(\d+)$", max(sealed).stem)
+    match = re.search(r"-(\d+)-(\d+)$", max(complete).stem)
     assert match is not None
     return int(match[1]) * UPDATES_PER_EPOCH[stage] + int(match[2])
 
 
 def kill_after(process: subprocess.Popen, folder: Path, delay: float, tally: Tally, known: int) -> bool:
-    """Waits for the first sign of training, then `delay`, then kills; whether the process was still there.
+    """Wait for the first new metrics row and then `delay` seconds, then kill; return whether the process was still running.
 
-    Without a wait where `delay` is negative: so long after its start, whatever it does by then.
+    A negative `delay` counts from the start of the process, whatever it does by then.
     """
     begin = time.monotonic()
     while delay >= 0 and process.poll() is None and len(rows(folder)) <= known and time.monotonic() - begin < 60:
@@ -121,7 +121,7 @@ def kill_after(process: subprocess.Popen, folder: Path, delay: float, tally: Tal
 
 
 def survive(folder: Path, settings: list[str], kills: int, span: float, tally: Tally, luck: random.Random) -> None:
-    """One run, killed so many times, then let to its end."""
+    """Kill and resume one run `kills` times, then let it end."""
     log = folder.with_suffix(".log")
     arguments = [*settings, f"run_dir={folder}"]
     for _ in range(kills):
@@ -145,38 +145,38 @@ def survive(folder: Path, settings: list[str], kills: int, span: float, tally: T
 
 
 def main() -> int:
-    """Prints the table; the exit code says whether all hashes were equal."""
+    """Print the table; return 0 if all hashes are equal."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
-    parser.add_argument("--folder", type=Path, help="where the runs are left; else they are removed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the kill times")
+    parser.add_argument("--folder", type=Path, help="folder that keeps the runs (default: a temporary one)")
     options = parser.parse_args()
     luck, tallies = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as temporary:
-        place = options.folder or Path(temporary)
-        place.mkdir(parents=True, exist_ok=True)
+        base = options.folder or Path(temporary)
+        base.mkdir(parents=True, exist_ok=True)
         for processes in options.processes:
             tallies.append(tally := Tally(processes))
             settings = [*SETTINGS, f"trainer.devices={processes}", f"dynamics.batch_size={64 // processes}"]
-            whole = place / f"{processes}-whole"
+            uninterrupted = base / f"{processes}-uninterrupted"
             begin = time.monotonic()
-            if launch([*settings, f"run_dir={whole}"], whole.with_suffix(".log")).wait(600):
-                print(whole.with_suffix(".log").read_text()[-3000:], file=sys.stderr)
+            if launch([*settings, f"run_dir={uninterrupted}"], uninterrupted.with_suffix(".log")).wait(600):
+                print(uninterrupted.with_suffix(".log").read_text()[-3000:], file=sys.stderr)
                 return 1
-            result = json.loads((whole / "result.json").read_text())
-            # A kill may fall anywhere in a stage, and now and then after both.
+            result = json.loads((uninterrupted / "result.json").read_text())
+            # Kills are spread over both stages and a little beyond their end.
             span = sum(result["seconds"].values()) / PER_RUN * 1.5
             print(
                 f"{processes} processes: a run takes {time.monotonic() - begin:.0f} s, stages {result['seconds']}",
                 file=sys.stderr,
             )
             while tally.kills < options.kills // len(options.processes):
-                folder = place / f"{processes}-{tally.runs}"
+                folder = base / f"{processes}-{tally.runs}"
                 left = options.kills // len(options.processes) - tally.kills
                 survive(folder, settings, min(PER_RUN, left), span, tally, luck)
                 tally.runs += 1
-                tally.equal += (folder / "result.json").exists() and fingerprint(folder) == fingerprint(whole)
+                tally.equal += (folder / "result.json").exists() and fingerprint(folder) == fingerprint(uninterrupted)
                 print(tally.row(), file=sys.stderr, flush=True)
     print("\n".join([HEADER, *(tally.row() for tally in tallies)]))
     return int(any(tally.equal < tally.runs for tally in tallies))

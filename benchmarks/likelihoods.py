@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""What each likelihood learns of a log: held-out error of every target, for the options of `dynamics`.
+"""Compare the likelihoods of the ensemble: held-out error of every target for the options of `dynamics`.
 
 python benchmarks/likelihoods.py --data halfcheetah-mix.hdf5 --epochs 16
 
-Errors are root mean squares in units of the target's standard deviation: 1 is no better than a constant. Two members, no
-early stop, no selection: the point is what the loss teaches in a given time.
+Errors are root mean squares in units of the target's standard deviation: 1 is the error of a constant. Two members, without
+early stopping or selection of weights, so that each loss is trained for the same number of epochs.
 """
 
 import argparse
@@ -27,7 +27,7 @@ OPTIONS = {
 
 
 def fit(arguments: list[str], epochs: int) -> tuple[Tensor, Tensor, float]:
-    """Relative errors of the targets [T], raw mean squared error, median of max_i ‖σ_i‖."""
+    """Train an ensemble; return the targets' relative errors [T], the mean squared error in raw units, the median of max_i ‖σ_i‖."""
     config = compose(arguments)
     log = open_log(config)
     samples = build_samples(config.dynamics, log, seed=config.seed)
@@ -52,9 +52,9 @@ def fit(arguments: list[str], epochs: int) -> tuple[Tensor, Tensor, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="log, as dataset= of train.py")
-    parser.add_argument("--epochs", type=int, default=16, help="passes over the log (%(default)s)")
-    parser.add_argument("--threads", type=int, default=1, help="of torch (%(default)s)")
+    parser.add_argument("--data", required=True, help="dataset, as dataset= of train.py")
+    parser.add_argument("--epochs", type=int, default=16, help="passes over the dataset (default: %(default)s)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
     parser.add_argument("settings", nargs="*", help="further key=value")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

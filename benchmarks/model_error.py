@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Does the model learn, and does the penalty know where it does not? On DMSD, whose dynamics are known in closed form.
+"""Measure the model's error, and how well the penalty predicts it, on DMSD, whose dynamics are known in closed form.
 
 python benchmarks/model_error.py RUN --data DMSD-high-20000-val.npz
 
-Compares, on rows the ensemble of RUN has never seen, the root mean squared error of each predicted quantity: of the
-elites' mean, of a constant (the mean change), and of the closed form, which knows everything but the targets' jumps.
-Then ranks u(s, a) against the true error of one step, at logged and at perturbed actions (Spearman's correlation).
+Compares the root mean squared error of each predicted quantity on transitions that the ensemble of RUN was not trained on: for
+the elites' mean, for a constant (the mean change), and for the closed form, which knows everything but the targets' jumps. Then
+computes Spearman's correlation of u(s, a) with the true error of one step, at logged and at perturbed actions.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from mopo_pl.environments.dmsd import step_masses, tracking_reward
 
 QUANTITIES = ("reward", "x1", "x2", "v1", "v2", "target 1", "target 2")
 PERTURBATIONS = (0.0, 0.1, 0.3, 1.0)
-"""Standard deviation of the noise added to logged actions before they are clipped to [-1, 1]."""
+"""Standard deviations of the noise added to logged actions, which are then clipped to [-1, 1]."""
 
 
 def closed_form(observations: Tensor, actions: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def rmse(error: Tensor) -> Tensor:
 
 @torch.no_grad()
 def print_errors(model: TransitionModel, log: Transitions) -> None:
-    """The table of errors, with and without the rows on which a target jumps."""
+    """Print the table of errors, with and without the transitions in which a target jumps."""
     target = model_target(log).double()
     mean, _ = model.predict(log.inputs)
     errors = {
@@ -64,13 +64,13 @@ def print_errors(model: TransitionModel, log: Transitions) -> None:
 
 @torch.no_grad()
 def print_ranks(model: TransitionModel, log: Transitions, generator: torch.Generator) -> None:
-    """Spearman's correlation of each penalty with ‖error of the elites' mean‖ against the closed form."""
+    """Print Spearman's correlation of each penalty with ‖error of the elites' mean‖ relative to the closed form."""
     print("\n| rank correlation of u with the true error | " + " | ".join(f"noise {p:g}" for p in PERTURBATIONS) + " |")
     print("|" + "---|" * (len(PERTURBATIONS) + 1))
     noises = [p * torch.randn(log.actions.shape, generator=generator) for p in PERTURBATIONS]
     actions = [(log.actions + noise).clamp(-1, 1) for noise in noises]
     predicted = [model.predict(torch.cat([log.observations, a], -1)) for a in actions]
-    # The targets' jumps are noise to every model: the error is that of reward, positions and velocities.
+    # No model can predict the targets' jumps: the error is that of reward, positions and velocities.
     truth = [closed_form(log.observations, a)[:, :5] for a in actions]
     errors = [
         (m[model.elites].mean(0)[:, :5].double() - t).norm(dim=-1) for (m, _), t in zip(predicted, truth, strict=True)
@@ -90,7 +90,7 @@ def print_ranks(model: TransitionModel, log: Transitions, generator: torch.Gener
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder with a trained ensemble")
-    parser.add_argument("--data", required=True, help="log of DMSD that the run was not trained on")
+    parser.add_argument("--data", required=True, help="DMSD dataset that the run was not trained on")
     options = parser.parse_args()
     log = open_log(compose([f"dataset={options.data}", "env_id=mopo_pl/DMSD-v0"])).transitions
     model = load_model(options.run)

@@ -1,7 +1,7 @@
-"""What saving a run costs at default settings, as a share of the time between two checkpoints.
+"""Measure the time to save the model buffer at default settings, as a fraction of the time between two checkpoints.
 
-`python benchmarks/saving.py`: a buffer of the default size in HalfCheetah's shapes, all refreshes new since the checkpoint
-before (the worst case: more than five epochs between two), then none new.
+`python benchmarks/saving.py`: a buffer of the default size with HalfCheetah's shapes. First all refreshes are new since the last
+checkpoint (the worst case: more than five epochs between two), then none.
 """
 
 import json
@@ -21,12 +21,12 @@ OBS, ACTION = 17, 6
 
 
 def peak() -> float:
-    """Largest resident memory of this process so far [MB]."""
+    """Return the peak resident memory of this process [MB]."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
 def main() -> None:
-    """Prints seconds, shares and memory."""
+    """Print times [s], fractions and memory [MB]."""
     config, width = Config(), Transitions.width(OBS, ACTION)
     capacity = config.rollout.starts * config.rollout.horizon
     buffer = ModelBuffer(
@@ -38,7 +38,7 @@ def main() -> None:
         buffer.end()
     size, before = buffer.rows.nbytes / 1e6, peak()
     interval = 60 * config.checkpoint.every_minutes
-    found = {"ring_MB": size, "interval_s": interval}
+    found = {"model_buffer_MB": size, "interval_s": interval}
     with tempfile.TemporaryDirectory(dir=".") as folder:
         files = RefreshFiles(Path(folder))
         for name in ("all_new", "none_new"):

@@ -1,7 +1,8 @@
-"""Speed of the three phases as a user runs them, beside plain forms and the processor's limit, in alternation in one run.
+"""Measure the speed of the three phases as a user runs them, compared with plain implementations and the processor's limit.
 
-`python benchmarks/speed.py [--phase sac|rollout|dynamics|loop|growth|seeds|start] [--repetitions 5] [--json FILE]`. Shapes of HalfCheetah
-(17 observations, 6 actions), random data: speed does not depend on what the numbers are. Exit code 1 where a floor is missed.
+`python benchmarks/speed.py [--phase sac|rollout|dynamics|loop|growth|seeds|start] [--repetitions 5] [--json FILE]`. The
+implementations alternate within one run. Random data with HalfCheetah's shapes (17 observations, 6 actions), since speed does not
+depend on the values. The exit code is 1 if a measurement misses its floor.
 """
 
 import argparse
@@ -53,33 +54,33 @@ from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
-from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, SealedCheckpointIO
+from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, ChecksummedCheckpointIO
 
 OBS, ACTION = 17, 6
 WORK = {"sac": 0.577e9, "rollout": 1.99e6, "dynamics": 1.40e9}
-"""Floating-point operations of an update, of an imagined transition, and of a step of the ensemble (7 x 256 rows)."""
+"""Floating-point operations of a policy update, of an imagined transition, and of an ensemble update (7 x 256 transitions)."""
 FLOORS = {"sac": (0.45, 1.5), "rollout": (0.43, 1.5), "dynamics": (0.48, 1.1)}
-"""Share of the limit, and ratio to the plain form."""
+"""Minimum fraction of the processor's limit, and minimum speed relative to the plain implementation."""
 BF16_FLOOR = 0.70
-"""Share of the fp32 limit in bf16 on a processor with AMX; elsewhere there is no floor."""
+"""Minimum fraction of the fp32 limit in bf16 on a processor with AMX; on others there is no minimum."""
 OVERHEAD = 0.08
-"""Most that the Trainer, its callbacks and logging may cost over a bare loop of the same update."""
+"""Maximum relative cost of the Trainer, its callbacks and logging over a bare loop of the same updates."""
 MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the model buffer [MB]": 1500.0}
-"""Limits of `measure_start`."""
+"""Maximum values of `measure_start`."""
 PRECISION = ["32-true"]
-"""Of our forms, in the phases of `IN_BF16`."""
+"""Precision of this project's implementation in the phases of `IN_BF16`."""
 IN_BF16 = ("sac", "rollout", "dynamics", "loop")
 UPDATES = 300
-"""Updates of a block."""
+"""Updates per measured block."""
 
 
 def in_precision(work: Callable[[], Any]) -> Callable[[], Any]:
-    """`work` as a Trainer of that precision would have it done."""
+    """Wrap `work` in autocast as a Trainer of the chosen precision does."""
     return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == ["bf16-mixed"], cache_enabled=False)(work)
 
 
 def log_of(rows: int) -> OfflineDataset:
-    """A random log in episodes of 1000 steps."""
+    """Return a random dataset of `rows` transitions in episodes of 1000 steps."""
     rng = np.random.default_rng(0)
     raw = RawLog(
         source="random",
@@ -95,7 +96,7 @@ def log_of(rows: int) -> OfflineDataset:
 
 
 def limit() -> float:
-    """Operations a second of the fastest square fp32 product of size 1024 to 4096."""
+    """Return the operations per second of the fastest square fp32 matrix product of size 1024 to 4096."""
     speeds = []
     for size in (1024, 2048, 4096):
         square = torch.randn(size, size)
@@ -107,16 +108,16 @@ def limit() -> float:
 
 
 def timed(work: Callable[[], Any]) -> float:
-    """Seconds that it takes."""
+    """Return the seconds that `work` takes."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
 class Blocks(L.Callback):
-    """Times every epoch of a Trainer, and other forms of the same work between its epochs.
+    """Measure the time of each epoch of a Trainer, and of other implementations of the same work between its epochs.
 
-    First in the list: its epoch begins before other callbacks' and, by `Last`, ends after them.
+    It must be the first callback: its epoch begins before those of other callbacks and, by `Last`, ends after them.
     """
 
     def __init__(self, others: dict[str, Callable[[], Any]]) -> None:
@@ -124,30 +125,30 @@ class Blocks(L.Callback):
         self.seconds: dict[str, list[float]] = {"ours": [], "limit": [], **{name: [] for name in others}}
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Times the other forms, then starts the clock."""
+        """Measure the other implementations, then start the clock."""
         self.seconds["limit"].append(limit())
         for name, work in self.others.items():
             self.seconds[name].append(timed(work))
         self.begin = time.perf_counter()
 
     def end(self) -> None:
-        """Stops the clock."""
+        """Stop the clock."""
         self.seconds["ours"].append(time.perf_counter() - self.begin)
 
 
 class Last(Checkpoints):
-    """Ends the blocks' epoch after everything else."""
+    """End the measured epoch after all other callbacks."""
 
     blocks: Blocks
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves when due, as in a run, and stops the clock."""
+        """Save if due, as in a run, then stop the clock."""
         super().on_train_epoch_end(trainer, pl_module)
         self.blocks.end()
 
 
 def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: int, folder: Path) -> L.Trainer:
-    """As a run builds it: progress, metrics.jsonl, checkpoints."""
+    """Build a Trainer as a run does: with progress, metrics.jsonl and checkpoints."""
     last = Last(
         CheckpointFiles(folder, stage),
         every_minutes=Config().checkpoint.every_minutes,
@@ -162,18 +163,18 @@ def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: 
         max_epochs=epochs,
         callbacks=[blocks, *callbacks, progress, last],
         logger=MetricsFile(folder / "metrics.jsonl", stage=stage),
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         enable_model_summary=False,
         num_sanity_val_steps=0,
         precision=PRECISION[0],  # type: ignore[arg-type]
     )
 
 
-# Plain forms --------------------------------------------------------------------------------------------------------
+# Plain implementations ----------------------------------------------------------------------------------------------
 
 
 def mlp(*sizes: int) -> nn.Sequential:
-    """Linear layers with ReLU between them."""
+    """Return linear layers with ReLU between them."""
     layers: list[nn.Module] = []
     for i, (first, second) in enumerate(itertools.pairwise(sizes)):
         layers += [nn.Linear(first, second)] + ([nn.ReLU()] if i < len(sizes) - 2 else [])
@@ -181,18 +182,18 @@ def mlp(*sizes: int) -> nn.Sequential:
 
 
 class PlainSAC:
-    """Soft actor-critic as one writes it first: modules, three losses, three backward passes, fused Adam, eager."""
+    """Soft actor-critic in its simplest form: modules, three losses, three backward passes, fused Adam, eager."""
 
     def __init__(self, data: OfflineDataModule) -> None:
         self.data = data
         self.actor = mlp(OBS, 256, 256, 2 * ACTION)
-        self.critics, self.slow = (nn.ModuleList(mlp(OBS + ACTION, 256, 256, 1) for _ in "12") for _ in "12")
+        self.critics, self.targets = (nn.ModuleList(mlp(OBS + ACTION, 256, 256, 1) for _ in "12") for _ in "12")
         self.log_alpha = nn.Parameter(torch.zeros(()))
         groups = (self.critics.parameters(), self.actor.parameters(), [self.log_alpha])
         self.optimizers = [torch.optim.Adam(group, lr=3e-4, fused=True) for group in groups]
 
     def act(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """a and log π(a|s)."""
+        """Sample a and return it with log π(a|s)."""
         mean, log_std = self.actor(states).chunk(2, -1)
         normal = torch.distributions.Normal(mean, log_std.clamp(-5, 2).exp())
         raw = normal.rsample()
@@ -200,23 +201,23 @@ class PlainSAC:
         return action, (normal.log_prob(raw) - (1 - action.square() + 1e-6).log()).sum(-1)
 
     def q(self, critics: nn.ModuleList, states: Tensor, actions: Tensor) -> list[Tensor]:
-        """Both values."""
+        """Return the values of both critics."""
         inputs = torch.cat([states, actions], -1)
         return [critic(inputs).squeeze(-1) for critic in critics]
 
     def step(self, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Down the gradient."""
+        """Make one step of gradient descent."""
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     def update(self) -> None:
-        """One update from a mixed batch."""
+        """Make one update from a batch of logged and imagined transitions."""
         batch = self.data.sample(1)[0]
         alpha = self.log_alpha.exp().detach()
         with torch.no_grad():
             action, log_prob = self.act(batch.next_observations)
-            value = torch.minimum(*self.q(self.slow, batch.next_observations, action)) - alpha * log_prob
+            value = torch.minimum(*self.q(self.targets, batch.next_observations, action)) - alpha * log_prob
             target = batch.rewards + 0.99 * (1 - batch.terminals) * value
         values = self.q(self.critics, batch.observations, batch.actions)
         self.step(self.optimizers[0], torch.stack([(q - target).square().mean() for q in values]).sum())
@@ -225,12 +226,12 @@ class PlainSAC:
         self.step(self.optimizers[1], (alpha * log_prob - best).mean())
         self.step(self.optimizers[2], -(self.log_alpha * (log_prob.detach() - ACTION)).mean())
         with torch.no_grad():
-            for slow, fast in zip(self.slow.parameters(), self.critics.parameters(), strict=True):
-                slow.lerp_(fast, 0.005)
+            for average, parameter in zip(self.targets.parameters(), self.critics.parameters(), strict=True):
+                average.lerp_(parameter, 0.005)
 
 
 def bare_loop(module: SACModule, data: OfflineDataModule, fused: FusedUpdate | None = None) -> None:
-    """A block of the module's own updates without a Trainer around it, and without its means."""
+    """Make a block of the module's own updates without a Trainer and without its metrics."""
     fused = fused or module._fused
     assert fused is not None
     for _ in range(UPDATES // data.updates_per_step):
@@ -239,7 +240,7 @@ def bare_loop(module: SACModule, data: OfflineDataModule, fused: FusedUpdate | N
 
 
 class PlainEnsemble:
-    """The ensemble as one writes it first: a loop over seven networks, one loss, Adam, eager."""
+    """The ensemble in its simplest form: a loop over seven networks, one loss, Adam, eager."""
 
     def __init__(self) -> None:
         self.networks = nn.ModuleList(
@@ -256,7 +257,7 @@ class PlainEnsemble:
         self.optimizer = torch.optim.Adam(self.networks.parameters(), lr=1e-3, weight_decay=5e-5)
 
     def steps(self, blocks: EnsembleDataModule) -> None:
-        """One step for each batch [7, B, W] of an epoch."""
+        """Make one update for each batch [7, B, W] of an epoch."""
         for batch in (block[k] for block in blocks for k in range(len(block))):
             target = torch.cat([batch.rewards.unsqueeze(-1), batch.next_observations - batch.observations], -1)
             loss = torch.zeros(())
@@ -271,21 +272,21 @@ class PlainEnsemble:
 
 
 def parts_of(config: Config, dataset: OfflineDataset, **files: Path) -> tuple[SACModule, OfflineDataModule]:
-    """The policy and its batches as a run of this configuration builds them."""
+    """Build the policy and its batches as a run of this configuration does."""
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
     module = build_sac(config.sac, dataset, seed=config.seed, compile="policy" in config.compile)
     return module, build_batches(config.sac, config.rollout, dataset, seed=config.seed, **files)
 
 
 def ensemble_of(config: Config, dataset: OfflineDataset) -> tuple[DynamicsModule, EnsembleDataModule]:
-    """The ensemble and its rows, likewise."""
+    """Build the ensemble and its batches as a run of this configuration does."""
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
     samples = build_samples(config.dynamics, dataset, seed=config.seed)
     return build_dynamics(config.dynamics, samples, seed=config.seed, compile="ensemble" in config.compile), samples
 
 
 def refresh_of(config: Config, model: TransitionModel, dataset: OfflineDataset) -> RolloutRefresh:
-    """The callback that fills the model buffer, likewise."""
+    """Build the callback that fills the model buffer as a run of this configuration does."""
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
     penalised = build_penalised_model(config.penalty, model, dataset, never, seed=config.seed)
     compiled = "rollouts" in config.compile
@@ -296,7 +297,7 @@ def refresh_of(config: Config, model: TransitionModel, dataset: OfflineDataset) 
 
 
 def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
-    """Of blocks of updates with sampling: in a Trainer, by the plain form, and in a bare loop."""
+    """Return the seconds of blocks of updates with sampling: in a Trainer, by the plain implementation, and in a bare loop."""
     config = compose([f"sac.updates_per_epoch={UPDATES}", f"trainer.max_epochs={10**6}", "rollout.starts=10000"])
     dataset = log_of(100_000)
     module, data = parts_of(config, dataset, refresh_folder=folder / REFRESHES)
@@ -320,7 +321,7 @@ def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
 
 
 def fill(data: OfflineDataModule) -> None:
-    """One refresh of 50 000 rows."""
+    """Add one refresh of 50 000 transitions to the model buffer."""
     rows = data.log_rows.rows[:50_000]
     data.model_buffer.begin()
     data.model_buffer.append(rows, torch.ones(len(rows), dtype=torch.bool))
@@ -328,13 +329,14 @@ def fill(data: OfflineDataModule) -> None:
 
 
 def measure_sac(repetitions: int, folder: Path) -> dict[str, float]:
-    """Updates with sampling, in a Trainer, beside the plain form."""
+    """Measure updates with sampling in a Trainer, compared with the plain implementation."""
     return report_of("sac", sac_seconds(repetitions, folder), UPDATES, "updates/s")
 
 
 def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
-    """What the Trainer, its callbacks and logging cost over a bare loop of the same update: the median over the repetitions,
-    each compared with the loop just before it.
+    """Measure the cost of the Trainer, its callbacks and logging over a bare loop of the same updates.
+
+    The overhead is the median over the repetitions; each is compared with the bare loop measured just before it.
     """
     seconds = sac_seconds(repetitions, folder)
     ours, bare = (seconds[name][1:] for name in ("ours", "bare"))
@@ -346,29 +348,29 @@ def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def started(refresh: RolloutRefresh, module: SACModule) -> RolloutRefresh:
-    """As a fit starts it."""
+    """Return the callback after its `on_fit_start`."""
     refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0)), module)
     return refresh
 
 
 class Batched(TransitionModel):
-    """All members' networks as one batched product."""
+    """A model that evaluates all members' networks as one batched product."""
 
     def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As `TransitionModel`."""
+        """Return what `TransitionModel.predict` returns."""
         return super().predict(inputs.expand(self.ensemble.members, *inputs.shape))
 
 
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
-    """A refresh of 50 000 starts and 5 steps with the penalty, beside all starts and members at once, eager and in fp32."""
+    """Measure a refresh of 50 000 starts and 5 steps with the penalty, compared with all starts and members at once, eager, fp32."""
     rollouts = ["rollout.starts=50000", "rollout.horizon=5", "termination=never"]
     config, dataset = compose([*rollouts, "compile=true"]), log_of(100_000)
     model = ensemble_of(config, dataset)[0].model()
     actor, data = parts_of(compose([*rollouts, "compile=false"]), dataset)
     refreshes = {"ours": refresh_of(config, model, dataset)}
     assert refreshes["ours"].compile
-    whole = compose([*rollouts, "compile=false", f"rollout.chunk={config.rollout.starts}"])
-    refreshes["plain"] = refresh_of(whole, Batched(ensemble=model.ensemble, elites=model.elites), dataset)
+    unchunked = compose([*rollouts, "compile=false", f"rollout.chunk={config.rollout.starts}"])
+    refreshes["plain"] = refresh_of(unchunked, Batched(ensemble=model.ensemble, elites=model.elites), dataset)
     seconds: dict[str, list[float]] = {"limit": [], "ours": [], "plain": []}
     works: dict[str, Callable[[], Any]] = {
         name: partial(started(refresh, actor).refresh, actor, data) for name, refresh in refreshes.items()
@@ -382,7 +384,7 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
-    """Epochs of the ensemble in a Trainer, validation and selection included, beside a loop over seven networks."""
+    """Measure epochs of the ensemble in a Trainer, including validation and selection, compared with a loop over seven networks."""
     config, dataset = compose(["compile=true", "dynamics.max_epochs=200"]), log_of(40_000)
     module, samples = ensemble_of(config, dataset)
     _, samples_of_plain = ensemble_of(config, dataset)
@@ -395,11 +397,11 @@ def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 SEEDS = 4
-"""Runs of `measure_seeds`."""
+"""Number of runs in `measure_seeds`."""
 
 
 def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACModule, OfflineDataModule, FusedUpdate]:
-    """A policy of one seed with its batches, and its update as a run builds it."""
+    """Build a policy of one seed, its batches, and its update as a run does."""
     config = compose([f"seed={seed}", f"sac.updates_per_epoch={UPDATES}", "trainer.max_epochs=1000", *options])
     module, data = parts_of(config, dataset)
     fill(data)
@@ -407,7 +409,7 @@ def filled(seed: int, options: list[str], dataset: OfflineDataset) -> tuple[SACM
 
 
 def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: Connection) -> None:
-    """One seed's updates, a block for each order."""
+    """Make one seed's updates in a process, one block per order received."""
     torch.set_num_threads(threads)
     run = filled(seed, options, log_of(100_000))
     while orders.recv():
@@ -416,8 +418,9 @@ def in_process_of_its_own(seed: int, options: list[str], threads: int, orders: C
 
 
 def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
-    """Updates a second of four seeds in all, in every manner of `seeds`; the second time with small networks and batches,
-    where a kernel's launch costs more than its work.
+    """Measure the total updates per second of four seeds in each mode of `seeds`.
+
+    The second measurement uses small networks and batches, where launching a kernel costs more than its work.
     """
     found: dict[str, float] = {}
     small = ["sac.hidden_sizes=[32,32]", "sac.batch_size=32"]
@@ -457,7 +460,7 @@ def measure_seeds(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
-    """Seconds of drawing a batch and updating the critics at 10 thousand to 10 million logged rows, as ratios to the first."""
+    """Measure the time to draw a batch and update the critics at 10 thousand to 10 million transitions, relative to the first."""
     found = {}
     config = compose([f"trainer.max_epochs={10**6}", "rollout.real_ratio=1", "compile=false"])
     small = log_of(10_000)
@@ -484,7 +487,7 @@ def measure_growth(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def rollout_growth(repetitions: int) -> dict[str, float]:
-    """Seconds of a refresh for each imagined transition, as ratios to 5000 starts and one step."""
+    """Measure the time of a refresh per imagined transition, relative to 5000 starts and one step."""
     options, dataset = ["termination=never", "compile=false"], log_of(100_000)
     model = ensemble_of(compose(options), dataset)[0].model()
     actor, data = parts_of(compose([*options, "rollout.starts=80000", "rollout.horizon=10"]), dataset)
@@ -500,8 +503,9 @@ def rollout_growth(repetitions: int) -> dict[str, float]:
 
 
 def measure_start(repetitions: int, folder: Path) -> dict[str, float]:
-    """Seconds of `--help`, and from the start of a process to its first row of metrics, after ten compiled updates; megabytes of
-    a run on a million rows of HalfCheetah's shapes with the default model buffer, at most.
+    """Measure the time of `--help` and from process start to the first metrics row, after ten compiled updates [s].
+
+    Also the peak memory of a run on a million transitions of HalfCheetah's shapes with the default model buffer [MB].
     """
     options = ["trainer.max_epochs=1", "sac.updates_per_epoch=10", "compile=[policy]", "logger=none"]
     quick = [*options, "preset=offline-sac", "evaluation.episodes=1", "evaluation.final_episodes=1"]
@@ -530,7 +534,7 @@ def measure_start(repetitions: int, folder: Path) -> dict[str, float]:
 
 
 def train(arguments: list[str], run: Path) -> tuple[float, float]:
-    """Seconds until a run's first row of metrics, and its largest memory [MB]."""
+    """Return the seconds until a run's first metrics row, and its peak memory [MB]."""
     shutil.rmtree(run, ignore_errors=True)
     begin = time.perf_counter()
     command = [sys.executable, "-m", "mopo_pl", "train", *arguments, f"run_dir={run}"]
@@ -547,7 +551,7 @@ def train(arguments: list[str], run: Path) -> tuple[float, float]:
 
 
 def peak(pid: int) -> float:
-    """Largest memory so far [MB]; what `wait` tells of a process counts what this one had when it started it."""
+    """Return the peak memory of a process so far [MB]; `os.wait4` would include memory of the parent before the fork."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # it has just ended
@@ -556,10 +560,10 @@ def peak(pid: int) -> float:
 
 
 def report_of(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
-    """Medians over the repetitions, the first of which warmed up; the limit is the run's best.
+    """Return medians over the repetitions without the first, which is a warm-up; the limit is the maximum over the run.
 
-    "of the limit beside it": as a median of each repetition's share of the product timed just before it, which a machine that
-    slows down and recovers changes less.
+    "of the limit beside it": the median of each repetition's fraction of the matrix product measured just before it, which is less
+    affected by a machine whose speed varies.
     """
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     best = max(seconds["limit"])
@@ -592,7 +596,7 @@ PHASES: dict[str, Callable[[int, Path], dict[str, float]]] = {
 
 
 def missed(phase: str, found: dict[str, float]) -> list[str]:
-    """The floors that were not reached."""
+    """Return one message for each measurement that misses its floor."""
     problems = []
     if phase in FLOORS:
         if found["share of the limit"] < found["floor"]:
@@ -610,14 +614,14 @@ def missed(phase: str, found: dict[str, float]) -> list[str]:
 
 
 def processor() -> str:
-    """Its name, where Linux tells it."""
+    """Return the processor's name (on Linux) and number of cores."""
     info = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return f"{names[0]}, {len(names)} cores" if names else platform.machine()
 
 
 def main() -> int:
-    """Measures, prints, and says which floors were missed."""
+    """Measure, print, and return 1 if a measurement misses its floor."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--phase", choices=sorted(PHASES), action="append")
     parser.add_argument("--repetitions", type=int, default=5)

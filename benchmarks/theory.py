@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""The statements on thousands of random MDPs: the tables of docs/theory.md.
+"""Evaluate the statements on thousands of random MDPs; prints the tables of docs/theory.md.
 
 python benchmarks/theory.py --cases 10000
 
-Each case draws an MDP (rewards of either sign, a terminal state in a third of them), a model of any quality, a distance,
-a c (the least valid one, or that of the rewards alone) and an admissible u (the least one or a larger one), and holds every statement
-against a handful of policies. Then u is spoilt, so that it is no longer admissible, and what breaks is counted.
+Each case draws an MDP (rewards of either sign, a terminal state in a third of them), a model of any quality, a distance, a c
+(the least valid one, or that of the rewards alone) and an admissible u (the least one or a larger one), and evaluates every
+statement for several policies. Then u is reduced so that it is not admissible, and the statements that fail are counted.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from mopo_pl.theory.statements import Equality, Inequality
 from mopo_pl.theory.supremum import best_found
 
 STATES, ACTIONS = 5, 3
-"""At most."""
+"""Maximum numbers."""
 DISCOUNTS = (0.0, 0.5, 0.9, 0.99)
-"""And uniform draws between 0 and 0.99."""
+"""Discount factors; further ones are drawn uniformly between 0 and 0.99."""
 
 
 def draw_setting(rng: Generator) -> Setting:
-    """One case with a valid c and an admissible u."""
+    """Draw one case with a valid c and an admissible u."""
     states, actions = int(rng.integers(1, STATES + 1)), int(rng.integers(1, ACTIONS + 1))
     discount = float(rng.choice([*DISCOUNTS, rng.uniform(0, 0.99)]))
     mdp = draw_mdp(rng, states, actions, discount)
@@ -49,7 +49,7 @@ def draw_setting(rng: Generator) -> Setting:
 
 
 def of_policies(setting: Setting, policies: Array) -> Iterator[Equality | Inequality]:
-    """Every statement: about each of `policies` [n, S, A], then the theorem with all of them in the supremum."""
+    """Yield every statement for each of `policies` [n, S, A], then the theorem with all of them in the supremum."""
     for policy in policies:
         yield from statements.about_policy(setting, policy)
         yield statements.behaviour_consequence(setting.mdp, setting.model, setting.u, setting.coef, policy)
@@ -62,12 +62,12 @@ def half(error: Array) -> Array:
 
 
 def blind(error: Array) -> Array:
-    """The least admissible u, but for the pair (s, a) where the model errs most: of that one it is sure."""
+    """The least admissible u, with 0 at the pair (s, a) where the model's error is largest."""
     return np.where(error == error.max(), 0.0, error)
 
 
 def none(error: Array) -> Array:
-    """No penalty, MBPO."""
+    """No penalty, as in MBPO."""
     return np.zeros_like(error)
 
 
@@ -76,16 +76,16 @@ INADMISSIBLE = {"half": half, "blind": blind, "none": none}
 
 @dataclass
 class Tally:
-    """What was seen of one statement."""
+    """Counts for one statement."""
 
-    claim: str
+    formula: str
     tried: int = 0
     failed: int = 0
     worst: float = -np.inf
     """The largest scaled residual, or minus the least scaled slack."""
 
     def add(self, sides: Equality | Inequality) -> None:
-        """Counts one trial."""
+        """Count one evaluation."""
         self.tried += 1
         self.failed += not sides.holds()
         self.worst = max(self.worst, sides.residual if isinstance(sides, Equality) else -sides.scaled_slack)
@@ -97,28 +97,28 @@ class Study:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
     gains: list[float] = field(default_factory=list)
-    """By how much a stochastic policy beats the best deterministic one in the supremum, relative to its size."""
+    """By how much a stochastic policy exceeds the best deterministic one in the supremum, relative to its size."""
     broken: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Cases in which a statement fails, by the statement and what was done to u."""
+    """Number of cases in which a statement fails, by the statement and the reduction of u."""
     counterexample: tuple[Setting, Inequality] | None = None
-    """The smallest case whose theorem fails with a blind u."""
+    """The smallest case in which the theorem fails with a blind u."""
 
     def try_admissible(self, setting: Setting, policies: Array) -> None:
-        """Every statement, the theorem against a supremum over stochastic policies too."""
+        """Evaluate every statement; the theorem's supremum includes stochastic policies."""
         mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
         candidate, supremum, deterministic = best_found(mdp, model, u, coef)
         for sides in of_policies(
             setting, np.stack([*policies, maximiser(setting.penalised), maximiser(mdp), candidate])
         ):
-            self.tallies.setdefault(sides.name, Tally(sides.claim)).add(sides)
+            self.tallies.setdefault(sides.name, Tally(sides.formula)).add(sides)
         self.gains.append((supremum - deterministic) / max(1.0, abs(supremum)))
 
     def try_inadmissible(self, setting: Setting, policies: Array) -> None:
-        """The same with u that are too small somewhere, and the least valid c."""
+        """Evaluate every statement with penalties u that are too small somewhere, and the least valid c."""
         tightest = Setting.tightest(setting.mdp, setting.model, setting.distance)
-        for kind, spoil in INADMISSIBLE.items():
-            spoilt = replace(tightest, u=spoil(tightest.u))
-            seen = list(of_policies(spoilt, np.stack([*policies, maximiser(setting.mdp)])))
+        for kind, reduce in INADMISSIBLE.items():
+            reduced = replace(tightest, u=reduce(tightest.u))
+            seen = list(of_policies(reduced, np.stack([*policies, maximiser(setting.mdp)])))
             for name in {sides.name for sides in seen if not sides.holds(1e-6)}:
                 self.broken[name, kind] += 1
             theorem = seen[-1]
@@ -126,28 +126,30 @@ class Study:
                 kind == "blind"
                 and isinstance(theorem, Inequality)
                 and not theorem.holds(0.01)
-                and self._smaller(spoilt)
+                and self._smaller(reduced)
             ):
-                self.counterexample = spoilt, theorem
+                self.counterexample = reduced, theorem
 
     def _smaller(self, setting: Setting) -> bool:
         return self.counterexample is None or setting.u.size < self.counterexample[0].u.size
 
 
 def print_admissible(study: Study, cases: int, seconds: float) -> None:
-    """The table of statements."""
+    """Print the table of statements."""
     print(f"{cases} cases of at most {STATES} states and {ACTIONS} actions, γ from 0 to 0.99; {seconds:.0f} s\n")
     print("| statement | | tried | failed | worst residual or least slack, scaled |")
     print("|---|---|---|---|---|")
     for name, tally in study.tallies.items():
         worst = tally.worst if "=" in name or "Lemma" in name else -tally.worst
-        print(f"| {name} | {tally.claim.replace('|', chr(92) + '|')} | {tally.tried} | {tally.failed} | {worst:.1e} |")
+        print(
+            f"| {name} | {tally.formula.replace('|', chr(92) + '|')} | {tally.tried} | {tally.failed} | {worst:.1e} |"
+        )
     gains = np.array(study.gains)
     print(f"\nThe supremum's best policy was stochastic in {(gains > 1e-6).sum()} cases, by up to {gains.max():.1%}.")
 
 
 def print_inadmissible(study: Study) -> None:
-    """In how many cases what breaks where u is not admissible, and one of them in full."""
+    """Print how often each statement fails for u that are not admissible, and one counterexample."""
     print("\nCases that fail where u is not admissible:\n")
     print("| | " + " | ".join(INADMISSIBLE) + " |")
     print("|" + "---|" * (1 + len(INADMISSIBLE)))
@@ -158,10 +160,10 @@ def print_inadmissible(study: Study) -> None:
 
 
 def print_case(setting: Setting, sides: Inequality) -> None:
-    """The theorem's smallest counterexample, every number of it."""
+    """Print all numbers of the theorem's smallest counterexample."""
     mdp, winner = setting.mdp, maximiser(setting.penalised)
     print(
-        f"\nThe theorem's smallest, blind: {sides.left:.3f} is not >= {sides.right:.3f}, with λ = {setting.coef:.3f} and"
+        f"\nThe theorem's smallest counterexample, blind: {sides.left:.3f} < {sides.right:.3f}, with λ = {setting.coef:.3f} and"
     )
     for name, array in (("T", mdp.transitions), ("T̂", setting.model.transitions), ("r", mdp.rewards), ("u", setting.u)):
         print(f"  {name} = {np.round(array, 3).tolist()}")
@@ -173,7 +175,7 @@ def print_case(setting: Setting, sides: Inequality) -> None:
 
 
 def print_equality() -> None:
-    """The fork, on which every bound is attained."""
+    """Print the statements on the fork, where every inequality is an equality."""
     example = fork()
     setting = Setting.tightest(example.mdp, example.model, TotalVariation())
     print("\nThe fork (mopo_pl/theory/examples.py), where both sides are equal:\n")

@@ -8,7 +8,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
-from mopo_pl.distributed.collectives import largest
+from mopo_pl.distributed.collectives import max_over_ranks
 from mopo_pl.storage.checkpoints import CheckpointFiles
 
 
@@ -26,7 +26,7 @@ class Checkpoints(Checkpoint):
     A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
     next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
     when resumed, but at the epoch's end then. The newest two files of the stage stay, and the one with the best `score`.
-    The Trainer needs the plugin `SealedCheckpointIO`.
+    The Trainer needs the plugin `ChecksummedCheckpointIO`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Checkpoints(Checkpoint):
 
     def _leave_if_signalled(self, trainer: L.Trainer) -> None:
         # A signal may reach one rank alone, or the ranks at different batches, and all must save the same one.
-        number = largest(self.signalled() or 0, trainer.strategy.root_device)
+        number = max_over_ranks(self.signalled() or 0, trainer.strategy.root_device)
         if number:
             self.save(trainer)
             raise Interrupted(number)

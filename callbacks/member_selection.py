@@ -6,7 +6,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.module import DynamicsModule
 
 
@@ -71,7 +71,7 @@ class MemberSelection(L.Callback):
         pl_module.elites.copy_(self.best.argsort()[: len(pl_module.elites)])
         ended = "early stop" if self.stale > self.patience else "stopped"
         elites = " ".join(map(str, pl_module.elites.tolist()))
-        say(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
+        print_once(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
 
     def state_dict(self) -> dict[str, Any]:
         """Best errors, their weights, the counters."""

@@ -6,8 +6,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 
-from mopo_pl.distributed.collectives import gathered, rank, world_size
-from mopo_pl.environments.episodes import Episodes, evaluate, interleaved
+from mopo_pl.distributed.collectives import gather_from_ranks, rank, world_size
+from mopo_pl.environments.episodes import Episodes, evaluate, interleave
 from mopo_pl.sac.module import SACModule
 
 
@@ -64,7 +64,7 @@ class PolicyEvaluation(L.Callback):
             numbers=range(self.episodes)[rank() :: world_size()],
             seed=self.seed,
         )
-        return interleaved(gathered(played))
+        return interleave(gather_from_ranks(played))
 
     def state_dict(self) -> dict[str, Any]:
         """The curve so far."""

@@ -5,7 +5,7 @@ import hashlib
 import lightning as L
 from torch import Tensor
 
-from mopo_pl.distributed.collectives import gathered, world_size
+from mopo_pl.distributed.collectives import gather_from_ranks, world_size
 from mopo_pl.errors import RanksDiffer
 from mopo_pl.nn.logged_module import LoggedModule
 
@@ -22,7 +22,7 @@ class RanksAgree(L.Callback):
             return
         assert isinstance(pl_module, LoggedModule)
         hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
-        everywhere = gathered(hashes)
+        everywhere = gather_from_ranks(hashes)
         differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}
         if differing:
             raise RanksDiffer(", ".join(sorted({name.partition(".")[0] for name in differing})), pl_module.updates)

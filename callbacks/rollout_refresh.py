@@ -7,8 +7,8 @@ import lightning as L
 import torch
 
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (
     PenalisedModel,
     RolloutStatistics,
@@ -19,7 +19,7 @@ from mopo_pl.dynamics.rollouts import (
     one_step,
 )
 from mopo_pl.errors import Diverged
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.module import SACModule
 
 
@@ -74,14 +74,14 @@ class RolloutRefresh(L.Callback):
         """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
-        self._generator = stream(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if self._generator_state is not None:
             self._generator.set_state(self._generator_state)
         if self._running is not None:
             self._running = self._running.to(pl_module.device)
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
-            say(
+            print_once(
                 "the rollouts' step is compiled: the first one may take a quarter of a minute (compile=false leaves it out)"
             )
 
@@ -152,12 +152,12 @@ class RolloutRefresh(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = gathered(self._generator.get_state())
-        running = gathered(self._running)
+        streams = gather_from_ranks(self._generator.get_state())
+        running = gather_from_ranks(self._running)
         return {"done": self.done, "summary": self.summary, "generators": streams, "running": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = own(state_dict["generators"]).cpu()
-        self._running = own(state_dict["running"])
+        self._generator_state = state_of_this_rank(state_dict["generators"]).cpu()
+        self._running = state_of_this_rank(state_dict["running"])

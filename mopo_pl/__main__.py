@@ -9,13 +9,13 @@ from mopo_pl import cli
 from mopo_pl.errors import InputError
 
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
-"""What `theory` takes where nothing is given."""
+"""Defaults of `theory`."""
 MOST_STATES, MOST_DISCOUNT = 60, 0.999
-"""Beyond them `theory` meets the limits of arrays and of float64."""
+"""Limits of `theory`: NumPy supports 64 array dimensions, and float64 becomes inaccurate for γ close to 1."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a subcommand; returns its exit code."""
+    """Run a subcommand and return its exit code: 0, 2 for wrong input, 130 for Ctrl-C, or that of `train`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return cli.main(arguments[1:])
@@ -33,22 +33,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mopo_pl")
     commands = parser.add_subparsers(required=True, metavar="command")
-    commands.add_parser("train", help="as python train.py (see train --help)", add_help=False)
-    evaluate = commands.add_parser("evaluate", help="score the policy of a run again")
+    commands.add_parser("train", help="train, like python train.py (options: train --help)", add_help=False)
+    evaluate = commands.add_parser("evaluate", help="evaluate the policy of a run in its environment")
     evaluate.add_argument("run", type=Path, help="run folder")
-    evaluate.add_argument("--episodes", type=int, default=20, help="deterministic episodes (%(default)s)")
-    evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (%(default)s)")
+    evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
+    evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     evaluate.set_defaults(act=_evaluate)
     inspect = commands.add_parser("inspect", help="say what a dataset holds")
     inspect.add_argument("dataset", help="as dataset= of train.py")
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
     inspect.set_defaults(act=_inspect)
-    theory = commands.add_parser("theory", help="the proof behind the penalty, with numbers in it")
-    theory.add_argument("--seed", type=int, help="of the random MDP and its wrong model (0)")
-    theory.add_argument("--states", type=int, help="of the MDP, as many as leave 20 000 policies (4)")
-    theory.add_argument("--actions", type=int, help="of the MDP (3)")
-    theory.add_argument("--discount", type=float, help=f"γ in [0, {MOST_DISCOUNT}] (0.9)")
-    theory.add_argument("--figure", metavar="FOLDER", help="draw the two figures there instead (extra: figures)")
+    theory = commands.add_parser("theory", help="evaluate the proof behind the penalty on a small random MDP")
+    theory.add_argument("--seed", type=int, help="seed of the MDP and its inaccurate model (default: 0)")
+    theory.add_argument("--states", type=int, help="number of states; at most 20 000 policies (default: 4)")
+    theory.add_argument("--actions", type=int, help="number of actions (default: 3)")
+    theory.add_argument("--discount", type=float, help=f"discount factor γ in [0, {MOST_DISCOUNT}] (default: 0.9)")
+    theory.add_argument("--figure", metavar="FOLDER", help="draw two figures into FOLDER instead (needs matplotlib)")
     theory.set_defaults(act=_theory)
     return parser
 
@@ -76,9 +76,7 @@ def _theory(options: argparse.Namespace) -> int:
     given = {name: value for name in THEORY if (value := getattr(options, name)) is not None}
     if options.figure is not None:
         if given:
-            raise InputError(
-                f"--figure draws two chains of its own: leave out {', '.join(f'--{name}' for name in given)}"
-            )
+            raise InputError(f"--figure draws two fixed examples: remove {', '.join(f'--{name}' for name in given)}")
         return _draw(options.figure)
     from mopo_pl.theory.policies import check_enumerable
     from mopo_pl.theory.report import report
@@ -108,7 +106,7 @@ def _draw(name: str) -> int:
 
     folder = Path(name).expanduser()
     if not name or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--figure '{name}' is no folder")
+        raise InputError(f"--figure '{name}' is not a folder")
     try:
         paths = draw(folder)
     except ImportError as error:

@@ -35,7 +35,7 @@ from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
@@ -80,7 +80,7 @@ def build_dynamics(
         hidden_sizes=settings.hidden_sizes,
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
-        generator=stream(seed, "ensemble weights"),
+        generator=generator_for(seed, "ensemble weights"),
     )
     return DynamicsModule(
         ensemble,
@@ -137,14 +137,14 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         log_std_min=settings.log_std_min,
         log_std_max=settings.log_std_max,
         normaliser=normaliser,
-        generator=stream(seed, "actor weights"),
+        generator=generator_for(seed, "actor weights"),
     )
     critic = Critics(
         **shape,
         members=settings.critics,
         layer_norm=settings.critic_layer_norm,
         normaliser=normaliser,
-        generator=stream(seed, "critic weights"),
+        generator=generator_for(seed, "critic weights"),
     )
     bounds = reachable_returns(dataset.transitions.rewards, settings.discount) if settings.bound_targets else None
     return SACModule(
@@ -190,7 +190,7 @@ def build_penalised_model(
 
 def penalised_rows(penalty: Penalty, model: TransitionModel, dataset: OfflineDataset, *, seed: int) -> Tensor:
     """u of up to 20 000 logged rows, drawn without replacement [n]."""
-    rows = torch.randperm(len(dataset), generator=stream(seed, "logged penalty"))[:LOGGED_PENALTIES]
+    rows = torch.randperm(len(dataset), generator=generator_for(seed, "logged penalty"))[:LOGGED_PENALTIES]
     with torch.no_grad():
         chunks = [penalty(*model.predict(dataset.transitions[chunk].inputs)) for chunk in rows.split(2000)]
     return torch.cat(chunks)
@@ -232,7 +232,7 @@ def build_evaluation(settings: EvaluationConfig, dataset: OfflineDataset, *, see
 
 def evaluation_seed(seed: int) -> int:
     """First seed of the environments, apart from every seed of training."""
-    return int(torch.randint(2**30, (), generator=stream(seed, "evaluation")))
+    return int(torch.randint(2**30, (), generator=generator_for(seed, "evaluation")))
 
 
 def as_policy(module: SACModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:

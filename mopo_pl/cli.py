@@ -1,4 +1,4 @@
-"""The command line: `python train.py …`, which is also `python -m mopo_pl train …`."""
+"""The command line `python train.py …`, also available as `python -m mopo_pl train …`."""
 
 import os
 import sys
@@ -16,9 +16,10 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Does what the arguments say; returns the exit code: 0, 1 for training that failed, 2 for wrong input, 128 + signal when interrupted.
+    """Run the command and return the exit code: 0; 1 if training failed; 2 for wrong input; 128 + number of the signal if stopped.
 
-    Torch and Lightning are imported only where something is opened or trained, so that help answers at once.
+    `argv`: arguments without the program's name; None: those of the process. Torch and Lightning are imported only when a dataset
+    is opened or trained on, so that `--help` is fast.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = [argument for argument in arguments if argument in OPTIONS]
@@ -56,16 +57,20 @@ def _act(options: list[str], arguments: list[str]) -> int:
 
 
 def show(text: str) -> None:
-    """Prints; a reader that leaves early (`--help | head`) is no error."""
+    """Print text to standard output; ignore a reader that closes the pipe early (`--help | head`)."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        # Python flushes once more at its end, which would fail again.
+        # Python flushes standard output again at exit, which would raise the error again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def each_seed(config: Config) -> list[Config]:
-    """One configuration for each seed, with a run folder of its own."""
+    """Return one configuration per seed of a list, each with a separate run folder.
+
+    >>> [(run.seed, run.run_dir) for run in each_seed(Config(seed=[0, 1], run_dir="runs/a"))]
+    [(0, 'runs/a_s0'), (1, 'runs/a_s1')]
+    """
     if not isinstance(config.seed, list):
         return [config]
     return [replace(config, seed=seed, run_dir=_folder_of_seed(config.run_dir, seed)) for seed in config.seed]

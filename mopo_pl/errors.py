@@ -1,10 +1,10 @@
-"""What ends a command with a sentence instead of a traceback: wrong input, and training that diverged."""
+"""Exceptions that end a command with a message instead of a traceback."""
 
 from collections.abc import Sequence
 
 
 class InputError(ValueError):
-    """Wrong configuration or data. Each problem is one sentence: what, where, and how to mend it."""
+    """Wrong configuration or data; exit code 2. `problems`: one message per problem, with its location and how to fix it."""
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)
@@ -12,28 +12,31 @@ class InputError(ValueError):
 
 
 class Diverged(RuntimeError):
-    """Training came to nonsense. Says what, at which update, and what to try; exit code 1."""
+    """Training produced NaN or infinite values, or a model that diverges; exit code 1.
 
-    def __init__(self, what: str, update: int, lever: str) -> None:
-        super().__init__(f"{what} by update {update}; try {lever}")
+    `what`: the values concerned; `update`: number of updates made; `suggestion`: what to try.
+    """
+
+    def __init__(self, what: str, update: int, suggestion: str) -> None:
+        super().__init__(f"{what} at update {update}; try {suggestion}")
 
 
 class Unwritable(RuntimeError):
-    """A file of the run could not be written; what was there before is left. Exit code 1."""
+    """A file of the run could not be written; the previous file is unchanged. Exit code 1."""
 
     def __init__(self, path: object, error: OSError) -> None:
         super().__init__(f"{path} cannot be written ({error.strerror or error})")
 
 
 class PeerLost(RuntimeError):
-    """Another process of the run has ended, so that this one cannot go on. Exit code 1."""
+    """Another process of the run has ended, so this one cannot continue. Exit code 1."""
 
     def __init__(self) -> None:
-        super().__init__("another process of the run has ended; what it said last is above")
+        super().__init__("another process of the run has ended; its last message is printed above")
 
 
 class RanksDiffer(RuntimeError):
-    """The processes of a run hold different weights, which is a fault of the program. Exit code 1."""
+    """The processes of a run hold different weights, which is a bug of the program. Exit code 1."""
 
     def __init__(self, names: str, update: int) -> None:
-        super().__init__(f"not the same on all processes of the run at update {update}: {names}; please report it")
+        super().__init__(f"processes of the run differ at update {update} in {names}; please report this bug")

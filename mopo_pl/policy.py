@@ -1,4 +1,4 @@
-"""The learned policy, on its own: torch, NumPy and safetensors are all it needs."""
+"""The trained policy; needs only torch, NumPy and safetensors."""
 
 import json
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from torch import Generator, Tensor
 
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 1
@@ -25,10 +25,22 @@ class Policy:
     """π: observations in the environment's units to actions in the environment's units.
 
     >>> import torch
+    >>> from tempfile import TemporaryDirectory
     >>> from mopo_pl import Policy
-    >>> policy = Policy.load("runs/latest")  # doctest: +SKIP
-    >>> policy(torch.zeros(3)).shape  # doctest: +SKIP
-    torch.Size([1])
+    >>> actor = TanhGaussianActor(
+    ...     obs_dim=3,
+    ...     action_dim=1,
+    ...     hidden_sizes=[8],
+    ...     log_std_min=-5.0,
+    ...     log_std_max=2.0,
+    ...     normaliser=Normaliser.identity(3),
+    ...     generator=torch.Generator(),
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     Policy(actor, np.array([-2.0]), np.array([2.0]), {}).save(folder)
+    ...     policy = Policy.load(folder)  # or the folder of a run, such as "runs/latest"
+    >>> policy(torch.zeros(5, 3)).shape
+    torch.Size([5, 1])
     """
 
     def __init__(
@@ -82,9 +94,9 @@ class Policy:
             **self.meta,
         }
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
-        with whole_file(folder / "policy.safetensors") as aside:
+        with atomic_write(folder / "policy.safetensors") as aside:
             aside.write_bytes(save(weights))
-        with whole_file(folder / "policy.json") as aside:
+        with atomic_write(folder / "policy.json") as aside:
             aside.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod
@@ -113,6 +125,6 @@ class Policy:
         if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
             raise ValueError("the bounds of its actions are not finite, or not one for each")
         identity = Normaliser.identity(shape["obs_dim"])
-        actor = TanhGaussianActor(**shape, normaliser=identity, generator=stream(0, "overwritten"))
+        actor = TanhGaussianActor(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor.eval().requires_grad_(False), low, high, description)

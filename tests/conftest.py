@@ -27,7 +27,7 @@ def minari_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def nothing_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be compiled fails the test, instead of saying so and going on eagerly."""
-    monkeypatch.setattr(compilation, "say", pytest.fail)
+    monkeypatch.setattr(compilation, "print_once", pytest.fail)
 
 
 def linear_arrays(rows: int, *, obs_dim: int = 3, action_dim: int = 2, seed: int = 0) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import TanhGaussianActor
 
@@ -27,7 +27,7 @@ def policy(seed: int = 0) -> Policy:
         log_std_min=-4.0,
         log_std_max=1.5,
         normaliser=Normaliser(torch.arange(3.0), torch.arange(1.0, 4.0)),
-        generator=stream(seed, "actor"),
+        generator=generator_for(seed, "actor"),
     )
     return Policy(actor, LOW, HIGH, {"env_id": "Some-v0"})
 
@@ -53,7 +53,7 @@ def test_a_loaded_policy_acts_exactly_as_the_saved_one(tmp_path: Path, states: n
     saved.save(tmp_path)
     loaded = Policy.load(tmp_path)
     assert np.array_equal(saved(states), loaded(states))
-    assert np.array_equal(saved.sample(states, stream(0, "x")), loaded.sample(states, stream(0, "x")))
+    assert np.array_equal(saved.sample(states, generator_for(0, "x")), loaded.sample(states, generator_for(0, "x")))
     assert loaded.meta == {"env_id": "Some-v0"}
 
 
@@ -82,7 +82,7 @@ def test_minus_one_and_one_stand_for_the_environments_bounds() -> None:
 
 def test_samples_stay_within_the_bounds_and_spread_around_the_deterministic_action(states: np.ndarray) -> None:
     made = policy()
-    actions = np.stack([made.sample(states, stream(seed, "x")) for seed in range(200)])
+    actions = np.stack([made.sample(states, generator_for(seed, "x")) for seed in range(200)])
     assert (actions >= LOW).all()
     assert (actions <= HIGH).all()
     assert (actions.std(0) > 0.1).all()

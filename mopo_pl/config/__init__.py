@@ -1,1 +1,1 @@
-"""Settings: every key with its default, how a command line becomes them, and what cannot be."""
+"""The configuration: its keys and defaults, how a command line sets them, which values are valid."""

@@ -1,33 +1,44 @@
-"""Values that do not go together, or lie outside what their symbol may be."""
+"""Validity of a configuration: the range of each value, and which values exclude each other."""
 
 from collections.abc import Iterator
 from dataclasses import fields
 from math import isfinite
 from typing import Any
 
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
-"""Names of `dynamics.penalty.PENALTIES`, known here without importing torch (a test holds them equal)."""
+"""Names in `dynamics.penalties.PENALTIES`, repeated here so that torch is not imported (a test compares them)."""
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
-"""Names of `run.loggers.LOGGERS`, likewise."""
+"""Names in `run.loggers.LOGGERS`, repeated for the same reason."""
 
 COMPILED_PARTS = ("policy", "ensemble", "rollouts")
-"""Names of `config.resolve.WORTHWHILE`, likewise."""
+"""Names in `config.resolve.COMPILE_THRESHOLDS`, repeated for the same reason."""
 
 PRECISIONS = ("32-true", "32", "bf16-mixed")
-"""Of Lightning's, those that work: the log stays in float32, and no gradient here passes through a loss scaler."""
+"""Supported precisions of Lightning's: the dataset stays in float32, and no loss scaler is applied to the gradients."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
-"""Of Lightning's: sharding gains nothing for networks this small, and forked processes keep what callbacks learned."""
+"""Supported strategies of Lightning's.
+
+Sharding gains nothing for networks this small. Strategies that fork leave the callbacks' state in the child processes, where the run cannot read it.
+"""
 
 
-def contradictions(config: Config) -> list[str]:
-    """One sentence for each thing that cannot be."""
+def problems_of(config: Config) -> list[str]:
+    """Validate a configuration; return one message per violated constraint, none if it is valid.
+
+    >>> from dataclasses import replace
+    >>> config = Config()
+    >>> problems_of(config)
+    []
+    >>> problems_of(replace(config, rollout=replace(config.rollout, horizon=0)))
+    ['rollout.horizon=0 must be at least 1']
+    """
     problems = [*_counts(config), *_ranges(config), *_relations(config), *_names(config)]
-    said = {problem.partition("=")[0] for problem in problems}
-    return problems + [problem for problem in _not_finite(config) if problem.partition("=")[0] not in said]
+    reported = {problem.partition("=")[0] for problem in problems}
+    return problems + [problem for problem in _not_finite(config) if problem.partition("=")[0] not in reported]
 
 
 def _not_finite(config: Config) -> Iterator[str]:
@@ -78,7 +89,7 @@ def _counts(config: Config) -> Iterator[str]:
         yield "trainer.limit_train_batches=0 would train nothing"
     for key, sizes in {"dynamics.hidden_sizes": dynamics.hidden_sizes, "sac.hidden_sizes": sac.hidden_sizes}.items():
         if not sizes or min(sizes) < 1:
-            yield f"{key}={sizes} must be widths of at least 1, one per layer"
+            yield f"{key}={sizes} must be a list of layer widths, each at least 1"
 
 
 def _ranges(config: Config) -> Iterator[str]:
@@ -136,44 +147,44 @@ def _relations(config: Config) -> Iterator[str]:
     layers = len(dynamics.hidden_sizes) + 1
     if len(dynamics.weight_decay) != layers:
         yield (
-            f"dynamics.weight_decay has {len(dynamics.weight_decay)} coefficients; dynamics.hidden_sizes make {layers} "
-            "layers, the output layer included"
+            f"dynamics.weight_decay has {len(dynamics.weight_decay)} coefficients, but dynamics.hidden_sizes give {layers} "
+            "layers, including the output layer: write one coefficient per layer"
         )
     if sac.log_std_min >= sac.log_std_max:
-        yield f"sac.log_std_min={sac.log_std_min} is not below sac.log_std_max={sac.log_std_max}"
+        yield f"sac.log_std_min={sac.log_std_min} must be less than sac.log_std_max={sac.log_std_max}"
     only_real = config.rollout.real_ratio == 1
     if config.stage == "policy" and config.dynamics_from is None and not only_real:
-        yield "stage=policy needs dynamics_from=<run folder>, whose ensemble it uses"
+        yield "stage=policy needs dynamics_from=<run folder>, the run whose ensemble it uses"
     if config.stage == "dynamics" and config.dynamics_from is not None:
-        yield "stage=dynamics trains an ensemble; dynamics_from would replace it"
+        yield "stage=dynamics trains an ensemble: remove dynamics_from, which uses an existing one"
     low, high = config.data.action_low, config.data.action_high
     if low is not None and high is not None and len(low) != len(high):
-        yield f"data.action_low has {len(low)} dimensions, data.action_high {len(high)}"
+        yield f"data.action_low has {len(low)} dimensions, but data.action_high has {len(high)}"
 
 
 def _names(config: Config) -> Iterator[str]:
     if config.penalty.name not in PENALTIES and ":" not in config.penalty.name:
-        yield f"penalty.name={config.penalty.name} is not known; there are {', '.join(PENALTIES)}, or module:function"
+        yield f"penalty.name={config.penalty.name} is unknown: use one of {', '.join(PENALTIES)}, or module:function"
     for name, arguments in config.logger.items():
         if arguments is not None and not isinstance(arguments, dict):
             yield f"logger.{name}={arguments} must be a map of arguments, such as {{}}"
         if name not in LOGGERS and ":" not in str(name):
-            yield f"logger {name} is not known; there are {', '.join(LOGGERS)}, or module:Class"
+            yield f"logger {name} is unknown: use one of {', '.join(LOGGERS)}, or module:Class"
     if config.trainer.strategy not in STRATEGIES:
-        yield f"trainer.strategy={config.trainer.strategy} is not supported; there are {', '.join(STRATEGIES)}"
+        yield f"trainer.strategy={config.trainer.strategy} is not supported: use one of {', '.join(STRATEGIES)}"
     if config.trainer.precision not in PRECISIONS:
-        yield f"trainer.precision={config.trainer.precision} is not supported; there are {', '.join(PRECISIONS)}"
+        yield f"trainer.precision={config.trainer.precision} is not supported: use one of {', '.join(PRECISIONS)}"
     if config.compile not in ("auto", "true", "false") and not _names_parts(config.compile):
-        yield f"compile={as_typed(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
+        yield f"compile={format_value(config.compile)} must be auto, true, false, or a list such as [policy] of {', '.join(COMPILED_PARTS)}, each once"
     seeds = config.seed if isinstance(config.seed, list) else [config.seed]
     if not seeds or not all(
         isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**32 for seed in seeds
     ):
         yield f"seed={config.seed} must be an integer from 0 to 4294967295, or a list of them"
     elif len(set(seeds)) != len(seeds):
-        yield f"seed={config.seed} names a seed twice"
+        yield f"seed={config.seed} lists a seed twice"
     elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):
-        yield f"seed={config.seed} makes several runs, which trainer.devices=1 alone can; start one command per seed"
+        yield f"seed={config.seed} is a list, which needs trainer.devices=1: start one command per seed instead"
 
 
 def _names_parts(choice: Any) -> bool:

@@ -1,4 +1,7 @@
-"""From `group=choice` and `a.b=c` to a `Config`: dataclass < dataset < preset < trainer, logger < command line."""
+"""Compose the `Config` of a command line `group=choice key=value …`.
+
+Later sources override earlier ones: dataclass defaults, dataset, preset, trainer and logger files, `key=value`.
+"""
 
 import dataclasses
 import difflib
@@ -10,14 +13,14 @@ from typing import Any
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mopo_pl.config.checks import contradictions
-from mopo_pl.config.keys import is_free, known_keys, meant, sections, text_keys
+from mopo_pl.config.checks import problems_of
+from mopo_pl.config.keys import accepts_any_value, known_keys, sections, suggestion_for, text_keys
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
-HARMLESS = (
+CHANGEABLE_ON_RESUME = (
     "logger",
     "evaluation",
     "checkpoint",
@@ -27,24 +30,33 @@ HARMLESS = (
     "trainer.max_time",
     "trainer.profiler",
 )
-"""What may be given beside `resume=`: it changes no weight that is already trained."""
-COSTS_BITS = ("compile", "threads")
-"""What may be given beside `resume=` too, but the run will not end in the same bits."""
+"""Keys that may be given with `resume=`: they do not affect weights that are already trained."""
+CHANGES_ROUNDING = ("compile", "threads")
+"""Further keys that may be given with `resume=`; the resumed run is then no longer bit-identical."""
 OTHER_FLAGS = {
     "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
     "trainer.max_steps": "Lightning would count three optimiser steps an update; use trainer.max_epochs",
 }
+"""Flags of Lightning's Trainer that are not keys, each with the key to use instead."""
 
 
 def choices(group: str) -> dict[str, Path]:
-    """Name and file of each choice of a group."""
+    """Return the file of each choice of a group ("dataset", "preset", "trainer" or "logger"), by name."""
     return {path.stem: path for path in sorted((CONF / group).glob("*.yaml"))}
 
 
 def compose(arguments: Sequence[str]) -> Config:
-    """The configuration that the arguments of a command line describe; raises InputError with all that is wrong."""
+    """Return the configuration that command-line arguments describe. Raises InputError with one message per problem.
+
+    >>> config = compose(["preset=mbpo", "rollout.horizon=3"])
+    >>> config.penalty.name, config.rollout.horizon
+    ('none', 3)
+    >>> compose(["rollout.horizn=3"])
+    Traceback (most recent call last):
+    mopo_pl.errors.InputError: rollout.horizn=3: there is no such key; did you mean rollout.horizon?
+    """
     if any(argument.startswith("resume=") for argument in arguments):
         return _resumed(arguments)
     problems: list[str] = []
@@ -57,7 +69,7 @@ def compose(arguments: Sequence[str]) -> Config:
 
 
 def config_from_file(path: Path) -> Config:
-    """Reads a run's `config.yaml`; raises InputError where it is missing or has keys that are unknown now."""
+    """Read the `config.yaml` of a run. Raises InputError if it is missing, is not YAML, or has unknown keys or invalid values."""
     if not path.is_file():
         raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
     try:
@@ -66,7 +78,7 @@ def config_from_file(path: Path) -> Config:
         raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
     unfilled = _unfilled(stored)
     if unfilled is not None:
-        raise InputError(f"{path}: {unfilled}: a value is written out, not ${{…}} or ???; nothing is filled in there")
+        raise InputError(f"{path}: {unfilled}: ${{…}} and ??? are not supported; write the value")
     problems: list[str] = []
     try:
         return _checked(_merged(_open(), _Layer(str(path), stored), problems), problems)
@@ -77,18 +89,20 @@ def config_from_file(path: Path) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """All values, resolved."""
+    """Return all keys and values as YAML."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 @dataclasses.dataclass
 class _Layer:
+    """Values to merge, and their source for messages."""
+
     source: str
     values: DictConfig
 
 
 def _open(config: Config | type[Config] = Config) -> DictConfig:
-    """A configuration that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
+    """Return a DictConfig that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
     opened: DictConfig = OmegaConf.structured(config)
     for node in (opened, *(opened[section] for section in sections())):
         OmegaConf.set_readonly(node, False)
@@ -101,13 +115,13 @@ def _load(path: Path) -> DictConfig:
 
 
 def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str]]:
-    """key=value, split; anything else is a problem."""
+    """Split arguments key=value; append a message to `problems` for any other argument."""
     pairs = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if argument.startswith("-"):
             problems.append(
-                f"{argument}: write {key.lstrip('-')}=… without dashes (only --help, --print-config, --dry-run)"
+                f"{argument}: write {key.lstrip('-')}=… without dashes; the only options are --help, --print-config and --dry-run"
             )
         elif not equals:
             problems.append(f"{argument}: write key=value, or group=choice")
@@ -117,24 +131,24 @@ def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str
 
 
 def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[str]) -> dict[str, str]:
-    """The choice of each group, the defaults where none is given."""
+    """Return the choice of each group, or its default."""
     selected = {"dataset": config.dataset, "preset": config.preset, "trainer": "default"}
     for key, value in pairs:
         if key in GROUPS and not _is_logger_map(key, value):
             selected[key] = value
     for group, choice in selected.items():
         if "${" in choice or choice == "???":
-            problems.append(f"{group}={choice}: a choice is written out; nothing is filled in here")
+            problems.append(f"{group}={choice}: ${{…}} and ??? are not supported; write the name of a choice")
             selected[group] = {"dataset": config.dataset, "preset": config.preset}.get(group, "default")
             continue
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
-        problems.append(f"{group}={choice}: there is no such choice{meant(choice, choices(group))}")
+        problems.append(f"{group}={choice}: there is no such choice{suggestion_for(choice, choices(group))}")
     return selected
 
 
 def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """What is no choice of a group; `logger={…}` first, so that `logger.csv.x=y` beside it is kept."""
+    """Return the pairs that set keys; `logger={…}` first, so that it does not replace a `logger.csv.x=y` given with it."""
     maps = [(key, text) for key, text in pairs if _is_logger_map(key, text)]
     return maps + [(key, text) for key, text in pairs if key not in GROUPS]
 
@@ -144,12 +158,12 @@ def _is_logger_map(key: str, text: str) -> bool:
 
 
 def _names_data(choice: str) -> bool:
-    """A file or an id, rather than a misspelt choice."""
+    """Return whether a dataset name looks like a file or an id rather than a misspelt choice."""
     return bool(re.search(r"[/.\\]|-v\d+$", choice))
 
 
 def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
-    """The files of the selected choices in their order; published λ and h follow the preset they belong to."""
+    """Yield the files of the selected choices in order; a preset is followed by the dataset's published λ and h for it."""
     published: DictConfig = OmegaConf.create({})
     for group in GROUPS:
         path = choices(group).get(selected.get(group, ""))
@@ -169,7 +183,7 @@ def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
 
 
 def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:
-    """Merges key by key, so that one wrong key hides no other; a logger choice replaces the map of loggers."""
+    """Merge key by key, so that every wrong key is reported; a logger choice replaces the whole map of loggers."""
     if "logger" in layer.values and layer.source.startswith("conf/logger"):
         config.logger = layer.values.logger
         return config
@@ -182,7 +196,7 @@ def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
     for key in values:
         value = values[key]
         path = f"{prefix}{key}"
-        if isinstance(value, DictConfig) and not is_free(path):
+        if isinstance(value, DictConfig) and not accepts_any_value(path):
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
@@ -196,18 +210,18 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
         if _unfilled(parsed) is not None:
-            problems.append(f"{key}={text}: a value is written out; nothing is filled in here")
+            problems.append(f"{key}={text}: ${{…}} and ??? are not supported; write the value")
             continue
         value = parsed.value
         if isinstance(value, int | float) and key in text_keys():
-            # YAML takes 10:00:00:00 and 1_000 for numbers.
+            # YAML parses 10:00:00:00 and 1_000 as numbers.
             value = text
         _set(config, key, value, f"{key}={text}", problems)
     return config
 
 
 def _unfilled(values: DictConfig | ListConfig) -> str | None:
-    """The key where a `???` or a `${…}` is left, once those that can be are filled in; None where none is."""
+    """Return the key of an unresolved `???` or `${…}`, or None."""
     try:
         OmegaConf.resolve(values)
     except OmegaConfBaseException as error:
@@ -223,18 +237,22 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         problems.append(f"{where}: {OTHER_FLAGS[key]}")
     elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
         problems.append(
-            f"{where}: there is no such key{meant(key, known)}"
+            f"{where}: there is no such key{suggestion_for(key, known)}"
             if _meant_close(key)
             else f"{where}: there is no such key; --help lists all"
         )
     elif key in sections():
         problems.append(
-            f"{where}: {key} is a section; set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
+            f"{where}: {key} is a section: set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
         )
-    elif isinstance(value, ListConfig) and not is_free(key) and any(isinstance(entry, Container) for entry in value):
+    elif (
+        isinstance(value, ListConfig)
+        and not accepts_any_value(key)
+        and any(isinstance(entry, Container) for entry in value)
+    ):
         problems.append(f"{where}: its entries must be plain values, not lists or maps")
     else:
-        # YAML reads true as a truth value where `compile` takes it as a word.
+        # YAML parses true as a boolean; `compile` takes the words true and false.
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=key.startswith(("env_kwargs.", "logger.")))
@@ -250,29 +268,31 @@ def _meant_close(key: str) -> bool:
 
 
 def _checked(config: DictConfig, problems: list[str]) -> Config:
-    """The dataclass, with ~ expanded in the folders of runs, if nothing is wrong with it."""
+    """Return the validated dataclass, with ~ expanded in run folders. Raises InputError if there are problems."""
     built = OmegaConf.to_object(config)
     assert isinstance(built, Config)
     folders = {key: getattr(built, key) for key in ("run_dir", "dynamics_from")}
     folders = {key: None if name is None else str(Path(name).expanduser()) for key, name in folders.items()}
     built = dataclasses.replace(built, **folders)
-    problems += contradictions(built)
+    problems += problems_of(built)
     if problems:
         raise InputError(problems)
     return built
 
 
 def _resumed(arguments: Sequence[str]) -> Config:
-    """A run's own configuration; what changes no trained weight may be given beside it."""
+    """Return the configuration stored with a run, with the permitted changes of the command line."""
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
     stored = _open(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:
-        if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in (*HARMLESS, *COSTS_BITS)):
+        if not any(
+            key == allowed or key.startswith(f"{allowed}.") for allowed in (*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING)
+        ):
             problems.append(
-                f"{key}={text}: a resumed run keeps its configuration; beside resume= go only {', '.join((*HARMLESS, *COSTS_BITS))}"
+                f"{key}={text}: a resumed run keeps its configuration; only these may be given with resume=: {', '.join((*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING))}"
             )
     if problems:
         raise InputError(problems)
@@ -280,7 +300,9 @@ def _resumed(arguments: Sequence[str]) -> Config:
     if choice:
         path = choices("logger").get(choice[-1])
         if path is None:
-            raise InputError(f"logger={choice[-1]}: there is no such choice{meant(choice[-1], choices('logger'))}")
+            raise InputError(
+                f"logger={choice[-1]}: there is no such choice{suggestion_for(choice[-1], choices('logger'))}"
+            )
         stored.logger = _load(path)
     stored = _overridden(stored, _settings(rest), problems)
     stored.resume = str(folder)

@@ -1,4 +1,4 @@
-"""`--help`, made of the docstrings in `config.py` and the first comments in `conf/`."""
+"""The text of `--help`, made of the field docstrings in `schema.py` and the first comment of each file in `conf/`."""
 
 import ast
 import dataclasses
@@ -11,22 +11,27 @@ from mopo_pl.config.compose import GROUPS, choices
 from mopo_pl.config.schema import Config
 
 HEADER = """\
-mopo_pl: from a log to a policy that beats it (MOPO, Yu et al. 2020)
+mopo_pl: offline reinforcement learning from a dataset of transitions (MOPO, Yu et al. 2020)
 
   python train.py [group=choice] [key=value] …
 
-  python train.py                                           the embedded log of a pendulum
-  python train.py dataset=my_log.npz termination=never      your own data, no simulator
+  python train.py                                           train on the built-in pendulum dataset
+  python train.py dataset=my_log.npz termination=never      train on your data, without a simulator
   python train.py dataset=halfcheetah-medium-v2 preset=d4rl-v2 data.d4rl_folder=~/d4rl
-  python train.py resume=runs/latest                        continue a run
+  python train.py resume=runs/latest                        resume the latest run
 
-  --help  --print-config (the values that would apply)  --dry-run (open the data, print the plan)
+  --help          print this text
+  --print-config  print the configuration and exit
+  --dry-run       open the dataset, print the plan of the run and exit
 """
 
 
 def help_text() -> str:
-    """Groups with their choices, then every key with its default and what it means."""
-    lines = [HEADER, "Groups (order: defaults < dataset < preset < trainer, logger < key=value)"]
+    """Return the text: the groups with their choices, then every key with its default and meaning."""
+    lines = [
+        HEADER,
+        "Groups (later sources override earlier ones: defaults, dataset, preset, trainer, logger, key=value)",
+    ]
     for group in GROUPS:
         lines.append(f"  {group}=")
         for name, path in choices(group).items():
@@ -50,7 +55,7 @@ def _fields(owner: type, prefix: str) -> list[str]:
 
 
 def field_docs(owner: type) -> dict[str, str]:
-    """The string that stands under each field of a dataclass."""
+    """Return the docstring under each field of a dataclass, by field name."""
     body = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}

@@ -1,4 +1,4 @@
-"""The dotted keys of `Config`: which there are and of what kind."""
+"""The dotted keys of `Config`, such as `sac.tau`, and their types."""
 
 import dataclasses
 import difflib
@@ -10,7 +10,7 @@ from mopo_pl.config.schema import Config
 
 
 def sections() -> dict[str, list[str]]:
-    """The nested dataclasses of Config and their fields."""
+    """Return the field names of each nested dataclass of Config, by the name of the section."""
     nested = {}
     for entry in dataclasses.fields(Config):
         if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
@@ -19,14 +19,14 @@ def sections() -> dict[str, list[str]]:
 
 
 def known_keys() -> list[str]:
-    """Every dotted key."""
+    """Return all dotted keys."""
     nested = sections()
     plain = [entry.name for entry in dataclasses.fields(Config)]
     return plain + [f"{section}.{inner}" for section, inners in nested.items() for inner in inners]
 
 
 def text_keys() -> set[str]:
-    """Every dotted key whose value is a text."""
+    """Return the dotted keys whose value is a string."""
     owners = {"": Config} | {f"{section}.": type(getattr(Config(), section)) for section in sections()}
     return {
         f"{prefix}{entry.name}"
@@ -36,18 +36,28 @@ def text_keys() -> set[str]:
     }
 
 
-def is_free(key: str) -> bool:
-    """Whether any value may stand there."""
+def accepts_any_value(key: str) -> bool:
+    """Return whether the key lies in a section without a schema."""
     return key.split(".")[0] in ("env_kwargs", "logger")
 
 
-def meant(word: str, known: Iterable[str]) -> str:
-    """What a misspelt word may have meant, or all that there are, to end a sentence with."""
+def suggestion_for(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a misspelt word: the closest known word, or all of them.
+
+    >>> suggestion_for("papers", ["default", "paper"])
+    '; did you mean paper?'
+    >>> suggestion_for("x", ["default", "paper"])
+    ' (there are: default, paper)'
+    """
     known = list(known)
     near = difflib.get_close_matches(word, known, 1)
     return f"; did you mean {near[0]}?" if near else f" (there are: {', '.join(known)})"
 
 
-def as_typed(value: Any) -> str:
-    """As on a command line: null, true, [policy, rollouts]."""
+def format_value(value: Any) -> str:
+    """Format a value as on a command line.
+
+    >>> format_value(None), format_value(["policy", "rollouts"])
+    ('null', '[policy, rollouts]')
+    """
     return json.dumps(value, ensure_ascii=False, default=str).replace('"', "")

@@ -1,4 +1,4 @@
-"""Choices by name, and `module:function` for a user's own."""
+"""Look up a function by its registered name, or by `module:function` for one of the user's."""
 
 import difflib
 import importlib
@@ -7,21 +7,26 @@ from typing import Any
 
 
 def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """The choice of that name, or the object that `module:function` names.
+    """Return `choices[name]`, or import the object that `module:function` names. `kind`: what it is, for messages.
 
-    Raises ValueError that says what exists, or what could not be imported.
+    Raises ValueError if the name is unknown, the import fails, or the object is not callable.
+
+    >>> resolve("penalty", "math:hypot", {})(3.0, 4.0)
+    5.0
     """
     if name in choices:
         return choices[name]
     if ":" not in name:
         near = difflib.get_close_matches(name, choices, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no {kind} is called {name!r}.{hint} Known: {', '.join(choices)}; or module:function")
+        raise ValueError(
+            f"there is no {kind} named {name!r}.{hint} Available: {', '.join(choices)}, or module:function"
+        )
     module, _, attribute = name.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:  # whatever a user's module does when it is imported
+    except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported
         raise ValueError(f"{kind} {name!r} cannot be imported: {error}") from error
     if not callable(found):
-        raise ValueError(f"{kind} {name!r} cannot be called: it is a {type(found).__name__}")
+        raise ValueError(f"{kind} {name!r} is not callable: it is a {type(found).__name__}")
     return found

@@ -1,4 +1,4 @@
-"""What `auto` and null come to for one log on one machine: decided once, before anything is built."""
+"""Replace `auto` and null by the values for one dataset and machine, once, before anything is built."""
 
 import importlib.util
 import math
@@ -6,21 +6,28 @@ import os
 import shutil
 from dataclasses import replace
 
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
-WORTHWHILE = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
-"""Updates, steps and imagined transitions below which compiling a part costs more than it saves: on two CPU cores some 20 s
-against 5 ms an update, up to a minute against a step's 10 ms, 15 s against 3 µs a transition.
+COMPILE_THRESHOLDS = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
+"""Policy updates, ensemble updates and imagined transitions below which compiling a part costs more time than it saves.
+
+Measured on two CPU cores: compiling takes about 20 s against 5 ms per policy update, up to a minute against 10 ms per
+ensemble update, and 15 s against 3 µs per imagined transition.
 """
 
 
 def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
-    """The configuration with nothing left open: `compile` is a list, `threads` and `sac.schedule_epochs` are numbers.
+    """Return the configuration with `compile` as a list, and `threads` and `sac.schedule_epochs` as numbers.
 
-    `rows`: transitions of the log; `threads`: what `threads=null` comes to; `device`: "cpu" or "cuda". Raises InputError
-    where `compile` asks for what cannot be built here. A resolved configuration resolves to itself.
+    `rows`: number of transitions; `threads`: the value for `threads=null`; `device`: "cpu" or "cuda". Resolving twice changes
+    nothing. Raises InputError if `compile` requires a compiler that is not installed.
+
+    >>> from mopo_pl.config.schema import TrainerConfig
+    >>> config = resolve(Config(trainer=TrainerConfig(max_epochs=3)), rows=20_000, threads=2, device="cpu")
+    >>> config.compile, config.threads, config.sac.schedule_epochs
+    ([], 2, 3)
     """
     return replace(
         config,
@@ -31,26 +38,26 @@ def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
 
 
 def compiled_parts(config: Config, rows: int, device: str) -> list[str]:
-    """The parts that are compiled for a run on a log of so many rows, on this type of device.
+    """Return the parts that are compiled for a run on a dataset of `rows` transitions on `device` ("cpu" or "cuda").
 
-    auto: those that are worth it, none where torch.compile has nothing to build with. What is asked for is compiled in any
-    case, unless the run has none of it; raises InputError where there is nothing to build it with.
+    auto: the parts above `COMPILE_THRESHOLDS`, none without a compiler. true or a list: the parts named that the run has.
+    Raises InputError if parts are named and there is no compiler.
     """
     if config.compile == "false" or not config.compile:
         return []
     amounts, missing = _amounts(config, rows), _missing(device)
     if config.compile == "auto":
-        return [] if missing else [part for part, enough in WORTHWHILE.items() if amounts[part] >= enough]
-    asked = list(WORTHWHILE) if config.compile == "true" else list(config.compile)
+        return [] if missing else [part for part, enough in COMPILE_THRESHOLDS.items() if amounts[part] >= enough]
+    asked = list(COMPILE_THRESHOLDS) if config.compile == "true" else list(config.compile)
     if missing:
         raise InputError(
-            f"compile={as_typed(config.compile)} needs {missing}, and there is none; install it or set compile=false"
+            f"compile={format_value(config.compile)} needs {missing}, which was not found: install it or set compile=false"
         )
     return [part for part in asked if amounts[part]]
 
 
 def _amounts(config: Config, rows: int) -> dict[str, int]:
-    """Updates, steps and imagined transitions of the whole run."""
+    """Return the number of policy updates, ensemble updates and imagined transitions of the run."""
     epochs = 0 if config.stage == "dynamics" else config.trainer.max_epochs
     refreshes = math.ceil(epochs / config.rollout.every_n_epochs) if config.uses_model else 0
     model_epochs = config.dynamics.max_epochs if config.trains_model else 0
@@ -62,7 +69,7 @@ def _amounts(config: Config, rows: int) -> dict[str, int]:
 
 
 def _missing(device: str) -> str | None:
-    """What torch.compile would need for this type of device and does not find."""
+    """Return what torch.compile needs on this type of device and is not installed, or None."""
     if device == "cuda":
         return None if importlib.util.find_spec("triton") else "triton"
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))

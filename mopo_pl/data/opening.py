@@ -31,6 +31,15 @@ def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs:
 
     Action bounds are those of `data`, else the file's, else the environment's (`env_id`, or the one the file names),
     else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> arrays = {"observations": np.zeros((100, 3)), "actions": np.zeros((100, 1)), "rewards": np.ones(100)}
+    >>> flags = {"terminals": np.zeros(100, bool), "timeouts": np.arange(1, 101) % 50 == 0}
+    >>> with TemporaryDirectory() as folder:
+    ...     np.savez(f"{folder}/log.npz", **arrays, **flags)
+    ...     dataset = open_dataset(name=f"{folder}/log.npz", data=DataConfig(), env_id=None, env_kwargs={})
+    >>> len(dataset), dataset.obs_dim, dataset.action_dim
+    (100, 3, 1)
     """
     raw = read(data.source or name, data)
     if env_id == NO_ENVIRONMENT:

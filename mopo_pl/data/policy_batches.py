@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.model_buffer import ModelBuffer
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import gathered, own
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.storage.buffer_files import RefreshFiles
 
 
@@ -70,7 +70,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
-        self._batches = stream(self.seed, "batches", rank, device)
+        self._batches = generator_for(self.seed, "batches", rank, device)
 
     def sample_starts(self, size: int, generator: Generator) -> Tensor:
         """Logged states, uniformly with replacement [size, D]."""
@@ -109,12 +109,12 @@ class OfflineDataModule(L.LightningDataModule):
             buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
             buffer = self.model_buffer.state_dict(self._files.keep)
-            self._files.forget_before(self.model_buffer.refreshes - self.retain + 1)
-        return {"ranks": gathered({"model_buffer": buffer, "batches": self._batches.get_state()})}
+            self._files.drop_before(self.model_buffer.refreshes - self.retain + 1)
+        return {"ranks": gather_from_ranks({"model_buffer": buffer, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores this rank's model buffer and stream; raises InputError for another number of ranks."""
-        state = own(state_dict["ranks"])
+        state = state_of_this_rank(state_dict["ranks"])
         self.model_buffer.load_state_dict(
             state["model_buffer"], (lambda number, rows: rows) if self._files is None else self._files.fetch
         )

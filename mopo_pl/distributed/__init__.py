@@ -1,1 +1,1 @@
-"""Several processes: what they tell each other, how they start, what they print, how signals stop them."""
+"""Several processes of one run: collectives, process start, console output, signals."""

@@ -1,4 +1,4 @@
-"""What the processes of a run tell each other, beside gradients. A single process is a group of one."""
+"""Collective operations between the processes (ranks) of a run, except DDP's own; without a process group, one rank."""
 
 from typing import TypeVar
 
@@ -11,17 +11,23 @@ T = TypeVar("T")
 
 
 def world_size() -> int:
-    """Processes of the run."""
+    """Return the number of processes of the run, 1 without a process group."""
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Place of this process among them, from 0."""
+    """Return the index of this process, from 0 to `world_size() - 1`."""
     return distributed.get_rank() if world_size() > 1 else 0
 
 
-def gathered(value: T) -> list[T]:
-    """Every rank's value, in the order of ranks, on every rank. All ranks must call it."""
+def gather_from_ranks(value: T) -> list[T]:
+    """Return the values of all ranks in rank order, on every rank. All ranks must call it.
+
+    `value`: any object that can be pickled.
+
+    >>> gather_from_ranks("only one process")
+    ['only one process']
+    """
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
@@ -29,15 +35,15 @@ def gathered(value: T) -> list[T]:
     return values  # type: ignore[return-value]
 
 
-def summed(values: Tensor) -> Tensor:
-    """The sum over ranks, on every rank, written into `values`. All ranks must call it."""
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum a tensor over the ranks, in place, and return it on every rank. All ranks must call it."""
     if world_size() > 1:
         distributed.all_reduce(values)
     return values
 
 
-def largest(number: int, device: torch.device) -> int:
-    """The largest of the ranks' numbers, on every rank. All ranks must call it."""
+def max_over_ranks(number: int, device: torch.device) -> int:
+    """Return the maximum of the ranks' numbers on every rank. All ranks must call it; `device`: where it is computed."""
     if world_size() == 1:
         return number
     shared = torch.tensor(number, device=device)
@@ -45,20 +51,23 @@ def largest(number: int, device: torch.device) -> int:
     return int(shared)
 
 
-def averaged(gradients: list[Tensor]) -> list[Tensor]:
-    """The mean over ranks of a group of tensors, by one all-reduce of all of them laid end to end."""
+def mean_over_ranks(gradients: list[Tensor]) -> list[Tensor]:
+    """Return the mean of each tensor over the ranks, by one all-reduce of their concatenation. All ranks must call it."""
     if world_size() == 1:
         return gradients
-    flat = summed(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
+    flat = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
     parts = flat.split([gradient.numel() for gradient in gradients])
     return [part.view_as(gradient) for part, gradient in zip(parts, gradients, strict=True)]
 
 
-def own(states: list[T]) -> T:
-    """This rank's part of what `gathered` gave before the run was stopped; raises InputError for another world size."""
+def state_of_this_rank(states: list[T]) -> T:
+    """Return this rank's entry of a list saved by `gather_from_ranks`, the inverse of that call when a run is resumed.
+
+    Raises InputError if the list was saved by another number of processes.
+    """
     if len(states) != world_size():
         raise InputError(
-            f"the checkpoint holds the random streams of {len(states)} processes, and this run has {world_size()}: "
-            "resume it on as many"
+            f"the checkpoint holds the states of {len(states)} processes, but this run has {world_size()}: "
+            f"resume it with {len(states)} processes"
         )
     return states[rank()]

@@ -1,10 +1,10 @@
-"""Lines for the user, printed once for all processes of a run."""
+"""Console output of the first process only."""
 
-import lightning.fabric.utilities.rank_zero  # noqa: F401  reads this process's rank from its launcher
+import lightning.fabric.utilities.rank_zero  # noqa: F401  sets rank_zero_only.rank from the launcher's variables
 from lightning_utilities.core.rank_zero import rank_zero_only
 
 
 @rank_zero_only
-def say(text: str) -> None:
-    """Print lines to standard output, on the first process alone."""
+def print_once(text: str) -> None:
+    """Print text to standard output on rank 0 only."""
     print(text, flush=True)

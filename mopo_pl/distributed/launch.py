@@ -1,4 +1,4 @@
-"""The processes of a run, before Lightning has joined them: who started whom, and what the first one decides for all."""
+"""The processes of a run before Lightning creates the process group: who started them, and decisions of the first one."""
 
 import os
 import threading
@@ -11,49 +11,49 @@ from typing import TypeVar
 import lightning as L
 from torch import distributed
 
-from mopo_pl.distributed.collectives import gathered, rank
+from mopo_pl.distributed.collectives import gather_from_ranks, rank
 from mopo_pl.errors import InputError
 
 T = TypeVar("T")
 
 SHARED_PATH = "MOPO_PL_RUN_DIR"
-"""Environment variable by which processes that Lightning launches find the folder of the first."""
+"""Environment variable that holds the run folder, for the processes that Lightning launches."""
 
-FIRST_PROCESS = "MOPO_PL_FIRST_PROCESS"
-"""Environment variable that holds the number of the process that started this one."""
+PARENT_PID = "MOPO_PL_FIRST_PROCESS"
+"""Environment variable that holds the process id of the process that launched this one."""
 
-FOR_LAUNCHED = (
-    *(SHARED_PATH, FIRST_PROCESS, "OMP_NUM_THREADS"),
+LAUNCH_VARIABLES = (
+    *(SHARED_PATH, PARENT_PID, "OMP_NUM_THREADS"),
     *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"),
 )
-"""What a run and Lightning put into the environment of launched processes, and of the one that launches them."""
+"""Environment variables that a run and Lightning set for the processes they launch."""
 
-EXTERNAL = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
-"""Variables by which other launchers tell a process how many it is one of."""
+LAUNCHERS = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
+"""Environment variables that hold the number of processes started by an external launcher, and the launcher's name."""
 
 
-def was_launched() -> bool:
-    """Whether this process was started by the first one of a run."""
+def is_launched_rank() -> bool:
+    """Return whether the first process of a run launched this one as a further rank."""
     return int(os.environ.get("LOCAL_RANK", 0)) > 0 and SHARED_PATH in os.environ
 
 
-def was_started() -> bool:
-    """Whether another process of this system started this one: a rank of its run, or one of several runs side by side."""
-    return os.environ.get(FIRST_PROCESS, str(os.getpid())) != str(os.getpid())
+def is_child_process() -> bool:
+    """Return whether a mopo_pl process launched this one, as a rank of its run or as one of several runs of a list of seeds."""
+    return os.environ.get(PARENT_PID, str(os.getpid())) != str(os.getpid())
 
 
-def share_folder(path: Path) -> None:
-    """Tells processes that this one will launch where the run's folder is, and who launched them."""
-    os.environ[SHARED_PATH], os.environ[FIRST_PROCESS] = str(path), str(os.getpid())
+def export_run_folder(path: Path) -> None:
+    """Store the run folder and this process's id in the environment of the processes that will be launched."""
+    os.environ[SHARED_PATH], os.environ[PARENT_PID] = str(path), str(os.getpid())
 
 
 @contextmanager
-def processes_of_one_run() -> Iterator[None]:
-    """Takes back at the end what a run and Lightning have put into the environment for the processes they launch.
+def restored_environment() -> Iterator[None]:
+    """Restore the environment variables that the run and Lightning set, and destroy the process group, at the end of the block.
 
-    The next run in this process has a folder, and processes, of its own.
+    A later run in the same process then starts with its own folder and its own processes.
     """
-    before = {name: os.environ.get(name) for name in FOR_LAUNCHED}
+    before = {name: os.environ.get(name) for name in LAUNCH_VARIABLES}
     try:
         yield
         if distributed.is_available() and distributed.is_initialized():
@@ -66,21 +66,21 @@ def processes_of_one_run() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def join(trainer: L.Trainer) -> None:
-    """Joins processes that torchrun or SLURM started, so that they can agree on a run folder.
+def join_process_group(trainer: L.Trainer) -> None:
+    """Create the process group if torchrun or SLURM started the processes, so that they can agree on a run folder.
 
-    Raises InputError where the launcher started another number of processes than the Trainer's flags say.
+    Raises InputError if the launcher started another number of processes than the Trainer's flags require.
     """
     if SHARED_PATH in os.environ:
-        # The first process started the others itself; Lightning joins them when training starts.
+        # Lightning launches the other processes and creates the process group when training starts.
         return
-    started = {name: int(os.environ[variable]) for variable, name in EXTERNAL.items() if variable in os.environ}
-    # Within a job of SLURM, torchrun starts the processes, and SLURM only torchrun.
+    started = {name: int(os.environ[variable]) for variable, name in LAUNCHERS.items() if variable in os.environ}
+    # In a SLURM job that uses torchrun, torchrun's count applies: SLURM only starts torchrun.
     for name, number in list(started.items())[:1]:
         if number > 1 and number != trainer.world_size:
             raise InputError(
-                f"{name} started {number} processes, and trainer.devices={trainer.num_devices} on "
-                f"trainer.num_nodes={trainer.num_nodes} means {trainer.world_size}: make the two equal"
+                f"{name} started {number} processes, but trainer.devices={trainer.num_devices} and "
+                f"trainer.num_nodes={trainer.num_nodes} require {trainer.world_size}: make the two numbers equal"
             )
     if trainer.num_nodes > 1 and not started:
         raise InputError(f"trainer.num_nodes={trainer.num_nodes} needs torchrun or SLURM to start the run on each node")
@@ -88,40 +88,47 @@ def join(trainer: L.Trainer) -> None:
         trainer.strategy.setup_environment()
 
 
-def first_then_rest(make: Callable[[], T]) -> T:
-    """Made on the first process, then on the others, which find what it left; its InputError is raised on all."""
+def run_first_then_others(make: Callable[[], T]) -> T:
+    """Call `make` on rank 0, then on the other ranks, which find the files that rank 0 wrote; return each rank's own result.
+
+    An InputError of rank 0 is raised on all ranks.
+    """
     made = _first(make)
     return make() if made is None else made[0]
 
 
-def from_first(make: Callable[[], T]) -> T:
-    """What the first process made, on all; its InputError is raised on all."""
+def broadcast_from_first(make: Callable[[], T]) -> T:
+    """Call `make` on rank 0 and return its result on all ranks. An InputError of rank 0 is raised on all ranks."""
     made = _first(make)
-    return gathered(None if made is None else made[0])[0]  # type: ignore[return-value]
+    return gather_from_ranks(None if made is None else made[0])[0]  # type: ignore[return-value]
 
 
 def _first(make: Callable[[], T]) -> tuple[T] | None:
+    """Call `make` on rank 0; return its result in a tuple there and None elsewhere. Raise its InputError on all ranks."""
     made, error = None, None
     if rank() == 0:
         try:
             made = (make(),)
         except InputError as problem:
             error = problem
-    error = gathered(error)[0]
+    error = gather_from_ranks(error)[0]
     if error is not None:
         raise error
     return made
 
 
-def end_with_first(every_seconds: float = 1.0) -> None:
-    """Ends this process soon after the one that launched it has died: it would wait for it in vain."""
-    first = int(os.environ[FIRST_PROCESS])
+def exit_with_parent(every_seconds: float = 1.0) -> None:
+    """End this process soon after its parent has died, because it would wait for the parent forever.
 
-    def watch() -> None:
+    `every_seconds`: interval between checks, which run in a daemon thread [s].
+    """
+    first = int(os.environ[PARENT_PID])
+
+    def poll() -> None:
         while os.getppid() == first:
             time.sleep(every_seconds)
         os._exit(1)
 
-    if os.getppid() != first:  # it died before this one had begun
+    if os.getppid() != first:  # the parent died before this call
         os._exit(1)
-    threading.Thread(target=watch, daemon=True, name="end with first process").start()
+    threading.Thread(target=poll, daemon=True, name="exit with parent").start()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGUSR1 become a request that training honours at the next batch boundary."""
+"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1 request a stop, which training obeys at the end of the current batch."""
 
 import signal
 import threading
@@ -9,54 +9,63 @@ from types import FrameType
 
 from lightning.pytorch.callbacks import LambdaCallback
 
-WATCHED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-"""SIGUSR1, which Windows lacks, is what SLURM sends before a job's time is up, if asked to."""
-ECHO = 0.5
-"""Seconds in which a second signal is the first one again: who stops a whole job sends it to a process and to its parent."""
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+"""The handled signals. SLURM can send SIGUSR1 before a job's time limit; Windows has no SIGUSR1."""
+DUPLICATE_SECONDS = 0.5
+"""A signal within this time after the first is a duplicate: job managers signal a process and its parent [s]."""
 
 
-def hold_back(how: int = getattr(signal, "SIG_BLOCK", 0)) -> None:
-    """Lets signals wait, in this thread and the processes that it starts, until someone watches; or no longer."""
+def block_signals(how: int = getattr(signal, "SIG_BLOCK", 0)) -> None:
+    """Block the handled signals in this thread and in the processes it starts (SIG_BLOCK), or unblock them (SIG_UNBLOCK).
+
+    A blocked signal stays pending until it is unblocked.
+    """
     if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(how, WATCHED)
+        signal.pthread_sigmask(how, SIGNALS)
 
 
-class SignalWatch:
-    """Remembers the signal that arrived; a second one ends the process at once."""
+class SignalHandler:
+    """Store the number of the first signal that arrives; a second one ends the process at once."""
 
     def __init__(self) -> None:
-        self.received: int | None = None
+        self.received: int | None = None  # number of the signal
         self._at = 0.0
         self._tell: Callable[[], None] = lambda: None
 
     @contextmanager
-    def watching(self, tell: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Takes over the signals inside the block; `tell` is called when one arrives."""
+    def installed(self, tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Handle the signals inside the block and restore the previous handlers after it.
+
+        `tell`: called when the first signal arrives.
+        """
         self._tell = tell
-        before = {number: signal.getsignal(number) for number in WATCHED}
+        before = {number: signal.getsignal(number) for number in SIGNALS}
         self._take()
-        hold_back(getattr(signal, "SIG_UNBLOCK", 0))
+        block_signals(getattr(signal, "SIG_UNBLOCK", 0))
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def keeping(self) -> LambdaCallback:
-        """Takes the signals back from Lightning, whose handler waits for all ranks: a signal may come to one alone."""
+    def reinstall_callback(self) -> LambdaCallback:
+        """Return a callback that replaces Lightning's signal handlers by this one at the start of training.
+
+        Lightning's handlers wait for all ranks, but a signal may be sent to one rank only.
+        """
         return LambdaCallback(on_train_start=lambda trainer, module: self._take())
 
     def _take(self) -> None:
         if threading.current_thread() is not threading.main_thread():
-            return  # where neither this nor Lightning can take any
-        for number in WATCHED:
+            return  # Python allows signal handlers in the main thread only
+        for number in SIGNALS:
             signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now, before = time.monotonic(), self._at
         self._at = now
         if self.received is not None:
-            if now - before < ECHO:
+            if now - before < DUPLICATE_SECONDS:
                 return
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -11,7 +11,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 
 class EnsembleDataModule(L.LightningDataModule):
@@ -39,18 +39,18 @@ class EnsembleDataModule(L.LightningDataModule):
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.log_rows = dataset.transitions
         usable = dataset.next_known.nonzero().squeeze(-1)
-        split = stream(seed, "holdout")
+        split = generator_for(seed, "holdout")
         order = usable[torch.randperm(len(usable), generator=split)]
         held_out = min(int(len(usable) * holdout_fraction), holdout_max)
         if held_out < 1 or held_out >= len(usable):
             raise ValueError(f"{len(usable)} rows with a true next state are too few to hold out {held_out}")
         self.holdout, self.train = order[:held_out], order[held_out:]
-        draws = torch.randint(len(self.train), (members, len(self.train)), generator=stream(seed, "bootstrap"))
+        draws = torch.randint(len(self.train), (members, len(self.train)), generator=generator_for(seed, "bootstrap"))
         self.bootstrap = self.train[draws]
         self._open_shuffles()
 
     def _open_shuffles(self) -> None:
-        self._shuffles = stream(self.seed, "shuffle")
+        self._shuffles = generator_for(self.seed, "shuffle")
         self._epoch_start = self._shuffles.get_state()
         self._position = 0
         """Optimiser steps of this epoch whose batches were yielded already."""

@@ -13,8 +13,8 @@ from torch import Generator, Tensor
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class TransitionModel:
@@ -75,9 +75,9 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
-    with whole_file(folder / "dynamics.safetensors") as aside:
+    with atomic_write(folder / "dynamics.safetensors") as aside:
         aside.write_bytes(save(weights))
-    with whole_file(folder / "dynamics.json") as aside:
+    with atomic_write(folder / "dynamics.json") as aside:
         aside.write_text(json.dumps(description, indent=2) + "\n")
     return digest
 
@@ -105,7 +105,7 @@ def _read(folder: Path) -> TransitionModel:
         **shape,
         normaliser=Normaliser.identity(shape["obs_dim"] + shape["action_dim"]),
         target_normaliser=Normaliser.identity(1 + shape["obs_dim"]),
-        generator=stream(0, "overwritten"),
+        generator=generator_for(0, "overwritten"),
     )
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import world_size
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
@@ -18,7 +18,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
+from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
 
 
 class DynamicsModule(LoggedModule):
@@ -79,7 +79,7 @@ class DynamicsModule(LoggedModule):
             and world_size() == 1
             and isinstance(data, EnsembleDataModule)
             and JointAdam.supports([optimizer], [dict(self.ensemble.named_parameters())])
-            and not gradients_are_watched(self)
+            and not hooks_need_gradients(self)
             and not self._steps_otherwise()
         ):
             self._fused = FusedUpdate(
@@ -90,7 +90,7 @@ class DynamicsModule(LoggedModule):
                 rows=data.batch_size,
                 name="the ensemble's step",
             )
-            say("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
+            print_once("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def _steps_otherwise(self) -> bool:
         """Whether a subclass has a loss or a step of its own, which the compiled one would leave out."""
@@ -150,7 +150,7 @@ class DynamicsModule(LoggedModule):
         self.note({"dynamics/max_log_var": high.mean(), "dynamics/min_log_var": low.mean(), "dynamics/bound_gap": gap})
         if gap <= 0 and not self._gap_closed:
             self._gap_closed = True
-            say(
+            print_once(
                 "the bounds of a log σ² have met: σ cannot tell known states from unknown ones there; lower dynamics.bound_coef"
             )
         self.write_row("a lower dynamics.learning_rate, or a look at the ranges of the log")

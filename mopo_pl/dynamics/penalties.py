@@ -10,22 +10,42 @@ Penalty = Callable[[Tensor, Tensor], Tensor]
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:
-    """u = max_i ‖σ_i‖₂ over all members, reward included (Yu et al. 2020, section 4.3)."""
+    """u = max_i ‖σ_i‖₂ over all members, reward included (Yu et al. 2020, section 4.3).
+
+    >>> mean = torch.zeros(2, 1, 2)  # E = 2 members, B = 1, reward and D = 1 state dimension
+    >>> std = torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]])
+    >>> max_aleatoric(mean, std)
+    tensor([5.])
+    """
     return torch.linalg.vector_norm(std, dim=-1).amax(0)
 
 
 def ensemble_std(mean: Tensor, std: Tensor) -> Tensor:
-    """u = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂, the mixture's total standard deviation (Lu et al. 2022)."""
+    """u = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂, the mixture's total standard deviation (Lu et al. 2022).
+
+    >>> mean = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
+    >>> ensemble_std(mean, torch.full((2, 1, 2), 2.0))
+    tensor([3.])
+    """
     return (std.square().mean(0) + mean.var(0, unbiased=False)).sum(-1).sqrt()
 
 
 def disagreement(mean: Tensor, std: Tensor) -> Tensor:
-    """u = max_i ‖μ_i - mean_j μ_j‖₂, the largest deviation of a member from the ensemble's mean."""
+    """u = max_i ‖μ_i - mean_j μ_j‖₂, the largest deviation of a member from the ensemble's mean.
+
+    >>> mean = torch.tensor([[[3.0, 4.0]], [[-3.0, -4.0]]])
+    >>> disagreement(mean, torch.ones(2, 1, 2))
+    tensor([5.])
+    """
     return torch.linalg.vector_norm(mean - mean.mean(0), dim=-1).amax(0)
 
 
 def none(mean: Tensor, std: Tensor) -> Tensor:
-    """u = 0: MBPO."""
+    """u = 0: MBPO.
+
+    >>> none(torch.zeros(7, 3, 4), torch.ones(7, 3, 4))
+    tensor([0., 0., 0.])
+    """
     return mean.new_zeros(mean.shape[1])
 
 

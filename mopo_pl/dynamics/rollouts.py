@@ -8,11 +8,11 @@ import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import summed
+from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty
 from mopo_pl.dynamics.termination import Rule
-from mopo_pl.nn.compilation import compiled_with_checks
+from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
@@ -158,7 +158,7 @@ def compiled_step(rows: int, device: torch.device) -> Stepper:
     Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
     anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
     """
-    whole = compiled_with_checks(one_step, device, "the rollouts' step")
+    whole = compile_with_guards(one_step, device, "the rollouts' step")
 
     def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> Step:
         return (whole if len(starts) == rows else one_step)(model, policy, limits, starts, *rest)
@@ -218,7 +218,9 @@ class RolloutStatistics:
 
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once."""
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = summed(self.sums.clone()).tolist()
+        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = sum_over_ranks(
+            self.sums.clone()
+        ).tolist()
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,

@@ -1,4 +1,4 @@
-"""Gymnasium environments of the project; importing this registers them."""
+"""Gymnasium environments of this package. Importing the module registers them."""
 
 import gymnasium
 

@@ -1,4 +1,4 @@
-"""Environments by their Gymnasium id, the project's own among them."""
+"""Create environments by their Gymnasium id."""
 
 import difflib
 import re
@@ -7,17 +7,24 @@ from typing import Any
 
 import gymnasium
 
-import mopo_pl.environments  # noqa: F401  registers the project's own
+import mopo_pl.environments  # noqa: F401  registers mopo_pl/DMSD-v0
 from mopo_pl.errors import InputError
 
 
 def family(env_id: str) -> str:
-    """What an environment is called whatever its namespace and version: `mopo_pl/DMSD-v0` to `dmsd`."""
+    """Return an environment's lower-case name without namespace and version.
+
+    >>> family("mopo_pl/DMSD-v0")
+    'dmsd'
+    """
     return re.sub(r"-v\d+$", "", env_id.rsplit("/", 1)[-1]).lower()
 
 
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
-    """`gymnasium.make`; raises InputError that says what is missing."""
+    """Create an environment by `gymnasium.make(env_id, **env_kwargs)`.
+
+    Raises InputError if the id is unknown, a package is missing, or the environment does not accept `env_kwargs`.
+    """
     try:
         return gymnasium.make(env_id, **env_kwargs)
     except gymnasium.error.DependencyNotInstalled as error:
@@ -26,6 +33,6 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.En
     except (gymnasium.error.Error, ImportError) as error:
         near = difflib.get_close_matches(env_id, list(gymnasium.registry), 3)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(f"env_id={env_id} cannot be made: {error}{hint}") from error
+        raise InputError(f"env_id={env_id} cannot be created: {error}{hint}") from error
     except TypeError as error:
-        raise InputError(f"env_kwargs={dict(env_kwargs)} do not fit {env_id}: {error}") from error
+        raise InputError(f"env_kwargs={dict(env_kwargs)} are not accepted by {env_id}: {error}") from error

@@ -1,4 +1,4 @@
-"""DMSD: two coupled masses track targets (the task of NeoRL-2's dataset of that name, in closed form)."""
+"""DMSD: two coupled masses track two targets (the task of NeoRL-2's dataset of that name, in closed form)."""
 
 from typing import Any
 
@@ -6,19 +6,19 @@ import gymnasium
 import numpy as np
 
 STIFFNESS = 2.0
-"""k [N/m]."""
+"""Spring constant k [N/m]."""
 DAMPING = 4.0
-"""d [N s/m]."""
+"""Damping coefficient d [N s/m]."""
 MASS = 20.0
-"""m [kg]."""
+"""Each mass m [kg]."""
 TIME_STEP = 0.2
-"""[s]."""
+"""Duration of an environment step [s]."""
 FORCE = 30.0
-"""Of a full action [N]."""
+"""Force F of an action of 1 [N]."""
 SWITCH_STEP = 50
-"""Step after which each target may have moved."""
+"""Step after which each target may be redrawn."""
 SWITCH_PROBABILITY = 0.5
-"""Of each target, by itself: 477 and 495 of the official log's 1000 episodes."""
+"""Probability, per target, that it is redrawn; in the official dataset 477 and 495 of 1000 episodes."""
 
 
 def step_masses(positions: np.ndarray, velocities: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,26 +32,33 @@ def step_masses(positions: np.ndarray, velocities: np.ndarray, actions: np.ndarr
 
 
 def tracking_reward(positions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """-Σ log(|x' - T'| + 0.01): both the positions and the targets after the step [...]."""
+    """r = -Σ_i log(|x'_i - T'_i| + 0.01) [...], from positions x' and targets T' [..., 2] after the step."""
     return -np.log(np.abs(positions - targets) + 0.01).sum(-1)
 
 
 class DMSD(gymnasium.Env):
-    """Observation [x1, x2, v1, v2, T1, T2] float32, action two forces in [-1, 1]; 100 steps (by the time limit).
+    """Observation [x1, x2, v1, v2, T1, T2] float32; action: two forces in [-1, 1]; a time limit truncates after 100 steps.
 
-    Start: x in ±0.25, v in ±0.1, targets in ±1.5, all uniform. The observation after step 50 shows each target redrawn
-    with probability ½; the reward of that step is measured to the new one. Nothing announces it: on those rows the next
-    target, and through it the reward, cannot be predicted.
+    Initial state, all uniform: x in ±0.25 [m], v in ±0.1 [m/s], targets in ±1.5 [m]. The observation after step 50 shows each
+    target redrawn with probability ½, and the reward of that step uses the new target. The observation does not announce the
+    change: in these transitions the next target, and therefore the reward, cannot be predicted.
+
+    >>> import gymnasium
+    >>> import mopo_pl.environments
+    >>> environment = gymnasium.make("mopo_pl/DMSD-v0")
+    >>> observation, info = environment.reset(seed=0)
+    >>> observation.shape, environment.action_space.shape
+    ((6,), (2,))
     """
 
-    metadata = {"render_modes": []}  # noqa: RUF012  Gymnasium's own form
+    metadata = {"render_modes": []}  # noqa: RUF012  declared like this by Gymnasium
 
     def __init__(self) -> None:
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (6,), np.float32)
         self.action_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Draws positions, velocities and targets."""
+        """Draw positions, velocities and targets; return the observation [6] and an empty dict."""
         super().reset(seed=seed)
         self._positions = self.np_random.uniform(-0.25, 0.25, 2)
         self._velocities = self.np_random.uniform(-0.1, 0.1, 2)
@@ -60,7 +67,7 @@ class DMSD(gymnasium.Env):
         return self._observation(), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """One step of 0.2 s; never terminal."""
+        """Advance by 0.2 s under `action` [2], clipped to [-1, 1]; no state is terminal."""
         clipped = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         self._positions, self._velocities = step_masses(self._positions, self._velocities, clipped)
         self._steps += 1

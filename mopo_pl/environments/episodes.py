@@ -1,4 +1,4 @@
-"""Episodes of a policy in the real environment."""
+"""Evaluation episodes of a policy in the real environment."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from gymnasium.vector import SyncVectorEnv
 from mopo_pl.environments.by_id import make_environment
 
 GROUP = 25
-"""Environments stepped together: enough for one batched policy call, few enough to waste little on finished ones."""
+"""Environments stepped together: a batch large enough for one policy call, with few idle environments at the end."""
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """What episodes came to."""
+    """Returns and lengths of n episodes."""
 
     returns: np.ndarray
-    """Undiscounted, float64 [n]."""
+    """Undiscounted returns, float64 [n]."""
     lengths: np.ndarray
-    """Steps, int64 [n]."""
+    """Numbers of environment steps, int64 [n]."""
 
 
 def evaluate(
@@ -33,24 +33,32 @@ def evaluate(
     numbers: range,
     seed: int,
 ) -> Episodes:
-    """Plays the episodes of these numbers, the i-th from seed + i, whichever others are stepped beside it.
+    """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
-    `act` takes observations [n, D] and gives actions [n, A] in the environment's units.
+    `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not depend on
+    the other episodes stepped with it. Raises InputError if the environment cannot be created.
     """
     make = partial(make_environment, env_id, env_kwargs)
     groups = [_play(act, make, numbers[first : first + GROUP], seed) for first in range(0, len(numbers), GROUP)]
     return _joined(groups)
 
 
-def interleaved(shares: Sequence[Episodes]) -> Episodes:
-    """The episodes 0, 1, … of which the i-th of n shares holds i, i + n, i + 2n, …"""
+def interleave(shares: Sequence[Episodes]) -> Episodes:
+    """Merge shares of n ranks, where share i holds the episodes i, i + n, i + 2n, …, into the order 0, 1, 2, …
+
+    >>> first = Episodes(np.array([10.0, 12.0]), np.array([5, 7]))
+    >>> second = Episodes(np.array([11.0]), np.array([6]))
+    >>> interleave([first, second]).returns.tolist()
+    [10.0, 11.0, 12.0]
+    """
     episodes = _joined(shares)
-    places = np.concatenate([i + len(shares) * np.arange(len(share.returns)) for i, share in enumerate(shares)])
-    order = np.argsort(places)
+    numbers = np.concatenate([i + len(shares) * np.arange(len(share.returns)) for i, share in enumerate(shares)])
+    order = np.argsort(numbers)
     return Episodes(episodes.returns[order], episodes.lengths[order])
 
 
 def _joined(groups: Sequence[Episodes]) -> Episodes:
+    """Concatenate; no groups give no episodes."""
     returns, lengths = [group.returns for group in groups], [group.lengths for group in groups]
     none = Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))
     return Episodes(np.concatenate([none.returns, *returns]), np.concatenate([none.lengths, *lengths]))
@@ -59,7 +67,7 @@ def _joined(groups: Sequence[Episodes]) -> Episodes:
 def _play(
     act: Callable[[np.ndarray], np.ndarray], make: Callable[[], gymnasium.Env], numbers: range, seed: int
 ) -> Episodes:
-    """One episode in each of a group of environments; what follows an episode's end is ignored."""
+    """Run one episode in each of `len(numbers)` environments; steps after an episode's end do not count."""
     environments = SyncVectorEnv([make] * len(numbers))
     try:
         observations, _ = environments.reset(seed=[seed + number for number in numbers])

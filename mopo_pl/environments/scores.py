@@ -1,4 +1,4 @@
-"""Reference returns between which a score of 0 and of 100 lie."""
+"""Reference returns, and the normalised score they define."""
 
 from mopo_pl.environments.by_id import family
 
@@ -18,16 +18,24 @@ REFERENCES: dict[str, tuple[float, float]] = {
     "dmsd": (30.60, 849.51),
     "safetyhalfcheetah": (-283.0, 2507.0),
     "simglucose": (9.75, 475.0),
-    # This project's own: uniform actions, 500 episodes (-1234), and about what well-trained policies reach (-150).
+    # Measured for this project: uniform actions in 500 episodes (-1234), and about a well-trained policy's return (-150).
     "pendulum": (-1234.0, -150.0),
 }
-"""By environment, whatever its version: scores of v2 data in v5 environments are no published scores (docs/data.md)."""
+"""Returns of score 0 and score 100 by environment name, whatever the version.
+
+A score of D4RL v2 data in a v5 environment is not comparable to published scores (docs/data.md).
+"""
 
 
 def normalised_score(env_id: str, value: float) -> float | None:
-    """100·(return - minimum)/(maximum - minimum), None where no reference is known.
+    """100·(return - minimum)/(maximum - minimum), or None for an environment without reference returns.
 
-    Of a return, never of a standard deviation: the map is affine, not linear.
+    `value`: a return. A standard deviation must not be mapped by it, because the map is affine, not linear.
+
+    >>> normalised_score("Hopper-v5", 3234.3)
+    100.0
+    >>> normalised_score("CartPole-v1", 500.0) is None
+    True
     """
     name = family(env_id).replace("adroithand", "")
     if name not in REFERENCES:

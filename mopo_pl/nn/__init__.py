@@ -1,1 +1,1 @@
-"""What both LightningModules are built of: layers, random streams, Adam as a function, compilation, metrics rows."""
+"""Building blocks of both LightningModules: layers, random generators, functional Adam, compilation, metrics rows."""

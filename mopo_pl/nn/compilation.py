@@ -1,4 +1,4 @@
-"""What is compiled, and how."""
+"""torch.compile for networks this small: its options, guards, eager fallback, and the memory of compiled code."""
 
 import ctypes
 import platform
@@ -8,22 +8,22 @@ from typing import Any
 
 import torch
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 
 
-class OrEager:
-    """A function by its compiled form; as it is, from the first failure to build that on, which is said once.
+class CompiledOrEager:
+    """A compiled function that falls back to the eager one, permanently and with one message, if it cannot be compiled.
 
-    What cannot be built fails before it computes anything.
+    Compilation fails before anything is computed, so that the eager call starts from unchanged arguments.
     """
 
     def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any], name: str) -> None:
-        """`name`: of the function, for the user."""
+        """`eager`, `compiled`: two forms of one function; `name`: the function's name in the message, such as "the SAC update"."""
         self.eager, self.name = eager, name
         self._compiled: Callable[..., Any] | None = compiled
 
     def __call__(self, *arguments: Any) -> Any:
-        """As the function."""
+        """Return `eager(*arguments)`, computed by the compiled form where possible."""
         if self._compiled is not None:
             from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException  # seconds to import
 
@@ -32,51 +32,51 @@ class OrEager:
             except TorchDynamoException as error:
                 reason = str(error).splitlines()[0]
             except FailOnRecompileLimitHit:
-                reason = "what it computes has changed too often"
+                reason = "it was recompiled too often"
             self._compiled = None
-            say(f"{self.name} is not compiled: {reason}")
+            print_once(f"{self.name} is not compiled: {reason}")
         return self.eager(*arguments)
 
 
 def options_for(device: torch.device) -> dict[str, Any]:
-    """torch.compile's options for networks this small: on a CPU what surrounds the products is most of what can be saved."""
+    """Return the options of torch.compile. On a CPU, the overhead around the matrix products is most of what can be saved."""
     if device.type != "cpu":
         return {}
     return {
-        "cpp_wrapper": True,  # kernels are called from C++, not from Python
-        "memory_planning": True,  # one allocation for what lives within a call, not a hundred
-        "cpp.min_chunk_size": 16,  # even 256 rows of exp and log are shared among the threads
-        "unroll_reductions_threshold": 1,  # a sum over six actions, written out, would be computed number by number
+        "cpp_wrapper": True,  # call kernels from C++, not from Python
+        "memory_planning": True,  # one allocation for all temporaries of a call instead of a hundred
+        "cpp.min_chunk_size": 16,  # use several threads even for exp and log of 256 rows
+        "unroll_reductions_threshold": 1,  # an unrolled sum over six actions would not be vectorised
     }
 
 
-def compiled_for_itself(method: Any, device: torch.device, name: str) -> OrEager:
-    """A bound method, compiled for its own object, and for the shapes of its first call alone; `name` as `OrEager` has it.
+def compile_without_guards(method: Any, device: torch.device, name: str) -> CompiledOrEager:
+    """Compile a bound method for its object and for the shapes of its first call, without guards.
 
-    torch.compile would check some hundred facts at each call, up to a tenth of an update's time on a CPU. For an update
-    none of them changes: tensors, shapes and constants stay what they are while the object lives.
+    torch.compile checks about a hundred guards at each call, up to a tenth of an update's time on a CPU. For an update none
+    of them can fail: tensors, shapes and constants do not change while the object exists. `name`: see `CompiledOrEager`.
     """
-    own = MethodType(_with_own_code(method.__func__), method.__self__)
-    return _built(method, own, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
+    copy = MethodType(_with_new_code_object(method.__func__), method.__self__)
+    return _built(method, copy, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
 
 
-def compiled_with_checks(function: Any, device: torch.device, name: str) -> OrEager:
-    """A function, compiled for the shapes of its first call, and checked at each call to be given what it was built for."""
-    return _built(function, _with_own_code(function), device, name)
+def compile_with_guards(function: Any, device: torch.device, name: str) -> CompiledOrEager:
+    """Compile a function for the shapes of its first call; guards check each call's arguments. `name`: see `CompiledOrEager`."""
+    return _built(function, _with_new_code_object(function), device, name)
 
 
-def _built(eager: Any, own: Any, device: torch.device, name: str, **options: Any) -> OrEager:
+def _built(eager: Any, copy: Any, device: torch.device, name: str, **options: Any) -> CompiledOrEager:
     if device.type == "cpu":
         keep_freed_memory()
     options |= options_for(device)
-    return OrEager(eager, torch.compile(own, fullgraph=True, dynamic=False, options=options), name)
+    return CompiledOrEager(eager, torch.compile(copy, fullgraph=True, dynamic=False, options=options), name)
 
 
-def _with_own_code(function: Any) -> FunctionType:
-    """A copy of a function with a code object of its own.
+def _with_new_code_object(function: Any) -> FunctionType:
+    """Copy a function, including its code object.
 
-    torch.compile keeps what it has compiled with the code object. Two objects that shared one would run each other's code where
-    nothing is checked, and count together towards the eight forms that it compiles of one code object at most.
+    torch.compile caches compiled code by code object. Without guards, two objects that shared one would run each other's
+    compiled code; with guards, they would share the limit of eight compilations per code object.
     """
     copy = FunctionType(
         function.__code__.replace(),
@@ -91,16 +91,19 @@ def _with_own_code(function: Any) -> FunctionType:
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD in glibc's malloc.h
 LARGEST_ON_HEAP = 32 * 2**20
-"""Bytes; glibc takes no more."""
+"""Largest value glibc accepts for M_MMAP_THRESHOLD [bytes]."""
 LARGEST_KEPT = 256 * 2**20
-"""Bytes free at the heap's end. Several blocks' worth: a small one that lives in between sends the next large one further up."""
+"""Free memory kept at the end of the heap [bytes].
+
+It exceeds one block several times, because a small live block in between moves the next large block further up.
+"""
 
 
 def keep_freed_memory() -> bool:
-    """Keeps blocks of up to 32 MiB, and up to 256 MiB freed at the heap's end, for this process; False where libc is not glibc.
+    """Make glibc keep freed blocks of up to 32 MiB, and up to 256 MiB at the end of the heap, in this process.
 
-    A compiled update takes and frees some megabytes at each call. glibc would return them, and the next call would wait for
-    the system to clear a thousand pages again.
+    A compiled update allocates and frees some megabytes at each call. By default glibc returns them to the system, which has
+    to clear about a thousand pages at the next call. Returns False if the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

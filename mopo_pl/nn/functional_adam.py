@@ -1,6 +1,7 @@
-"""Adam's step as a function of tensors, for graphs that hold a whole update: on the state of torch's own optimiser.
+"""Adam's update as a function of tensors, for compiled graphs that hold a whole update.
 
-Either form can go on where the other stopped. Step sizes may move; what else the optimisers are set to is taken once.
+It reads and writes the state of torch's optimiser, so that either implementation can continue from the other's state. The
+learning rate may change between updates; the other settings of the optimiser are read once.
 """
 
 from collections.abc import Sequence
@@ -13,12 +14,12 @@ from torch.optim import Adam, Optimizer
 from mopo_pl.nn.layers import Params
 
 VARIANTS = ("amsgrad", "maximize", "differentiable", "decoupled_weight_decay")
-"""Flags of torch's Adam that make it another algorithm."""
+"""Flags of torch's Adam that select another algorithm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdamState:
-    """What an optimiser moves: parameters, and Adam's running means of their gradients and of the gradients' squares."""
+    """The parameters of one optimiser, and Adam's running means of their gradients and of the squared gradients."""
 
     parameters: Params
     means: list[Tensor]
@@ -31,7 +32,7 @@ class AdamState:
     def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
         """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), of no dimension: as tensors they need no new graph at each t.
+        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), tensors of shape []: numbers would need a new graph at each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -44,17 +45,17 @@ class AdamState:
 
 
 class JointAdam:
-    """Several optimisers, each the Adam of `AdamState`, that make their steps together."""
+    """Several Adam optimisers that make their updates together."""
 
     def __init__(self, optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> None:
-        """`parameters`: those of each optimiser, by name; the two must satisfy `supports`."""
+        """`optimizers`: instances of torch's Adam; `parameters`: those of each optimiser by name. `supports` must be True for both."""
         self._optimizers = list(optimizers)
         self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, parameters, strict=True)]
         self._steps = [
             [optimizer.state[parameter]["step"] for parameter in named.values()]
             for optimizer, named in zip(optimizers, parameters, strict=True)
         ]
-        for optimizer in optimizers:  # as `step` does, or a schedule would warn that none was made
+        for optimizer in optimizers:  # set by `step`; a learning rate schedule warns without it
             optimizer._opt_called = True  # type: ignore[attr-defined]
         device = self._steps[0][0].device
         self._betas = torch.tensor([state.betas for state in self.states], dtype=torch.float64).to(device)
@@ -62,13 +63,13 @@ class JointAdam:
 
     @staticmethod
     def supports(optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> bool:
-        """Whether all are plain Adam on just these parameters, with one step size each, and no hook on their steps."""
+        """Return whether each optimiser is plain Adam on exactly these parameters, with one learning rate and no hooks."""
         return len(optimizers) == len(parameters) and all(map(_is_plain_adam, optimizers, parameters))
 
     def step_sizes_and_corrections(self, updates: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next so many t [updates, optimisers]."""
+        """Return lr/(1 - β₁ᵗ) and √(1 - β₂ᵗ) of each optimiser for its next `updates` values of t [updates, optimisers]."""
         rates = tuple(float(optimizer.param_groups[0]["lr"]) for optimizer in self._optimizers)
-        if rates != self._rates:  # only a step size that moved is sent to the device
+        if rates != self._rates:  # copied to the device only if one changed
             self._rates, self._pace = rates, torch.tensor(rates, dtype=torch.float64).to(self._betas.device)
         ahead = torch.arange(1, updates + 1, dtype=torch.float64, device=self._betas.device)
         t = torch.stack([steps[0] for steps in self._steps]) + ahead.unsqueeze(-1)
@@ -76,7 +77,7 @@ class JointAdam:
         return (self._pace / (1 - first**t)).to(dtype), (1 - second**t).sqrt().to(dtype)
 
     def count(self, updates: int) -> None:
-        """Counts so many steps of each."""
+        """Add `updates` to each optimiser's update counter t."""
         for steps in self._steps:
             torch._foreach_add_(steps, updates)  # pyright: ignore[reportPrivateImportUsage]
 
@@ -88,7 +89,7 @@ def _is_plain_adam(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) ->
         type(optimizer) is Adam
         and not any(group[name] for group in groups for name in VARIANTS)
         and not (optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks)
-        # Without either, Adam keeps its count of steps on the host.
+        # Without either flag, Adam keeps its update counter t on the CPU.
         and all(group["fused"] or group["capturable"] for group in groups)
         and all(group[name] == groups[0][name] for group in groups for name in common)
         and {parameter for group in groups for parameter in group["params"]} == set(parameters.values())
@@ -96,7 +97,7 @@ def _is_plain_adam(optimizer: Optimizer, parameters: dict[str, nn.Parameter]) ->
 
 
 def _state(optimizer: Optimizer, parameters_by_name: dict[str, nn.Parameter]) -> AdamState:
-    """The optimiser's state, opened as Adam itself would at its first step."""
+    """Return views of an optimiser's state; create it first where Adam has made no update yet."""
     for parameter in parameters_by_name.values():
         if not optimizer.state[parameter]:
             optimizer.state[parameter] = {
@@ -117,5 +118,5 @@ def _state(optimizer: Optimizer, parameters_by_name: dict[str, nn.Parameter]) ->
 
 
 def _of_one_dimension(tensor: Tensor) -> Tensor:
-    """A view of a number as [1]: torch.compile loses what is written into a float64 tensor of no dimension (torch 2.13)."""
+    """View a scalar as [1]: torch.compile loses in-place writes to a float64 tensor of shape [] (torch 2.13)."""
     return tensor.view(1) if tensor.dim() == 0 else tensor

@@ -1,4 +1,4 @@
-"""A whole update as one compiled function: gradients, Adam's steps and averaging. For a single process."""
+"""One update as one compiled function: gradients, Adam's updates and averaging of parameters. For a single process only."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,20 +8,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mopo_pl.nn.compilation import compiled_for_itself
+from mopo_pl.nn.compilation import compile_without_guards
 from mopo_pl.nn.functional_adam import AdamState, JointAdam
 from mopo_pl.nn.layers import Params
 
 Step = Callable[[Params], None]
-"""Changes a group of parameters in place by their gradients, which have the parameters' names."""
+"""Change a group of parameters in place, given their gradients by parameter name."""
 
 
 class Batches(Protocol):
-    """K batches of rows, such as `Transitions`: indexing gives one of them."""
+    """K batches of transitions, such as `Transitions`; indexing returns one of them."""
 
     @property
     def rows(self) -> Tensor:
-        """[K, ..., B, W]."""
+        """Packed transitions [K, ..., B, W]."""
         ...
 
     def __len__(self) -> int: ...
@@ -30,17 +30,17 @@ class Batches(Protocol):
 
 
 Update = Callable[..., Tensor]
-"""From the optimisers' states, the averages, a `Step` for each optimiser, a batch and further tensors to a report.
+"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors); return its metrics.
 
-Changes the states' parameters by calling the steps, and the averages in place.
+It changes the parameters by calling the steps, and the averages in place.
 """
 
 
 class FusedUpdate:
-    """Makes updates on the state of torch's own Adam optimisers, each by one call of compiled code.
+    """Update the parameters and states of torch's Adam optimisers, by one call of compiled code per update.
 
-    Gradients live and end in the compiled function: no parameter's `.grad` is filled. Several devices cannot use it: they
-    average each group of gradients before its step. Eager updates can continue from its state, and it from theirs.
+    Gradients exist only inside the compiled function: no parameter's `.grad` is set. Several processes cannot use it, because
+    they average each group of gradients before Adam's update. Eager and compiled updates can continue from each other's state.
     """
 
     def __init__(
@@ -60,15 +60,15 @@ class FusedUpdate:
         self._update, self._averages, self._rows = update, averages, rows
         self._adams = JointAdam(optimizers, parameters)
         device = next(iter(self._adams.states[0].parameters.values())).device
-        self._compiled: Callable[..., Tensor] = compiled_for_itself(self.one, device, name)
+        self._compiled: Callable[..., Tensor] = compile_without_guards(self.one, device, name)
 
     def takes(self, batches: Batches) -> bool:
-        """Whether batches [K, ..., B, W] have the B that compiled code is for: the last one of an epoch may be smaller."""
+        """Return whether batches [K, ..., B, W] have the compiled batch size B; the last batch of an epoch may be smaller."""
         self._rows = self._rows or batches.rows.shape[-2]
         return batches.rows.shape[-2] == self._rows
 
     def run(self, batches: Batches, *rest: Tensor) -> Tensor:
-        """One update after another from batches [K, ..., B, W] and further inputs [K, ...]; their reports [K, ...]."""
+        """Make K updates in order from batches [K, ..., B, W] and further inputs [K, ...]; return their metrics [K, ...]."""
         step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
         reports = [
             self._compiled(
@@ -88,7 +88,7 @@ class FusedUpdate:
         batch: Any,
         *rest: Tensor,
     ) -> Tensor:
-        """One update in place, with Adam's step sizes and corrections [optimisers]; its report. This is what is compiled."""
+        """Make one update in place with Adam's step sizes and corrections [optimisers]; return its metrics. This is compiled."""
         steps: list[Any] = [
             partial(state.step_, step_size=step_sizes[i], correction=corrections[i]) for i, state in enumerate(states)
         ]

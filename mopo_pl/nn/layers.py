@@ -1,4 +1,4 @@
-"""Layers that ensembles and twin critics are made of, and their initial weights."""
+"""Layers of the ensemble, the actor and the critics, and their initialisation."""
 
 import math
 
@@ -7,34 +7,43 @@ from torch import Generator, Tensor, nn
 
 
 class BatchedLinear(nn.Module):
-    """E linear maps: x [E, B, in] to x W + b [E, B, out], or one of them alone: x [B, in] to [B, out]."""
+    """E linear maps: x [E, B, in] to x W + b [E, B, out]; with `member`, one of them: x [B, in] to [B, out].
+
+    >>> layer = BatchedLinear(members=7, inputs=4, outputs=3)
+    >>> layer(torch.zeros(7, 5, 4)).shape, layer(torch.zeros(5, 4), member=2).shape
+    (torch.Size([7, 5, 3]), torch.Size([5, 3]))
+    """
 
     def __init__(self, *, members: int, inputs: int, outputs: int) -> None:
+        """`members`: E; `inputs`, `outputs`: widths. Weights and biases are 0 until initialised."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
 
     def forward(self, x: Tensor, member: int | None = None) -> Tensor:
-        """Of all members, or of one."""
+        """Apply all maps, or the one with index `member`."""
         weight, bias = (self.weight, self.bias) if member is None else (self.weight[member], self.bias[member])
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type):
-            # The compiler fuses the bias with what follows; baddbmm would copy it first, and round otherwise in bf16.
+            # The compiler fuses the addition with later operations; baddbmm copies the bias, and rounds differently in bf16.
             return x @ weight + bias
         return (torch.baddbmm if member is None else torch.addmm)(bias, x, weight)
 
 
 class Linear(nn.Linear):
-    """x [..., in] to x Wᵀ + b [..., out], with the bias apart where `BatchedLinear` has it so."""
+    """x [..., in] to x Wᵀ + b [..., out]; the bias is added separately under the same conditions as in `BatchedLinear`."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """Product."""
+        """Return input Wᵀ + b."""
         if torch.compiler.is_compiling() or torch.is_autocast_enabled(input.device.type):
             return input @ self.weight.mT + self.bias
         return super().forward(input)
 
 
 def in_full_precision(layer: nn.Module, x: Tensor, *member: int | None) -> Tensor:
-    """A network's last layer, outside autocast: bf16 would know a value of 200 to within 1/2 only, and gains nothing here."""
+    """Apply a network's last layer outside autocast.
+
+    bf16 represents a value of 200 only to within 1/2, and the last layer gains no speed from it. `member`: see `BatchedLinear`.
+    """
     if not torch.is_autocast_enabled(x.device.type):
         return layer(x, *member)
     assert isinstance(layer.weight, Tensor)
@@ -44,7 +53,7 @@ def in_full_precision(layer: nn.Module, x: Tensor, *member: int | None) -> Tenso
 
 @torch.no_grad()
 def uniform_(layer: nn.Module, generator: Generator) -> None:
-    """U(±1/√fan_in) for weights and biases: the law of `torch.nn.Linear`, drawn from a stream of our own."""
+    """U(±1/√fan_in) for weights and biases in place: the distribution of `torch.nn.Linear`, drawn from `generator`."""
     assert isinstance(layer, BatchedLinear | nn.Linear)
     fan_in = layer.weight.shape[-2] if isinstance(layer, BatchedLinear) else layer.weight.shape[-1]
     bound = 1 / math.sqrt(fan_in)
@@ -54,7 +63,7 @@ def uniform_(layer: nn.Module, generator: Generator) -> None:
 
 @torch.no_grad()
 def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
-    """Weights of standard deviation 1/(2√fan_in) cut at two of them, biases 0: the ensemble of MOPO's code."""
+    """Weights of standard deviation 1/(2√fan_in), truncated at two standard deviations; biases 0: as in MOPO's original code."""
     assert isinstance(layer, BatchedLinear)
     std = 1 / (2 * math.sqrt(layer.weight.shape[-2]))
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)
@@ -62,26 +71,33 @@ def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
 
 
 class Normaliser(nn.Module):
-    """z-scores the last dimension by statistics that never change: (x - mean)/std."""
+    """Standardise the last dimension with fixed statistics: (x - mean)/std.
+
+    >>> normaliser = Normaliser.fit(torch.tensor([[0.0, 5.0], [4.0, 5.0]]))
+    >>> normaliser(torch.tensor([4.0, 6.0]))
+    tensor([1., 1.])
+    >>> normaliser.invert(torch.tensor([1.0, 9.0]))
+    tensor([4., 5.])
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        """`mean`, `std` [D]; a std below 1e-12 is that of a constant column."""
+        """`mean`, `std` [D]; a std below 1e-12 marks a constant column."""
         super().__init__()
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", torch.where(std < 1e-12, torch.zeros_like(std), std))
 
     @classmethod
     def fit(cls, rows: Tensor) -> "Normaliser":
-        """Mean and population standard deviation of rows [N, D], summed in float64."""
+        """Mean and population standard deviation of `rows` [N, D], computed in float64."""
         std, mean = torch.std_mean(rows.double(), 0, correction=0)
         return cls(mean.to(rows.dtype), std.to(rows.dtype))
 
     @classmethod
     def identity(cls, dim: int) -> "Normaliser":
-        """Leaves its input as it is."""
+        """Return a normaliser with mean 0 and std 1, which leaves inputs [..., `dim`] unchanged."""
         return cls(torch.zeros(dim), torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -90,17 +106,18 @@ class Normaliser(nn.Module):
 
     @property
     def divisor(self) -> Tensor:
-        """std, and 1 for a constant column [D]."""
+        """std, with 1 in constant columns [D]."""
         return torch.where(self.std > 0, self.std, 1.0)
 
     def invert(self, z: Tensor) -> Tensor:
-        """mean + std·z; the constant itself in a constant column, whatever z is."""
+        """mean + std·z; in a constant column the constant, whatever z is."""
         return self.mean + self.std * z
 
 
 Params = dict[str, Tensor]
+"""Tensors by parameter name."""
 
 
 def parameters_of(module: nn.Module) -> Params:
-    """A module's own parameters, seen without autograd; what changes them in place changes the module."""
+    """Return a module's parameters by name, detached from autograd; they share memory with the module."""
     return {name: parameter.detach() for name, parameter in module.named_parameters()}

@@ -13,10 +13,10 @@ from filelock import FileLock, Timeout
 
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.launch import SHARED_PATH, share_folder, was_launched
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.launch import SHARED_PATH, export_run_folder, is_launched_rank
 from mopo_pl.errors import InputError, Unwritable
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class RunFolder:
@@ -56,7 +56,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(f"run_dir: {error.filename} cannot be made ({error.strerror})") from error
         _link_latest(folder.path)
-        share_folder(folder.path)
+        export_run_folder(folder.path)
         return folder
 
     @classmethod
@@ -70,7 +70,7 @@ class RunFolder:
         # A finished run that is to go on is no longer finished, even if it is stopped again.
         self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
-        share_folder(self.path)
+        export_run_folder(self.path)
 
     def keep_provenance(self, provenance: dict[str, Any]) -> None:
         """Write `provenance.json`, once."""
@@ -91,7 +91,9 @@ class RunFolder:
                 f"{self.path} is being trained by another process: wait for its end, or stop it"
             ) from error
         except (OSError, NotImplementedError):
-            say(f"{self.path} cannot be locked on this file system: make sure that only one command trains in it")
+            print_once(
+                f"{self.path} cannot be locked on this file system: make sure that only one command trains in it"
+            )
         try:
             yield
         finally:
@@ -99,20 +101,20 @@ class RunFolder:
 
     def refuse_occupied(self) -> None:
         """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
-        if self.config.exists() and not was_launched():
+        if self.config.exists() and not is_launched_rank():
             raise InputError(
                 f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
             )
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the run atomically."""
-        with whole_file(path) as aside:
+        with atomic_write(path) as aside:
             aside.write_text(text)
 
 
 def launched_config() -> Config | None:
     """The resolved configuration of the run in a process that Lightning launched; None in the first process."""
-    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if was_launched() else None
+    return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
 
 
 def _new_path(config: Config, dataset_name: str) -> Path:

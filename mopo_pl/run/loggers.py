@@ -12,11 +12,11 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mopo_pl.config.registry import resolve
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 LOGGERS = {
     "csv": loggers.CSVLogger,
@@ -68,7 +68,7 @@ class _Records:
             self.opened = {}
         except (OSError, ValueError, TypeError, AttributeError):
             self.opened = {}
-            say(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
+            print_once(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
     def identity(self, name: str) -> dict[str, Any] | None:
         """Arguments that continue the record; None where there is none. A CSV file is always written anew."""
@@ -90,7 +90,7 @@ class _Records:
         elif isinstance(logger, loggers.MLFlowLogger):
             identity = {"run_id": logger.run_id}
         self.opened.setdefault(self.stage, {})[name] = {"identity": identity, "held": held}
-        with whole_file(self.path) as aside:
+        with atomic_write(self.path) as aside:
             aside.write_text(json.dumps(self.opened))
 
 

@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import Unwritable
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 class MetricsFile(Logger):
@@ -67,8 +67,8 @@ class MetricsFile(Logger):
         kept = [row for row in whole if row["stage"] != self.stage or row["update"] <= update]
         damaged = sum(bool(line) for line in self._lines()) - len(whole)
         if damaged:
-            say(f"{self.path}: {damaged} incomplete or damaged lines are left out")
-        with whole_file(self.path) as aside:
+            print_once(f"{self.path}: {damaged} incomplete or damaged lines are left out")
+        with atomic_write(self.path) as aside:
             aside.write_text("".join(json.dumps(row) + "\n" for row in kept))
 
 

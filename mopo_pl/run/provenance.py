@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mopo_pl.config.compose import COSTS_BITS, HARMLESS
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 
@@ -48,7 +48,7 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             "version, or start a new run; its policy and its ensemble can be used as they are"
         )
     if not folder.provenance.exists():
-        say(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")
+        print_once(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")
         folder.keep_provenance(now)
         return
     then = _read(folder)
@@ -65,10 +65,10 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
         )
     for key, (old, new) in _differences(then["config"], now["config"]).items():
-        if _within(key, HARMLESS):
-            say(f"changed since the run began: {key} is {new}, was {old}")
-        elif _within(key, COSTS_BITS):
-            say(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
+        if _within(key, CHANGEABLE_ON_RESUME):
+            print_once(f"changed since the run began: {key} is {new}, was {old}")
+        elif _within(key, CHANGES_ROUNDING):
+            print_once(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
         else:
             problems.append(
                 f"{key} is {new} in {folder.config}, and was {old} when the run began; restore it, or start a new run"
@@ -77,7 +77,7 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
         raise InputError(problems)
     for key in MACHINE:
         if then[key] != now[key]:
-            say(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
+            print_once(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:
@@ -104,5 +104,5 @@ def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") ->
         if isinstance(old, dict) and isinstance(new, dict) and not prefix and name not in ("env_kwargs", "logger"):
             found |= _differences(old, new, f"{name}.")
         elif old != new:
-            found[name] = (as_typed(old), as_typed(new))
+            found[name] = (format_value(old), format_value(new))
     return found

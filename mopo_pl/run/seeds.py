@@ -19,9 +19,9 @@ from typing import IO
 import torch
 
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.launch import FIRST_PROCESS
-from mopo_pl.distributed.signals import SignalWatch, hold_back
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.launch import PARENT_PID
+from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
@@ -53,7 +53,7 @@ def _in_turn(runs: Sequence[Config]) -> int:
         except (Diverged, Unwritable) as error:
             errors.append(error)
             if len(runs) > 1:
-                say(f"seed {config.seed} ended by an error: {error}")
+                print_once(f"seed {config.seed} ended by an error: {error}")
         if codes and codes[-1] > SIGNALLED:
             break
     if errors:
@@ -86,8 +86,8 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = min(len(runs), max(1, all_threads // threads))
-    say(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
-    watch, children = SignalWatch(), list[subprocess.Popen]()
+    print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
+    watch, children = SignalHandler(), list[subprocess.Popen]()
 
     def train(run: Config) -> int:
         if watch.received is not None:
@@ -104,7 +104,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
             if child.poll() is None and watch.received is not None:
                 child.send_signal(watch.received)
 
-    with watch.watching(tell), ThreadPoolExecutor(at_once) as pool:
+    with watch.installed(tell), ThreadPoolExecutor(at_once) as pool:
         codes = list(pool.map(train, runs))
     return next(filter(None, codes), 0)
 
@@ -112,7 +112,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 def _code(returned: int, run: Config) -> int:
     """As a shell tells it."""
     if returned < 0:
-        say(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
+        print_once(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
         return 128 - returned
     return returned
 
@@ -128,7 +128,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
     """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
-    hold_back()
+    block_signals()
     beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(
         [sys.executable, "-m", "mopo_pl", "train", *arguments],
@@ -140,7 +140,7 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen:
         start_new_session=True,  # Ctrl-C comes from here alone, once
         env={
             **os.environ,
-            FIRST_PROCESS: str(os.getpid()),
+            PARENT_PID: str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
         },
     )

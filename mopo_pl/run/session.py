@@ -18,18 +18,18 @@ from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
 from mopo_pl.data.doctor import warnings_about
-from mopo_pl.distributed.console import say
+from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import (
     SHARED_PATH,
-    end_with_first,
-    first_then_rest,
-    from_first,
-    join,
-    processes_of_one_run,
-    was_launched,
-    was_started,
+    broadcast_from_first,
+    exit_with_parent,
+    is_child_process,
+    is_launched_rank,
+    join_process_group,
+    restored_environment,
+    run_first_then_others,
 )
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
@@ -49,37 +49,37 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Run or resume what `config` says; return the exit code. Raises InputError before any training starts."""
-    with processes_of_one_run(), ExitStack() as locks:
+    with restored_environment(), ExitStack() as locks:
         return _run(config, locks)
 
 
 def _run(config: Config, locks: ExitStack) -> int:
-    if was_started():
-        end_with_first()
+    if is_child_process():
+        exit_with_parent()
     config = with_named_ensemble(launched_config() or config)
     trainer = probe_flags(config.trainer)
-    join(trainer)
-    inputs = first_then_rest(lambda: open_inputs(config))
+    join_process_group(trainer)
+    inputs = run_first_then_others(lambda: open_inputs(config))
     L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
-    path, finished = from_first(lambda: _prepare(config, inputs, trainer, locks))
+    path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
     folder = RunFolder(path)
     if finished:
-        say(f"{folder.path} is finished: nothing to resume")
+        print_once(f"{folder.path} is finished: nothing to resume")
         return 0
     config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
-    say(f"run folder {folder.path}")
+    print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
-    signals = SignalWatch()
+    signals = SignalHandler()
     try:
-        with signals.watching():
+        with signals.installed():
             result = _stages(config, inputs, folder, signals)
     except Interrupted as stop:
-        say(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
+        print_once(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
-        return 0 if was_launched() else stop.code
+        return 0 if is_launched_rank() else stop.code
     if result is not None:
-        say(summary(folder, result))
+        print_once(summary(folder, result))
     return 0
 
 
@@ -101,7 +101,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
 
     The folder is locked until `locks` are closed.
     """
-    if was_launched():
+    if is_launched_rank():
         return Path(os.environ[SHARED_PATH]), False
     checksum = None
     if config.dynamics_from is not None:
@@ -150,26 +150,26 @@ def _use_threads(config: Config, trainer: L.Trainer) -> None:
 def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     """Print what a user should know before training starts."""
     for warning in warnings_about(inputs.dataset):
-        say(f"warning: {warning}")
+        print_once(f"warning: {warning}")
     if trainer.world_size > 1:
         world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts
-        say(
+        print_once(
             f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
             f"a refresh {world} x {starts} = {world * starts} starts"
         )
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
-        say(
+        print_once(
             "bf16 is slower than fp32 on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true"
         )
     sac, epochs = config.sac, config.trainer.max_epochs
     if config.stage != "dynamics" and sac.actor_schedule == "cosine" and epochs > (sac.schedule_epochs or epochs):
-        say(
+        print_once(
             f"the actor's step size falls to 0 in the first {sac.schedule_epochs} of {epochs} epochs (sac.schedule_epochs): it "
             "learns no more after them; a new run with all its epochs, or with sac.actor_schedule=constant, goes on learning"
         )
     if "policy" in config.compile:
-        say("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
+        print_once("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 
 def _multiplies_bf16() -> bool:
@@ -186,7 +186,7 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
-def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalWatch) -> dict[str, Any] | None:
+def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHandler) -> dict[str, Any] | None:
     """Both stages in order; the result, None on all processes but the first."""
     dataset, model, context = inputs.dataset, inputs.model, StageContext.of(config, folder, signals)
     updates, curve, final = 0, [], None

@@ -21,8 +21,8 @@ from mopo_pl.assembly import (
 from mopo_pl.callbacks import Checkpoints, RanksAgree
 from mopo_pl.config.schema import Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.distributed.console import say
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.errors import PeerLost
@@ -53,7 +53,7 @@ class StageContext:
     """What both stages of a run share."""
 
     folder: RunFolder
-    signals: SignalWatch
+    signals: SignalHandler
     trainer: TrainerConfig
     loggers: Mapping[str, Any]
     """Arguments of each logger, by name."""
@@ -64,7 +64,7 @@ class StageContext:
     """Whether the run was begun by an earlier command."""
 
     @classmethod
-    def of(cls, config: Config, folder: RunFolder, signals: SignalWatch) -> "StageContext":
+    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler) -> "StageContext":
         """For a run with this resolved configuration."""
         return cls(
             folder=folder,
@@ -98,10 +98,10 @@ def fit_stage(
         score=score,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = files.newest_whole()
+    newest = files.newest_valid()
     files.drop_after(newest)
     if newest is None and context.resumed:
-        say(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
+        print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
     with open_loggers(context.loggers, context.hyperparameters, folder, metrics) as loggers:
         trainer = build_trainer(
             replace(context.trainer, max_epochs=stage.max_epochs),
@@ -109,7 +109,7 @@ def fit_stage(
             stage=stage.name,
             at_most=stage.at_most,
             shown=stage.shown,
-            callbacks=[*callbacks, signals.keeping(), forget_unsaved(metrics), RanksAgree(), saving],
+            callbacks=[*callbacks, signals.reinstall_callback(), forget_unsaved(metrics), RanksAgree(), saving],
             loggers=[*loggers, metrics],
         )
         try:

@@ -15,7 +15,7 @@ from mopo_pl.callbacks import StageProgress
 from mopo_pl.config.schema import TrainerConfig
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.storage.checkpoints import SealedCheckpointIO
+from mopo_pl.storage.checkpoints import ChecksummedCheckpointIO
 
 LINE_SECONDS = 5.0
 
@@ -60,7 +60,7 @@ def build_trainer(
         **flags,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         default_root_dir=str(folder.path),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

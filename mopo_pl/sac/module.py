@@ -12,12 +12,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.distributed.collectives import averaged, gathered, own, world_size
+from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, gradients_are_watched
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
@@ -84,7 +84,7 @@ class SACModule(LoggedModule):
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._updates = 0
-        self._noise = stream(seed, "updates")
+        self._noise = generator_for(seed, "updates")
         self._noise_state: Tensor | None = None
         """Of a checkpoint, until the fit that goes on from it begins."""
 
@@ -99,7 +99,7 @@ class SACModule(LoggedModule):
 
     def on_fit_start(self) -> None:
         """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
-        self._noise = stream(self.seed, "updates", self.global_rank, self.device)
+        self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
         if self._noise_state is not None:
             self._noise.set_state(self._noise_state)
             self._noise_state = None
@@ -117,7 +117,7 @@ class SACModule(LoggedModule):
         """Whether nobody needs gradients between their computation and the step: ranks, callbacks, a subclass's own step."""
         kind = type(self)
         own_step = kind.update is not SACModule.update or kind._step is not SACModule._step
-        alone = world_size() == 1 and not own_step and not gradients_are_watched(self)
+        alone = world_size() == 1 and not own_step and not hooks_need_gradients(self)
         return alone and JointAdam.supports(optimizers, self.optimised())
 
     def optimised(self) -> list[dict[str, nn.Parameter]]:
@@ -215,14 +215,14 @@ class SACModule(LoggedModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sac"] = {"updates": self._updates, "noise": gathered(self._noise.get_state())}
+        checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes them back."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
-        self._noise_state = own(checkpoint["sac"]["noise"]).cpu()
+        self._noise_state = state_of_this_rank(checkpoint["sac"]["noise"]).cpu()
 
 
 def _mean_over_ranks(gradients: Params) -> Params:
-    return dict(zip(gradients, averaged(list(gradients.values())), strict=True))
+    return dict(zip(gradients, mean_over_ranks(list(gradients.values())), strict=True))

@@ -13,7 +13,7 @@ from torch.func import functional_call, grad_and_value
 from torch.nn.utils import get_total_norm
 
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.nn.compilation import OrEager
+from mopo_pl.nn.compilation import CompiledOrEager
 from mopo_pl.nn.functional_adam import AdamState
 from mopo_pl.nn.fused_update import Step
 from mopo_pl.nn.layers import Params
@@ -194,8 +194,8 @@ def _norm(tensors: Iterable[Tensor]) -> Tensor:
     return get_total_norm(list(tensors), foreach=False)
 
 
-def _compiled(function: Callable[..., Any], name: str) -> OrEager:
-    return OrEager(function, torch.compile(function), name)
+def _compiled(function: Callable[..., Any], name: str) -> CompiledOrEager:
+    return CompiledOrEager(function, torch.compile(function), name)
 
 
 def _unchanged(gradients: Params) -> Params:

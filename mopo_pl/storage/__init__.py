@@ -1,1 +1,1 @@
-"""Files on disk that are complete or absent: atomic writes, checkpoints, refreshes of the model buffer."""
+"""Files on disk that are either complete or absent: atomic writes, checkpoints, refreshes of the model buffer."""

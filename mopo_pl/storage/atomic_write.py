@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whenever the process dies, and the hash by which damage is noticed."""
+"""Atomic writes: a file is either complete or absent, even if the process dies; SHA-256 to detect damage."""
 
 import hashlib
 import os
@@ -10,11 +10,20 @@ from mopo_pl.errors import Unwritable
 
 
 @contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A path beside `target` to write to; at the end of the block it is flushed to disk and renamed.
+def atomic_write(target: Path) -> Iterator[Path]:
+    """Yield a temporary path next to `target`; at the end of the block, flush it to disk and rename it to `target`.
 
-    In the same folder, since a rename is atomic within one file system alone. Raises Unwritable, and leaves what was
-    there before, where the disk is full or the folder may not be written.
+    The temporary file is in the folder of `target` because a rename is atomic only within one file system. On an exception
+    the temporary file is removed and an existing `target` keeps its content. Raises Unwritable if the disk is full or the
+    folder is not writable.
+
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with atomic_write(Path(folder) / "result.json") as temporary:
+    ...         _ = temporary.write_text("{}")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['result.json']
     """
     aside = target.with_name(f".{target.name}.part")
     try:
@@ -32,7 +41,7 @@ def whole_file(target: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str | None:
-    """The file's SHA-256; None where it cannot be read."""
+    """Return the SHA-256 of a file as hexadecimal digits, or None if the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -46,7 +55,7 @@ def _discard(aside: Path) -> None:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Makes the rename itself durable."""
+    """Flush the folder's entries to disk, so that the rename survives a power failure."""
     if os.name == "posix":
         number = os.open(folder, os.O_RDONLY)
         try:

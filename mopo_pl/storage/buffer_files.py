@@ -1,4 +1,7 @@
-"""Refreshes of the model buffer on disk: one file each, written once, which checkpoints name with its hash."""
+"""Refreshes of the model buffer on disk.
+
+Each refresh is one file that is written once. A checkpoint stores the file's name and SHA-256 instead of its content.
+"""
 
 import hashlib
 from pathlib import Path
@@ -10,25 +13,31 @@ from torch import Tensor
 
 from mopo_pl.distributed.collectives import rank
 from mopo_pl.errors import InputError
-from mopo_pl.storage.atomic_write import sha256_of, whole_file
+from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 
 class RefreshFiles:
-    """Keeps rows in `folder`. Saving a run again costs only the refreshes that are new since."""
+    """Write and read the refreshes of the model buffer in `folder`.
+
+    A refresh is immutable: saving a run again writes only the refreshes that were added since the last save.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._kept: dict[int, dict[str, Any]] = {}
 
     def keep(self, number: int, rows: Tensor) -> dict[str, Any]:
-        """Writes refresh `number` [n, W] unless it is there, whole; gives the file's name, SHA-256, shape and type."""
+        """Write the transitions [N, W] of refresh `number` unless an undamaged file of them exists.
+
+        Returns the entry that a checkpoint stores: the file's name, SHA-256, shape and data type.
+        """
         if number not in self._kept:
             array = np.ascontiguousarray(rows.cpu().numpy())
             digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
             path = self.folder / f"{number:06d}-{rank()}-{digest[:16]}.rows"
             if sha256_of(path) != digest:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                with whole_file(path) as aside:
+                with atomic_write(path) as aside:
                     array.tofile(aside)
             self._kept[number] = {
                 "file": path.name,
@@ -39,13 +48,19 @@ class RefreshFiles:
         return self._kept[number]
 
     def fetch(self, number: int, entry: dict[str, Any]) -> Tensor:
-        """The rows of an entry that `keep` gave [n, W]; raises InputError where the file is missing or was changed."""
+        """Read the transitions [N, W] of an entry returned by `keep`.
+
+        Raises InputError if the file is missing or its SHA-256 differs.
+        """
         path = self.folder / entry["file"]
         if sha256_of(path) != entry["sha256"]:
-            raise InputError(f"{path} is missing or was changed since the checkpoint that names it")
+            raise InputError(f"{path} is missing or differs from the file that the checkpoint refers to")
         self._kept[number] = entry
         return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
 
-    def forget_before(self, number: int) -> None:
-        """Lets go of refreshes that the model buffer has dropped; their files leave with the checkpoints that name them."""
+    def drop_before(self, number: int) -> None:
+        """Forget the refreshes that the model buffer has dropped.
+
+        Their files are removed by `CheckpointFiles.prune` once no checkpoint refers to them.
+        """
         self._kept = {kept: entry for kept, entry in self._kept.items() if kept >= number}

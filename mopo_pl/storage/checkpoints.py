@@ -1,4 +1,8 @@
-"""The checkpoints of a run on disk: written whole, sealed with their hash, so that the newest whole one can be found."""
+"""The checkpoints of a run on disk.
+
+Each checkpoint is written atomically. A JSON file with the same stem holds the SHA-256 of the checkpoint and of the
+refresh files it refers to, so that the newest undamaged checkpoint can be found.
+"""
 
 import hashlib
 import io
@@ -11,124 +15,135 @@ import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from mopo_pl.distributed.console import say
-from mopo_pl.storage.atomic_write import sha256_of, whole_file
+from mopo_pl.distributed.console import print_once
+from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 KEEP = 2
-"""The newest so many checkpoints of a stage stay, and the best."""
+"""Number of newest checkpoints of a stage that `prune` keeps in addition to the best one."""
 REFRESHES = "refreshes"
-"""Folder beside the checkpoints in which the refreshes lie that they name."""
+"""Subfolder of the checkpoint folder that holds the refreshes of the model buffer."""
 
 
-class SealedCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint by `whole_file`, then its seal: hashes of the file and of those it names, and its score.
+class ChecksummedCheckpointIO(TorchCheckpointIO):
+    """Write each checkpoint atomically, then its checksum file.
 
-    Lightning's own writer copies across file systems where TMPDIR is another one, which leaves a torn file behind when
-    the process dies in between.
+    The checksum file holds the SHA-256 of the checkpoint and of the refresh files it refers to, and the evaluation score.
+    Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies during the copy
+    leaves an incomplete checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """As the base class, but atomically, durably and sealed. `storage_options`: `{"score": …}`, higher is better."""
+        """Write `checkpoint` to `path` and flush both files to disk.
+
+        `storage_options`: None or `{"score": float}`; the checkpoint with the highest score is kept. Raises Unwritable if the
+        disk is full or the folder is not writable.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        # By way of memory: torch's own writer reports a full disk as an internal error.
+        # Serialised in memory first: torch's file writer reports a full disk as an internal error.
         content = io.BytesIO()
         torch.save(checkpoint, content)
-        with whole_file(target) as aside:
+        with atomic_write(target) as aside:
             aside.write_bytes(content.getbuffer())
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
-        seal = {"sha256": digest, "refreshes": dict(_named(checkpoint)), **(storage_options or {})}
-        with whole_file(_seal(target)) as aside:
-            aside.write_text(json.dumps(seal))
+        checksums = {"sha256": digest, "refreshes": dict(_refreshes_in(checkpoint)), **(storage_options or {})}
+        with atomic_write(_checksum_file(target)) as aside:
+            aside.write_text(json.dumps(checksums))
 
 
 class CheckpointFiles:
-    """The checkpoints of one stage."""
+    """The checkpoints of one stage in `folder`; `stage` is "dynamics" or "policy"."""
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.folder, self.stage = folder, stage
 
     def path(self, epoch: int, batch: int) -> Path:
-        """Of the checkpoint taken there; names sort by age."""
+        """Return the path of the checkpoint taken in `epoch` after `batch` batches; names sort by age."""
         return self.folder / f"{self.stage}-{epoch:06d}-{batch:06d}.ckpt"
 
     def all(self) -> list[Path]:
-        """Oldest first, damaged ones among them."""
+        """Return the paths of all checkpoints, oldest first, including damaged ones."""
         return sorted(self.folder.glob(f"{self.stage}-*.ckpt"))
 
     def epochs_begun(self) -> int:
-        """Epochs that had begun when the newest was written."""
+        """Return the number of epochs that had begun when the newest checkpoint was written."""
         return max((int(path.stem.split("-")[1]) + 1 for path in self.all()), default=0)
 
-    def newest_whole(self) -> Path | None:
-        """The newest checkpoint that is as it was written; says which newer ones are not."""
+    def newest_valid(self) -> Path | None:
+        """Return the newest checkpoint whose checksums match, or None; print a warning for each damaged newer one."""
         for path in reversed(self.all()):
-            if self._is_whole(path):
+            if self._is_valid(path):
                 return path
-            say(f"{path} is damaged or was not finished; the one before it is taken")
+            print_once(f"{path} is damaged or incomplete; the checkpoint before it is used")
         return None
 
     @rank_zero_only
     def drop_after(self, taken: Path | None) -> None:
-        """Removes what is newer than the checkpoint a run goes on from: damaged, and in the way of its next ones."""
+        """Remove the checkpoints newer than `taken`, the one a run resumes from (None: remove all).
+
+        They are damaged, and new checkpoints of the resumed run would get the same names.
+        """
         for path in self.all():
             if taken is None or path.name > taken.name:
                 _remove(path)
 
-    def _is_whole(self, path: Path) -> bool:
-        seal = _read_seal(path)
-        return (
-            seal is not None
-            and sha256_of(path) == seal["sha256"]
-            and all(sha256_of(self.folder / REFRESHES / name) == digest for name, digest in seal["refreshes"].items())
-        )
+    def _is_valid(self, path: Path) -> bool:
+        checksums = _read_checksums(path)
+        if checksums is None or sha256_of(path) != checksums["sha256"]:
+            return False
+        refreshes = checksums["refreshes"].items()
+        return all(sha256_of(self.folder / REFRESHES / name) == digest for name, digest in refreshes)
 
     def prune(self) -> None:
-        """Removes all but the newest two and the best, and the refreshes that no checkpoint names any more."""
+        """Remove all checkpoints but the newest `KEEP` and the best, and the refresh files that no checkpoint refers to."""
         paths = self.all()
-        seals = {path: _read_seal(path) or {} for path in paths}
-        scored = [path for path in paths if seals[path].get("score") is not None]
-        best = max(scored, key=lambda path: seals[path]["score"], default=None)
+        checksums = {path: _read_checksums(path) or {} for path in paths}
+        scored = [path for path in paths if checksums[path].get("score") is not None]
+        best = max(scored, key=lambda path: checksums[path]["score"], default=None)
         for path in paths[:-KEEP]:
             if path != best:
                 _remove(path)
-        stand = self.folder.glob("*.ckpt")
-        named = {name for path in stand for name in (_read_seal(path) or {}).get("refreshes", ())}
+        kept = self.folder.glob("*.ckpt")
+        referenced = {name for path in kept for name in (_read_checksums(path) or {}).get("refreshes", ())}
         for file in (self.folder / REFRESHES).glob("*.rows"):
-            if file.name not in named:
+            if file.name not in referenced:
                 file.unlink()
-        # What a process that was killed had begun to write.
+        # Temporary files of a process that was killed while it wrote.
         for file in self.folder.rglob(".*.part"):
             file.unlink()
 
 
-def _seal(path: Path) -> Path:
+def _checksum_file(path: Path) -> Path:
+    """Return the path of a checkpoint's checksum file."""
     return path.with_suffix(".json")
 
 
 def _remove(path: Path) -> None:
-    # The seal first: without it, a checkpoint counts for nothing.
-    _seal(path).unlink(missing_ok=True)
+    # The checksum file first: a checkpoint without one is never used.
+    _checksum_file(path).unlink(missing_ok=True)
     path.unlink(missing_ok=True)
 
 
-def _read_seal(path: Path) -> dict[str, Any] | None:
+def _read_checksums(path: Path) -> dict[str, Any] | None:
+    """Return the content of a checkpoint's checksum file, or None if it is missing or damaged."""
     try:
-        seal = json.loads(_seal(path).read_text())
+        found = json.loads(_checksum_file(path).read_text())
     except (OSError, ValueError):
         return None
-    sound = isinstance(seal, dict) and isinstance(seal.get("sha256"), str) and isinstance(seal.get("refreshes"), dict)
-    return seal if sound else None
+    valid = (
+        isinstance(found, dict) and isinstance(found.get("sha256"), str) and isinstance(found.get("refreshes"), dict)
+    )
+    return found if valid else None
 
 
-def _named(state: Any) -> Iterator[tuple[str, str]]:
-    """Name and hash of every refresh that a state names, wherever it stands in it."""
+def _refreshes_in(state: Any) -> Iterator[tuple[str, str]]:
+    """Yield the file name and SHA-256 of every refresh that a nested checkpoint state refers to."""
     if isinstance(state, dict):
         if "file" in state and "sha256" in state:
             yield state["file"], state["sha256"]
         else:
             for part in state.values():
-                yield from _named(part)
+                yield from _refreshes_in(part)
     elif isinstance(state, list | tuple):
         for part in state:
-            yield from _named(part)
+            yield from _refreshes_in(part)

@@ -1,6 +1,6 @@
-"""The proof behind the penalty, executed: every statement a function, exact on finite MDPs. NumPy alone.
+"""The proof behind MOPO's penalty: each statement is a function that is exact on finite MDPs. Needs only NumPy.
 
-`mdp` and `returns` are what the statements speak of, `distances` and `constants` what makes u admissible, `policies` and
-`supremum` what is compared, `statements` the proof in its order. `draws` and `examples` make MDPs to try them on; `report`
-and `figures` show them to people (`python -m mopo_pl theory`).
+`mdp` and `returns`: MDPs and the values of policies; `distances` and `setting`: admissible penalties u and constants c;
+`policies` and `supremum`: the policies that are compared; `statements`: the proof, in its order; `examples`: MDPs to evaluate
+the statements on; `report` and `figures`: the output of `python -m mopo_pl theory`.
 """

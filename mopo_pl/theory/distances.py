@@ -1,7 +1,7 @@
-"""Distances d_F between distributions of next states that have a closed form on finite spaces.
+"""Distances d_F between distributions of next states, in closed form on finite spaces.
 
-d_F(p, q) = sup_{f ∈ F} |E_p[f] - E_q[f]|, an integral probability metric; F is what tells them apart. A value function
-belongs to c·F for some c, and that c turns a distance of distributions into a difference of values.
+d_F(p, q) = sup_{f ∈ F} |E_p[f] - E_q[f]| is the integral probability metric of a class F of functions. If a value function
+lies in c·F, its expectations under p and q differ by at most c·d_F(p, q).
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from mopo_pl.theory.mdp import Array, check_distributions, checked
 
 
 class Distance(Protocol):
-    """d_F, with what its F says about c."""
+    """d_F and the constants c of its class F."""
 
     @property
     def name(self) -> str:
-        """As the report calls it."""
+        """Name in the report."""
         ...
 
     def between(self, p: Array, q: Array) -> Array:
@@ -38,14 +38,17 @@ class Distance(Protocol):
 class TotalVariation:
     """F = {f: max f - min f <= 1}: d_F = Σ_s max(p(s) - q(s), 0), half the L1 distance; 1 between disjoint supports.
 
-    It is also the 1-Wasserstein distance where any two states are 1 apart. The paper takes F = {f: max |f| <= 1}, whose d_F
-    is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of what the span gives here.
+    It is also the 1-Wasserstein distance if any two states are at distance 1. The paper takes F = {f: max |f| <= 1}, whose d_F
+    is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of the span used here.
+
+    >>> float(TotalVariation().between(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])))
+    0.25
     """
 
     name: str = "total variation"
 
     def between(self, p: Array, q: Array) -> Array:
-        """Sum of positive parts [...]."""
+        """d_F(p, q) [...]: the sum of the positive parts of p - q."""
         return np.maximum(p - q, 0.0).sum(-1)
 
     def constant(self, functions: Array) -> Array:
@@ -53,47 +56,51 @@ class TotalVariation:
         return functions.max(-1) - functions.min(-1)
 
     def constant_of_span(self, span: float) -> float:
-        """The span itself."""
+        """c = span."""
         return span
 
 
 @dataclass(frozen=True, eq=False)
 class LineWasserstein:
-    """F = {f: |f(s) - f(s')| <= |x_s - x_s'|}: 1-Wasserstein where state s lies at x_s on a line.
+    """F = {f: |f(s) - f(s')| <= |x_s - x_s'|}: 1-Wasserstein distance with state s at position x_s on a line.
 
-    On a line W1 = ∫ |CDF_p - CDF_q| dx, so that no linear programme is needed; on a general metric one would be.
-    Raises ValueError unless the positions are finite and differ.
+    On a line W1 = ∫ |CDF_p - CDF_q| dx in closed form; a general metric would need a linear programme. Raises ValueError unless
+    the positions are finite and distinct.
+
+    >>> line = LineWasserstein(np.array([0.0, 1.0, 3.0]))
+    >>> float(line.between(np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])))
+    3.0
     """
 
     positions: Array
-    """x [S]."""
+    """x [S], one position per state."""
     name: str = "1-Wasserstein on a line"
 
     def __post_init__(self) -> None:
         positions = checked("positions", self.positions, (np.size(self.positions),))
         if len(np.unique(positions)) < len(positions):
-            raise ValueError("positions must differ: two states in one place are at distance 0")
+            raise ValueError("positions must differ: two states at one position have distance 0")
         object.__setattr__(self, "positions", positions)
 
     def between(self, p: Array, q: Array) -> Array:
-        """The area between the two distribution functions [...]."""
+        """d_F(p, q) [...]: the area between the two cumulative distribution functions."""
         order, gaps = self._sorted(p.shape[-1])
         return (np.abs(np.cumsum((p - q)[..., order], -1)[..., :-1]) * gaps).sum(-1)
 
     def constant(self, functions: Array) -> Array:
-        """The Lipschitz constant of V [...]: on a line, the steepest slope between neighbours."""
+        """c [...]: the Lipschitz constant of V, on a line the largest slope between neighbours."""
         order, gaps = self._sorted(functions.shape[-1])
         if not len(gaps):
             return np.zeros(functions.shape[:-1])
         return (np.abs(np.diff(functions[..., order], axis=-1)) / gaps).max(-1)
 
     def constant_of_span(self, span: float) -> float:
-        """The span over the smallest gap."""
+        """c = span divided by the smallest gap between positions."""
         _, gaps = self._sorted(len(self.positions))
         return span / float(gaps.min()) if len(gaps) else 0.0
 
     def _sorted(self, states: int) -> tuple[np.ndarray, Array]:
-        """The states from left to right [S], and the gaps between neighbours [S - 1]; ValueError for another S."""
+        """Return the states from left to right [S] and the gaps between neighbours [S - 1]; raise ValueError for another S."""
         if states != len(self.positions):
             raise ValueError(f"there are {len(self.positions)} positions on the line for {states} states")
         order = np.argsort(self.positions)

@@ -1,4 +1,4 @@
-"""MDPs small enough to follow by hand: a fork, a crossroads, and two chains that leave the data."""
+"""Small MDPs: a fork, a crossroads, two chains with states outside the dataset, and random ones."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from mopo_pl.theory.mdp import Array, FiniteMDP
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """M, M̂, and the policy that made the log."""
+    """An MDP M, a model M̂ of it, and the behaviour policy that collected the dataset."""
 
     mdp: FiniteMDP
     model: FiniteMDP
@@ -19,12 +19,13 @@ class Example:
 
 
 def fork() -> Example:
-    """Where every inequality is an equality, with u = total variation and λ = γ/(1 - γ).
+    """An example on which every inequality is an equality, with u = total variation and λ = γ/(1 - γ).
 
-    From the first state one comes to a state that pays 1 for ever or to one that pays nothing: by action 0 to the good one
-    with probability 1/4, which the model takes for 1/2; by action 1 with 3/4, which it takes for 1/2. Hence u = 1/4 for
-    both, G = ±u/(1 - γ), and the penalised model sees 1/4 for both: π̂, the first of equals, is the optimist's action
-    0, and the theorem's supremum is at action 1, twice its error below its return. (γ = 1/2: every number is exact.)
+    State 0 leads to state 2, which pays 1 at each step, or to state 1, which pays nothing. Action 0 reaches state 2 with
+    probability 1/4 and action 1 with probability 3/4; in the model both probabilities are 1/2. Hence u = 1/4 and G = ±u/(1 - γ)
+    for both actions, and the penalised model values both at 1/4. π̂, the first of equal policies, takes action 0, whose value the
+    model overestimates; the theorem's supremum is attained by action 1, at twice its error below its return. γ = 1/2, so that
+    every number is exact.
     """
     fall, pay = np.array([[0, 0.75, 0.25], [0, 0.25, 0.75]]), np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     rest = np.broadcast_to(np.eye(3)[1:, np.newaxis], (2, 2, 3))
@@ -34,12 +35,12 @@ def fork() -> Example:
 
 
 def crossroads() -> Example:
-    """Where the best policy of the theorem's supremum is stochastic.
+    """An example in which the best policy of the theorem's supremum is stochastic.
 
-    Action 0 waits, action 1 goes where a step pays 1 for ever. Going succeeds, but the model believes that it fails with
-    probability δ = 0.35. If one goes with probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
-    2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c: a few attempts are enough in truth,
-    while in the model every further attempt is charged. Waiting is worth 0, going always less, going sometimes more.
+    Action 0 stays, action 1 leads to a state that pays 1 at each step. In M it always succeeds; in the model it fails with
+    probability δ = 0.35. If action 1 has probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
+    2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c. In M a few attempts suffice, while in the
+    model each further attempt is penalised. Always staying gives 0, t = 1 gives less, and a t between them gives more.
     """
     rest = np.broadcast_to([0.0, 1.0], (1, 2, 2))
     truth, believed = ([[[1.0, 0.0], [failing, 1.0 - failing]]] for failing in (0.0, 0.35))
@@ -49,27 +50,28 @@ def crossroads() -> Example:
 
 
 LENGTH, LOGGED = 7, 3
-"""States of a chain before its pit, and how many of them, from the left, the log covers."""
+"""Number of states of a chain besides its pit, and number of them, from the left, that the dataset covers."""
 KNOWN = 0.01
-"""What is left of the model's error where there are data."""
+"""The model's error in states that the dataset covers."""
 
 
 def chain_where_leaving_pays() -> Example:
-    """The goal at the far end is real, and the model off the data a little wrong: steps are lost more often than it says."""
+    """The reward at the far end exists, and the model outside the dataset has a small error: more steps fail than it predicts."""
     return _chain(lost=0.05, fall=0.0)
 
 
 def chain_where_leaving_does_not() -> Example:
-    """The model believes in the way to the goal; in truth most steps off the data end in the pit."""
+    """The model predicts that the far end can be reached; in M most steps outside the dataset end in the pit."""
     return _chain(lost=0.0, fall=0.8)
 
 
 def _chain(*, lost: float, fall: float) -> Example:
-    """LENGTH states in a row, then a pit that ends the episode; actions left and right, which fail one time in ten.
+    """LENGTH states in a row and a pit that ends the episode; actions left and right, which fail with probability 1/10.
 
-    State 0 pays 0.3 a step, the last of the row 1. The log holds both actions in its states, but no step out of them. From
-    its last state on, a step to the right in truth is `lost` (nothing moves) or ends in the pit (`fall`) with so much more
-    probability than in the model; where there are data, a step is lost with KNOWN more; else the model is exact.
+    State 0 pays 0.3 per step and the last state of the row 1. The dataset covers both actions in its states, except the step to
+    the right out of its last state. From that state on, a step to the right fails (`lost`) or ends in the pit (`fall`) with this
+    much more probability in M than in the model. In the covered states a step fails with probability KNOWN more. Elsewhere the
+    model is exact.
     """
     succeeds, falls = np.full((LENGTH, 2), 0.9), np.zeros((LENGTH, 2))
     believed = _row(succeeds, falls)
@@ -88,7 +90,7 @@ def _chain(*, lost: float, fall: float) -> Example:
 
 
 def _row(succeeds: Array, falls: Array) -> Array:
-    """T [LENGTH + 1, 2, LENGTH + 1] of steps [LENGTH, 2] that succeed, end in the pit, or else leave one where one is."""
+    """T [LENGTH + 1, 2, LENGTH + 1] from the probabilities [LENGTH, 2] of a successful step and of the pit."""
     transitions = np.zeros((LENGTH + 1, 2, LENGTH + 1))
     for state in range(LENGTH):
         for action, reached in enumerate((max(state - 1, 0), min(state + 1, LENGTH - 1))):
@@ -100,11 +102,11 @@ def _row(succeeds: Array, falls: Array) -> Array:
 
 
 CONCENTRATIONS = (0.05, 0.3, 1.0, 5.0)
-"""Of Dirichlet draws: from nearly deterministic to nearly uniform."""
+"""Concentrations of Dirichlet draws, from nearly deterministic to nearly uniform."""
 
 
 def draw_distributions(rng: Generator, *shape: int) -> Array:
-    """Distributions over the last axis of `shape`, of one random sharpness; a tenth of the draws are deterministic."""
+    """Draw distributions over the last axis of `shape`, with one random concentration; a tenth of the draws are deterministic."""
     if rng.random() < 0.1:
         return np.eye(shape[-1])[rng.integers(shape[-1], size=shape[:-1])]
     rows = rng.gamma(rng.choice(CONCENTRATIONS), size=shape) + 1e-12
@@ -112,7 +114,7 @@ def draw_distributions(rng: Generator, *shape: int) -> Array:
 
 
 def draw_mdp(rng: Generator, states: int, actions: int, discount: float) -> FiniteMDP:
-    """An MDP with rewards of either sign and of any size between 0.01 and 100; a third of the draws have a terminal state."""
+    """Draw an MDP with rewards of either sign and of a size between 0.01 and 100; a third of the draws have a terminal state."""
     low, size = rng.uniform(-1, 0.5), 10 ** rng.uniform(-2, 2)
     mdp = FiniteMDP(
         transitions=draw_distributions(rng, states, actions, states),
@@ -124,7 +126,7 @@ def draw_mdp(rng: Generator, states: int, actions: int, discount: float) -> Fini
 
 
 def draw_model(rng: Generator, mdp: FiniteMDP) -> FiniteMDP:
-    """An M̂ of any quality: unrelated dynamics, or a mixture with the true ones that weighs each (s, a) differently."""
+    """Draw a model M̂: unrelated dynamics, or a mixture with the true ones with a random weight for each (s, a)."""
     wrong = draw_distributions(rng, *mdp.transitions.shape)
     weight = rng.choice([0.01, 0.1, 0.5, 1.0]) * rng.random((mdp.states, mdp.actions, 1))
     if rng.random() < 0.5:
@@ -133,17 +135,17 @@ def draw_model(rng: Generator, mdp: FiniteMDP) -> FiniteMDP:
 
 
 def draw_policies(rng: Generator, mdp: FiniteMDP, count: int) -> Array:
-    """Stochastic and deterministic policies [count, S, A]."""
+    """Draw stochastic and deterministic policies [count, S, A]."""
     return np.stack([draw_distributions(rng, mdp.states, mdp.actions) for _ in range(count)])
 
 
 def draw_positions(rng: Generator, states: int) -> Array:
-    """Places on a line in no order [S], at least 0.1 apart."""
+    """Draw unsorted positions on a line [S], at least 0.1 apart."""
     return rng.permutation(np.cumsum(0.1 + rng.exponential(size=states)))
 
 
 def draw_logged(rng: Generator, states: int, actions: int, discount: float) -> tuple[FiniteMDP, FiniteMDP, Array]:
-    """M, M̂ and π^B as after learning from a log: rewards in [0, 1], the model the more wrong the rarer the action.
+    """Draw M, M̂ and π^B as after training on a dataset: rewards in [0, 1]; the model's error grows as π^B takes an action less.
 
     T̂(s, a) = (1 - w)·T(s, a) + w·noise with w = (1 - π^B(a|s))³.
     """

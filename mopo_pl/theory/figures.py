@@ -1,6 +1,6 @@
-"""The theorem's bound against λ, on a chain where leaving the data pays and on one where it does not.
+"""Plots of the theorem's bound against λ, for a chain where leaving the dataset pays and one where it does not.
 
-Only `draw` needs matplotlib, the extra `figures`; the curves themselves are NumPy's.
+Only `draw` needs matplotlib (extra `figures`).
 """
 
 from collections.abc import Callable
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """What λ does to one example, with u = total variation, the least admissible."""
+    """Returns and bounds as functions of λ for one example, with u = total variation, the least admissible penalty."""
 
     coefs: Array
     """λ [n]."""
     admissible: float
-    """γc: from here on the theorem holds."""
+    """γc: the theorem holds for λ of at least this."""
     true: Array
-    """η_M(π̂_λ) [n], what the best policy of M̃ earns in truth."""
+    """η_M(π̂_λ) [n], the true return of the best policy of M̃."""
     penalised: Array
-    """η_M̃(π̂_λ) [n], what it seems to earn."""
+    """η_M̃(π̂_λ) [n], its return in the penalised model."""
     bound: Array
     """sup_π {η_M(π) - 2λε_u(π)} [n]."""
     behaviour: float
@@ -43,7 +43,7 @@ class Curves:
 
 
 def curves(example: Example, *, farthest: float, points: int) -> Curves:
-    """At `points` values of λ from 0 to `farthest` times γc."""
+    """Compute the curves at `points` equally spaced values of λ from 0 to `farthest`·γc."""
     mdp, model = example.mdp, example.model
     setting = Setting.tightest(mdp, model, TotalVariation())
     u, coefs = setting.u, np.linspace(0.0, farthest * setting.coef, points)
@@ -64,22 +64,22 @@ FIGURES: dict[str, tuple[Callable[[], Example], float, str]] = {
     "leaving_pays.svg": (chain_where_leaving_pays, 4.0, "Leaving the data pays"),
     "leaving_does_not_pay.svg": (chain_where_leaving_does_not, 1.6, "Leaving the data does not pay"),
 }
-"""File to example, how far λ goes in units of γc, and title."""
+"""File name to example, largest λ in units of γc, and title."""
 POINTS = 41
-"""Of a curve; γc is one of them in both figures."""
+"""Values of λ per curve; γc is one of them in both figures."""
 
 
 def draw(folder: Path) -> list[Path]:
-    """Writes both figures into `folder`, the same bytes each time, and gives their paths.
+    """Write both figures into `folder`, byte-identical at each call, and return their paths.
 
-    Raises ImportError without matplotlib, OSError where the folder cannot be written.
+    Raises ImportError without matplotlib, OSError if the folder cannot be written.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     folder.mkdir(parents=True, exist_ok=True)
     for file, (example, farthest, title) in FIGURES.items():
-        # Names of clip paths are hashed with a salt that is random otherwise.
+        # Without a fixed salt, the names of clip paths are random.
         with rc_context({"svg.hashsalt": "mopo_pl", "font.size": 9.0}):
             figure = Figure(figsize=(6.4, 5.0), layout="constrained")
             _plot(figure.subplots(), curves(example(), farthest=farthest, points=POINTS), title)
@@ -88,7 +88,7 @@ def draw(folder: Path) -> list[Path]:
 
 
 def _plot(axes: "Axes", drawn: Curves, title: str) -> None:
-    """One figure; each curve carries its name as an id, so that it can be found in the SVG."""
+    """Plot one figure; the SVG element of each curve has the curve's name as its id."""
     begin = int(np.searchsorted(drawn.coefs, drawn.admissible * (1 - 1e-9)))
     label = r"$\eta_M(\hat\pi_\lambda)$, true return"
     axes.plot(drawn.coefs, drawn.true, "C0", gid="true", lw=2, drawstyle="steps-mid", label=label)

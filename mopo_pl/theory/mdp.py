@@ -1,7 +1,7 @@
-"""`FiniteMDP`: a Markov decision process small enough to be solved.
+"""`FiniteMDP`: a Markov decision process small enough to be solved exactly.
 
-Shape letters, used throughout `theory`: S states, A actions; `...` stands for any leading shape, such as a batch of
-policies. Everything is float64.
+Shape letters in `theory`: S states, A actions; `...` is any leading shape, such as a batch of policies. All arrays are
+float64.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
 ROUNDING = 1e-9
-"""How far a distribution's sum may be from 1."""
+"""Maximum deviation of a distribution's sum from 1."""
 
 
 def checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
-    """`values` as a read-only float64 array; raises ValueError unless it has `shape` and is finite."""
+    """Return `values` as a read-only float64 array; raise ValueError unless it has `shape` and is finite."""
     array = np.array(values, dtype=np.float64)
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}, not {shape}")
@@ -27,30 +27,39 @@ def checked(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Array:
 
 
 def check_distributions(name: str, rows: Array) -> None:
-    """Raises ValueError unless each of rows [..., n] is a distribution over n."""
+    """Raise ValueError unless each of `rows` [..., n] is a probability distribution over n."""
     wrong = (rows < 0).any(-1) | (np.abs(rows.sum(-1) - 1) > ROUNDING)
     if wrong.any():
         where = tuple(map(int, np.argwhere(wrong)[0]))
         raise ValueError(
-            f"{name} must be distributions, no entry negative and each row's sum 1: row {where} is {rows[where].tolist()}, "
+            f"{name} must be distributions, without negative entries and with sum 1: row {where} is {rows[where].tolist()}, "
             f"its sum {rows[where].sum():.12g} (normalise in float64)"
         )
 
 
 @dataclass(frozen=True, eq=False)
 class FiniteMDP:
-    """M = (S, A, T, r, μ, γ). Raises ValueError where a part has the wrong shape, is no distribution, or γ is not in [0, 1).
+    """M = (S, A, T, r, μ, γ). Raises ValueError for a wrong shape, rows that are not distributions, or γ outside [0, 1).
 
-    Rewards are known and may be of either sign. An episode never ends: a terminal state is one that is never left and
-    pays nothing (`ending_in`), which gives every return the value it has with an end.
+    Rewards are known and may be of either sign. Episodes are infinite: a terminal state is one that is never left and pays
+    nothing (`ending_in`), which gives every return the same value as the end of an episode.
+
+    >>> mdp = FiniteMDP(
+    ...     transitions=np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]]),
+    ...     rewards=np.array([[0.0, 0.0], [1.0, 1.0]]),
+    ...     start=np.array([1.0, 0.0]),
+    ...     discount=0.5,
+    ... )
+    >>> mdp.states, mdp.actions
+    (2, 2)
     """
 
     transitions: Array
     """T(s'|s, a) [S, A, S]."""
     rewards: Array
-    """r(s, a) [S, A], per step."""
+    """r(s, a) [S, A], reward per step."""
     start: Array
-    """μ [S], the distribution of the first state."""
+    """μ [S], the distribution of the initial state."""
     discount: float
     """γ in [0, 1)."""
 
@@ -68,12 +77,12 @@ class FiniteMDP:
 
     @property
     def states(self) -> int:
-        """S."""
+        """S, the number of states."""
         return self.rewards.shape[0]
 
     @property
     def actions(self) -> int:
-        """A."""
+        """A, the number of actions."""
         return self.rewards.shape[1]
 
     def with_transitions(self, transitions: ArrayLike) -> "FiniteMDP":
@@ -81,7 +90,7 @@ class FiniteMDP:
         return replace(self, transitions=np.asarray(transitions, dtype=np.float64))
 
     def with_rewards(self, rewards: ArrayLike) -> "FiniteMDP":
-        """The same dynamics, paid by another table [S, A]."""
+        """The same MDP with other rewards [S, A]."""
         return replace(self, rewards=np.asarray(rewards, dtype=np.float64))
 
     def penalised(self, u: ArrayLike, coef: float) -> "FiniteMDP":
@@ -97,14 +106,14 @@ class FiniteMDP:
         return replace(self, transitions=transitions, rewards=rewards)
 
     def checked_penalty(self, u: ArrayLike) -> Array:
-        """u as an array [S, A]; raises ValueError for another shape or a negative entry."""
+        """Return u as an array [S, A]; raise ValueError for another shape or a negative entry."""
         table = checked("u", u, self.rewards.shape)
         if (table < 0).any():
             raise ValueError("u must not be negative: it bounds a distance")
         return table
 
     def checked_policies(self, policies: ArrayLike) -> Array:
-        """π(a|s) as an array [..., S, A]; raises ValueError for another shape, or rows that are no distributions."""
+        """Return π(a|s) as an array [..., S, A]; raise ValueError for another shape or rows that are not distributions."""
         leading = np.shape(policies)[:-2]
         table = checked("policy", policies, (*leading, self.states, self.actions))
         check_distributions("policy", table)
@@ -112,19 +121,19 @@ class FiniteMDP:
 
 
 def check_coef(coef: float) -> float:
-    """λ, or c; raises ValueError unless it is a number of at least 0."""
+    """Return λ or c; raise ValueError unless it is finite and at least 0."""
     if not 0 <= coef < np.inf:
         raise ValueError(f"a coefficient must be finite and at least 0, not {coef}")
     return coef
 
 
 def check_model(mdp: FiniteMDP, model: FiniteMDP, *, same_rewards: bool) -> None:
-    """Raises ValueError unless `model` is an M̂ of `mdp`: same states, actions, start and γ, and on demand rewards."""
+    """Raise ValueError unless `model` has the states, actions, start and γ of `mdp`, and, with `same_rewards`, its rewards."""
     if model.rewards.shape != mdp.rewards.shape:
         raise ValueError(f"the model has {model.rewards.shape} states and actions, the MDP {mdp.rewards.shape}")
     if model.discount != mdp.discount or not np.array_equal(model.start, mdp.start):
-        raise ValueError("the model must begin where the MDP begins, and share its discount")
+        raise ValueError("the model must have the MDP's distribution of initial states and its discount")
     if same_rewards and not np.array_equal(model.rewards, mdp.rewards):
         raise ValueError(
-            "Lemma 4.1 takes the rewards as known, and those of the model are others: see lemma_4_1_learned_reward"
+            "Lemma 4.1 needs a model with the MDP's rewards; for other rewards use lemma_4_1_learned_reward"
         )

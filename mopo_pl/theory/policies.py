@@ -1,4 +1,4 @@
-"""Policies to compare, and the best one, found by looking at all."""
+"""Sets of policies, and the optimal policy, found by enumeration."""
 
 import itertools
 import math
@@ -9,14 +9,18 @@ from mopo_pl.theory.mdp import Array, FiniteMDP
 from mopo_pl.theory.returns import expected_return
 
 MOST_POLICIES = 20_000
-"""More are not enumerated: they would take long and much memory."""
+"""Maximum number of policies that are enumerated, for time and memory."""
 
 SAME = 1e-12
-"""Returns that differ by less, relative to their size, are equal but for rounding."""
+"""Returns whose relative difference is smaller count as equal."""
 
 
 def deterministic_policies(states: int, actions: int) -> Array:
-    """All Aˢ deterministic policies [Aˢ, S, A]; raises ValueError for more than MOST_POLICIES."""
+    """All Aˢ deterministic policies [Aˢ, S, A]; raises ValueError for more than MOST_POLICIES.
+
+    >>> deterministic_policies(3, 2).shape
+    (8, 3, 2)
+    """
     return product_policies(states, np.eye(actions))
 
 
@@ -27,26 +31,26 @@ def grid_policies(states: int, actions: int, divisions: int) -> Array:
 
 
 def product_policies(states: int, choices: Array) -> Array:
-    """Every way to give each state one of the action distributions `choices` [n, A]: [nˢ, S, A]."""
+    """All policies that take one of the action distributions `choices` [n, A] in each state: [nˢ, S, A]."""
     check_enumerable(states, len(choices))
     return choices[np.indices((len(choices),) * states).reshape(states, -1).T]
 
 
 def check_enumerable(states: int, choices: int) -> None:
-    """Raises ValueError where `choices` in each state make more than MOST_POLICIES policies."""
+    """Raise ValueError if `choices` per state make more than MOST_POLICIES policies."""
     if states * math.log(choices) > math.log(MOST_POLICIES):
         raise ValueError(
-            f"{choices}^{states} policies are too many to look at all (at most {MOST_POLICIES}): take fewer states or actions"
+            f"{choices}^{states} policies are too many to enumerate (at most {MOST_POLICIES}): use fewer states or actions"
         )
 
 
 def maximiser(mdp: FiniteMDP) -> Array:
-    """The policy of the largest return [S, A], the first of those that are equal; with M̃ for `mdp` it is π̂.
+    """The policy of maximum return [S, A], the first of several that are equal; for M̃ it is π̂.
 
-    Some deterministic policy is optimal in any finite MDP, so that enumerating them is enough. Raises ValueError for more
+    Every finite MDP has an optimal policy that is deterministic, so that enumerating those is enough. Raises ValueError for more
     than MOST_POLICIES of them.
     """
     policies = deterministic_policies(mdp.states, mdp.actions)
     returns = expected_return(mdp, policies)
-    # Policies that differ only where they never come differ by rounding: the first of them, not a random one.
+    # Policies that differ only in states they never reach have equal returns up to rounding: take the first of them.
     return policies[np.argmax(returns >= returns.max() - SAME * max(1.0, abs(returns.max())))]

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl theory`: the proof with numbers in it, for a random MDP and a wrong model of it."""
+"""The output of `python -m mopo_pl theory`: the proof evaluated on a random MDP and an inaccurate model of it."""
 
 import unicodedata
 
@@ -16,10 +16,10 @@ from mopo_pl.theory.supremum import best_found
 
 
 def report(seed: int, states: int, actions: int, discount: float) -> str:
-    """The statements in their order with both sides and slack, and the theorem's winner.
+    """Return both sides and the slack of every statement, in the order of the proof, and the policy that the theorem selects.
 
-    u is the least admissible one and λ = γc the least valid. Raises ValueError where the MDP has too many policies to
-    look at all.
+    u is the least admissible penalty and λ = γc the least valid coefficient. Raises ValueError if there are too many policies to
+    enumerate.
     """
     mdp, model, behaviour = draw_logged(np.random.default_rng(seed), states, actions, discount)
     setting = Setting.tightest(mdp, model, TotalVariation())
@@ -62,7 +62,7 @@ def report(seed: int, states: int, actions: int, discount: float) -> str:
 
 
 def _penalty(setting: Setting) -> list[str]:
-    """What λu is made of."""
+    """Lines about the parts of λu."""
     u, c = setting.u, setting.c
     return [
         f"d_F     {setting.distance.name} of T̂(s, a) and T(s, a): mean {u.mean():.4f}, largest {u.max():.4f}",
@@ -73,7 +73,7 @@ def _penalty(setting: Setting) -> list[str]:
 
 
 def _returns(setting: Setting, policies: dict[str, Array]) -> list[str]:
-    """A table of what each policy earns where."""
+    """The table of each policy's returns in M, M̂ and M̃."""
     lines = [f"{'policy':<34}{'η_M':>10}{'η_M̂':>11}{'η_M̃':>11}{'ε_u':>10}"]
     for name, policy in policies.items():
         earned = [float(expected_return(mdp, policy)) for mdp in (setting.mdp, setting.model, setting.penalised)]
@@ -83,16 +83,16 @@ def _returns(setting: Setting, policies: dict[str, Array]) -> list[str]:
 
 
 def _row(sides: Equality | Inequality) -> str:
-    """One statement: its name, its claim, both sides, and how far they are apart."""
+    """One statement: name, formula, both sides, and their difference."""
     equal = isinstance(sides, Equality)
     sign, apart = ("=", f"residual {sides.residual:.0e}") if equal else ("≥", f"slack {_rounded(sides.slack)}")
     held = "" if sides.holds() else "  DOES NOT HOLD"
     left, right = _rounded(sides.left), _rounded(sides.right)
-    return f"  {sides.name:<14}{_padded(sides.claim, 44)}{left:>9} {sign} {right:>9}   {apart}{held}"
+    return f"  {sides.name:<14}{_padded(sides.formula, 44)}{left:>9} {sign} {right:>9}   {apart}{held}"
 
 
 def _verdict(mdp: FiniteMDP, policies: dict[str, Array], gained: float) -> list[str]:
-    """The theorem's winner, in words; `gained`: what stochastic policies add to the supremum."""
+    """Lines about π̂; `gained`: increase of the supremum by stochastic policies."""
     logged, winner, naive, best, _ = policies.values()
     log, true, hoped, most = (float(expected_return(mdp, policy)) for policy in (logged, winner, naive, best))
     actions = ", ".join(str(action) for action in winner.argmax(-1))
@@ -109,10 +109,10 @@ def _verdict(mdp: FiniteMDP, policies: dict[str, Array], gained: float) -> list[
 
 
 def _padded(text: str, width: int) -> str:
-    """`text` and blanks up to `width` columns; a combining mark (the hat of M̂) takes none."""
+    """Pad `text` to `width` columns; combining marks (the hat of M̂) have no width."""
     return text + " " * (width - sum(not unicodedata.combining(letter) for letter in text))
 
 
 def _rounded(value: float) -> str:
-    """Four decimals, and no minus before a zero."""
+    """Format with four decimals, without a minus sign before zero."""
     return f"{round(value, 4) + 0.0:.4f}"

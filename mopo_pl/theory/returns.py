@@ -1,6 +1,6 @@
-"""Values, returns and occupancies of policies, by linear solves; nothing is sampled or iterated.
+"""Values, returns and occupancies of policies, by solving linear equations; nothing is sampled or iterated.
 
-Policies may come in a batch [..., S, A]; what is computed for each keeps the leading shape.
+Policies may be batched [..., S, A]; results keep the leading shape.
 """
 
 import numpy as np
@@ -27,7 +27,13 @@ def action_values(mdp: FiniteMDP, policies: ArrayLike) -> Array:
 
 
 def expected_return(mdp: FiniteMDP, policies: ArrayLike) -> Array:
-    """η_M(π) = E[Σ_t γᵗ r(s_t, a_t)] = μ·V^π [...]."""
+    """η_M(π) = E[Σ_t γᵗ r(s_t, a_t)] = μ·V^π [...].
+
+    >>> chain = np.array([[[0.0, 1.0]], [[0.0, 1.0]]])  # state 0 leads to state 1, which pays 1 at each step
+    >>> mdp = FiniteMDP(chain, np.array([[0.0], [1.0]]), np.array([1.0, 0.0]), 0.5)
+    >>> float(expected_return(mdp, np.ones((2, 1))))
+    1.0
+    """
     return values(mdp, policies) @ mdp.start
 
 

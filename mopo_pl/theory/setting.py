@@ -1,4 +1,4 @@
-"""`Setting`: what the statements presuppose, together."""
+"""`Setting`: the assumptions of the statements."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from mopo_pl.theory.returns import values
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """M and M̂, a distance of their next states, and the c and u that the penalty is made of."""
+    """M and M̂, a distance between their next states, and the constant c and penalty u of the penalised model."""
 
     mdp: FiniteMDP
     """M."""
@@ -21,13 +21,13 @@ class Setting:
     distance: Distance
     """d_F."""
     c: float
-    """Valid for every policy, or the statements need not hold."""
+    """c; the statements are guaranteed if it is valid for every policy."""
     u: Array
-    """u(s, a) [S, A], admissible, or the statements need not hold."""
+    """u(s, a) [S, A]; the statements are guaranteed if it is admissible."""
 
     @classmethod
     def tightest(cls, mdp: FiniteMDP, model: FiniteMDP, distance: Distance) -> "Setting":
-        """The least u that is admissible, d_F itself, and the least c that is valid (ValueError if too many policies)."""
+        """Use the least admissible u, d_F itself, and the least valid c. Raises ValueError if there are too many policies."""
         u = model_distances(mdp.transitions, model.transitions, distance)
         return cls(mdp, model, distance, least_constant(mdp, distance), u)
 
@@ -54,10 +54,10 @@ def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
 def least_constant(mdp: FiniteMDP, distance: Distance) -> float:
     """The least c valid for every stationary policy, by enumerating the deterministic ones (ValueError if too many).
 
-    Those are enough, although V^π of a stochastic policy is no fixed mixture of theirs. Let only π(·|s₀) vary. Then
-    I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions affine in π(·|s₀), the
-    denominator (a determinant) positive. Such a ratio is largest at a vertex of the simplex, where π is deterministic in
-    s₀; state by state, some deterministic policy has at least the difference one began with. The constants of
-    `distances` are the largest of such differences, each divided by a length that does not depend on π.
+    The deterministic ones are enough, although V^π of a stochastic policy is not a fixed mixture of theirs. Let only π(·|s₀)
+    vary. Then I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions affine in π(·|s₀),
+    with a positive denominator (a determinant). Such a ratio is largest at a vertex of the simplex, where π is deterministic in
+    s₀. Applied to one state after another, this gives a deterministic policy with at least the difference of the initial one. The
+    constants of `distances` are the largest of such differences, each divided by a length that does not depend on π.
     """
     return float(distance.constant(values(mdp, deterministic_policies(mdp.states, mdp.actions))).max())

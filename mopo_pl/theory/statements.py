@@ -1,15 +1,23 @@
 """The statements of Yu et al. 2020, section 4, each a function that returns both sides.
 
-They stand in the order of a write-up of that proof, "the post", whose numbers (6) and (7) are used; the paper has Lemma 4.1,
+Their order is that of a write-up of the proof, "the post", whose numbers (6) and (7) are used; the paper has Lemma 4.1,
 Assumptions 4.2 (c) and 4.3 (admissible u) and Theorem 4.4.
 
 M is the true MDP, `mdp`; M̂ the learned one, `model`, with dynamics T̂ and the same rewards; M̃ is M̂ with rewards
 r̃ = r - λu. Ē is the sum over the unnormalised occupancy ρ^π_T̂ of a policy *in the model*. The statements hold if u is
-admissible and λ = γc with a c that is valid for every policy; the functions do not insist, so that a reader can see what
-becomes of them otherwise. Each raises ValueError where the model is no M̂ of the MDP.
+admissible and λ = γc with a c that is valid for every policy. The functions do not check this, so that a reader can see which
+statements fail otherwise. Each raises ValueError if the states, actions, start or discount of `model` are not those of `mdp`.
 
-Two slips in the post's print are mended: its corollary has <= once, where its derivation has >=, and the theorem is about
+Two misprints of the post are corrected: its corollary has <= once where its derivation has >=, and the theorem is about
 the maximiser of η_M̃ where one line prints η_M̂.
+
+>>> from mopo_pl.theory.distances import TotalVariation
+>>> from mopo_pl.theory.examples import fork
+>>> example = fork()
+>>> setting = Setting.tightest(example.mdp, example.model, TotalVariation())
+>>> sides = inequality_7(setting.mdp, setting.model, setting.u, setting.coef, example.behaviour)
+>>> sides.formula, sides.holds()
+('η_M(π) ≥ η_M̃(π)', True)
 """
 
 from dataclasses import dataclass
@@ -24,25 +32,25 @@ from mopo_pl.theory.returns import expected_return, occupancy_sum, values
 from mopo_pl.theory.setting import Setting
 from mopo_pl.theory.supremum import pessimistic_return
 
-# What the statements are made of
+# Terms of the statements
 
 
 def value_gap(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Array:
-    """G^π_M̂(s, a) = E_{s'~T̂(s,a)}[V^π_M(s')] - E_{s'~T(s,a)}[V^π_M(s')] [S, A]: by how much the model flatters (s, a)."""
+    """G^π_M̂(s, a) = E_{s'~T̂(s,a)}[V^π_M(s')] - E_{s'~T(s,a)}[V^π_M(s')] [S, A]: the model's overestimate of (s, a)."""
     check_model(mdp, model, same_rewards=False)
     return (model.transitions - mdp.transitions) @ values(mdp, policy)
 
 
 def epsilon_u(model: FiniteMDP, u: ArrayLike, policy: ArrayLike) -> float:
-    """ε_u(π) = Ē[u(s, a)]: the error a policy meets in the model, for u [S, A]."""
+    """ε_u(π) = Ē[u(s, a)]: the accumulated model error of a policy in the model, for u [S, A]."""
     return float(occupancy_sum(model, policy, model.checked_penalty(u)))
 
 
 def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: float) -> Array:
-    """The least λu(s, a) [S, A] that the proof asks for: γc·d_F(T̂, T) + |r̂ - r|.
+    """The least λu(s, a) [S, A] that the proof requires: γc·d_F(T̂, T) + |r̂ - r|.
 
-    With rewards known, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned
-    reward only adds its own error: all below but Lemma 4.1 then hold as they stand, with r̂ in M̂ and M̃.
+    With known rewards, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned reward
+    adds only its error: with r̂ in M̂ and M̃, all statements but Lemma 4.1 hold unchanged.
     """
     check_model(mdp, model, same_rewards=False)
     gap = mdp.discount * check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
@@ -53,21 +61,21 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
 
 
 TOLERANCE = 1e-9
-"""Of a statement's size: what float64 solves may lose at γ up to 0.99."""
+"""Relative rounding error allowed to float64 solutions at γ up to 0.99."""
 
 
 @dataclass(frozen=True)
 class Equality:
-    """left = right."""
+    """A statement left = right."""
 
     name: str
-    """Its short name."""
-    claim: str
-    """In symbols."""
+    """Short name."""
+    formula: str
+    """The statement in symbols."""
     left: float
     right: float
     scale: float = 1.0
-    """What a rounding error is measured by: the largest number that entered, at least 1."""
+    """Unit of the residual: the largest number in the calculation, at least 1."""
 
     @property
     def residual(self) -> float:
@@ -75,18 +83,18 @@ class Equality:
         return abs(self.left - self.right) / self.scale
 
     def holds(self, tolerance: float = TOLERANCE) -> bool:
-        """Whether the sides agree up to rounding."""
+        """Return whether the sides agree up to rounding."""
         return self.residual <= tolerance
 
 
 @dataclass(frozen=True)
 class Inequality:
-    """left >= right."""
+    """A statement left >= right."""
 
     name: str
-    """Its short name."""
-    claim: str
-    """In symbols."""
+    """Short name."""
+    formula: str
+    """The statement in symbols."""
     left: float
     right: float
 
@@ -97,16 +105,16 @@ class Inequality:
 
     @property
     def scaled_slack(self) -> float:
-        """The slack in units of the larger side, at least 1."""
+        """The slack divided by the larger side, or by 1 if that is less."""
         return self.slack / max(1.0, abs(self.left), abs(self.right))
 
     def holds(self, tolerance: float = TOLERANCE) -> bool:
-        """Whether left >= right up to rounding."""
+        """Return whether left >= right up to rounding."""
         return self.scaled_slack >= -tolerance
 
 
 def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequality]:
-    """All that is said of any one policy, in its order."""
+    """Return all statements about a single policy, in their order."""
     mdp, model, u, coef = setting.mdp, setting.model, setting.u, setting.coef
     return [
         lemma_4_1(mdp, model, policy),
@@ -120,10 +128,17 @@ def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequal
 
 
 def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards."""
+    """Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards.
+
+    >>> from mopo_pl.theory.examples import fork
+    >>> example = fork()
+    >>> sides = lemma_4_1(example.mdp, example.model, example.behaviour)
+    >>> sides.left, sides.right, sides.holds()
+    (-0.25, -0.25, True)
+    """
     check_model(mdp, model, same_rewards=True)
-    claim = "η_M̂(π) - η_M(π) = γ Ē[G]"
-    return _telescoped(mdp, model, policy, mdp.discount * value_gap(mdp, model, policy), "Lemma 4.1", claim)
+    formula = "η_M̂(π) - η_M(π) = γ Ē[G]"
+    return _telescoped(mdp, model, policy, mdp.discount * value_gap(mdp, model, policy), "Lemma 4.1", formula)
 
 
 def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
@@ -133,16 +148,16 @@ def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike
 
 
 def _telescoped(
-    mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, claim: str
+    mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, formula: str
 ) -> Equality:
-    """η_M̂(π) - η_M(π) beside Ē[difference], with the scale of what is subtracted."""
+    """η_M̂(π) - η_M(π) and Ē[difference], with the scale of the numbers that are subtracted."""
     imagined, true = float(expected_return(model, policy)), float(expected_return(mdp, policy))
     summed = float(occupancy_sum(model, policy, difference))
-    return Equality(name, claim, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
+    return Equality(name, formula, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
 
 
 def corollary_identity(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Corollary, its first half: η_M(π) = Ē[r - γG]: the true return, from imagined steps and the gap alone."""
+    """Corollary, first half: η_M(π) = Ē[r - γG]: the true return, from states of the model and the gap G."""
     true = float(expected_return(mdp, policy))
     corrected = mdp.rewards - mdp.discount * value_gap(mdp, model, policy)
     summed = float(occupancy_sum(model, policy, corrected))
@@ -158,7 +173,7 @@ def corollary(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Inequality
 
 
 def inequality_6(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, distance: Distance, c: float) -> Inequality:
-    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a); the sides are those of the pair with the least slack."""
+    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a); returns the sides of the pair with the least slack."""
     bound = check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
     return _tightest("(6)", "c·d_F(T̂, T) ≥ |G| at every (s, a)", bound, np.abs(value_gap(mdp, model, policy)))
 
@@ -169,14 +184,14 @@ def admissible(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, distance: Distanc
     return _tightest("Admissible u", "u ≥ d_F(T̂, T) at every (s, a)", model.checked_penalty(u), error)
 
 
-def _tightest(name: str, claim: str, larger: Array, smaller: Array) -> Inequality:
-    """The sides at the pair (s, a) of the least slack."""
+def _tightest(name: str, formula: str, larger: Array, smaller: Array) -> Inequality:
+    """The sides at the pair (s, a) with the least slack."""
     pair = np.unravel_index(np.argmin(larger - smaller), larger.shape)
-    return Inequality(name, claim, float(larger[pair]), float(smaller[pair]))
+    return Inequality(name, formula, float(larger[pair]), float(smaller[pair]))
 
 
 def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Equality:
-    """The end of (7): Ē[r - λu] = η_M̃(π), from the occupancy on the left, from values in M̃ on the right."""
+    """The last step of (7): Ē[r - λu] = η_M̃(π), from the occupancy on the left, from values in M̃ on the right."""
     penalised = model.penalised(u, coef)
     summed = float(occupancy_sum(model, policy, penalised.rewards))
     solved = float(expected_return(penalised, policy))
@@ -191,7 +206,7 @@ def inequality_7(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, po
 
 
 def two_sided_bound(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Inequality:
-    """λε_u(π) >= |η_M̂(π) - η_M(π)|: the model is wrong about a policy by no more than the error the policy meets."""
+    """λε_u(π) >= |η_M̂(π) - η_M(π)|: the model's error about a policy's return is at most λ times its accumulated error."""
     check_model(mdp, model, same_rewards=False)
     error = abs(float(expected_return(model, policy)) - float(expected_return(mdp, policy)))
     return Inequality(
@@ -200,7 +215,17 @@ def two_sided_bound(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float,
 
 
 def theorem(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Inequality:
-    """Theorem: π̂ = argmax η_M̃ has η_M(π̂) >= sup_π {η_M(π) - 2λε_u(π)}; the supremum over `policies` [n, S, A]."""
+    """Theorem: π̂ = argmax η_M̃ has η_M(π̂) >= sup_π {η_M(π) - 2λε_u(π)}; the supremum over `policies` [n, S, A].
+
+    >>> from mopo_pl.theory.distances import TotalVariation
+    >>> from mopo_pl.theory.examples import fork
+    >>> from mopo_pl.theory.policies import deterministic_policies
+    >>> example = fork()
+    >>> setting = Setting.tightest(example.mdp, example.model, TotalVariation())
+    >>> sides = theorem(setting.mdp, setting.model, setting.u, setting.coef, deterministic_policies(3, 2))
+    >>> sides.left, sides.right
+    (0.25, 0.25)
+    """
     check_model(mdp, model, same_rewards=False)
     true = float(expected_return(mdp, maximiser(model.penalised(u, coef))))
     supremum = float(np.max(pessimistic_return(mdp, model, u, coef, policies)))
@@ -210,7 +235,7 @@ def theorem(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policie
 def behaviour_consequence(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, behaviour: ArrayLike
 ) -> Inequality:
-    """Its consequence: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the policy that made the log is small."""
+    """Consequence: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the behaviour policy is small."""
     sides = theorem(mdp, model, u, coef, np.asarray(behaviour)[np.newaxis])
     return Inequality("Behaviour", "η_M(π̂) ≥ η_M(π^B) - 2λ·ε_u(π^B)", sides.left, sides.right)
 
@@ -218,9 +243,9 @@ def behaviour_consequence(
 def gain_and_risk(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike, delta: float
 ) -> Inequality:
-    """Its second half: η_M(π̂) >= η_M(π^δ) - 2λδ, where π^δ earns most of the `policies` [n, S, A] with ε_u(π) <= δ.
+    """Second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ; π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
 
-    How much may be gained for how much risk; raises ValueError where no policy has so small an ε_u.
+    It bounds the gain that a given risk δ permits. Raises ValueError if no policy has ε_u <= `delta`.
     """
     check_model(mdp, model, same_rewards=False)
     risks = occupancy_sum(model, policies, model.checked_penalty(u))

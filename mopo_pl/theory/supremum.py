@@ -1,8 +1,8 @@
-"""sup_π {η_M(π) - 2λε_u(π)}, the theorem's right side, approached from below.
+"""sup_π {η_M(π) - 2λε_u(π)}, the right side of the theorem, approximated from below.
 
-η_M is taken over the occupancy of M and ε_u over that of M̂. A sum of the two is no return of any MDP, so that the best
-policy may be stochastic, and neither enumeration nor dynamic programming is sure to find it. From above the supremum is
-bounded by η_M̃(π̂): that is the theorem's proof.
+η_M is taken over the occupancy of M and ε_u over that of M̂. Their difference is not the return of any MDP, so that the best
+policy may be stochastic, and neither enumeration nor dynamic programming is certain to find it. The supremum is bounded from
+above by η_M̃(π̂), which is the theorem's proof.
 """
 
 import numpy as np
@@ -13,11 +13,11 @@ from mopo_pl.theory.policies import deterministic_policies
 from mopo_pl.theory.returns import action_values, expected_return, state_occupancy
 
 STEPS = 100
-"""Of an ascent, at most."""
+"""Maximum number of steps of a gradient ascent."""
 STARTS = 4
-"""Deterministic policies that ascents start from, the best ones."""
+"""Number of deterministic policies, the best ones, from which an ascent starts."""
 STILL = 1e-9
-"""A step that changes no probability by more is none."""
+"""An ascent stops when no probability changes by more."""
 
 
 def pessimistic_return(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Array:
@@ -26,7 +26,7 @@ def pessimistic_return(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: flo
 
 
 def gradient(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array) -> Array:
-    """Its derivative by π(a|s) [..., S, A]: d_T(s) Q_M(s, a) - 2λ d_T̂(s) Q_u(s, a), with d the state occupancies."""
+    """∂/∂π(a|s) of the same [..., S, A]: d_T(s) Q_M(s, a) - 2λ d_T̂(s) Q_u(s, a), with d the state occupancies."""
     uncertain = _paid_by(model, u)
     gain = state_occupancy(mdp, policies)[..., np.newaxis] * action_values(mdp, policies)
     risk = state_occupancy(model, policies)[..., np.newaxis] * action_values(uncertain, policies)
@@ -34,17 +34,17 @@ def gradient(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, polici
 
 
 def _paid_by(model: FiniteMDP, u: ArrayLike) -> FiniteMDP:
-    """M̂ with u for a reward: its return is ε_u."""
+    """M̂ with u as reward, so that its return is ε_u."""
     return model.with_rewards(model.checked_penalty(u))
 
 
 def ascend(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array, *, steps: int
 ) -> tuple[Array, Array]:
-    """Projected gradient ascent from each of `policies` [n, S, A]: policies that are no worse, and their values [n].
+    """Projected gradient ascent from `policies` [n, S, A]: return policies that are no worse, and their values [n].
 
-    A step that would not improve is not taken, and halves the next; one that does doubles it. The ascent ends where no step
-    moves any more, or after `steps` of them.
+    A step that improves the value is taken and doubles the next step size; any other is rejected and halves it. The ascent ends
+    when no step changes a policy any more, or after `steps` steps.
     """
     best, size = pessimistic_return(mdp, model, u, coef, policies), np.ones(len(policies))
     for _ in range(steps):
@@ -59,7 +59,11 @@ def ascend(
 
 
 def onto_simplex(rows: Array) -> Array:
-    """The nearest distribution to each of rows [..., n] (Held, Wolfe and Crowder 1974): shift all, cut at 0."""
+    """Project each of `rows` [..., n] to the nearest distribution (Held, Wolfe and Crowder 1974): shift all, clip at 0.
+
+    >>> onto_simplex(np.array([0.5, 1.0, -1.0])).tolist()
+    [0.25, 0.75, 0.0]
+    """
     falling = -np.sort(-rows, axis=-1)
     shifts = (np.cumsum(falling, -1) - 1) / np.arange(1, rows.shape[-1] + 1)
     kept = (falling > shifts).sum(-1, keepdims=True)
@@ -68,10 +72,10 @@ def onto_simplex(rows: Array) -> Array:
 
 
 def best_found(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float) -> tuple[Array, float, float]:
-    """The best policy found [S, A], its value, and that of the best deterministic one.
+    """Return the best policy found [S, A], its value, and the value of the best deterministic policy.
 
-    All deterministic policies are looked at; ascents start from the best of them and from the uniform policy. Raises
-    ValueError where there are too many, or `model` is no M̂ of `mdp`.
+    All deterministic policies are evaluated; ascents start from the best of them and from the uniform policy. Raises ValueError
+    if there are too many, or if `model` is not a model of `mdp` (`check_model`).
     """
     check_model(mdp, model, same_rewards=False)
     every = deterministic_policies(mdp.states, mdp.actions)

@@ -21,11 +21,11 @@ from mopo_pl.dynamics.penalties import max_aleatoric
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule, never
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.module import SACModule
-from mopo_pl.storage.checkpoints import CheckpointFiles, SealedCheckpointIO
+from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 
 def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L.Trainer:
@@ -38,7 +38,7 @@ def quiet_trainer(callbacks: list[Callback], max_epochs: int, **flags: Any) -> L
         max_epochs=max_epochs,
         callbacks=callbacks,
         enable_checkpointing=saving,
-        plugins=[SealedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO()],
         **{"num_sanity_val_steps": 0, **silent, **flags},
     )
 
@@ -57,7 +57,7 @@ def small_dynamics(dataset: OfflineDataset, kind: type[DynamicsModule] = Dynamic
         hidden_sizes=(16,),
         normaliser=Normaliser.fit(dataset.transitions.inputs),
         target_normaliser=Normaliser.identity(1 + dataset.obs_dim),
-        generator=stream(0, "ensemble weights"),
+        generator=generator_for(0, "ensemble weights"),
     )
     arguments = {
         "elites": 2,
@@ -76,9 +76,9 @@ def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
     identity = Normaliser.identity(dataset.obs_dim)
     shape: dict[str, Any] = {"obs_dim": dataset.obs_dim, "action_dim": dataset.action_dim, "hidden_sizes": (16,)}
     actor = TanhGaussianActor(
-        **shape, log_std_min=-5.0, log_std_max=2.0, normaliser=identity, generator=stream(0, "actor")
+        **shape, log_std_min=-5.0, log_std_max=2.0, normaliser=identity, generator=generator_for(0, "actor")
     )
-    critic = Critics(**shape, members=2, layer_norm=False, normaliser=identity, generator=stream(0, "critic"))
+    critic = Critics(**shape, members=2, layer_norm=False, normaliser=identity, generator=generator_for(0, "critic"))
     arguments: dict[str, Any] = {
         "actor_lr": 1e-3,
         "critic_lr": 1e-3,

@@ -80,7 +80,7 @@ class PolicyStage:
         arriving = Signal(at)
         saving = saver(folder, every_minutes=every_minutes, signals=arriving)
         trainer = quiet_trainer([arriving, *callbacks, saving], epochs)
-        trainer.fit(module, datamodule=data, ckpt_path=CheckpointFiles(folder, "stage").newest_whole())
+        trainer.fit(module, datamodule=data, ckpt_path=CheckpointFiles(folder, "stage").newest_valid())
 
 
 class DynamicsStage(PolicyStage):
@@ -234,7 +234,7 @@ def test_the_epochs_report_covers_the_batches_before_the_interruption_too(make_d
         arriving = Signal(at)
         callbacks: list[Callback] = [arriving, small_refresh(dataset), saver(tmp_path / folder, signals=arriving)]
         trainer = quiet_trainer(callbacks, 1)
-        newest = CheckpointFiles(tmp_path / folder, "stage").newest_whole()
+        newest = CheckpointFiles(tmp_path / folder, "stage").newest_valid()
         try:
             trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=newest)
         except Interrupted:

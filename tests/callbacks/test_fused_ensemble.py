@@ -14,7 +14,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.nn import fused_update
-from mopo_pl.nn.compilation import OrEager
+from mopo_pl.nn.compilation import CompiledOrEager
 
 Make = Callable[..., OfflineDataset]
 
@@ -45,7 +45,7 @@ def test_compiled_training_is_the_eager_one_and_the_rest_of_an_epoch_is_eager(ma
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function, but eager."""
-    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: method)
+    monkeypatch.setattr(fused_update, "compile_without_guards", lambda method, device, name: method)
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -131,7 +131,7 @@ def test_the_step_is_traced_whole_in_either_precision(
         traced.append(name)
         return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
 
-    monkeypatch.setattr(fused_update, "compiled_for_itself", compiled)
+    monkeypatch.setattr(fused_update, "compile_without_guards", compiled)
     dataset, trained = make_dataset(200), []
     for flag in (False, True):
         module = small_dynamics(dataset, beta=0.5, compile=flag)
@@ -150,7 +150,9 @@ def test_a_compiler_that_fails_costs_one_line_and_no_step(
     def fail(*arguments: Any) -> torch.Tensor:
         raise TorchDynamoException("g++ has died\nwith many lines")
 
-    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: OrEager(method, fail, name))
+    monkeypatch.setattr(
+        fused_update, "compile_without_guards", lambda method, device, name: CompiledOrEager(method, fail, name)
+    )
     dataset, trained = make_dataset(200), []
     for compiled in (False, True):
         module = small_dynamics(dataset, compile=compiled).double()

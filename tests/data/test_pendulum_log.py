@@ -43,8 +43,8 @@ def test_the_default_log_is_mediocre_and_diverse() -> None:
 
 def test_logged_rewards_are_those_of_the_logged_states_and_actions() -> None:
     log = collected(collect_steps=400).transitions
-    cosine, sine, speed = log.observations.double().T
-    torque = 2 * log.actions[:, 0].double()
+    cosine, sine, speed = log.observations.double().T.numpy()
+    torque = 2 * log.actions[:, 0].double().numpy()
     expected = -(np.arctan2(sine, cosine) ** 2 + 0.1 * speed**2 + 0.001 * torque**2)
     np.testing.assert_allclose(log.rewards, expected, atol=1e-4)
 

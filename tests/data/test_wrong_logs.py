@@ -318,7 +318,7 @@ def test_a_mistyped_environment_is_answered_with_the_nearest_one(open_log: Open,
 
 
 def test_arguments_that_the_environment_does_not_take_are_refused(open_log: Open, tiny: Arrays) -> None:
-    with pytest.raises(InputError, match=r"env_kwargs=.*colour.* do not fit Pendulum-v1"):
+    with pytest.raises(InputError, match=r"env_kwargs=.*colour.* are not accepted by Pendulum-v1"):
         open_log(tiny, env_id="Pendulum-v1", env_kwargs={"colour": "red"})
 
 

@@ -12,7 +12,7 @@ from mopo_pl.dynamics.ensemble import MAX_LOG_VAR, MIN_LOG_VAR, GaussianEnsemble
 from mopo_pl.dynamics.losses import negative_log_likelihood
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, truncated_normal_, uniform_
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 OBS, ACTIONS, MEMBERS = 3, 2, 4
 MODULE: dict[str, Any] = {
@@ -35,7 +35,7 @@ def ensemble(
         hidden_sizes=(8, 6),
         normaliser=normaliser or Normaliser.identity(OBS + ACTIONS),
         target_normaliser=targets or Normaliser.identity(1 + OBS),
-        generator=stream(seed, "test"),
+        generator=generator_for(seed, "test"),
     )
 
 
@@ -138,7 +138,7 @@ def test_the_bounds_are_learned_for_each_member_and_start_at_those_of_pets() -> 
 def test_initial_weights_of_the_ensemble_are_a_normal_cut_at_two_deviations() -> None:
     layer = BatchedLinear(members=5, inputs=100, outputs=200)
     nn.init.ones_(layer.bias)
-    truncated_normal_(layer, stream(0, "test"))
+    truncated_normal_(layer, generator_for(0, "test"))
     std = 1 / (2 * math.sqrt(100))
     # A normal cut at ±2σ has variance σ²(1 - 4φ(2)/(Φ(2) - Φ(-2))).
     density, inside = math.exp(-2) / math.sqrt(2 * math.pi), math.erf(2 / math.sqrt(2))
@@ -151,7 +151,7 @@ def test_initial_weights_of_the_ensemble_are_a_normal_cut_at_two_deviations() ->
 @pytest.mark.parametrize("batched", [True, False])
 def test_uniform_initial_weights_reach_one_over_the_root_of_the_inputs(batched: bool) -> None:
     layer = BatchedLinear(members=2, inputs=25, outputs=400) if batched else nn.Linear(25, 400)
-    uniform_(layer, stream(0, "test"))
+    uniform_(layer, generator_for(0, "test"))
     for values in (layer.weight.detach(), layer.bias.detach()):
         assert values.abs().max().item() == pytest.approx(0.2, rel=0.02)
         assert values.abs().max().item() <= 0.2

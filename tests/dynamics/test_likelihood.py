@@ -22,7 +22,7 @@ from mopo_pl.dynamics.losses import (
     negative_log_likelihood,
 )
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 
 def predictions(members: int, rows: int, targets: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -162,7 +162,7 @@ def fitted(beta: float) -> GaussianEnsemble:
         hidden_sizes=(32, 32),
         normaliser=Normaliser.fit(rows.inputs),
         target_normaliser=Normaliser.fit(model_target(rows)),
-        generator=stream(0, "weights"),
+        generator=generator_for(0, "weights"),
     )
     loss = EnsembleLoss(ensemble=ensemble, bound_coef=0.01, beta=beta)
     optimizer = torch.optim.Adam(ensemble.parameters(), lr=3e-3)

@@ -30,7 +30,7 @@ from mopo_pl.dynamics.rollouts import (
 )
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 MEMBERS, OBS, ACTIONS = 7, 2, 1
 EVERYWHERE = StateLimits(torch.full((OBS,), -torch.inf), torch.full((OBS,), torch.inf))
@@ -62,14 +62,14 @@ def still(observations: Tensor, noise: Tensor) -> Tensor:
 
 def imagine(model: PenalisedModel, observations: Tensor) -> tuple[Transitions, Tensor]:
     """One step of no action."""
-    draws = model.draw(observations, stream(0, "x"))
+    draws = model.draw(observations, generator_for(0, "x"))
     return model.step(observations, still(observations, draws.policy), draws)
 
 
 def roll(
     model: PenalisedModel, starts: Tensor, horizon: int, seed: int = 0, limits: StateLimits = EVERYWHERE
 ) -> Rollout:
-    return branch(model, still, starts, horizon, limits, stream(seed, "test"))
+    return branch(model, still, starts, horizon, limits, generator_for(seed, "test"))
 
 
 # Which member makes an outcome ----------------------------------------------------------------------------------------
@@ -187,13 +187,15 @@ def test_the_rule_sees_state_action_and_next_state() -> None:
         return (s[:, 0] == 1) & (a[:, 0] == 1) & (after[:, 0] == 2)
 
     model = penalised(Counting(), termination=rule)
-    rollout = branch(model, lambda s, noise: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, EVERYWHERE, stream(0, "x"))
+    rollout = branch(
+        model, lambda s, noise: s[:, :ACTIONS], columns([1.0, 0.0, 2.0]), 2, EVERYWHERE, generator_for(0, "x")
+    )
     assert (rollout.transitions.terminals * rollout.valid).tolist() == [[1, 0, 0], [0, 1, 0]]
 
 
 def test_the_policy_acts_on_the_imagined_state_and_the_action_is_stored() -> None:
     rollout = branch(
-        penalised(Counting()), lambda s, noise: -s[:, :ACTIONS], columns([5.0]), 3, EVERYWHERE, stream(0, "x")
+        penalised(Counting()), lambda s, noise: -s[:, :ACTIONS], columns([5.0]), 3, EVERYWHERE, generator_for(0, "x")
     )
     assert rollout.transitions.actions.flatten().tolist() == [-5.0, -6.0, -7.0]
 
@@ -249,7 +251,7 @@ def small_ensemble() -> TransitionModel:
         hidden_sizes=(8,),
         normaliser=Normaliser.identity(OBS + ACTIONS),
         target_normaliser=Normaliser.identity(1 + OBS),
-        generator=stream(0, "test"),
+        generator=generator_for(0, "test"),
     )
     return TransitionModel(ensemble=ensemble, elites=torch.tensor([2, 0]))
 
@@ -270,8 +272,8 @@ def test_a_real_ensemble_samples_its_own_predictions() -> None:
     observations, actions = torch.randn(rows, OBS), torch.rand(rows, ACTIONS)
     inputs = torch.cat([observations, actions], -1)
     mean, std = model.predict(inputs)
-    after, reward = model.sample(observations, mean, std, *model.draw(observations, stream(0, "x")))
-    generator: Generator = stream(0, "x")
+    after, reward = model.sample(observations, mean, std, *model.draw(observations, generator_for(0, "x")))
+    generator: Generator = generator_for(0, "x")
     member = [[2, 0][i] for i in torch.randint(2, (rows,), generator=generator).tolist()]
     noise = torch.randn((rows, 1 + OBS), generator=generator)
     expected_mean, log_var = model.ensemble.in_raw_units(inputs)
@@ -306,7 +308,7 @@ def parts(rollout: Rollout) -> list[Tensor]:
 def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> None:
     """On the same draws, with rows that end and rows that leave the limits; one chunk is a single start."""
     model, starts, horizon = doubled(), torch.randn(40, OBS, dtype=torch.float64), 3
-    draws = [model.draw(starts, stream(step, "x")) for step in range(horizon)]
+    draws = [model.draw(starts, generator_for(step, "x")) for step in range(horizon)]
 
     def rolled(rows: slice) -> list[Tensor]:
         handed = iter([Draws(*(part[rows] for part in step)) for step in draws])
@@ -315,7 +317,7 @@ def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> No
             *others, _ = given
             return one_step(*others, draws=next(handed))
 
-        return parts(branch(model, wandering, starts[rows], horizon, tight(starts), stream(0, "unused"), step))
+        return parts(branch(model, wandering, starts[rows], horizon, tight(starts), generator_for(0, "unused"), step))
 
     whole = rolled(slice(None))
     chunks = [rolled(slice(begin, begin + 13)) for begin in range(0, 40, 13)]
@@ -329,7 +331,8 @@ def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> No
 
 def assert_compiled_is_eager(step: Stepper, model: PenalisedModel, starts: Tensor) -> None:
     rollouts = [
-        branch(model, wandering, starts, 3, tight(starts), stream(0, "x"), stepper) for stepper in (one_step, step)
+        branch(model, wandering, starts, 3, tight(starts), generator_for(0, "x"), stepper)
+        for stepper in (one_step, step)
     ]
     eager, compiled = map(parts, rollouts)
     torch.testing.assert_close(compiled, eager, rtol=1e-9, atol=1e-9)
@@ -387,7 +390,7 @@ def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_ru
     for coef in range(10):
         assert_compiled_is_eager(step, doubled(float(coef)), starts)
     assert len(traced) == 8
-    assert capsys.readouterr().out.count("is not compiled: what it computes has changed too often") == 1
+    assert capsys.readouterr().out.count("is not compiled: it was recompiled too often") == 1
 
 
 def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule() -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from tiny import TINY
 
 from mopo_pl.cli import main
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +49,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], int]:
     state: dict[str, int | None] = {"at": None}
     asked = []
 
-    def received(watch: SignalWatch) -> int | None:
+    def received(watch: SignalHandler) -> int | None:
         # Training asks once a batch.
         asked.append(watch)
         return signal.SIGINT if len(asked) == state["at"] else None
@@ -60,8 +60,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], int]:
         state["at"] = at
         return made
 
-    watch = type("StoppingWatch", (SignalWatch,), {"received": property(received, lambda self, value: None)})
-    monkeypatch.setattr("mopo_pl.run.session.SignalWatch", watch)
+    watch = type("StoppingWatch", (SignalHandler,), {"received": property(received, lambda self, value: None)})
+    monkeypatch.setattr("mopo_pl.run.session.SignalHandler", watch)
     return arm
 
 

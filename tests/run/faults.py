@@ -23,7 +23,7 @@ import torch
 from tiny import TINY
 
 from mopo_pl.cli import main
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.nn.logged_module import NamedMeans
 from mopo_pl.run.folder import RunFolder
 
@@ -88,11 +88,11 @@ def stopping(batch: int, number: int = signal.SIGINT) -> Iterator[None]:
     """Lets the watch see a signal in the so-many-th batch."""
     asked = []
 
-    def received(watch: SignalWatch) -> int | None:
+    def received(watch: SignalHandler) -> int | None:
         asked.append(watch)
         return number if len(asked) == batch else None
 
-    with patch.object(SignalWatch, "received", property(received, lambda self, value: None), create=True):
+    with patch.object(SignalHandler, "received", property(received, lambda self, value: None), create=True):
         yield
 
 
@@ -173,8 +173,8 @@ def _changed_config(place: Place) -> int:
 
 def _other_processes(place: Place) -> int:
     place.started()
-    origin = place.run / "origin.json"
-    origin.write_text(origin.read_text().replace('"processes": 1', '"processes": 2'))
+    provenance = place.run / "provenance.json"
+    provenance.write_text(provenance.read_text().replace('"processes": 1', '"processes": 2'))
     return place.resume()
 
 
@@ -207,19 +207,25 @@ def _damaged_checkpoint(place: Place) -> int:
     return place.resume()
 
 
-def _damaged_origin(place: Place) -> int:
+def _run_of_an_older_version(place: Place) -> int:
     place.started()
-    (place.run / "origin.json").write_text("{}")
+    (place.run / "provenance.json").rename(place.run / "origin.json")
     return place.resume()
 
 
-def _missing_origin(place: Place) -> int:
+def _damaged_provenance(place: Place) -> int:
     place.started()
-    (place.run / "origin.json").unlink()
+    (place.run / "provenance.json").write_text("{}")
     return place.resume()
 
 
-def _damaged_seal(place: Place) -> int:
+def _missing_provenance(place: Place) -> int:
+    place.started()
+    (place.run / "provenance.json").unlink()
+    return place.resume()
+
+
+def _damaged_checksum_file(place: Place) -> int:
     place.started()
     max((place.run / "checkpoints").glob("policy-*.json")).write_text("[5]")
     return place.resume()
@@ -339,9 +345,10 @@ FAULTS = [
     Fault("`resume=` before the first checkpoint", _no_checkpoint, 0, "the stage before"),
     Fault("a damaged newest checkpoint", _damaged_checkpoint, 0, "the one before it; the run goes on"),
     Fault("a damaged ensemble", _damaged_ensemble, 2, "the rest of the run"),
-    Fault("a missing `origin.json`", _missing_origin, 0, "everything; the run goes on"),
-    Fault("a damaged `origin.json`", _damaged_origin, 2, "the run as it is"),
-    Fault("a damaged seal of a checkpoint", _damaged_seal, 0, "the one before it; the run goes on"),
+    Fault("`resume=` of a run that mopo_pl 0.1 began", _run_of_an_older_version, 2, "the run as it is"),
+    Fault("a missing `provenance.json`", _missing_provenance, 0, "everything; the run goes on"),
+    Fault("a damaged `provenance.json`", _damaged_provenance, 2, "the run as it is"),
+    Fault("a damaged checksum file of a checkpoint", _damaged_checksum_file, 0, "the one before it; the run goes on"),
     Fault("damaged lines in `metrics.jsonl`", _damaged_rows, 0, "the other rows; the run goes on"),
     Fault("a damaged `logs/records.json`", _damaged_records, 0, "everything; the run goes on"),
     Fault("a run that another command trains", _trained_by_another, 2, "that run"),

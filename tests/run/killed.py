@@ -84,8 +84,8 @@ def always(*arguments: Any) -> bool:
 POINTS: dict[str, Callable[[], None]] = {
     "checkpoint half written": lambda: half_written(".ckpt"),
     "before a checkpoint is renamed": lambda: watch(os, "replace", replaces(".ckpt")),
-    "before a checkpoint is sealed": lambda: watch(os, "replace", replaces(".ckpt"), after=True),
-    "after a checkpoint is sealed": lambda: watch(
+    "before the checksum file is written": lambda: watch(os, "replace", replaces(".ckpt"), after=True),
+    "after the checksum file is written": lambda: watch(
         os, "replace", lambda source, target: bool(re.search(r"-\d{6}\.json$", str(target))), after=True
     ),
     "before a refresh is renamed": lambda: watch(os, "replace", replaces(".rows")),

@@ -18,7 +18,7 @@ def test_a_policy_that_diverges_is_not_exported(train: Train, capsys: pytest.Cap
     folder = train("run", "sac.critic_lr=1e30", "checkpoint.every_minutes=0", code=1)
     said = capsys.readouterr().err
     assert "policy/critic_loss" in said
-    assert "not finite by update 20; try a larger penalty.coef" in said
+    assert "not finite at update 20; try a larger penalty.coef" in said
     assert not (folder / "policy").exists()
     assert not (folder / "result.json").exists()
 
@@ -45,7 +45,7 @@ def test_the_last_good_checkpoint_is_kept(
 
     monkeypatch.setattr(NamedMeans, "compute", compute_then_nan)
     folder = train("run", "checkpoint.every_minutes=0", code=1)
-    assert "not finite by update 40" in capsys.readouterr().err
+    assert "not finite at update 40" in capsys.readouterr().err
     kept = sorted(path.name for path in (folder / "checkpoints").glob("policy-*.ckpt"))
     assert kept == ["policy-000000-000020.ckpt"]
     assert all_finite(folder / "checkpoints" / kept[0])

@@ -70,7 +70,7 @@ def ends_like(whole: Path, rows: Rows, same_weights: Same) -> Callable[[Path], N
 FEW = [
     ("checkpoint half written", 4),
     ("before a checkpoint is renamed", 2),
-    ("before a checkpoint is sealed", 5),
+    ("before the checksum file is written", 5),
     ("after an epoch's last batch", 2),
     ("between the stages", 1),
 ]
@@ -78,10 +78,10 @@ MORE = [
     ("checkpoint half written", 1),
     ("checkpoint half written", 3),
     ("before a checkpoint is renamed", 4),
-    ("before a checkpoint is sealed", 1),
-    ("before a checkpoint is sealed", 3),
-    ("after a checkpoint is sealed", 1),
-    ("after a checkpoint is sealed", 4),
+    ("before the checksum file is written", 1),
+    ("before the checksum file is written", 3),
+    ("after the checksum file is written", 1),
+    ("after the checksum file is written", 4),
     ("before a refresh is renamed", 1),
     ("before a refresh is renamed", 3),
     ("before old checkpoints leave", 2),
@@ -157,7 +157,7 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_is_taken(
     damaged = newest(stopped)
     damage(damaged)
     assert main([f"resume={stopped}"]) == 0
-    assert f"{damaged} is damaged or was not finished; the one before it is taken" in capsys.readouterr().out
+    assert f"{damaged} is damaged or incomplete; the checkpoint before it is used" in capsys.readouterr().out
     ends_like(stopped)
 
 
@@ -166,11 +166,11 @@ def test_where_a_refresh_is_damaged_an_older_checkpoint_that_does_not_need_it_is
 ) -> None:
     flip(max((stopped / "checkpoints/refreshes").glob("*.rows")))
     assert main([f"resume={stopped}"]) == 0
-    assert "is damaged or was not finished" in capsys.readouterr().out
+    assert "is damaged or incomplete" in capsys.readouterr().out
     ends_like(stopped)
     # The refresh was imagined again, and its file written again.
     files = CheckpointFiles(stopped / "checkpoints", "policy")
-    assert files.newest_whole() == files.path(2, 20)
+    assert files.newest_valid() == files.path(2, 20)
 
 
 def test_what_is_damaged_does_not_stand_in_the_way_of_new_checkpoints(
@@ -186,7 +186,7 @@ def test_what_is_damaged_does_not_stand_in_the_way_of_new_checkpoints(
     assert main([f"resume={stopped}"]) == 130
     stop_after(None)
     assert files.all() == [good, files.path(1, 3)]
-    assert files.newest_whole() == files.path(1, 3)
+    assert files.newest_valid() == files.path(1, 3)
 
 
 def test_saving_one_stage_leaves_the_refreshes_that_the_other_names(stopped: Path) -> None:

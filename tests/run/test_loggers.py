@@ -207,7 +207,7 @@ def test_a_smoke_test_opens_no_logger(train: Train) -> None:
         ("logger={mlflow: {colour: red}}", "logger.mlflow cannot be made: "),
         ("logger={wandb: {offline: true, colour: red}}", "logger.wandb cannot be made: "),
         ("logger={nowhere.at_all:Logger: {}}", "No module named 'nowhere'"),
-        ("logger={math:pi: {}}", "cannot be called: it is a float"),
+        ("logger={math:pi: {}}", "is not callable: it is a float"),
     ],
 )
 def test_wrong_arguments_of_a_logger_are_one_problem_and_nothing_is_trained(

@@ -24,7 +24,7 @@ def test_a_plan_counts_rows_parameters_and_updates(planned: Callable[..., dict[s
     assert "400 rows, 2 episodes, 3 observations, 1 actions" in lines["data"]
     assert lines["env"] == "Pendulum-v1"
     # Per member 4·16+16 + 16·16+16 + 16·8+8 weights and biases, and 4 + 4 bounds of the log variance.
-    assert "7 members, 3472 parameters, at most 2 epochs of 400 rows" in lines["dynamics"]
+    assert "7 members, 3472 parameters, at most 2 epochs of 5 steps" in lines["dynamics"]
     # Actor 3·16+16 + 16·16+16 + 16·2+2; each critic 4·16+16 + 16·16+16 + 16+1.
     assert lines["policy"].startswith(
         "actor 370, critics 738 parameters, 40 updates, 1 in a training step; 250 imagined rows a refresh, λ 2.5"

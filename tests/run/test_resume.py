@@ -222,7 +222,7 @@ def test_what_would_change_the_run_is_refused_beside_resume(
     ("argument", "problem"),
     [
         ("logger=csvv", "did you mean csv?"),
-        ("logger={csvv: {}}", "logger csvv is not known"),
+        ("logger={csvv: {}}", "logger csvv is unknown"),
         ("logger={csv: {}", "not valid YAML"),
         ("evaluation.episodes=0", "must be at least 1"),
         ("trainer.max_time=soon", "DD:HH:MM:SS"),

@@ -20,7 +20,7 @@ from tiny import TINY
 
 from mopo_pl.cli import main
 from mopo_pl.config.compose import compose
-from mopo_pl.distributed.signals import SignalWatch
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.errors import Diverged, InputError
 from mopo_pl.run import seeds
@@ -186,8 +186,8 @@ def test_a_signal_that_comes_twice_within_half_a_second_counts_once(
 
     now, told = [100.0], list[int]()
     monkeypatch.setattr("mopo_pl.distributed.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
-    watch = SignalWatch()
-    with watch.watching(lambda: told.append(1)):
+    watch = SignalHandler()
+    with watch.installed(lambda: told.append(1)):
         signal.raise_signal(signal.SIGUSR1)
         now[0] += apart
         monkeypatch.setattr(signal, "raise_signal", die)

@@ -10,7 +10,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.layers import BatchedLinear, Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 
@@ -29,9 +29,11 @@ def networks(
         log_std_min=LOG_STD[0],
         log_std_max=LOG_STD[1],
         normaliser=normaliser,
-        generator=stream(seed, "actor"),
+        generator=generator_for(seed, "actor"),
     )
-    critic = Critics(**shape, members=2, layer_norm=False, normaliser=normaliser, generator=stream(seed, "critic"))
+    critic = Critics(
+        **shape, members=2, layer_norm=False, normaliser=normaliser, generator=generator_for(seed, "critic")
+    )
     return actor.double(), critic.double()
 
 

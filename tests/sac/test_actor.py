@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 
 
@@ -35,7 +35,7 @@ def states(size: int) -> Tensor:
 def test_the_log_density_is_that_of_a_transformed_distribution(seed: int) -> None:
     actor, _ = networks(seed)
     s = states(6)
-    noise = torch.randn(6, ACTIONS, dtype=torch.float64, generator=stream(seed, "noise"))
+    noise = torch.randn(6, ACTIONS, dtype=torch.float64, generator=generator_for(seed, "noise"))
     action, log_prob = actor(s, noise)
     mean, log_std = actor.distribution(s)
     law = TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1), [TanhTransform()])
@@ -80,7 +80,7 @@ def test_the_deviation_is_clamped_at_both_ends() -> None:
 
 def test_samples_have_the_mean_and_deviation_of_the_normal_before_squashing() -> None:
     actor = actor_with([0.3, -0.2], [-1.0, -2.0])
-    actions = actor.sample(states(1).expand(40_000, OBS), stream(0, "samples"))
+    actions = actor.sample(states(1).expand(40_000, OBS), generator_for(0, "samples"))
     before = torch.atanh(actions)
     torch.testing.assert_close(before.mean(0), torch.tensor([0.3, -0.2]).double(), rtol=0, atol=0.01)
     covariance = torch.diag(torch.tensor([math.exp(-2.0), math.exp(-4.0)], dtype=torch.float64))
@@ -90,8 +90,8 @@ def test_samples_have_the_mean_and_deviation_of_the_normal_before_squashing() ->
 def test_sampling_is_the_forward_pass_with_the_streams_noise() -> None:
     actor, _ = networks()
     s = states(4)
-    noise = torch.randn(4, ACTIONS, dtype=torch.float64, generator=stream(0, "x"))
-    assert torch.equal(actor.sample(s, stream(0, "x")), actor(s, noise)[0])
+    noise = torch.randn(4, ACTIONS, dtype=torch.float64, generator=generator_for(0, "x"))
+    assert torch.equal(actor.sample(s, generator_for(0, "x")), actor(s, noise)[0])
 
 
 def test_the_mean_action_is_the_action_without_noise() -> None:

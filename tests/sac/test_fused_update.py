@@ -18,7 +18,7 @@ from mopo_pl.sac.module import SACModule
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
     """One function, but eager: its equations alone, without half a minute of compiling."""
-    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: method)
+    monkeypatch.setattr(fused_update, "compile_without_guards", lambda method, device, name: method)
 
 
 def differing(first: SACModule, second: SACModule, tolerance: float) -> list[str]:
@@ -219,7 +219,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     def compiled(method: Any, device: torch.device, name: str) -> Any:
         return torch.compile(method, fullgraph=True, dynamic=False, backend="aot_eager")
 
-    monkeypatch.setattr(fused_update, "compiled_for_itself", compiled)
+    monkeypatch.setattr(fused_update, "compile_without_guards", compiled)
 
 
 @pytest.mark.usefixtures("traced")

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.losses import temperature
 from mopo_pl.sac.module import SACModule
 
@@ -109,7 +109,7 @@ def test_five_updates_are_those_of_a_plain_sac_with_the_same_noise(variant: dict
     plain, sac = pair(**variant)
     batches = [rows(7, seed) for seed in range(5)]
     fit(sac, batches)
-    generator = stream(3, "updates")
+    generator = generator_for(3, "updates")
     for batch in batches:
         plain.update(batch, torch.randn((2, 7, ACTIONS), generator=generator, dtype=torch.float64))
     fast = [*sac.actor.parameters(), *sac.critic.parameters()]
@@ -126,7 +126,7 @@ def test_the_report_of_an_epoch_is_the_mean_over_its_updates() -> None:
     plain, sac = pair()
     batches = [rows(7, seed) for seed in range(3)]
     logged = fit(sac, batches).callback_metrics
-    generator = stream(3, "updates")
+    generator = generator_for(3, "updates")
     reports = [
         plain.update(batch, torch.randn((2, 7, ACTIONS), generator=generator, dtype=torch.float64)) for batch in batches
     ]
@@ -307,7 +307,7 @@ def bandit(size: int, generator: torch.Generator) -> Transitions:
 
 @pytest.fixture(scope="module")
 def learned() -> tuple[SACModule, Tensor]:
-    generator = stream(0, "bandit")
+    generator = generator_for(0, "bandit")
     nets = networks(obs_dim=1, action_dim=1, hidden=(32,))
     sac = module(nets, target_entropy=-2.0, actor_lr=3e-3, critic_lr=1e-2, alpha_lr=1e-2, alpha_init=0.1, discount=0.99)
     fit(sac, [bandit(64, generator) for _ in range(1200)])
@@ -330,6 +330,6 @@ def test_both_critics_of_a_bandit_come_to_its_reward(learned: tuple[SACModule, T
 
 def test_the_temperature_brings_the_entropy_to_its_target(learned: tuple[SACModule, Tensor]) -> None:
     sac, state = learned
-    noise = torch.randn(5000, 1, dtype=torch.float64, generator=stream(0, "entropy"))
+    noise = torch.randn(5000, 1, dtype=torch.float64, generator=generator_for(0, "entropy"))
     _, log_prob = sac.actor(state.expand(5000, 1), noise)
     assert -log_prob.mean().item() == pytest.approx(-2.0, abs=0.3)

@@ -11,7 +11,7 @@ from plain_sac import ACTIONS, OBS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
 from mopo_pl.nn.layers import Normaliser, Params
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.updates import SACGradients
 
@@ -129,7 +129,7 @@ def test_gradients_of_five_critics_towards_a_pessimistic_and_bounded_target() ->
             action_dim=ACTIONS,
             hidden_sizes=(8, 6),
             normaliser=normaliser,
-            generator=stream(seed, "critics"),
+            generator=generator_for(seed, "critics"),
         ).double()
         for seed in (0, 1)
     )
@@ -169,7 +169,7 @@ def test_layer_norm_makes_each_hidden_layer_of_a_critic_of_mean_0_and_variance_1
         action_dim=ACTIONS,
         hidden_sizes=(16,),
         normaliser=Normaliser.identity(OBS),
-        generator=stream(0, "critics"),
+        generator=generator_for(0, "critics"),
     )
     batch = rows(4).to(torch.float32)
     first, last = critic.layers

@@ -19,7 +19,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import max_aleatoric
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, branch
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.mdp import Array, FiniteMDP
 
@@ -118,7 +118,7 @@ class Pipeline:
 
     def estimate(self, model: PenalisedModel, horizon: int, rollouts: int, seed: int) -> tuple[float, float]:
         """Mean over imagined rollouts of Σ_{t<h} γᵗ r̃_t, from the log's states, and its standard error."""
-        generator = stream(seed, "theory")
+        generator = generator_for(seed, "theory")
         starts = self.data().sample_starts(rollouts, generator)
         rollout = branch(model, self.policy, starts, horizon, EVERYWHERE, generator)
         weights = DISCOUNT ** torch.arange(horizon, dtype=torch.float64).unsqueeze(-1)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import slowly
+import slow_derivations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem, problems
@@ -39,7 +39,7 @@ def coin() -> FiniteMDP:
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_a_return_is_the_sum_over_powers_of_the_transition_matrix(problem: Problem) -> None:
     for policy in problem.policies()[:3]:
-        slow = slowly.expected_return(problem.mdp, policy)
+        slow = slow_derivations.expected_return(problem.mdp, policy)
         assert float(expected_return(problem.mdp, policy)) == pytest.approx(slow, abs=1e-9 * size(problem.mdp))
 
 
@@ -49,11 +49,11 @@ def test_an_occupancy_is_the_distribution_pushed_forward_and_sums_to_one_over_on
     mdp = problem.mdp
     for policy in problem.policies()[:2]:
         rho = occupancy(mdp, policy)
-        np.testing.assert_allclose(rho, slowly.occupancy(mdp, policy), atol=1e-9 / (1 - mdp.discount))
+        np.testing.assert_allclose(rho, slow_derivations.occupancy(mdp, policy), atol=1e-9 / (1 - mdp.discount))
         assert rho.sum() == pytest.approx(1 / (1 - mdp.discount))
         assert (rho >= -1e-12).all()
         assert float(occupancy_sum(mdp, policy, mdp.rewards)) == pytest.approx(
-            slowly.expected_return(mdp, policy), abs=1e-9 * size(mdp)
+            slow_derivations.expected_return(mdp, policy), abs=1e-9 * size(mdp)
         )
 
 
@@ -62,7 +62,9 @@ def test_an_occupancy_is_the_distribution_pushed_forward_and_sums_to_one_over_on
 def test_the_return_of_some_steps_is_the_sum_cut_there(problem: Problem, steps: int) -> None:
     policy = problem.policies()[0]
     cut = float(truncated_return(problem.mdp, policy, steps))
-    assert cut == pytest.approx(slowly.expected_return(problem.mdp, policy, steps), abs=1e-9 * size(problem.mdp))
+    assert cut == pytest.approx(
+        slow_derivations.expected_return(problem.mdp, policy, steps), abs=1e-9 * size(problem.mdp)
+    )
     left = problem.mdp.discount**steps * size(problem.mdp)
     assert abs(cut - float(expected_return(problem.mdp, policy))) <= left * (1 + 1e-9)
 
@@ -72,7 +74,7 @@ def test_the_return_of_some_steps_is_the_sum_cut_there(problem: Problem, steps: 
 def test_the_maximiser_earns_what_value_iteration_promises(problem: Problem) -> None:
     best = maximiser(problem.mdp)
     assert set(np.unique(best)) <= {0.0, 1.0}
-    promised = float(problem.mdp.start @ slowly.optimal_values(problem.mdp))
+    promised = float(problem.mdp.start @ slow_derivations.optimal_values(problem.mdp))
     assert float(expected_return(problem.mdp, best)) == pytest.approx(promised, abs=1e-9 * size(problem.mdp))
 
 
@@ -149,16 +151,16 @@ GOOD = coin()
         (lambda: expected_return(GOOD, np.ones((2, 3)) / 3), "policy has shape"),
         (lambda: truncated_return(GOOD, np.full((2, 2), 0.5), -1), "horizon must be at least 0"),
         (lambda: deterministic_policies(30, 2), r"2\^30 policies are too many"),
-        (lambda: check_model(GOOD, GOOD.ending_in([1]), same_rewards=True), "the rewards as known"),
+        (lambda: check_model(GOOD, GOOD.ending_in([1]), same_rewards=True), "a model with the MDP.s rewards"),
         (
             lambda: check_model(GOOD, FiniteMDP(GOOD.transitions, GOOD.rewards, GOOD.start, 0.9), same_rewards=False),
-            "share its discount",
+            "and its discount",
         ),
         (
             lambda: check_model(
                 GOOD, FiniteMDP(GOOD.transitions, GOOD.rewards, GOOD.start[::-1], 0.5), same_rewards=False
             ),
-            "begin where the MDP begins",
+            "distribution of initial states",
         ),
         (
             lambda: check_model(

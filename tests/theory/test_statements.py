@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-import slowly
+import slow_derivations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem, problems
@@ -69,16 +69,16 @@ def test_both_sides_of_each_statement_are_what_their_definitions_say(problem: Pr
     """Nothing here is shared with what is tested: sums over powers, occupancies by iteration, loops."""
     mdp, model, u, coef = problem.mdp, problem.model, problem.u, problem.coef
     policy = problem.policies()[0]
-    true, imagined = slowly.expected_return(mdp, policy), slowly.expected_return(model, policy)
-    chain, mean = slowly.chain(mdp, policy), (policy * mdp.rewards).sum(-1)
-    value = sum(mdp.discount**t * np.linalg.matrix_power(chain, t) @ mean for t in range(slowly.horizon(mdp)))
+    true, imagined = slow_derivations.expected_return(mdp, policy), slow_derivations.expected_return(model, policy)
+    chain, mean = slow_derivations.chain(mdp, policy), (policy * mdp.rewards).sum(-1)
+    value = sum(mdp.discount**t * np.linalg.matrix_power(chain, t) @ mean for t in range(slow_derivations.horizon(mdp)))
     gap = np.array(
         [
             [(t_hat - t) @ value for t_hat, t in zip(*rows, strict=True)]
             for rows in zip(model.transitions, mdp.transitions, strict=True)
         ]
     )
-    rho = slowly.occupancy(model, policy)
+    rho = slow_derivations.occupancy(model, policy)
     epsilon = float((rho * u).sum())
     expected = {
         "Lemma 4.1": (imagined - true, mdp.discount * float((rho * gap).sum())),
@@ -220,9 +220,9 @@ def test_a_model_with_other_rewards_is_not_the_lemmas() -> None:
     example = fork()
     other = example.model.with_rewards(example.model.rewards + 1)
     later = FiniteMDP(example.mdp.transitions, example.mdp.rewards, np.eye(3)[1], example.mdp.discount)
-    with pytest.raises(ValueError, match="the rewards as known"):
+    with pytest.raises(ValueError, match="needs a model with the MDP's rewards"):
         statements.lemma_4_1(example.mdp, other, example.behaviour)
-    with pytest.raises(ValueError, match="begin where"):
+    with pytest.raises(ValueError, match="initial states"):
         statements.two_sided_bound(example.mdp, later, np.zeros((3, 2)), 1.0, example.behaviour)
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-import slowly
+import slow_derivations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import Problem, problems
@@ -23,7 +23,7 @@ def test_the_theorem_by_brute_force_over_policies(problem: Problem) -> None:
     more = list(problem.policies()[:3])
     candidates = np.stack([*deterministic_policies(mdp.states, mdp.actions), *more])
     sides = statements.theorem(mdp, model, u, coef, candidates)
-    left, right = slowly.theorem(mdp, np.asarray(model.transitions), u, coef, more)
+    left, right = slow_derivations.theorem(mdp, np.asarray(model.transitions), u, coef, more)
     scale = max(1.0, abs(left), abs(right))
     assert sides.right == pytest.approx(right, abs=1e-8 * scale)
     assert sides.holds()

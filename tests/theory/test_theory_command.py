@@ -66,11 +66,11 @@ def test_sizes_are_the_users(capsys: pytest.CaptureFixture[str], arguments: list
         (["--states", "0"], "--states 0 must be at least 1"),
         (["--discount", "1"], "--discount 1.0 must lie in [0, 0.999]"),
         (["--discount", "nan"], "--discount nan must lie in [0, 0.999]"),
-        (["--states", "12"], "--states 12 --actions 3: 3^12 policies are too many to look at all"),
+        (["--states", "12"], "--states 12 --actions 3: 3^12 policies are too many to enumerate"),
         (["--states", "90000000", "--actions", "1"], "--states 90000000 must be at most 60"),
-        (["--figure", "somewhere", "--seed", "1"], "--figure draws two chains of its own: leave out --seed"),
-        (["--figure", ""], "--figure '' is no folder"),
-        (["--figure", __file__], f"--figure '{__file__}' is no folder"),
+        (["--figure", "somewhere", "--seed", "1"], "--figure draws two fixed examples: remove --seed"),
+        (["--figure", ""], "--figure '' is not a folder"),
+        (["--figure", __file__], f"--figure '{__file__}' is not a folder"),
     ],
 )
 def test_a_bad_option_is_one_error(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
@@ -166,7 +166,7 @@ def test_without_matplotlib_the_extra_is_named(
 def test_a_folder_that_is_a_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("")
     assert program.main(["theory", "--figure", str(tmp_path / "taken")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    assert "is not a folder" in capsys.readouterr().err
 
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import max_aleatoric, none
 from mopo_pl.dynamics.rollouts import Draws, PenalisedModel
 from mopo_pl.dynamics.termination import never
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.losses import critic_target, lower_estimate
 from mopo_pl.sac.module import SACModule
 from mopo_pl.theory.distances import TotalVariation, model_distances
@@ -236,7 +236,7 @@ def off_bellman(pipeline: Pipeline, rows: Transitions, discount: float) -> float
     table[TERMINAL] = 1000.0  # no value follows an end: this must not be looked at
     s, a = (torch.tensor(index) for index in pipeline.pairs(rows))
     after = pipeline.codes.state(rows.next_observations)
-    noise = torch.randn(rows.actions.shape, generator=stream(1, "theory"))
+    noise = torch.randn(rows.actions.shape, generator=generator_for(1, "theory"))
     action = pipeline.codes.action(pipeline.policy(rows.next_observations, noise))
     next_q = torch.stack([table[after, action], table[after, action] + 5])  # of twins the lower one counts
     nothing = torch.zeros(len(rows))

@@ -34,14 +34,16 @@ def read_npz(path: Path) -> RawLog:
             raise InputError(
                 f"{path} cannot be read as .npz: it is damaged, being no archive or one that was cut short"
             )
-        file = np.load(path, allow_pickle=False)
-        if isinstance(file, np.ndarray):
-            raise InputError(
-                f"{path} holds a single array without a name; write logs by np.savez(path, observations=…, …)"
-            )
-        with file:
-            found = find_keys(file.files, str(path), NAMES)
-            arrays: dict[str, Any] = {name: _member(file, key, path) for name, key in found.items()}
+        # Opened here: NumPy leaves a damaged file open that it opened itself.
+        with path.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.ndarray):
+                raise InputError(
+                    f"{path} holds a single array without a name; write logs by np.savez(path, observations=…, …)"
+                )
+            with file:
+                found = find_keys(file.files, str(path), NAMES)
+                arrays: dict[str, Any] = {name: _member(file, key, path) for name, key in found.items()}
     except InputError:
         raise
     except DAMAGE as error:

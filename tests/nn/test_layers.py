@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.nn.layers import BatchedLinear, Linear, Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 
@@ -29,7 +29,7 @@ def critic() -> Networks:
         action_dim=ACTION,
         hidden_sizes=(32, 32),
         normaliser=Normaliser.identity(OBS),
-        generator=stream(0, "x"),
+        generator=generator_for(0, "x"),
     )
     return network.layers, lambda: network(STATES, ACTIONS)
 
@@ -42,7 +42,7 @@ def actor() -> Networks:
         log_std_min=-5.0,
         log_std_max=2.0,
         normaliser=Normaliser.identity(OBS),
-        generator=stream(0, "x"),
+        generator=generator_for(0, "x"),
     )
     return network.layers, lambda: network.distribution(STATES)[0]
 
@@ -55,7 +55,7 @@ def ensemble() -> Networks:
         hidden_sizes=(32, 32),
         normaliser=Normaliser.identity(OBS + ACTION),
         target_normaliser=Normaliser.identity(1 + OBS),
-        generator=stream(0, "x"),
+        generator=generator_for(0, "x"),
     )
     return network.layers, lambda: network(torch.cat([STATES, ACTIONS], -1))[0]
 

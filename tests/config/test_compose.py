@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 import mopo_pl
-from mopo_pl.config.keys import as_typed
+from mopo_pl.config.keys import format_value
 
 CONF = Path(mopo_pl.__file__).parent / "conf"
 CHOICES = [(path.parent.name, path.stem) for path in sorted(CONF.glob("*/*.yaml"))]
@@ -315,9 +315,12 @@ def test_a_value_of_the_wrong_kind_is_one_problem_that_repeats_it(refused: Refus
         ("dataset=pendulm", "did you mean pendulum?"),
         ("trainer=xla", "(there are: cpu, ddp, default, gpu)"),
         ("logger=tensorbord", "did you mean tensorboard?"),
-        ("logger={tensorbord: {}}", "logger tensorbord is not known; there are csv, tensorboard, wandb, mlflow"),
-        ("penalty.name=max_aleatorik", "there are max_aleatoric, ensemble_std, disagreement, none, or module:function"),
-        ("dynamics=3", "dynamics is a section; set one of its keys, such as dynamics.members=…"),
+        ("logger={tensorbord: {}}", "logger tensorbord is unknown: use one of csv, tensorboard, wandb, mlflow"),
+        (
+            "penalty.name=max_aleatorik",
+            "use one of max_aleatoric, ensemble_std, disagreement, none, or module:function",
+        ),
+        ("dynamics=3", "dynamics is a section: set one of its keys, such as dynamics.members=…"),
         ("members", "write key=value, or group=choice"),
         ("=3", "there is no such key"),
     ],
@@ -444,4 +447,4 @@ def test_a_number_where_a_list_belongs_is_shown_as_one(refused: Refused) -> None
     ],
 )
 def test_a_value_is_shown_as_it_is_typed(value: object, typed: str) -> None:
-    assert as_typed(value) == typed
+    assert format_value(value) == typed

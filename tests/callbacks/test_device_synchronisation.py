@@ -91,7 +91,7 @@ def test_the_count_sees_what_waits() -> None:
 def test_no_update_of_the_policy_waits(
     make_dataset: Make, compiled: bool, limit: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused_update, "compiled_for_itself", lambda method, device, name: method)
+    monkeypatch.setattr(fused_update, "compile_without_guards", lambda method, device, name: method)
     dataset, steps = make_dataset(), InTrainingSteps()
     sac = small_sac(dataset, compile=compiled, gradient_clip_norm=limit)
     data = small_batches(dataset, updates_per_epoch=6, updates_per_step=2)

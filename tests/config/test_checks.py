@@ -1,4 +1,4 @@
-"""Values that cannot be, or not together."""
+"""Values out of range, and values that exclude each other."""
 
 from collections.abc import Callable
 
@@ -45,31 +45,34 @@ REFUSED = [
     (["dynamics.bound_coef=-1"], "dynamics.bound_coef=-1.0 must not be negative"),
     (["checkpoint.every_minutes=-1"], "checkpoint.every_minutes=-1.0 must not be negative"),
     (["dynamics.weight_decay=[0,0,-1,0,0]"], "dynamics.weight_decay[2]=-1.0 must not be negative"),
-    (["sac.hidden_sizes=[]"], "sac.hidden_sizes=[] must be widths of at least 1, one per layer"),
-    (["sac.hidden_sizes=[8,0]"], "sac.hidden_sizes=[8, 0] must be widths of at least 1, one per layer"),
+    (["sac.hidden_sizes=[]"], "sac.hidden_sizes=[] must be a list of layer widths, each at least 1"),
+    (["sac.hidden_sizes=[8,0]"], "sac.hidden_sizes=[8, 0] must be a list of layer widths, each at least 1"),
     (["dynamics.elites=8"], "dynamics.elites=8 is more than dynamics.members=7"),
-    (["dynamics.hidden_sizes=[8,8]"], "dynamics.weight_decay has 5 coefficients; dynamics.hidden_sizes make 3 layers"),
-    (["sac.log_std_min=2"], "sac.log_std_min=2.0 is not below sac.log_std_max=2.0"),
+    (
+        ["dynamics.hidden_sizes=[8,8]"],
+        "dynamics.weight_decay has 5 coefficients, but dynamics.hidden_sizes give 3 layers",
+    ),
+    (["sac.log_std_min=2"], "sac.log_std_min=2.0 must be less than sac.log_std_max=2.0"),
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
-    (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble; dynamics_from would replace it"),
-    (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, data.action_high 2"),
+    (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),
+    (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported"),
     (["trainer.strategy=ddp_static_graph"], "trainer.strategy=ddp_static_graph is not supported"),
-    (["trainer.precision=16-mixed"], "trainer.precision=16-mixed is not supported; there are 32-true, 32, bf16-mixed"),
-    (["trainer.precision=64-true"], "trainer.precision=64-true is not supported; there are 32-true, 32, bf16-mixed"),
+    (["trainer.precision=16-mixed"], "trainer.precision=16-mixed is not supported: use one of 32-true, 32, bf16-mixed"),
+    (["trainer.precision=64-true"], "trainer.precision=64-true is not supported: use one of 32-true, 32, bf16-mixed"),
     (["seed=-1"], "seed=-1 must be an integer from 0 to 4294967295"),
     (["seed=1.5"], "seed=1.5 must be an integer from 0 to 4294967295"),
     (["seed=true"], "seed=True must be an integer from 0 to 4294967295"),
     (["seed=null"], "seed=None must be an integer from 0 to 4294967295"),
     (["seed=[]"], "seed=[] must be an integer from 0 to 4294967295, or a list of them"),
     (["seed=[1,x]"], "seed=[1, 'x'] must be an integer from 0 to 4294967295, or a list of them"),
-    (["seed=[1,2,1]"], "seed=[1, 2, 1] names a seed twice"),
-    (["seed=[1,2]", "trainer.devices=2"], "seed=[1, 2] makes several runs, which trainer.devices=1 alone can"),
+    (["seed=[1,2,1]"], "seed=[1, 2, 1] lists a seed twice"),
+    (["seed=[1,2]", "trainer.devices=2"], "seed=[1, 2] is a list, which needs trainer.devices=1"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "problem"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
-def test_a_contradiction_is_said_in_one_sentence(refused: Refused, arguments: list[str], problem: str) -> None:
+def test_a_problem_is_reported_in_one_message(refused: Refused, arguments: list[str], problem: str) -> None:
     (said,) = refused(*arguments)
     assert said.startswith(problem)
 
@@ -105,4 +108,4 @@ def test_the_names_known_without_torch_are_those_of_the_registries() -> None:
 
     assert tuple(penalties.PENALTIES) == PENALTIES
     assert tuple(loggers.LOGGERS) == LOGGERS
-    assert tuple(resolve.WORTHWHILE) == COMPILED_PARTS
+    assert tuple(resolve.COMPILE_THRESHOLDS) == COMPILED_PARTS

@@ -69,6 +69,6 @@ def test_gradients_that_are_not_averaged_let_the_processes_drift_apart(left: dic
 def test_weights_that_drift_apart_end_the_run(tmp_path: Path, which: tuple[str, ...], names: str) -> None:
     done = run(tmp_path, "2", "mutant", "watched", *which)
     assert done.returncode != 0
-    said = re.findall(r"not the same on all processes of the run at update 50: ([\w, ]+);", done.stderr)
+    said = re.findall(r"processes of the run differ at update 50 in ([\w, ]+);", done.stderr)
     assert set(said) == {names}
     assert not list(tmp_path.iterdir())

@@ -62,8 +62,8 @@ def test_a_longer_run_goes_on_with_what_was_compiled(
     monkeypatch.setattr(resolve, "_missing", lambda device: None)
     folder = train("run", "trainer.max_epochs=1")
     assert OmegaConf.load(folder / "config.yaml").compile == []
-    for part in resolve.WORTHWHILE:
-        monkeypatch.setitem(resolve.WORTHWHILE, part, 0)
+    for part in resolve.COMPILE_THRESHOLDS:
+        monkeypatch.setitem(resolve.COMPILE_THRESHOLDS, part, 0)
     assert main([f"resume={folder}", "trainer.max_epochs=2"]) == 0
     assert OmegaConf.load(folder / "config.yaml").compile == []
 

@@ -74,7 +74,7 @@ def ends_like(whole: Path) -> Callable[[Path], None]:
     [
         ("after an epoch's last batch", 2),
         pytest.param("checkpoint half written", 1, marks=pytest.mark.slow),
-        pytest.param("before a checkpoint is sealed", 4, marks=pytest.mark.slow),
+        pytest.param("before the checksum file is written", 4, marks=pytest.mark.slow),
         pytest.param("before a refresh is renamed", 2, marks=pytest.mark.slow),
         pytest.param("between the stages", 1, marks=pytest.mark.slow),
         pytest.param("after a row is written", 4, marks=pytest.mark.slow),
@@ -129,5 +129,5 @@ def test_processes_that_torchrun_started_and_the_flags_do_not_mention_are_refuse
     command = [*torchrun, "-m", "mopo_pl", "train", *ARGUMENTS, "trainer.devices=1", f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
-    assert "torchrun started 2 processes, and trainer.devices=1" in done.stderr
+    assert "torchrun started 2 processes, but trainer.devices=1" in done.stderr
     assert not (tmp_path / "run").exists()

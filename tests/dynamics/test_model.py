@@ -11,7 +11,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel, load_model, save_model
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 
 
 def model(seed: int = 0, elites: tuple[int, ...] = (3, 0)) -> TransitionModel:
@@ -22,10 +22,10 @@ def model(seed: int = 0, elites: tuple[int, ...] = (3, 0)) -> TransitionModel:
         hidden_sizes=(8, 6),
         normaliser=Normaliser(torch.arange(5.0), torch.arange(1.0, 6.0)),
         target_normaliser=Normaliser(torch.arange(4.0), torch.arange(2.0, 6.0)),
-        generator=stream(seed, "test"),
+        generator=generator_for(seed, "test"),
     )
     with torch.no_grad():
-        ensemble.max_log_var.add_(torch.rand(ensemble.max_log_var.shape, generator=stream(seed, "bounds")))
+        ensemble.max_log_var.add_(torch.rand(ensemble.max_log_var.shape, generator=generator_for(seed, "bounds")))
     return TransitionModel(ensemble=ensemble, elites=torch.tensor(elites))
 
 
@@ -37,7 +37,7 @@ def test_a_stored_model_predicts_and_samples_exactly_as_before(tmp_path: Path) -
     outcomes = []
     for transition in (saved, loaded):
         mean, std = transition.predict(torch.cat([states, actions], -1))
-        after, reward = transition.sample(states, mean, std, *transition.draw(states, stream(0, "x")))
+        after, reward = transition.sample(states, mean, std, *transition.draw(states, generator_for(0, "x")))
         outcomes.append(torch.cat([mean.flatten(), std.flatten(), after.flatten(), reward]))
     assert torch.equal(*outcomes)
     assert loaded.elites.tolist() == [3, 0]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from mopo_pl.storage.atomic_write import whole_file
+from mopo_pl.storage.atomic_write import atomic_write
 
 
 def test_the_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "file") as aside:
+    with atomic_write(tmp_path / "file") as aside:
         aside.write_text("new")
         assert not (tmp_path / "file").exists()
     assert (tmp_path / "file").read_text() == "new"
@@ -17,7 +17,7 @@ def test_the_file_appears_at_the_end_of_the_block(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_old_file_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("old")
-    with pytest.raises(ValueError, match="in between"), whole_file(tmp_path / "file") as aside:
+    with pytest.raises(ValueError, match="in between"), atomic_write(tmp_path / "file") as aside:
         aside.write_text("half of the n")
         raise ValueError("in between")
     assert (tmp_path / "file").read_text() == "old"

@@ -22,7 +22,7 @@ from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import stream
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.module import SACModule
@@ -34,7 +34,7 @@ UPDATES, BLOCK, ROWS, OBS, ACTION = 50, 5, 32, 3, 2
 class FixedDraws(SACModule):
     """Takes its part of noise that is drawn for all ranks at once."""
 
-    def _draw_noise(self, batch: Transitions) -> Tensor:
+    def draw_noise(self, batch: Transitions) -> Tensor:
         generator = torch.Generator().manual_seed(self.updates)
         return self.share(torch.randn(len(batch), 2, ROWS, ACTION, generator=generator, dtype=torch.float64))
 
@@ -74,10 +74,10 @@ def trainer(world: int, epochs: int, callbacks: list[L.Callback]) -> L.Trainer:
 def train_sac(world: int, callbacks: list[L.Callback]) -> tuple[L.Trainer, nn.Module]:
     identity = Normaliser.identity(OBS)
     shape: dict[str, Any] = {"obs_dim": OBS, "action_dim": ACTION, "hidden_sizes": (16, 16), "normaliser": identity}
-    actor = TanhGaussianActor(**shape, log_std_min=-5.0, log_std_max=2.0, generator=stream(0, "actor"))
+    actor = TanhGaussianActor(**shape, log_std_min=-5.0, log_std_max=2.0, generator=generator_for(0, "actor"))
     module = FixedDraws(
         actor,
-        Critics(**shape, members=2, layer_norm=False, generator=stream(0, "critic")),
+        Critics(**shape, members=2, layer_norm=False, generator=generator_for(0, "critic")),
         actor_lr=1e-3,
         critic_lr=1e-3,
         alpha_lr=1e-3,
@@ -131,7 +131,7 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
         hidden_sizes=(16,),
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser(),
-        generator=stream(0, "ensemble"),
+        generator=generator_for(0, "ensemble"),
     )
     module = DynamicsModule(
         ensemble, elites=2, learning_rate=1e-3, weight_decay=(1e-4, 1e-4), bound_coef=0.01, beta=0.5, compile=False
@@ -144,12 +144,12 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
 
 def main(folder: Path, world: int, mutant: bool, watched: bool, temperature_only: bool) -> None:
     if mutant:
-        averaged = mopo_pl.sac.module.averaged
+        averaged = mopo_pl.sac.module.mean_over_ranks
 
         def own(gradients: list[Tensor]) -> list[Tensor]:
             return averaged(gradients) if temperature_only and len(gradients) > 1 else gradients
 
-        mopo_pl.sac.module.averaged = own  # type: ignore[attr-defined]
+        mopo_pl.sac.module.mean_over_ranks = own  # type: ignore[attr-defined]
     ran, sac = train_sac(world, [] if mutant and not watched else [RanksAgree()])
     left: dict[str, Any] = {"sac": sac.state_dict()}
     if not mutant:

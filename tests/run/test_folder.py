@@ -16,8 +16,8 @@ def test_a_run_leaves_what_the_readme_promises(finished: Path) -> None:
     left = {str(path.relative_to(finished)) for path in finished.rglob("*") if path.is_file()}
     checkpoints = {path for path in left if path.startswith("checkpoints/")}
     assert left - checkpoints == {
-        *("config.yaml", "origin.json", "metrics.jsonl", "result.json", "dynamics.safetensors", "dynamics.json"),
-        *("policy/policy.safetensors", "policy/policy.json"),
+        *("config.yaml", "provenance.json", "metrics.jsonl", "result.json", "dynamics.safetensors", "dynamics.json"),
+        *("policy/policy.safetensors", "policy/policy.json", ".lock"),
     }
     stages = [Path(path).name.split("-")[0] for path in checkpoints if path.endswith(".ckpt")]
     assert set(stages) == {"dynamics", "policy"}

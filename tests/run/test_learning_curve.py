@@ -1,0 +1,44 @@
+"""The picture of a run's return by update."""
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "benchmarks" / "learning_curve.py"
+
+
+def draw(run: Path, out: Path) -> str:
+    """The picture as text; it is SVG."""
+    subprocess.run([sys.executable, str(SCRIPT), str(run), "--out", str(out)], check=True, capture_output=True)
+    ElementTree.parse(out)
+    return out.read_text()
+
+
+def test_a_run_is_drawn_with_its_spread_and_the_mean_of_its_log(train: Callable[..., Path], tmp_path: Path) -> None:
+    picture = draw(train("run", "trainer.max_epochs=2"), tmp_path / "new" / "curve.svg")
+    for text in ("policy", "mean of the log", "updates of the policy", "return of an episode"):
+        assert f">{text}</text>" in picture
+    assert "FillBetween" in picture or "PolyCollection" in picture
+    assert len(picture) < 30_000
+
+
+def test_the_kept_picture_is_that_of_the_kept_curves(tmp_path: Path) -> None:
+    curves = ROOT / "benchmarks" / "results" / "dmsd.json"
+    picture = draw(curves, tmp_path / "curve.svg")
+    kept = (ROOT / "docs" / "figures" / "learning_curve.svg").read_text()
+    seeds = [run["seed"] for run in json.loads(curves.read_text())]
+    for text in [f"policy, seed {seed}" for seed in seeds]:
+        assert f">{text}</text>" in picture
+        assert f">{text}</text>" in kept
+
+
+def test_nothing_in_the_picture_is_black_or_white(tmp_path: Path) -> None:
+    # It has to be read on a light and on a dark page.
+    picture = draw(ROOT / "benchmarks" / "results" / "dmsd.json", tmp_path / "curve.svg")
+    body = picture.partition("</metadata>")[2]
+    for colour in ("#000000", "#ffffff", "black", "white"):
+        assert colour not in body

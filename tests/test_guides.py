@@ -1,0 +1,68 @@
+"""Commands and programs of the guides are valid."""
+
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mopo_pl import Policy, cli
+from mopo_pl.config.compose import compose
+
+ROOT = Path(__file__).parent.parent
+GUIDES = sorted((ROOT / "docs").glob("guides/*.md"))
+SMALL = [
+    *("threads=1", "compile=false", "trainer.accelerator=cpu", "trainer.max_epochs=1", "sac.updates_per_epoch=5"),
+    *("dynamics.max_epochs=1", "dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]", "sac.hidden_sizes=[8]"),
+    *("rollout.starts=10", "data.collect_steps=400", "evaluation.episodes=1", "evaluation.final_episodes=1"),
+]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each line, lines that go on joined, the variables of loops set."""
+    text = "\n".join(blocks(page, "bash")).replace("\\\n", " ").replace("$coef", "1.0").replace("$horizon", "5")
+    text = text.replace("${coef}", "1.0").replace("${horizon}", "5")
+    return [shlex.split(line, comments=True) for line in text.splitlines() if line.strip()]
+
+
+def settings(words: list[str]) -> list[str] | None:
+    """What follows `train.py` or `mopo_pl train`; None for other commands, and for `resume=`, which needs its run."""
+    for program in ("train.py", "train"):
+        if program in words:
+            given = words[words.index(program) + 1 :]
+            return None if any(word.startswith("resume=") for word in given) else given
+    return None
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_every_train_command_is_a_valid_configuration(page: Path) -> None:
+    for given in filter(None, map(settings, commands(page))):
+        compose([word for word in given if word != "--dry-run"])
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_every_script_is_there(page: Path) -> None:
+    for script in [word for words in commands(page) for word in words if word.endswith(".py")]:
+        assert (ROOT / script).is_file(), script
+
+
+def test_the_exported_program_acts_as_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(SMALL) == 0
+    load, export, use = blocks(ROOT / "docs" / "guides" / "deploy.md", "python")
+    names: dict = {"observation": np.zeros(3, np.float32)}
+    exec(load, names)
+    assert names["action"].shape == (1,)
+    exec(export, {})
+    exec(use, names)
+    assert names["actions"].shape == (5, 1)
+    observations = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        torch.export.load("policy.pt2").module()(observations), Policy.load("runs/latest")(observations)
+    )
