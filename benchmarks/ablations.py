@@ -5,9 +5,9 @@ python benchmarks/ablations.py --log dataset=pendulum --json benchmarks/results/
 python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=mopo_pl/DMSD-v0 penalty.coef=0.5 \
     --json benchmarks/results/ablations_dmsd.json
 
-Prints a table. Each finished run is saved at once, so that the same command continues where it was stopped. Variants that only
-change rollouts use their seed's default ensemble; those that change the ensemble, or bf16, train another one. `--only` selects
-variants.
+Prints a table. Each finished run is saved at once, so that the same command continues where it was stopped. Variants
+that only change rollouts use their seed's default ensemble; those that change the ensemble, or bf16, train another one.
+`--only` selects variants.
 """
 
 import argparse
@@ -39,7 +39,7 @@ Each variant of the ensemble, and bf16, differs from "10 000 starts" in one sett
 
 
 def of_the_ensemble(name: str) -> list[str]:
-    """Return a variant's changes of the ensemble's training; if there are any, it trains an ensemble of its own."""
+    """Return a variant's changes of the ensemble's training; if there are any, it trains a separate ensemble."""
     return [change for change in SETTINGS[name] if change.startswith(("dynamics.", "trainer.precision="))]
 
 

@@ -28,7 +28,10 @@ SETTINGS = (
 
 
 def read_run(path: Path) -> dict[str, Any]:
-    """Return settings, result and curve of a finished run; a curve is a list of [updates, mean return, standard deviation]."""
+    """Return settings, result and curve of a finished run.
+
+    A curve is a list of [updates, mean return, standard deviation].
+    """
     folder = RunFolder(path)
     config = OmegaConf.load(folder.config)
     rows = [json.loads(line) for line in folder.metrics.read_text().splitlines()]

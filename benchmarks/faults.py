@@ -1,7 +1,8 @@
 """Kill runs with SIGKILL at random moments, resume them, and compare the results with a run that was not interrupted.
 
-`python benchmarks/faults.py --kills 100`: half of the kills on one process, half on two. Each run is killed a few times before
-it is trained to its end; all processes of a run are killed at once. The exit code is 1 if any final hash differs.
+`python benchmarks/faults.py --kills 100`: half of the kills on one process, half on two. Each run is killed a few times
+before it is trained to its end; all processes of a run are killed at once. The exit code is 1 if any final hash
+differs.
 """
 
 import argparse
@@ -102,7 +103,9 @@ def saved_update(folder: Path, stage: str) -> int:
 
 
 def kill_after(process: subprocess.Popen, folder: Path, delay: float, tally: Tally, known: int) -> bool:
-    """Wait for the first new metrics row and then `delay` seconds, then kill; return whether the process was still running.
+    """Wait for the first new metrics row and then `delay` seconds, then kill.
+
+    Return whether the process was still running.
 
     A negative `delay` counts from the start of the process, whatever it does by then.
     """

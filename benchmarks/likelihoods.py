@@ -3,8 +3,8 @@
 
 python benchmarks/likelihoods.py --data halfcheetah-mix.hdf5 --epochs 16
 
-Errors are root mean squares in units of the target's standard deviation: 1 is the error of a constant. Two members, without
-early stopping or selection of weights, so that each loss is trained for the same number of epochs.
+Errors are root mean squares in units of the target's standard deviation: 1 is the error of a constant. Two members,
+without early stopping or selection of weights, so that each loss is trained for the same number of epochs.
 """
 
 import argparse

@@ -3,9 +3,10 @@
 
 python benchmarks/model_error.py RUN --data DMSD-high-20000-val.npz
 
-Compares the root mean squared error of each predicted quantity on transitions that the ensemble of RUN was not trained on: for
-the elites' mean, for a constant (the mean change), and for the closed form, which knows everything but the targets' jumps. Then
-computes Spearman's correlation of u(s, a) with the true error of one step, at logged and at perturbed actions.
+Compares the root mean squared error of each predicted quantity on transitions that the ensemble of RUN was not trained
+on: for the elites' mean, for a constant (the mean change), and for the closed form, which knows everything but the
+targets' jumps. Then computes Spearman's correlation of u(s, a) with the true error of one step, at logged and at
+perturbed actions.
 """
 
 import argparse

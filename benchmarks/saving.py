@@ -1,7 +1,7 @@
 """Measure the time to save the model buffer at default settings, as a fraction of the time between two checkpoints.
 
-`python benchmarks/saving.py`: a buffer of the default size with HalfCheetah's shapes. First all refreshes are new since the last
-checkpoint (the worst case: more than five epochs between two), then none.
+`python benchmarks/saving.py`: a buffer of the default size with HalfCheetah's shapes. First all refreshes are new since
+the last checkpoint (the worst case: more than five epochs between two), then none.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Measure the speed of the three phases as a user runs them, compared with plain implementations and the processor's limit.
 
 `python benchmarks/speed.py [--phase sac|rollout|dynamics|loop|growth|seeds|start] [--repetitions 5] [--json FILE]`. The
-implementations alternate within one run. Random data with HalfCheetah's shapes (17 observations, 6 actions), since speed does not
-depend on the values. The exit code is 1 if a measurement misses its floor.
+implementations alternate within one run. Random data with HalfCheetah's shapes (17 observations, 6 actions), since
+speed does not depend on the values. The exit code is 1 if a measurement misses its floor.
 """
 
 import argparse
@@ -43,8 +43,9 @@ from mopo_pl.config.compose import compose
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.packing import assemble
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.data.raw_log import RawLog, assemble
+from mopo_pl.data.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.model import TransitionModel
@@ -551,7 +552,10 @@ def train(arguments: list[str], run: Path) -> tuple[float, float]:
 
 
 def peak(pid: int) -> float:
-    """Return the peak memory of a process so far [MB]; `os.wait4` would include memory of the parent before the fork."""
+    """Return the peak memory of a process so far [MB].
+
+    `os.wait4` would include memory of the parent before the fork.
+    """
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:  # it has just ended
@@ -562,8 +566,8 @@ def peak(pid: int) -> float:
 def report_of(phase: str, seconds: dict[str, list[float]], units: int, unit: str) -> dict[str, float]:
     """Return medians over the repetitions without the first, which is a warm-up; the limit is the maximum over the run.
 
-    "of the limit beside it": the median of each repetition's fraction of the matrix product measured just before it, which is less
-    affected by a machine whose speed varies.
+    "of the limit beside it": the median of each repetition's fraction of the matrix product measured just before it,
+    which is less affected by a machine whose speed varies.
     """
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     best = max(seconds["limit"])

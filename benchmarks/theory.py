@@ -3,9 +3,10 @@
 
 python benchmarks/theory.py --cases 10000
 
-Each case draws an MDP (rewards of either sign, a terminal state in a third of them), a model of any quality, a distance, a c
-(the least valid one, or that of the rewards alone) and an admissible u (the least one or a larger one), and evaluates every
-statement for several policies. Then u is reduced so that it is not admissible, and the statements that fail are counted.
+Each case draws an MDP (rewards of either sign, a terminal state in a third of them), a model of any quality, a
+distance, a c (the least valid one, or that of the rewards alone) and an admissible u (the least one or a larger one),
+and evaluates every statement for several policies. Then u is reduced so that it is not admissible, and the statements
+that fail are counted.
 """
 
 import argparse

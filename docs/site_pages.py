@@ -22,6 +22,7 @@ import mopo_pl
 from mopo_pl import __main__ as program
 from mopo_pl.config.compose import GROUPS, choices
 from mopo_pl.config.help import field_docs
+from mopo_pl.config.keys import sections
 from mopo_pl.config.schema import Config
 
 ROOT = Path(__file__).parent.parent
@@ -158,11 +159,8 @@ def _configuration() -> str:
             lines.append(f"| `{name}` | {_cell(comment.lstrip('# '))} |")
         lines.append("")
     lines += ["## Keys", "", *_table(Config, "")]
-    for entry in dataclasses.fields(Config):
-        section = _default(entry)
-        if dataclasses.is_dataclass(section):
-            meaning = (type(section).__doc__ or "").strip()
-            lines += [f"### {entry.name}", "", meaning, "", *_table(type(section), f"{entry.name}.")]
+    for name, section in sections().items():
+        lines += [f"### {name}", "", (section.__doc__ or "").strip(), "", *_table(section, f"{name}.")]
     return "\n".join(lines)
 
 

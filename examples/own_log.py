@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
     said = [
         *(f"dataset={log}", f"run_dir={run}", "termination=never"),
         *("data.action_low=[-2.0,-2.0]", "data.action_high=[2.0,2.0]"),
-        *("rollout.starts=5000", "trainer.max_epochs=10", "penalty.coef=0.5"),
+        *("dynamics.max_epochs=30", "rollout.starts=5000", "trainer.max_epochs=10", "penalty.coef=0.5"),
     ]
     code = cli.main([*said, *settings])
     if code:

@@ -8,6 +8,8 @@ from pathlib import Path
 from mopo_pl import cli
 from mopo_pl.errors import InputError
 
+STOPPED = 3
+"""Exit code of `inspect` where a log must not be trained on."""
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
 """Defaults of `theory`."""
 MOST_STATES, MOST_DISCOUNT = 60, 0.999
@@ -39,9 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     evaluate.set_defaults(act=_evaluate)
-    inspect = commands.add_parser("inspect", help="say what a dataset holds")
+    inspect = commands.add_parser(
+        "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
+    )
     inspect.add_argument("dataset", help="as dataset= of train.py")
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
+    inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.set_defaults(act=_inspect)
     theory = commands.add_parser("theory", help="evaluate the proof behind the penalty on a small random MDP")
     theory.add_argument("--seed", type=int, help="seed of the MDP and its inaccurate model (default: 0)")
@@ -64,12 +69,16 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from mopo_pl.assembly import open_log
+    """Print the checks of a log; exit code 3 where one says STOP."""
     from mopo_pl.config.compose import compose
-    from mopo_pl.data.doctor import describe
+    from mopo_pl.data.doctor.report import as_json, as_text
+    from mopo_pl.data.findings import worst
+    from mopo_pl.run.inputs import examine_inputs
 
-    print(describe(open_log(compose([f"dataset={options.dataset}", *options.settings]))))
-    return 0
+    config = compose([f"dataset={options.dataset}", *options.settings])
+    dataset, findings = examine_inputs(config, without_rule="WARN")
+    cli.show(as_json(config.dataset, dataset, findings) if options.json else as_text(dataset, findings))
+    return STOPPED if worst(findings) == "STOP" else 0
 
 
 def _theory(options: argparse.Namespace) -> int:

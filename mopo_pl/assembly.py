@@ -23,7 +23,8 @@ from mopo_pl.config.schema import (
     SACConfig,
 )
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.findings import Finding
+from mopo_pl.data.opening import examine, open_dataset
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -49,6 +50,11 @@ LOGGED_PENALTIES = 20_000
 def open_log(config: Config) -> OfflineDataset:
     """The log that `dataset` names; raises InputError as `open_dataset` does."""
     return open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
+
+
+def examine_log(config: Config) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """The log that `dataset` names, and what the checks say of it; raises InputError as `examine` does."""
+    return examine(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
 # Stage 1: the ensemble

@@ -16,10 +16,12 @@ INTERRUPTED = 130
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit code: 0; 1 if training failed; 2 for wrong input; 128 + number of the signal if stopped.
+    """Run the command and return its exit code.
 
-    `argv`: arguments without the program's name; None: those of the process. Torch and Lightning are imported only when a dataset
-    is opened or trained on, so that `--help` is fast.
+    0: success; 1: training failed; 2: wrong input; 128 + number of the signal: stopped by a signal.
+
+    `argv`: arguments without the program's name; None: those of the process. Torch and Lightning are imported only when
+    a dataset is opened or trained on, so that `--help` is fast.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = [argument for argument in arguments if argument in OPTIONS]

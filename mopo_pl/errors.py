@@ -4,7 +4,10 @@ from collections.abc import Sequence
 
 
 class InputError(ValueError):
-    """Wrong configuration or data; exit code 2. `problems`: one message per problem, with its location and how to fix it."""
+    """Wrong configuration or data; exit code 2.
+
+    `problems`: one message per problem, with its location and how to fix it.
+    """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
         self.problems = [problems] if isinstance(problems, str) else list(problems)

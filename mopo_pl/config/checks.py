@@ -22,7 +22,8 @@ PRECISIONS = ("32-true", "32", "bf16-mixed")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
 """Supported strategies of Lightning's.
 
-Sharding gains nothing for networks this small. Strategies that fork leave the callbacks' state in the child processes, where the run cannot read it.
+Sharding gains nothing for networks this small. Strategies that fork leave the callbacks' state in the child processes,
+where the run cannot read it.
 """
 
 

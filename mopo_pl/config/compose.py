@@ -69,7 +69,10 @@ def compose(arguments: Sequence[str]) -> Config:
 
 
 def config_from_file(path: Path) -> Config:
-    """Read the `config.yaml` of a run. Raises InputError if it is missing, is not YAML, or has unknown keys or invalid values."""
+    """Read the `config.yaml` of a run.
+
+    Raises InputError if it is missing, is not YAML, or has unknown keys or invalid values.
+    """
     if not path.is_file():
         raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
     try:
@@ -104,7 +107,7 @@ class _Layer:
 def _open(config: Config | type[Config] = Config) -> DictConfig:
     """Return a DictConfig that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
     opened: DictConfig = OmegaConf.structured(config)
-    for node in (opened, *(opened[section] for section in sections())):
+    for node in (opened, *(OmegaConf.select(opened, section) for section in sections())):
         OmegaConf.set_readonly(node, False)
     return opened
 
@@ -148,7 +151,10 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
 
 
 def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs that set keys; `logger={…}` first, so that it does not replace a `logger.csv.x=y` given with it."""
+    """Return the pairs that set keys, those of `logger={…}` first.
+
+    A map of loggers would otherwise replace a `logger.csv.x=y` given before it.
+    """
     maps = [(key, text) for key, text in pairs if _is_logger_map(key, text)]
     return maps + [(key, text) for key, text in pairs if key not in GROUPS]
 
@@ -163,7 +169,10 @@ def _names_data(choice: str) -> bool:
 
 
 def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
-    """Yield the files of the selected choices in order; a preset is followed by the dataset's published λ and h for it."""
+    """Yield the files of the selected choices in order.
+
+    A preset is followed by the dataset's published λ and h for it.
+    """
     published: DictConfig = OmegaConf.create({})
     for group in GROUPS:
         path = choices(group).get(selected.get(group, ""))
@@ -243,7 +252,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         )
     elif key in sections():
         problems.append(
-            f"{where}: {key} is a section: set one of its keys, such as {key}.{next(iter(sections()[key]))}=…"
+            f"{where}: {key} is a section: set one of its keys, such as {key}.{dataclasses.fields(sections()[key])[0].name}=…"
         )
     elif (
         isinstance(value, ListConfig)

@@ -47,7 +47,8 @@ def _fields(owner: type, prefix: str) -> list[str]:
     for entry in dataclasses.fields(owner):
         default = _default(entry)
         if dataclasses.is_dataclass(default):
-            lines += ["", f"  {entry.name}: {inspect.getdoc(type(default))}", *_fields(type(default), f"{entry.name}.")]
+            name = f"{prefix}{entry.name}"
+            lines += ["", f"  {name}: {inspect.getdoc(type(default))}", *_fields(type(default), f"{name}.")]
             continue
         lines.append(f"  {prefix}{entry.name}={_shown(default)}")
         lines += textwrap.wrap(texts[entry.name], 112, initial_indent=" " * 6, subsequent_indent=" " * 6)

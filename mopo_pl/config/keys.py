@@ -3,37 +3,39 @@
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Optional
 
 from mopo_pl.config.schema import Config
 
 
-def sections() -> dict[str, list[str]]:
-    """Return the field names of each nested dataclass of Config, by the name of the section."""
-    nested = {}
-    for entry in dataclasses.fields(Config):
-        if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
-            nested[entry.name] = [inner.name for inner in dataclasses.fields(entry.default_factory)]
-    return nested
+def sections() -> dict[str, type]:
+    """Return the nested dataclasses of Config by their dotted keys, an outer one before those inside it."""
+    return dict(_sections(Config, ""))
+
+
+def _sections(owner: type, prefix: str) -> Iterator[tuple[str, type]]:
+    for entry in dataclasses.fields(owner):
+        inner = entry.default_factory
+        if isinstance(inner, type) and dataclasses.is_dataclass(inner):
+            yield f"{prefix}{entry.name}", inner
+            yield from _sections(inner, f"{prefix}{entry.name}.")
 
 
 def known_keys() -> list[str]:
     """Return all dotted keys."""
-    nested = sections()
-    plain = [entry.name for entry in dataclasses.fields(Config)]
-    return plain + [f"{section}.{inner}" for section, inners in nested.items() for inner in inners]
+    return [f"{prefix}{entry.name}" for prefix, entry in _entries()]
 
 
 def text_keys() -> set[str]:
     """Return the dotted keys whose value is a string."""
-    owners = {"": Config} | {f"{section}.": type(getattr(Config(), section)) for section in sections()}
-    return {
-        f"{prefix}{entry.name}"
-        for prefix, owner in owners.items()
-        for entry in dataclasses.fields(owner)
-        if entry.type in (str, Optional[str])
-    }
+    return {f"{prefix}{entry.name}" for prefix, entry in _entries() if entry.type in (str, Optional[str])}
+
+
+def _entries() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
+    """Yield each field with the dotted prefix of its section."""
+    for prefix, owner in {"": Config, **{f"{name}.": owner for name, owner in sections().items()}}.items():
+        yield from ((prefix, entry) for entry in dataclasses.fields(owner))
 
 
 def accepts_any_value(key: str) -> bool:

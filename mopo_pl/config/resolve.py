@@ -21,8 +21,8 @@ ensemble update, and 15 s against 3 µs per imagined transition.
 def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
     """Return the configuration with `compile` as a list, and `threads` and `sac.schedule_epochs` as numbers.
 
-    `rows`: number of transitions; `threads`: the value for `threads=null`; `device`: "cpu" or "cuda". Resolving twice changes
-    nothing. Raises InputError if `compile` requires a compiler that is not installed.
+    `rows`: number of transitions; `threads`: the value for `threads=null`; `device`: "cpu" or "cuda". Resolving twice
+    changes nothing. Raises InputError if `compile` requires a compiler that is not installed.
 
     >>> from mopo_pl.config.schema import TrainerConfig
     >>> config = resolve(Config(trainer=TrainerConfig(max_epochs=3)), rows=20_000, threads=2, device="cpu")
@@ -40,8 +40,8 @@ def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
 def compiled_parts(config: Config, rows: int, device: str) -> list[str]:
     """Return the parts that are compiled for a run on a dataset of `rows` transitions on `device` ("cpu" or "cuda").
 
-    auto: the parts above `COMPILE_THRESHOLDS`, none without a compiler. true or a list: the parts named that the run has.
-    Raises InputError if parts are named and there is no compiler.
+    auto: the parts above `COMPILE_THRESHOLDS`, none without a compiler. true or a list: the parts named that the run
+    has. Raises InputError if parts are named and there is no compiler.
     """
     if config.compile == "false" or not config.compile:
         return []

@@ -10,15 +10,37 @@ from typing import Any, Literal, Optional
 
 
 @dataclass(frozen=True)
+class ColumnsConfig:
+    """Which array or column of the log holds what; null: the first of the names in docs/data.md; none: the log has none."""
+
+    observation: Any = None
+    """Key, or a list of columns such as [temperature, "joint_*"]; a table (.csv, .parquet) needs it."""
+    action: Any = None
+    """Key, or a list of columns; a table needs it."""
+    reward: Optional[str] = None
+    """Key of the rewards; a table needs it."""
+    terminal: Optional[str] = None
+    """Key of the flags that the task ended, so that no value follows."""
+    truncated: Optional[str] = None
+    """Key of the flags that a time limit ended the episode."""
+    next_observation: Any = None
+    """Key, or a list of columns."""
+    episode: Optional[str] = None
+    """Key of a number or text that is the same in all rows of an episode."""
+    time: Optional[str] = None
+    """Key of the time; an episode ends where it falls back, and where it skips."""
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """How the dataset is read."""
 
     source: Optional[str] = None
-    """What is opened: a path (.hdf5, .npz), a Minari id, or `collect:pendulum`; null: the value of `dataset`."""
+    """What is opened: a path (.hdf5, .npz, .csv, .csv.gz, .parquet), a Minari id, or `collect:pendulum`; null: the value of `dataset`."""
     d4rl_folder: str = "~/.d4rl/datasets"
     """Folder that is searched for D4RL names such as `halfcheetah-medium-v2`."""
     time_limit: Optional[int] = None
-    """Length at which episodes are truncated if the file marks no time limits (D4RL v0: 1000) [steps]."""
+    """Length at which longer episodes are truncated (D4RL v0, which marks no time limits: 1000) [steps]."""
     action_low: Optional[list[float]] = None
     """Lower action bounds, one per dimension; null: those of the file or the environment, else -1."""
     action_high: Optional[list[float]] = None
@@ -29,6 +51,7 @@ class DataConfig:
     """Length of a dataset that is collected by this program (`collect:…`) [steps]."""
     collect_seed: int = 0
     """Seed of a dataset that is collected by this program."""
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
 
 @dataclass(frozen=True)
@@ -218,7 +241,7 @@ class Config:
     """The configuration of one run."""
 
     dataset: str = "pendulum"
-    """A choice in conf/dataset, a Minari id, or a file: .hdf5 (D4RL keys) or .npz."""
+    """A choice in conf/dataset, a Minari id, or a file: .hdf5, .npz, .csv, .csv.gz or .parquet."""
     preset: str = "default"
     """A choice in conf/preset."""
     seed: Any = 0

@@ -8,7 +8,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mopo_pl.data.findings import Finding
 from mopo_pl.data.transitions import Transitions
+
+
+@dataclass(frozen=True)
+class ColumnNames:
+    """What a log calls its columns; none where it numbers them."""
+
+    observations: tuple[str, ...] = ()
+    """One for each observation column [D], or none."""
+    actions: tuple[str, ...] = ()
+    """One for each action column [A], or none."""
+
+    def observation(self, column: int) -> str:
+        """Name of an observation column, or `obs 3`."""
+        return self.observations[column] if self.observations else f"obs {column}"
+
+    def action(self, column: int) -> str:
+        """Name of an action column, or `action 1`."""
+        return self.actions[column] if self.actions else f"action {column}"
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,10 @@ class OfflineDataset:
     """Environment of evaluation, spaces and termination rule: the user's choice, else the one the file names, if any."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Its arguments."""
+    names: ColumnNames = field(default_factory=ColumnNames)
+    """Of the columns of observations and actions."""
+    findings: tuple[Finding, ...] = ()
+    """What the checks of the log said (`mopo_pl.data.doctor`)."""
 
     def __len__(self) -> int:
         return len(self.transitions)

@@ -3,34 +3,47 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from mopo_pl.config.schema import DataConfig
+from mopo_pl.config.schema import ColumnsConfig, DataConfig
+from mopo_pl.data.action_bounds import bounds_problem
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw_log import RawLog, assemble
+from mopo_pl.data.doctor.checks import findings_of
+from mopo_pl.data.findings import Finding, of_level
+from mopo_pl.data.packing import assemble
+from mopo_pl.data.raw_log import RawLog, problems_of, squeeze
 from mopo_pl.data.readers.hdf5 import read_hdf5
 from mopo_pl.data.readers.minari import read_minari
+from mopo_pl.data.readers.names import NOTHING, SETTINGS, Columns, shown
 from mopo_pl.data.readers.npz import read_npz
 from mopo_pl.data.readers.pendulum import collect_pendulum
+from mopo_pl.data.readers.tables import read_table
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError
 
-READERS: dict[str, Callable[[Path], RawLog]] = {".hdf5": read_hdf5, ".h5": read_hdf5, ".npz": read_npz}
-
-
+READERS: dict[str, Callable[[Path, Columns], RawLog]] = {
+    ".hdf5": read_hdf5,
+    ".h5": read_hdf5,
+    ".npz": read_npz,
+    ".csv": read_table,
+    ".csv.gz": read_table,
+    ".parquet": read_table,
+}
 NO_ENVIRONMENT = "none"
 """As `env_id`: use none, though the file may name one."""
 
 
 def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]) -> OfflineDataset:
-    """Opens `data.source`, or `name` itself, and checks it; see `DataConfig` for the options.
+    """Open `data.source`, or `name` itself, and check it; see `DataConfig` for the options.
 
     Action bounds are those of `data`, else the file's, else the environment's (`env_id`, or the one the file names),
-    else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together.
+    else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together, and for each
+    check that says STOP.
 
     >>> from tempfile import TemporaryDirectory
     >>> arrays = {"observations": np.zeros((100, 3)), "actions": np.zeros((100, 1)), "rewards": np.ones(100)}
@@ -41,53 +54,94 @@ def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs:
     >>> len(dataset), dataset.obs_dim, dataset.action_dim
     (100, 3, 1)
     """
+    dataset, findings = examine(name=name, data=data, env_id=env_id, env_kwargs=env_kwargs)
+    problems = list(of_level("STOP", findings))
+    if dataset is None or problems:
+        raise InputError(problems)
+    return dataset
+
+
+def examine(
+    *, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]
+) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """As `open_dataset`, with what is wrong with the log as findings; the dataset is None where it cannot be packed.
+
+    Raises InputError where the file cannot be read or lacks a field, and where the environment cannot be made.
+    """
     raw = read(data.source or name, data)
+    _settle_environment(raw, env_id, env_kwargs)
+    squeeze(raw)
+    space, problems = (None, []) if raw.env_id is None else _spaces(raw)
+    problems = [*problems, *problems_of(raw)]
+    bounds = _bounds(raw, data, space)
+    where = f"{raw.source}: {raw.key('actions')}"
+    if not problems and (wrong := bounds_problem(raw.actions, bounds, where)) is not None:
+        problems = [wrong]
+    if problems:
+        return None, tuple(Finding("STOP", "arrays", problem) for problem in problems)
+    # What lies beyond the bounds is a finding: the rest of the log can still be looked at.
+    dataset = assemble(raw, name=name, bounds=bounds, time_limit=data.time_limit, clip_actions=True)
+    findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
+    return replace(dataset, findings=findings), findings
+
+
+def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str, Any]) -> None:
+    """The user's environment, else the file's; raises InputError where the file's would import a module."""
     if env_id == NO_ENVIRONMENT:
         raw.env_id, raw.env_kwargs = None, {}
     elif env_id is not None:
         raw.env_id, raw.env_kwargs = env_id, env_kwargs
+    elif raw.env_id is not None and ":" in raw.env_id:
+        module = shown(raw.env_id.partition(":")[0])
+        raise InputError(
+            f"{raw.source} names the environment {shown(raw.env_id)}, which would import the module {module}: give "
+            f"env_id={shown(raw.env_id)} if you trust it, or env_id=none"
+        )
     elif env_kwargs:
         raw.env_kwargs = env_kwargs
-    spaces = _spaces(raw) if raw.env_id is not None else None
-    return assemble(
-        raw,
-        name=name,
-        bounds=_bounds(raw, data, spaces),
-        time_limit=data.time_limit,
-        clip_actions=data.clip_actions,
-    )
 
 
 def read(source: str, data: DataConfig) -> RawLog:
     """The log behind a path, a `collect:` source, a D4RL name or a Minari id."""
     if source.startswith("collect:"):
         return read_minari(_collect(source.removeprefix("collect:"), data))
-    path = Path(source).expanduser()
-    if path.suffix.lower() in READERS:
+    path, columns = Path(source).expanduser(), _columns(data.columns)
+    reader = next((read for suffix, read in READERS.items() if path.name.lower().endswith(suffix)), None)
+    if reader is not None:
         if not path.is_file():
             raise InputError(f"dataset={source}: there is no such file{_near(path)}")
-        return READERS[path.suffix.lower()](path)
+        return reader(path, columns)
     if path.exists():
         raise InputError(f"dataset={source} is not a file ending in {', '.join(READERS)}")
     if not re.search(r"-v\d+$", source):
         raise InputError(
             f"dataset={source} is no file, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
         )
-    return _read_id(source, Path(data.d4rl_folder).expanduser())
+    return _read_id(source, Path(data.d4rl_folder).expanduser(), columns)
 
 
-def _read_id(name: str, d4rl_folder: Path) -> RawLog:
+def _columns(given: ColumnsConfig) -> Columns:
+    """The fields that the user has mapped, each with its keys; none for `none`."""
+    columns: dict[str, list[str]] = {}
+    for field, setting in SETTINGS.items():
+        value = getattr(given, setting)
+        if value is not None:
+            keys = [str(key) for key in value] if isinstance(value, list) else [str(value)]
+            columns[field] = [] if keys == [NOTHING] else keys
+    return columns
+
+
+def _read_id(name: str, d4rl_folder: Path, columns: Columns) -> RawLog:
     """D4RL's name of a file in its folder, else a Minari id."""
     candidates = _d4rl_files(name, d4rl_folder)
     d4rl = next((path for path in candidates if path.is_file()), None)
     if d4rl is not None:
-        return read_hdf5(d4rl)
+        return read_hdf5(d4rl, columns)
     try:
         return read_minari(name)
     except InputError as error:
-        looked = (
-            f"{name}: neither {' nor '.join(path.name for path in candidates)} is in data.d4rl_folder={d4rl_folder}"
-        )
+        names = dict.fromkeys(path.name for path in candidates)
+        looked = f"{name}: no {' or '.join(names)} is in data.d4rl_folder={d4rl_folder}"
         raise InputError([looked, *error.problems]) from error
 
 
@@ -109,22 +163,23 @@ def _d4rl_files(name: str, folder: Path) -> list[Path]:
     return [folder / f"{stem.replace('-', '_')}-{version}.hdf5", folder / f"{name}.hdf5"]
 
 
-def _spaces(raw: RawLog) -> gymnasium.spaces.Box:
-    """The environment's action space; raises InputError where the log does not fit the environment."""
+def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, list[str]]:
+    """The environment's action space, and where the log does not fit the environment."""
     assert raw.env_id is not None
     environment = make_environment(raw.env_id, raw.env_kwargs)
     observation, action = environment.observation_space, environment.action_space
     environment.close()
     if not isinstance(observation, gymnasium.spaces.Box) or not isinstance(action, gymnasium.spaces.Box):
         raise InputError(f"env_id={raw.env_id} has no Box spaces; MOPO needs continuous observations and actions")
+    problems = []
     for name, array, space in (("observations", raw.observations, observation), ("actions", raw.actions, action)):
         columns, expected = int(np.prod(array.shape[1:])), int(np.prod(space.shape))
         if columns != expected:
-            raise InputError(
+            problems.append(
                 f"{raw.source}: {raw.key(name)} has {columns} columns, {raw.env_id} has {expected}; "
                 "is it the right env_id, and are env_kwargs missing?"
             )
-    return action
+    return action, problems
 
 
 def _bounds(raw: RawLog, data: DataConfig, space: gymnasium.spaces.Box | None) -> tuple[np.ndarray, np.ndarray]:

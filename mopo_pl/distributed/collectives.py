@@ -43,7 +43,10 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 
 
 def max_over_ranks(number: int, device: torch.device) -> int:
-    """Return the maximum of the ranks' numbers on every rank. All ranks must call it; `device`: where it is computed."""
+    """Return the maximum of the ranks' numbers on every rank.
+
+    All ranks must call it; `device`: where it is computed.
+    """
     if world_size() == 1:
         return number
     shared = torch.tensor(number, device=device)
@@ -52,7 +55,10 @@ def max_over_ranks(number: int, device: torch.device) -> int:
 
 
 def mean_over_ranks(gradients: list[Tensor]) -> list[Tensor]:
-    """Return the mean of each tensor over the ranks, by one all-reduce of their concatenation. All ranks must call it."""
+    """Return the mean of each tensor over the ranks, by one all-reduce of their concatenation.
+
+    All ranks must call it.
+    """
     if world_size() == 1:
         return gradients
     flat = sum_over_ranks(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()

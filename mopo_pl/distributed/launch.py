@@ -89,7 +89,9 @@ def join_process_group(trainer: L.Trainer) -> None:
 
 
 def run_first_then_others(make: Callable[[], T]) -> T:
-    """Call `make` on rank 0, then on the other ranks, which find the files that rank 0 wrote; return each rank's own result.
+    """Call `make` on rank 0, then on the other ranks, which find the files that rank 0 wrote.
+
+    Return each rank's result.
 
     An InputError of rank 0 is raised on all ranks.
     """
@@ -104,7 +106,10 @@ def broadcast_from_first(make: Callable[[], T]) -> T:
 
 
 def _first(make: Callable[[], T]) -> tuple[T] | None:
-    """Call `make` on rank 0; return its result in a tuple there and None elsewhere. Raise its InputError on all ranks."""
+    """Call `make` on rank 0; return its result in a tuple there and None elsewhere.
+
+    Raise its InputError on all ranks.
+    """
     made, error = None, None
     if rank() == 0:
         try:

@@ -30,15 +30,15 @@ class SignalHandler:
     def __init__(self) -> None:
         self.received: int | None = None  # number of the signal
         self._at = 0.0
-        self._tell: Callable[[], None] = lambda: None
+        self._on_signal: Callable[[], None] = lambda: None
 
     @contextmanager
-    def installed(self, tell: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def installed(self, on_signal: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Handle the signals inside the block and restore the previous handlers after it.
 
-        `tell`: called when the first signal arrives.
+        `on_signal`: called when the first signal arrives.
         """
-        self._tell = tell
+        self._on_signal = on_signal
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self._take()
         block_signals(getattr(signal, "SIG_UNBLOCK", 0))
@@ -70,4 +70,4 @@ class SignalHandler:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.received = number
-        self._tell()
+        self._on_signal()

@@ -37,11 +37,13 @@ def tracking_reward(positions: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 
 class DMSD(gymnasium.Env):
-    """Observation [x1, x2, v1, v2, T1, T2] float32; action: two forces in [-1, 1]; a time limit truncates after 100 steps.
+    """Observation [x1, x2, v1, v2, T1, T2] float32; action: two forces in [-1, 1].
 
-    Initial state, all uniform: x in ±0.25 [m], v in ±0.1 [m/s], targets in ±1.5 [m]. The observation after step 50 shows each
-    target redrawn with probability ½, and the reward of that step uses the new target. The observation does not announce the
-    change: in these transitions the next target, and therefore the reward, cannot be predicted.
+    A time limit truncates after 100 steps.
+
+    Initial state, all uniform: x in ±0.25 [m], v in ±0.1 [m/s], targets in ±1.5 [m]. The observation after step 50
+    shows each target redrawn with probability ½, and the reward of that step uses the new target. The observation does
+    not announce the change: in these transitions the next target, and therefore the reward, cannot be predicted.
 
     >>> import gymnasium
     >>> import mopo_pl.environments

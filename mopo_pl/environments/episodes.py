@@ -35,8 +35,8 @@ def evaluate(
 ) -> Episodes:
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
-    `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not depend on
-    the other episodes stepped with it. Raises InputError if the environment cannot be created.
+    `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
+    depend on the other episodes stepped with it. Raises InputError if the environment cannot be created.
     """
     make = partial(make_environment, env_id, env_kwargs)
     groups = [_play(act, make, numbers[first : first + GROUP], seed) for first in range(0, len(numbers), GROUP)]

@@ -18,7 +18,10 @@ class CompiledOrEager:
     """
 
     def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any], name: str) -> None:
-        """`eager`, `compiled`: two forms of one function; `name`: the function's name in the message, such as "the SAC update"."""
+        """`eager`, `compiled`: two forms of one function.
+
+        `name`: the function's name in the message, such as "the SAC update".
+        """
         self.eager, self.name = eager, name
         self._compiled: Callable[..., Any] | None = compiled
 
@@ -39,7 +42,10 @@ class CompiledOrEager:
 
 
 def options_for(device: torch.device) -> dict[str, Any]:
-    """Return the options of torch.compile. On a CPU, the overhead around the matrix products is most of what can be saved."""
+    """Return the options of torch.compile.
+
+    On a CPU, the overhead around the matrix products is most of what can be saved.
+    """
     if device.type != "cpu":
         return {}
     return {
@@ -53,15 +59,19 @@ def options_for(device: torch.device) -> dict[str, Any]:
 def compile_without_guards(method: Any, device: torch.device, name: str) -> CompiledOrEager:
     """Compile a bound method for its object and for the shapes of its first call, without guards.
 
-    torch.compile checks about a hundred guards at each call, up to a tenth of an update's time on a CPU. For an update none
-    of them can fail: tensors, shapes and constants do not change while the object exists. `name`: see `CompiledOrEager`.
+    torch.compile checks about a hundred guards at each call, up to a tenth of an update's time on a CPU. For an update
+    none of them can fail: tensors, shapes and constants do not change while the object exists. `name`: see
+    `CompiledOrEager`.
     """
     copy = MethodType(_with_new_code_object(method.__func__), method.__self__)
     return _built(method, copy, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
 
 
 def compile_with_guards(function: Any, device: torch.device, name: str) -> CompiledOrEager:
-    """Compile a function for the shapes of its first call; guards check each call's arguments. `name`: see `CompiledOrEager`."""
+    """Compile a function for the shapes of its first call; guards check each call's arguments.
+
+    `name`: see `CompiledOrEager`.
+    """
     return _built(function, _with_new_code_object(function), device, name)
 
 
@@ -75,8 +85,8 @@ def _built(eager: Any, copy: Any, device: torch.device, name: str, **options: An
 def _with_new_code_object(function: Any) -> FunctionType:
     """Copy a function, including its code object.
 
-    torch.compile caches compiled code by code object. Without guards, two objects that shared one would run each other's
-    compiled code; with guards, they would share the limit of eight compilations per code object.
+    torch.compile caches compiled code by code object. Without guards, two objects that shared one would run each
+    other's compiled code; with guards, they would share the limit of eight compilations per code object.
     """
     copy = FunctionType(
         function.__code__.replace(),
@@ -102,8 +112,8 @@ It exceeds one block several times, because a small live block in between moves 
 def keep_freed_memory() -> bool:
     """Make glibc keep freed blocks of up to 32 MiB, and up to 256 MiB at the end of the heap, in this process.
 
-    A compiled update allocates and frees some megabytes at each call. By default glibc returns them to the system, which has
-    to clear about a thousand pages at the next call. Returns False if the C library is not glibc.
+    A compiled update allocates and frees some megabytes at each call. By default glibc returns them to the system,
+    which has to clear about a thousand pages at the next call. Returns False if the C library is not glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

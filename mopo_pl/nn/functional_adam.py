@@ -1,7 +1,7 @@
 """Adam's update as a function of tensors, for compiled graphs that hold a whole update.
 
-It reads and writes the state of torch's optimiser, so that either implementation can continue from the other's state. The
-learning rate may change between updates; the other settings of the optimiser are read once.
+It reads and writes the state of torch's optimiser, so that either implementation can continue from the other's state.
+The learning rate may change between updates; the other settings of the optimiser are read once.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,8 @@ class AdamState:
     def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
         """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
 
-        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), tensors of shape []: numbers would need a new graph at each t.
+        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), tensors of shape []: numbers would need a new graph at
+        each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -48,7 +49,10 @@ class JointAdam:
     """Several Adam optimisers that make their updates together."""
 
     def __init__(self, optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> None:
-        """`optimizers`: instances of torch's Adam; `parameters`: those of each optimiser by name. `supports` must be True for both."""
+        """`optimizers`: instances of torch's Adam; `parameters`: those of each optimiser by name.
+
+        `supports` must be True for both.
+        """
         self._optimizers = list(optimizers)
         self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, parameters, strict=True)]
         self._steps = [

@@ -1,4 +1,7 @@
-"""One update as one compiled function: gradients, Adam's updates and averaging of parameters. For a single process only."""
+"""One update as one compiled function: gradients, Adam's updates and averaging of parameters.
+
+For a single process only.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +33,9 @@ class Batches(Protocol):
 
 
 Update = Callable[..., Tensor]
-"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors); return its metrics.
+"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors).
+
+Return its metrics.
 
 It changes the parameters by calling the steps, and the averages in place.
 """
@@ -39,8 +44,9 @@ It changes the parameters by calling the steps, and the averages in place.
 class FusedUpdate:
     """Update the parameters and states of torch's Adam optimisers, by one call of compiled code per update.
 
-    Gradients exist only inside the compiled function: no parameter's `.grad` is set. Several processes cannot use it, because
-    they average each group of gradients before Adam's update. Eager and compiled updates can continue from each other's state.
+    Gradients exist only inside the compiled function: no parameter's `.grad` is set. Several processes cannot use it,
+    because they average each group of gradients before Adam's update. Eager and compiled updates can continue from each
+    other's state.
     """
 
     def __init__(
@@ -53,9 +59,10 @@ class FusedUpdate:
         rows: int | None,
         name: str,
     ) -> None:
-        """`parameters`: those of each optimiser, by name; the two must satisfy `JointAdam.supports`. `averages`: further
-        groups of tensors that the update changes, such as the weights of target networks. `rows`: B of the batches that compiled code is for;
-        None: B of the first ones. `name`: of the update, in messages.
+        """`optimizers`, `parameters`: Adam and the parameters of each by name, such that `JointAdam.supports` them.
+
+        `averages`: further groups of tensors that the update changes, such as weights of target networks. `rows`: batch
+        size B that the code is compiled for; None: that of the first batch. `name`: the update's name in messages.
         """
         self._update, self._averages, self._rows = update, averages, rows
         self._adams = JointAdam(optimizers, parameters)
@@ -63,12 +70,18 @@ class FusedUpdate:
         self._compiled: Callable[..., Tensor] = compile_without_guards(self.one, device, name)
 
     def takes(self, batches: Batches) -> bool:
-        """Return whether batches [K, ..., B, W] have the compiled batch size B; the last batch of an epoch may be smaller."""
+        """Return whether batches [K, ..., B, W] have the compiled batch size B.
+
+        The last batch of an epoch may be smaller.
+        """
         self._rows = self._rows or batches.rows.shape[-2]
         return batches.rows.shape[-2] == self._rows
 
     def run(self, batches: Batches, *rest: Tensor) -> Tensor:
-        """Make K updates in order from batches [K, ..., B, W] and further inputs [K, ...]; return their metrics [K, ...]."""
+        """Make K updates in order from batches [K, ..., B, W] and further inputs [K, ...].
+
+        Return their metrics [K, ...].
+        """
         step_sizes, corrections = self._adams.step_sizes_and_corrections(len(batches), batches.rows.dtype)
         reports = [
             self._compiled(
@@ -88,7 +101,10 @@ class FusedUpdate:
         batch: Any,
         *rest: Tensor,
     ) -> Tensor:
-        """Make one update in place with Adam's step sizes and corrections [optimisers]; return its metrics. This is compiled."""
+        """Make one update in place; return its metrics. This method is compiled.
+
+        `states`: one per optimiser; `step_sizes`, `corrections` [optimisers]: see `AdamState.step_`; `batch` [..., B, W].
+        """
         steps: list[Any] = [
             partial(state.step_, step_size=step_sizes[i], correction=corrections[i]) for i, state in enumerate(states)
         ]

@@ -30,7 +30,10 @@ class BatchedLinear(nn.Module):
 
 
 class Linear(nn.Linear):
-    """x [..., in] to x Wᵀ + b [..., out]; the bias is added separately under the same conditions as in `BatchedLinear`."""
+    """x [..., in] to x Wᵀ + b [..., out].
+
+    The bias is added separately under the same conditions as in `BatchedLinear`.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """Return input Wᵀ + b."""
@@ -42,7 +45,8 @@ class Linear(nn.Linear):
 def in_full_precision(layer: nn.Module, x: Tensor, *member: int | None) -> Tensor:
     """Apply a network's last layer outside autocast.
 
-    bf16 represents a value of 200 only to within 1/2, and the last layer gains no speed from it. `member`: see `BatchedLinear`.
+    bf16 represents a value of 200 only to within 1/2, and the last layer gains no speed from it. `member`: see
+    `BatchedLinear`.
     """
     if not torch.is_autocast_enabled(x.device.type):
         return layer(x, *member)
@@ -63,7 +67,10 @@ def uniform_(layer: nn.Module, generator: Generator) -> None:
 
 @torch.no_grad()
 def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
-    """Weights of standard deviation 1/(2√fan_in), truncated at two standard deviations; biases 0: as in MOPO's original code."""
+    """Weights of standard deviation 1/(2√fan_in), truncated at two standard deviations; biases 0.
+
+    This is the initialisation of MOPO's original code.
+    """
     assert isinstance(layer, BatchedLinear)
     std = 1 / (2 * math.sqrt(layer.weight.shape[-2]))
     nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std, generator=generator)

@@ -16,8 +16,8 @@ from mopo_pl.errors import Diverged
 class LoggedModule(L.LightningModule):
     """Collect the metrics of the module and its callbacks during an epoch, and send them to all loggers at the epoch's end.
 
-    Lightning would send them after the callbacks that save a checkpoint, so that a run killed in between would lose the row.
-    Its x-axis would be batches or optimiser steps, and soft actor-critic makes three optimiser steps per update.
+    Lightning would send them after the callbacks that save a checkpoint, so that a run killed in between would lose the
+    row. Its x-axis would be batches or optimiser steps, and soft actor-critic makes three optimiser steps per update.
     """
 
     def __init__(self, means: tuple[str, ...]) -> None:

@@ -2,19 +2,23 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly import build_penalty, build_samples, open_log
+from mopo_pl.assembly import build_penalty, build_samples, examine_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
+from mopo_pl.data.doctor.rule import rule_findings
+from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty
-from mopo_pl.dynamics.termination import Rule, termination_rule
+from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 
 
@@ -29,14 +33,60 @@ class Inputs:
 
 def open_inputs(config: Config) -> Inputs:
     """Open the log and check it, the termination rule, the penalty and a given ensemble; raises InputError."""
-    dataset = open_log(config)
+    dataset, findings = examine_inputs(config)
+    problems = list(of_level("STOP", findings))
+    if dataset is None or problems:
+        raise InputError(problems)
+    dataset = replace(dataset, findings=findings)
     if config.uses_model:
-        try_rule(termination_rule(config.termination, dataset.env_id), config.termination, dataset)
         members = config.dynamics.members
         try_penalty(build_penalty(config.penalty.name), config.penalty.name, members=members, obs_dim=dataset.obs_dim)
     if config.trains_model:
         _refuse_too_few_rows(config, dataset)
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
+
+
+def examine_inputs(
+    config: Config, *, without_rule: Level = "STOP"
+) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """The log, None where its arrays cannot be packed, and what the checks say of it and of the termination rule.
+
+    `without_rule`: the level of a rule that is not given, where none is known.
+    Raises InputError where the file cannot be read or lacks a field.
+    """
+    try:
+        dataset, findings = examine_log(config)
+    except InputError as error:
+        raise InputError([*error.problems, *of_level("STOP", _about_rule(config, None))]) from error
+    missing = config.termination is None and dataset is not None and rule_for(dataset.env_id or "") is None
+    about = _about_rule(config, dataset)
+    return dataset, (*findings, *(replace(finding, level=without_rule) if missing else finding for finding in about))
+
+
+def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
+    """What is wrong with the termination rule, by itself and on the log."""
+    env_id = config.env_id if dataset is None else dataset.env_id
+    if not config.uses_model or (dataset is None and config.termination is None):
+        return ()
+    try:
+        rule = termination_rule(config.termination, env_id)
+        if dataset is None:
+            return ()
+        name = config.termination or env_id
+        try_rule(rule, name, dataset)
+        ended = _called(lambda: _ended(rule, dataset), f"termination={name}")
+    except InputError as error:
+        return tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
+    found = tuple(rule_findings(str(name), ended, dataset, reads_next=rule is not never))
+    return found or (Finding("OK", RULE_CHECK, ""),)
+
+
+def _ended(rule: Rule, dataset: OfflineDataset) -> Tensor:
+    """What the rule says of each logged row [N] bool."""
+    rows = dataset.transitions
+    with torch.no_grad():
+        parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
+        return torch.cat([rule(part.observations, part.actions, part.next_observations) for part in parts])
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -76,6 +126,8 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
 
 TRIED = 3
 """Rows that a user's function is called with before training."""
+EXAMINED = 50_000
+"""Rows on which the rule is compared with the log at a time."""
 
 
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
@@ -106,7 +158,7 @@ def try_penalty(penalty: Penalty, name: str, *, members: int, obs_dim: int) -> N
         raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
 
 
-def _called(call: Callable[[], object], name: str) -> object:
+def _called(call: Callable[[], Any], name: str) -> Any:
     try:
         return call()
     except (Exception, SystemExit) as error:

@@ -9,7 +9,7 @@ from mopo_pl.assembly import build_dynamics, build_penalised_model, build_refres
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import warnings_about
+from mopo_pl.data.findings import of_level
 from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
@@ -34,7 +34,7 @@ def plan(config: Config) -> str:
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
         f"env       {dataset.env_id or 'none: the policy will not be scored'}",
-        *(f"warning   {warning}" for warning in warnings_about(dataset)),
+        *(f"warning   {warning}" for warning in of_level("WARN", dataset.findings)),
     ]
     estimates, bytes_on_disk = [], 0.0
     if config.trains_model:

@@ -17,7 +17,7 @@ from mopo_pl.callbacks import Interrupted
 from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
-from mopo_pl.data.doctor import warnings_about
+from mopo_pl.data.findings import of_level
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import (
     SHARED_PATH,
@@ -149,7 +149,7 @@ def _use_threads(config: Config, trainer: L.Trainer) -> None:
 
 def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     """Print what a user should know before training starts."""
-    for warning in warnings_about(inputs.dataset):
+    for warning in of_level("WARN", inputs.dataset.findings):
         print_once(f"warning: {warning}")
     if trainer.world_size > 1:
         world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts

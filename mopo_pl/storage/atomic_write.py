@@ -13,9 +13,9 @@ from mopo_pl.errors import Unwritable
 def atomic_write(target: Path) -> Iterator[Path]:
     """Yield a temporary path next to `target`; at the end of the block, flush it to disk and rename it to `target`.
 
-    The temporary file is in the folder of `target` because a rename is atomic only within one file system. On an exception
-    the temporary file is removed and an existing `target` keeps its content. Raises Unwritable if the disk is full or the
-    folder is not writable.
+    The temporary file is in the folder of `target` because a rename is atomic only within one file system. On an
+    exception the temporary file is removed and an existing `target` keeps its content. Raises Unwritable if the disk is
+    full or the folder is not writable.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory

@@ -27,16 +27,16 @@ REFRESHES = "refreshes"
 class ChecksummedCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint atomically, then its checksum file.
 
-    The checksum file holds the SHA-256 of the checkpoint and of the refresh files it refers to, and the evaluation score.
-    Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies during the copy
-    leaves an incomplete checkpoint.
+    The checksum file holds the SHA-256 of the checkpoint and of the refresh files it refers to, and the evaluation
+    score. Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies
+    during the copy leaves an incomplete checkpoint.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path` and flush both files to disk.
 
-        `storage_options`: None or `{"score": float}`; the checkpoint with the highest score is kept. Raises Unwritable if the
-        disk is full or the folder is not writable.
+        `storage_options`: None or `{"score": float}`; the checkpoint with the highest score is kept. Raises Unwritable
+        if the disk is full or the folder is not writable.
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)

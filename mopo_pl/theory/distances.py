@@ -1,7 +1,7 @@
 """Distances d_F between distributions of next states, in closed form on finite spaces.
 
-d_F(p, q) = sup_{f ∈ F} |E_p[f] - E_q[f]| is the integral probability metric of a class F of functions. If a value function
-lies in c·F, its expectations under p and q differ by at most c·d_F(p, q).
+d_F(p, q) = sup_{f ∈ F} |E_p[f] - E_q[f]| is the integral probability metric of a class F of functions. If a value
+function lies in c·F, its expectations under p and q differ by at most c·d_F(p, q).
 """
 
 from dataclasses import dataclass
@@ -38,8 +38,8 @@ class Distance(Protocol):
 class TotalVariation:
     """F = {f: max f - min f <= 1}: d_F = Σ_s max(p(s) - q(s), 0), half the L1 distance; 1 between disjoint supports.
 
-    It is also the 1-Wasserstein distance if any two states are at distance 1. The paper takes F = {f: max |f| <= 1}, whose d_F
-    is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of the span used here.
+    It is also the 1-Wasserstein distance if any two states are at distance 1. The paper takes F = {f: max |f| <= 1},
+    whose d_F is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of the span used here.
 
     >>> float(TotalVariation().between(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])))
     0.25
@@ -64,8 +64,8 @@ class TotalVariation:
 class LineWasserstein:
     """F = {f: |f(s) - f(s')| <= |x_s - x_s'|}: 1-Wasserstein distance with state s at position x_s on a line.
 
-    On a line W1 = ∫ |CDF_p - CDF_q| dx in closed form; a general metric would need a linear programme. Raises ValueError unless
-    the positions are finite and distinct.
+    On a line W1 = ∫ |CDF_p - CDF_q| dx in closed form; a general metric would need a linear programme. Raises
+    ValueError unless the positions are finite and distinct.
 
     >>> line = LineWasserstein(np.array([0.0, 1.0, 3.0]))
     >>> float(line.between(np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.0, 1.0])))
@@ -100,7 +100,10 @@ class LineWasserstein:
         return span / float(gaps.min()) if len(gaps) else 0.0
 
     def _sorted(self, states: int) -> tuple[np.ndarray, Array]:
-        """Return the states from left to right [S] and the gaps between neighbours [S - 1]; raise ValueError for another S."""
+        """Return the states from left to right [S] and the gaps between neighbours [S - 1].
+
+        Raise ValueError for another S.
+        """
         if states != len(self.positions):
             raise ValueError(f"there are {len(self.positions)} positions on the line for {states} states")
         order = np.argsort(self.positions)
@@ -108,7 +111,10 @@ class LineWasserstein:
 
 
 def model_distances(transitions: ArrayLike, learned: ArrayLike, distance: Distance) -> Array:
-    """d_F(T̂(s, a), T(s, a)) [S, A] of T, T̂ [S, A, S]; raises ValueError where either holds no distributions of one shape."""
+    """d_F(T̂(s, a), T(s, a)) [S, A] of T, T̂ [S, A, S].
+
+    Raises ValueError unless both are distributions of one shape.
+    """
     shape = np.shape(transitions)
     tables = [checked(name, table, shape) for name, table in (("transitions", transitions), ("learned", learned))]
     for name, table in zip(("transitions", "learned"), tables, strict=True):

@@ -21,11 +21,11 @@ class Example:
 def fork() -> Example:
     """An example on which every inequality is an equality, with u = total variation and λ = γ/(1 - γ).
 
-    State 0 leads to state 2, which pays 1 at each step, or to state 1, which pays nothing. Action 0 reaches state 2 with
-    probability 1/4 and action 1 with probability 3/4; in the model both probabilities are 1/2. Hence u = 1/4 and G = ±u/(1 - γ)
-    for both actions, and the penalised model values both at 1/4. π̂, the first of equal policies, takes action 0, whose value the
-    model overestimates; the theorem's supremum is attained by action 1, at twice its error below its return. γ = 1/2, so that
-    every number is exact.
+    State 0 leads to state 2, which pays 1 at each step, or to state 1, which pays nothing. Action 0 reaches state 2
+    with probability 1/4 and action 1 with probability 3/4; in the model both probabilities are 1/2. Hence u = 1/4 and G
+    = ±u/(1 - γ) for both actions, and the penalised model values both at 1/4. π̂, the first of equal policies, takes
+    action 0, whose value the model overestimates; the theorem's supremum is attained by action 1, at twice its error
+    below its return. γ = 1/2, so that every number is exact.
     """
     fall, pay = np.array([[0, 0.75, 0.25], [0, 0.25, 0.75]]), np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     rest = np.broadcast_to(np.eye(3)[1:, np.newaxis], (2, 2, 3))
@@ -37,10 +37,11 @@ def fork() -> Example:
 def crossroads() -> Example:
     """An example in which the best policy of the theorem's supremum is stochastic.
 
-    Action 0 stays, action 1 leads to a state that pays 1 at each step. In M it always succeeds; in the model it fails with
-    probability δ = 0.35. If action 1 has probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
-    2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c. In M a few attempts suffice, while in the
-    model each further attempt is penalised. Always staying gives 0, t = 1 gives less, and a t between them gives more.
+    Action 0 stays, action 1 leads to a state that pays 1 at each step. In M it always succeeds; in the model it fails
+    with probability δ = 0.35. If action 1 has probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
+    2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c. In M a few attempts suffice, while
+    in the model each further attempt is penalised. Always staying gives 0, t = 1 gives less, and a t between them gives
+    more.
     """
     rest = np.broadcast_to([0.0, 1.0], (1, 2, 2))
     truth, believed = ([[[1.0, 0.0], [failing, 1.0 - failing]]] for failing in (0.0, 0.35))
@@ -68,10 +69,10 @@ def chain_where_leaving_does_not() -> Example:
 def _chain(*, lost: float, fall: float) -> Example:
     """LENGTH states in a row and a pit that ends the episode; actions left and right, which fail with probability 1/10.
 
-    State 0 pays 0.3 per step and the last state of the row 1. The dataset covers both actions in its states, except the step to
-    the right out of its last state. From that state on, a step to the right fails (`lost`) or ends in the pit (`fall`) with this
-    much more probability in M than in the model. In the covered states a step fails with probability KNOWN more. Elsewhere the
-    model is exact.
+    State 0 pays 0.3 per step and the last state of the row 1. The dataset covers both actions in its states, except the
+    step to the right out of its last state. From that state on, a step to the right fails (`lost`) or ends in the pit
+    (`fall`) with this much more probability in M than in the model. In the covered states a step fails with probability
+    KNOWN more. Elsewhere the model is exact.
     """
     succeeds, falls = np.full((LENGTH, 2), 0.9), np.zeros((LENGTH, 2))
     believed = _row(succeeds, falls)
@@ -106,7 +107,10 @@ CONCENTRATIONS = (0.05, 0.3, 1.0, 5.0)
 
 
 def draw_distributions(rng: Generator, *shape: int) -> Array:
-    """Draw distributions over the last axis of `shape`, with one random concentration; a tenth of the draws are deterministic."""
+    """Draw distributions over the last axis of `shape`, with one random concentration.
+
+    A tenth of the draws are deterministic.
+    """
     if rng.random() < 0.1:
         return np.eye(shape[-1])[rng.integers(shape[-1], size=shape[:-1])]
     rows = rng.gamma(rng.choice(CONCENTRATIONS), size=shape) + 1e-12
@@ -114,7 +118,10 @@ def draw_distributions(rng: Generator, *shape: int) -> Array:
 
 
 def draw_mdp(rng: Generator, states: int, actions: int, discount: float) -> FiniteMDP:
-    """Draw an MDP with rewards of either sign and of a size between 0.01 and 100; a third of the draws have a terminal state."""
+    """Draw an MDP with rewards of either sign and of a size between 0.01 and 100.
+
+    A third of the draws have a terminal state.
+    """
     low, size = rng.uniform(-1, 0.5), 10 ** rng.uniform(-2, 2)
     mdp = FiniteMDP(
         transitions=draw_distributions(rng, states, actions, states),
@@ -145,7 +152,9 @@ def draw_positions(rng: Generator, states: int) -> Array:
 
 
 def draw_logged(rng: Generator, states: int, actions: int, discount: float) -> tuple[FiniteMDP, FiniteMDP, Array]:
-    """Draw M, M̂ and π^B as after training on a dataset: rewards in [0, 1]; the model's error grows as π^B takes an action less.
+    """Draw M, M̂ and π^B as after training on a dataset: rewards in [0, 1].
+
+    The model's error grows as π^B takes an action less.
 
     T̂(s, a) = (1 - w)·T(s, a) + w·noise with w = (1 - π^B(a|s))³.
     """

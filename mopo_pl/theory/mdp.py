@@ -39,10 +39,12 @@ def check_distributions(name: str, rows: Array) -> None:
 
 @dataclass(frozen=True, eq=False)
 class FiniteMDP:
-    """M = (S, A, T, r, μ, γ). Raises ValueError for a wrong shape, rows that are not distributions, or γ outside [0, 1).
+    """M = (S, A, T, r, μ, γ).
 
-    Rewards are known and may be of either sign. Episodes are infinite: a terminal state is one that is never left and pays
-    nothing (`ending_in`), which gives every return the same value as the end of an episode.
+    Raises ValueError for a wrong shape, rows that are not distributions, or γ outside [0, 1).
+
+    Rewards are known and may be of either sign. Episodes are infinite: a terminal state is one that is never left and
+    pays nothing (`ending_in`), which gives every return the same value as the end of an episode.
 
     >>> mdp = FiniteMDP(
     ...     transitions=np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]]),
@@ -113,7 +115,10 @@ class FiniteMDP:
         return table
 
     def checked_policies(self, policies: ArrayLike) -> Array:
-        """Return π(a|s) as an array [..., S, A]; raise ValueError for another shape or rows that are not distributions."""
+        """Return π(a|s) as an array [..., S, A].
+
+        Raise ValueError for another shape or rows that are not distributions.
+        """
         leading = np.shape(policies)[:-2]
         table = checked("policy", policies, (*leading, self.states, self.actions))
         check_distributions("policy", table)

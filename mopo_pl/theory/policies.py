@@ -25,7 +25,10 @@ def deterministic_policies(states: int, actions: int) -> Array:
 
 
 def grid_policies(states: int, actions: int, divisions: int) -> Array:
-    """All stochastic policies whose probabilities are multiples of 1/divisions [n, S, A]; raises ValueError as above."""
+    """All stochastic policies whose probabilities are multiples of 1/divisions [n, S, A].
+
+    Raises ValueError for more than MOST_POLICIES.
+    """
     counts = [c for c in itertools.product(range(divisions + 1), repeat=actions) if sum(c) == divisions]
     return product_policies(states, np.array(counts, dtype=np.float64) / divisions)
 
@@ -47,8 +50,8 @@ def check_enumerable(states: int, choices: int) -> None:
 def maximiser(mdp: FiniteMDP) -> Array:
     """The policy of maximum return [S, A], the first of several that are equal; for M̃ it is π̂.
 
-    Every finite MDP has an optimal policy that is deterministic, so that enumerating those is enough. Raises ValueError for more
-    than MOST_POLICIES of them.
+    Every finite MDP has an optimal policy that is deterministic, so that enumerating those is enough. Raises ValueError
+    for more than MOST_POLICIES of them.
     """
     policies = deterministic_policies(mdp.states, mdp.actions)
     returns = expected_return(mdp, policies)

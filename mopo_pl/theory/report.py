@@ -18,8 +18,8 @@ from mopo_pl.theory.supremum import best_found
 def report(seed: int, states: int, actions: int, discount: float) -> str:
     """Return both sides and the slack of every statement, in the order of the proof, and the policy that the theorem selects.
 
-    u is the least admissible penalty and λ = γc the least valid coefficient. Raises ValueError if there are too many policies to
-    enumerate.
+    u is the least admissible penalty and λ = γc the least valid coefficient. Raises ValueError if there are too many
+    policies to enumerate.
     """
     mdp, model, behaviour = draw_logged(np.random.default_rng(seed), states, actions, discount)
     setting = Setting.tightest(mdp, model, TotalVariation())

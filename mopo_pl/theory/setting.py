@@ -27,7 +27,10 @@ class Setting:
 
     @classmethod
     def tightest(cls, mdp: FiniteMDP, model: FiniteMDP, distance: Distance) -> "Setting":
-        """Use the least admissible u, d_F itself, and the least valid c. Raises ValueError if there are too many policies."""
+        """Use the least admissible u, d_F itself, and the least valid c.
+
+        Raises ValueError if there are too many policies.
+        """
         u = model_distances(mdp.transitions, model.transitions, distance)
         return cls(mdp, model, distance, least_constant(mdp, distance), u)
 
@@ -45,8 +48,8 @@ class Setting:
 def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
     """c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
 
-    Every V^π is an average of rewards times 1/(1 - γ), hence its span is at most that. For 1-Wasserstein it is divided by
-    the smallest distance of two states.
+    Every V^π is an average of rewards times 1/(1 - γ), hence its span is at most that. For 1-Wasserstein it is divided
+    by the smallest distance of two states.
     """
     return distance.constant_of_span(float(np.ptp(mdp.rewards)) / (1 - mdp.discount))
 
@@ -54,10 +57,11 @@ def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
 def least_constant(mdp: FiniteMDP, distance: Distance) -> float:
     """The least c valid for every stationary policy, by enumerating the deterministic ones (ValueError if too many).
 
-    The deterministic ones are enough, although V^π of a stochastic policy is not a fixed mixture of theirs. Let only π(·|s₀)
-    vary. Then I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions affine in π(·|s₀),
-    with a positive denominator (a determinant). Such a ratio is largest at a vertex of the simplex, where π is deterministic in
-    s₀. Applied to one state after another, this gives a deterministic policy with at least the difference of the initial one. The
-    constants of `distances` are the largest of such differences, each divided by a length that does not depend on π.
+    The deterministic ones are enough, although V^π of a stochastic policy is not a fixed mixture of theirs. Let only
+    π(·|s₀) vary. Then I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions
+    affine in π(·|s₀), with a positive denominator (a determinant). Such a ratio is largest at a vertex of the simplex,
+    where π is deterministic in s₀. Applied to one state after another, this gives a deterministic policy with at least
+    the difference of the initial one. The constants of `distances` are the largest of such differences, each divided by
+    a length that does not depend on π.
     """
     return float(distance.constant(values(mdp, deterministic_policies(mdp.states, mdp.actions))).max())

@@ -3,10 +3,11 @@
 Their order is that of a write-up of the proof, "the post", whose numbers (6) and (7) are used; the paper has Lemma 4.1,
 Assumptions 4.2 (c) and 4.3 (admissible u) and Theorem 4.4.
 
-M is the true MDP, `mdp`; M̂ the learned one, `model`, with dynamics T̂ and the same rewards; M̃ is M̂ with rewards
-r̃ = r - λu. Ē is the sum over the unnormalised occupancy ρ^π_T̂ of a policy *in the model*. The statements hold if u is
-admissible and λ = γc with a c that is valid for every policy. The functions do not check this, so that a reader can see which
-statements fail otherwise. Each raises ValueError if the states, actions, start or discount of `model` are not those of `mdp`.
+M is the true MDP, `mdp`; M̂ the learned one, `model`, with dynamics T̂ and the same rewards; M̃ is M̂ with rewards r̃ =
+r - λu. Ē is the sum over the unnormalised occupancy ρ^π_T̂ of a policy *in the model*. The statements hold if u is
+admissible and λ = γc with a c that is valid for every policy. The functions do not check this, so that a reader can see
+which statements fail otherwise. Each raises ValueError if the states, actions, start or discount of `model` are not
+those of `mdp`.
 
 Two misprints of the post are corrected: its corollary has <= once where its derivation has >=, and the theorem is about
 the maximiser of η_M̃ where one line prints η_M̂.
@@ -49,8 +50,8 @@ def epsilon_u(model: FiniteMDP, u: ArrayLike, policy: ArrayLike) -> float:
 def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: float) -> Array:
     """The least λu(s, a) [S, A] that the proof requires: γc·d_F(T̂, T) + |r̂ - r|.
 
-    With known rewards, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned reward
-    adds only its error: with r̂ in M̂ and M̃, all statements but Lemma 4.1 hold unchanged.
+    With known rewards, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned
+    reward adds only its error: with r̂ in M̂ and M̃, all statements but Lemma 4.1 hold unchanged.
     """
     check_model(mdp, model, same_rewards=False)
     gap = mdp.discount * check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
@@ -142,7 +143,10 @@ def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
 
 
 def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Lemma 4.1 where r̂ is learned too: η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG]. Not in the post; MOPO's code learns r̂."""
+    """Lemma 4.1 where r̂ is learned too: η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG].
+
+    Not in the post; MOPO's code learns r̂.
+    """
     difference = model.rewards - mdp.rewards + mdp.discount * value_gap(mdp, model, policy)
     return _telescoped(mdp, model, policy, difference, "Lemma 4.1, r̂", "η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG]")
 
@@ -173,7 +177,10 @@ def corollary(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Inequality
 
 
 def inequality_6(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, distance: Distance, c: float) -> Inequality:
-    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a); returns the sides of the pair with the least slack."""
+    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a).
+
+    Returns the sides of the pair with the least slack.
+    """
     bound = check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
     return _tightest("(6)", "c·d_F(T̂, T) ≥ |G| at every (s, a)", bound, np.abs(value_gap(mdp, model, policy)))
 
@@ -243,7 +250,9 @@ def behaviour_consequence(
 def gain_and_risk(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike, delta: float
 ) -> Inequality:
-    """Second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ; π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
+    """Second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ.
+
+    Π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
 
     It bounds the gain that a given risk δ permits. Raises ValueError if no policy has ε_u <= `delta`.
     """

@@ -1,8 +1,8 @@
 """sup_π {η_M(π) - 2λε_u(π)}, the right side of the theorem, approximated from below.
 
-η_M is taken over the occupancy of M and ε_u over that of M̂. Their difference is not the return of any MDP, so that the best
-policy may be stochastic, and neither enumeration nor dynamic programming is certain to find it. The supremum is bounded from
-above by η_M̃(π̂), which is the theorem's proof.
+η_M is taken over the occupancy of M and ε_u over that of M̂. Their difference is not the return of any MDP, so that the
+best policy may be stochastic, and neither enumeration nor dynamic programming is certain to find it. The supremum is
+bounded from above by η_M̃(π̂), which is the theorem's proof.
 """
 
 import numpy as np
@@ -43,8 +43,8 @@ def ascend(
 ) -> tuple[Array, Array]:
     """Projected gradient ascent from `policies` [n, S, A]: return policies that are no worse, and their values [n].
 
-    A step that improves the value is taken and doubles the next step size; any other is rejected and halves it. The ascent ends
-    when no step changes a policy any more, or after `steps` steps.
+    A step that improves the value is taken and doubles the next step size; any other is rejected and halves it. The
+    ascent ends when no step changes a policy any more, or after `steps` steps.
     """
     best, size = pessimistic_return(mdp, model, u, coef, policies), np.ones(len(policies))
     for _ in range(steps):
@@ -74,8 +74,8 @@ def onto_simplex(rows: Array) -> Array:
 def best_found(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float) -> tuple[Array, float, float]:
     """Return the best policy found [S, A], its value, and the value of the best deterministic policy.
 
-    All deterministic policies are evaluated; ascents start from the best of them and from the uniform policy. Raises ValueError
-    if there are too many, or if `model` is not a model of `mdp` (`check_model`).
+    All deterministic policies are evaluated; ascents start from the best of them and from the uniform policy. Raises
+    ValueError if there are too many, or if `model` is not a model of `mdp` (`check_model`).
     """
     check_model(mdp, model, same_rewards=False)
     every = deterministic_policies(mdp.states, mdp.actions)

@@ -24,7 +24,7 @@ def fields(owner: type = Config, prefix: str = "") -> Iterator[tuple[type, str, 
     """Owner, name and dotted key of every value."""
     for entry in dataclasses.fields(owner):
         if isinstance(entry.default_factory, type) and dataclasses.is_dataclass(entry.default_factory):
-            yield from fields(entry.default_factory, f"{entry.name}.")
+            yield from fields(entry.default_factory, f"{prefix}{entry.name}.")
         else:
             yield owner, entry.name, f"{prefix}{entry.name}"
 

@@ -1,40 +1,390 @@
-"""What looks like a mistake in a log is said; what does not, is not."""
+"""Each defect of a log is found by name; clean logs raise no finding."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import gymnasium
 import numpy as np
+import pytest
 
-from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import warnings_about
+from mopo_pl.config.schema import ColumnsConfig, DataConfig
+from mopo_pl.data.doctor.checks import CHECKS
+from mopo_pl.data.findings import Finding
+from mopo_pl.data.opening import examine, open_dataset
+from mopo_pl.data.readers.pendulum import collect_pendulum
+from mopo_pl.environments.by_id import make_environment
+from mopo_pl.errors import InputError
 
-Make = Callable[..., OfflineDataset]
-
-
-def test_an_ordinary_log_raises_no_doubt(make_dataset: Make) -> None:
-    assert list(warnings_about(make_dataset())) == []
-
-
-def test_terminals_at_one_length_look_like_a_time_limit(make_dataset: Make) -> None:
-    every_50 = np.arange(1, 401) % 50 == 0
-    (doubt,) = warnings_about(make_dataset(terminals=every_50, timeouts=None))
-    assert doubt.startswith("all 8 terminal episodes last 50 steps")
+Arrays = dict[str, Any]
+EPISODES, STEPS = 20, 100
 
 
-def test_terminals_at_several_lengths_do_not(make_dataset: Make) -> None:
-    uneven = np.isin(np.arange(400), [30, 90, 180, 270, 399])
-    assert list(warnings_about(make_dataset(terminals=uneven, timeouts=None))) == []
+def rolled_out(seed: int = 0, *, explore: bool = True) -> Arrays:
+    """Episodes of DMSD by a linear controller with noise, as plain arrays."""
+    rng, environment = np.random.default_rng(seed), make_environment("mopo_pl/DMSD-v0", {})
+    gain = rng.standard_normal((6, 2))
+    rows: dict[str, list] = {key: [] for key in ("observations", "actions", "rewards", "next_observations")}
+    for episode in range(EPISODES):
+        state, _ = environment.reset(seed=seed + episode)
+        for _ in range(STEPS):
+            noise = rng.standard_normal(2) if explore else 0.0
+            action = np.clip(0.1 * state @ gain + 0.5 * noise, -1, 1).astype(np.float32)
+            following, reward, *_ = environment.step(action)
+            for key, value in zip(rows, (state, action, reward, following), strict=True):
+                rows[key].append(value)
+            state = following
+    arrays = {key: np.array(values, np.float32) for key, values in rows.items()}
+    ends = np.arange(1, EPISODES * STEPS + 1) % STEPS == 0
+    return {**arrays, "terminals": np.zeros(len(ends), bool), "timeouts": ends}
 
 
-def test_a_long_log_without_an_end_is_doubted(make_dataset: Make) -> None:
-    (doubt,) = warnings_about(make_dataset(rows=1000, timeouts=None, next_observations=None))
-    assert doubt.startswith("no end of an episode is marked in 1000 rows")
+CLEAN = rolled_out()
+ENDS = CLEAN["timeouts"]
 
 
-def test_columns_and_rewards_that_never_change_are_named(make_dataset: Make) -> None:
-    observations = np.random.default_rng(0).standard_normal((400, 3)).astype(np.float32)
-    observations[:, 1] = 7.0
-    log = make_dataset(observations=observations, next_observations=None, rewards=np.zeros(400, np.float32))
-    assert list(warnings_about(log)) == [
-        "observation columns [1] never change",
-        "every reward is 0: nothing can be learned from them",
-    ]
+@pytest.fixture
+def log() -> Arrays:
+    return {key: array.copy() for key, array in CLEAN.items()}
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Callable[..., list[Finding]]:
+    """What the checks say of arrays, OK left out; further keywords are fields of DataConfig."""
+
+    def examined(arrays: Arrays, env_id: str | None = None, **data: Any) -> list[Finding]:
+        path = tmp_path / "log.npz"
+        np.savez(path, **arrays)
+        _, findings = examine(name=str(path), data=DataConfig(**data), env_id=env_id, env_kwargs={})
+        return [finding for finding in findings if finding.level != "OK"]
+
+    return examined
+
+
+Found = Callable[..., list[Finding]]
+
+
+def only(findings: list[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def no_next(arrays: Arrays) -> Arrays:
+    return {key: array for key, array in arrays.items() if key != "next_observations"}
+
+
+# Clean logs
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_clean_log_has_no_finding(found: Found, seed: int) -> None:
+    assert found(rolled_out(seed)) == []
+
+
+def test_a_clean_log_without_next_states_has_no_finding(found: Found, log: Arrays) -> None:
+    assert found(no_next(log)) == []
+
+
+def test_the_pendulum_has_no_finding() -> None:
+    name = collect_pendulum(4000, 0)
+    _, findings = examine(name=name, data=DataConfig(), env_id=None, env_kwargs={})
+    assert [finding.name for finding in findings if finding.level == "OK"] == list(CHECKS)
+
+
+def test_a_log_of_independent_transitions_is_not_stopped(found: Found, log: Arrays) -> None:
+    order = np.random.default_rng(0).permutation(len(ENDS))
+    assert {finding.level for finding in found({key: array[order] for key, array in log.items()})} <= {"WARN"}
+
+
+# Names
+
+
+def test_next_states_under_an_unknown_key_stop(found: Found, log: Arrays) -> None:
+    log["what_followed"] = log.pop("next_observations")
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("STOP", "unused-arrays")
+    assert "what_followed has the shape of the observations [2000, 6] and is not used" in finding.text
+    assert "data.columns.next_observation=what_followed" in finding.fix
+
+
+def test_an_array_of_the_observations_shape_is_named_where_next_states_are_known(found: Found, log: Arrays) -> None:
+    log["goals"] = log["observations"]
+    finding = only(found(log))
+    assert (finding.level, finding.name, finding.text) == ("WARN", "unused-arrays", "not used: goals [2000, 6]")
+
+
+def test_an_array_that_is_said_to_hold_no_next_states_is_only_named(found: Found, log: Arrays) -> None:
+    log["goals"] = log.pop("next_observations")
+    finding = only(found(log, columns=ColumnsConfig(next_observation="none")))
+    assert (finding.level, finding.name) == ("WARN", "unused-arrays")
+
+
+def test_arrays_of_another_length_are_not_named(found: Found, log: Arrays) -> None:
+    assert found({**log, "mean": np.zeros(6), "version": np.array("2"), "seeds": np.arange(EPISODES)}) == []
+
+
+# Next states
+
+
+def test_next_states_that_are_the_states_stop(found: Found, log: Arrays) -> None:
+    log["next_observations"] = log["observations"]
+    finding = only([finding for finding in found(log) if finding.level == "STOP"])
+    assert finding.name == "next-states-copied"
+    assert "in 1980 of 1980 rows" in finding.text
+
+
+@pytest.mark.parametrize(("rows", "word"), [(-2, "late"), (1, "early")])
+def test_shifted_next_states_stop(found: Found, log: Arrays, rows: int, word: str) -> None:
+    log["next_observations"] = np.roll(log["observations"], rows, 0)
+    finding = only([finding for finding in found(log) if finding.level == "STOP"])
+    assert finding.name == "next-states-shifted"
+    assert f"one row too {word}" in finding.text
+
+
+def test_next_states_of_rows_that_were_left_out_are_counted(found: Found, log: Arrays) -> None:
+    keep = np.ones(len(ENDS), bool)
+    keep[[10, 250, 251, 777]] = False
+    finding = only(found({key: array[keep] for key, array in log.items()}))
+    assert (finding.level, finding.name) == ("WARN", "next-states-break")
+    assert "in 3 of 1976 rows where no end is marked (row 9, 248, 773)" in finding.text
+
+
+def test_rounded_next_states_break_nothing(found: Found, log: Arrays) -> None:
+    log["next_observations"] = np.round(log["next_observations"], 5)
+    assert found(log) == []
+
+
+def test_next_states_across_episodes_stop(found: Found, log: Arrays) -> None:
+    log["next_observations"] = np.roll(log["observations"], -1, 0)
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("STOP", "next-states-across-episodes")
+    assert "19 of 19 last rows" in finding.text
+    assert "row 99, 199, 299" in finding.text
+
+
+@pytest.mark.parametrize(("what", "filled"), [("zeros", 0 * CLEAN["observations"]), ("own", CLEAN["observations"])])
+def test_filled_next_states_at_the_ends_are_named(found: Found, log: Arrays, what: str, filled: np.ndarray) -> None:
+    log["next_observations"][ENDS] = filled[ENDS]
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("WARN", "next-states-at-ends")
+    assert f"20 of 20 last rows is {'the row' if what == 'own' else what}" in finding.text
+
+
+def test_shuffled_rows_without_next_states_stop(found: Found, log: Arrays) -> None:
+    order = np.random.default_rng(0).permutation(len(ENDS))
+    findings = found({key: array[order] for key, array in no_next(log).items()})
+    assert ("STOP", "rows-shuffled") in [(finding.level, finding.name) for finding in findings]
+
+
+def test_episodes_joined_without_a_mark_stop(found: Found, log: Arrays) -> None:
+    del log["timeouts"]
+    findings = {finding.name: finding for finding in found(no_next(log))}
+    assert findings["rows-jump"].level == "STOP"
+    assert "in 19 rows inside episodes (row 99, 199, 299, …)" in findings["rows-jump"].text
+    assert "data.time_limit=100" in findings["rows-jump"].fix
+    assert findings["no-ends"].level == "WARN"
+
+
+def test_a_time_limit_of_the_users_separates_joined_episodes(found: Found, log: Arrays) -> None:
+    del log["timeouts"]
+    assert found(no_next(log), time_limit=100) == []
+
+
+def test_a_gap_in_an_episode_is_named(found: Found, log: Arrays) -> None:
+    keep = np.ones(len(ENDS), bool)
+    keep[1230:1260] = False
+    finding = only(found({key: array[keep] for key, array in no_next(log).items()}))
+    assert (finding.level, finding.name) == ("WARN", "rows-jump")
+    assert "in 1 rows inside episodes (row 1229)" in finding.text
+
+
+# Ends
+
+
+def half_marked() -> np.ndarray:
+    """Limits of 20 episodes of 100 steps of which 5 are not marked, so that some pieces last 200 steps."""
+    marks = ENDS.copy()
+    marks[[199, 499, 999, 1299, 1699]] = False
+    return marks
+
+
+def test_half_marked_limits_are_found_by_lengths(found: Found, log: Arrays) -> None:
+    names = {finding.name: finding for finding in found({**no_next(log), "timeouts": half_marked()})}
+    assert "5 of 14 episodes last a multiple of 100 steps, up to 200" in names["episodes-merged"].text
+    assert names["rows-jump"].level == "STOP"
+
+
+def test_half_marked_limits_end_where_the_next_state_is_not_the_next_row(found: Found, log: Arrays) -> None:
+    finding = only(found({**log, "timeouts": half_marked()}))
+    assert finding.name == "next-states-break"
+    assert "in 5 of 1985 rows where no end is marked (row 199, 499, 999, …)" in finding.text
+
+
+def test_a_time_limit_repairs_half_marked_limits(found: Found, log: Arrays) -> None:
+    finding = only(found({**no_next(log), "timeouts": half_marked()}, time_limit=100))
+    assert finding.text == "data.time_limit ends 5 episodes where timeouts marks no end"
+
+
+def test_both_flags_on_every_limit_stop(found: Found, log: Arrays) -> None:
+    findings = {finding.name: finding for finding in found({**log, "terminals": ENDS})}
+    assert findings["both-flags"].level == "STOP"
+    assert "both set in 20 rows (row 99, 199, 299, …), of 20 with timeouts" in findings["both-flags"].text
+    assert findings["terminal-time-limits"].text.startswith("all 20 terminal episodes last 100 steps")
+
+
+def test_both_flags_on_one_row_are_named(found: Found, log: Arrays) -> None:
+    log["terminals"][299] = True
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("WARN", "both-flags")
+
+
+def test_terminal_episodes_that_pile_up_at_one_length_are_named(found: Found, log: Arrays) -> None:
+    # done = terminated or truncated: some episodes fail early, the others end at 100 steps.
+    failed = np.isin(np.arange(len(ENDS)), [30, 140, 260, 390])
+    finding = only(found({**log, "timeouts": 0 * ENDS, "terminals": ENDS | failed}))
+    assert finding.name == "terminal-time-limits"
+    assert "16 of 24 terminal episodes last 100 steps, and none is longer" in finding.text
+
+
+def test_terminal_episodes_of_several_lengths_are_not_named(found: Found, log: Arrays) -> None:
+    failed = np.isin(np.arange(len(ENDS)), [30, 140, 260, 390, 455, 555, 699, 720])
+    assert found({**log, "terminals": failed & ~ENDS}) == []
+
+
+# Columns
+
+
+def test_a_constant_column_is_named(found: Found, log: Arrays) -> None:
+    log["observations"][:, 1] = log["next_observations"][:, 1] = 7.0
+    assert only(found(log)).text == "observation columns never change: obs 1"
+
+
+def test_columns_of_far_scales_are_named(found: Found, log: Arrays) -> None:
+    for key in ("observations", "next_observations"):
+        log[key][:, 2] *= 1e5
+    finding = only(found(log))
+    assert finding.name == "columns-scales"
+    assert "the standard deviation of obs 2" in finding.text
+    assert "sac.normalise_observations=true" in finding.fix
+
+
+def test_a_stuck_sensor_is_named(found: Found, log: Arrays) -> None:
+    log["observations"][540:590, 3] = log["observations"][540, 3]
+    log["next_observations"][539:589, 3] = log["observations"][540, 3]
+    finding = only(found(log))
+    assert finding.name == "columns-stuck"
+    assert "obs 3 repeats one value for 49 steps, 1 times, from row 540 on" in finding.text
+
+
+@pytest.mark.parametrize("clock", [np.arange(len(ENDS)) % STEPS, 0.05 * np.arange(len(ENDS)) + 3], ids=["step", "time"])
+def test_a_clock_among_the_observations_is_named(found: Found, log: Arrays, clock: np.ndarray) -> None:
+    step = clock[1] - clock[0]
+    log["observations"] = np.column_stack([log["observations"], clock])
+    log["next_observations"] = np.column_stack([log["next_observations"], clock + step])
+    finding = only(found(log))
+    assert (finding.name, finding.text) == ("columns-count", "observation columns count time or rows: obs 6")
+
+
+def test_steps_that_float32_rounds_away_are_named(found: Found, log: Arrays) -> None:
+    for key in ("observations", "next_observations"):
+        log[key] = log[key].astype(np.float64)
+        log[key][:, 0] += 1e7
+    finding = only(found(log))
+    assert finding.name == "columns-rounded"
+    assert finding.text.endswith("observation columns obs 0")
+
+
+@pytest.mark.parametrize(
+    ("rewards", "text"),
+    [
+        (np.zeros(len(ENDS)), "every reward is 0"),
+        (np.arange(len(ENDS)) % 500 == 7, "only 4 of 2000 rewards are not 0"),
+        (np.where(np.arange(len(ENDS)) == 9, 1e6, 1.0), "rewards reach 1e+06 (row 9)"),
+    ],
+)
+def test_rewards_that_teach_little_are_named(found: Found, log: Arrays, rewards: np.ndarray, text: str) -> None:
+    finding = only(found({**log, "rewards": rewards.astype(np.float32)}))
+    assert finding.name == "rewards"
+    assert finding.text.startswith(text)
+
+
+# Actions
+
+
+def test_actions_far_beyond_bounds_stop_without_an_offer_to_clip_them(found: Found, log: Arrays) -> None:
+    finding = only(found({**log, "actions": 100 * log["actions"]}))
+    assert (finding.level, finding.name) == ("STOP", "actions-beyond-bounds")
+    assert "by up to 99 of half their range" in finding.text
+    assert "clip_actions" not in finding.fix
+
+
+def test_a_small_overshoot_may_be_clipped(found: Found, log: Arrays) -> None:
+    log["actions"][40] = 1.01
+    finding = only(found(log))
+    assert finding.level == "STOP"
+    assert finding.fix.endswith("or data.clip_actions=true")
+    clipped = only(found(log, clip_actions=True))
+    assert (clipped.level, "clipped in 1 of 2000 rows" in clipped.text) == ("WARN", True)
+
+
+def test_most_actions_are_not_clipped(found: Found, log: Arrays) -> None:
+    findings = {finding.name: finding for finding in found({**log, "actions": 100 * log["actions"]}, clip_actions=True)}
+    assert findings["actions-beyond-bounds"].level == "STOP"
+
+
+def test_actions_at_their_bounds_are_named(found: Found, log: Arrays) -> None:
+    log["actions"][:, 1] = np.sign(log["actions"][:, 1])
+    assert only(found(log)).name == "actions-saturated"
+
+
+def test_actions_that_use_little_of_their_bounds_are_named(found: Found, log: Arrays) -> None:
+    finding = only(found(log, action_low=[-1.0, -50.0], action_high=[1.0, 50.0]))
+    assert finding.name == "actions-narrow"
+    assert "less than 5 % of their bounds: action 1;" in finding.text
+
+
+def test_actions_without_exploration_are_named(found: Found) -> None:
+    assert only(found(rolled_out(explore=False))).name == "actions-without-exploration"
+
+
+def test_numbers_of_choices_are_named(found: Found, log: Arrays) -> None:
+    log["actions"] = np.random.default_rng(0).integers(0, 4, (len(ENDS), 1)).astype(np.float32)
+    finding = only(found(log, action_low=[0.0], action_high=[3.0]))
+    assert finding.name == "actions-whole-numbers"
+    assert "from 0 to 3" in finding.text
+
+
+# Rows
+
+
+def test_copied_episodes_are_counted(found: Found, log: Arrays) -> None:
+    finding = only(found({key: np.concatenate([array, array[300:500]]) for key, array in log.items()}))
+    assert finding.name == "episodes-copied"
+    assert "2 of 22 episodes (200 rows) are copies of earlier ones, the first is episode 20" in finding.text
+
+
+def test_a_copied_batch_is_counted(found: Found, log: Arrays) -> None:
+    batch = np.arange(130, 170)
+    rows = np.concatenate([np.arange(len(ENDS)), batch])
+    findings = {finding.name: finding for finding in found({key: array[rows] for key, array in log.items()})}
+    assert "40 of 2040 rows are copies of earlier ones, the first is row 2000" in findings["rows-copied"].text
+
+
+# Opening
+
+
+def test_every_stop_is_told_at_once(tmp_path: Path, log: Arrays) -> None:
+    log["what_followed"] = log.pop("next_observations")
+    log["terminals"], log["actions"] = ENDS, 2 * log["actions"]
+    np.savez(tmp_path / "log.npz", **log)
+    with pytest.raises(InputError) as error:
+        open_dataset(name=str(tmp_path / "log.npz"), data=DataConfig(), env_id=None, env_kwargs={})
+    unused, flags, beyond = error.value.problems
+    assert "what_followed" in unused
+    assert "both set" in flags
+    assert "outside their bounds" in beyond
+
+
+def test_findings_do_not_depend_on_the_environment(found: Found, log: Arrays) -> None:
+    assert "mopo_pl/DMSD-v0" in gymnasium.registry
+    assert found(log, env_id="mopo_pl/DMSD-v0") == []

@@ -47,12 +47,12 @@ WRONG: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], list[str]]] = {
     "no rows": ("observations", lambda x: x[:0], ["no rows"]),
     "no columns": ("observations", lambda x: x[:, :0], ["no columns"]),
     "no action columns": ("actions", lambda x: x[:, :0], ["no columns"]),
-    "NaN state": ("observations", lambda x: with_value(x, 3, np.nan), ["NaN", "1 rows", "row 3", "remove or repair"]),
-    "inf next state": ("next_observations", lambda x: with_value(x, 2, np.inf), ["inf", "row 2", "remove or repair"]),
-    "inf reward": ("rewards", lambda x: with_value(x, 4, -np.inf), ["inf", "row 4", "remove or repair"]),
-    "NaN action": ("actions", lambda x: with_value(x, 5, np.nan), ["NaN", "row 5", "remove or repair"]),
-    "NaN terminal": ("terminals", lambda x: with_value(x, 1, np.nan), ["NaN", "row 1", "remove or repair"]),
-    "reward beyond float32": ("rewards", lambda x: with_value(x, 2, 1e39), ["float32", "row 2", "remove or repair"]),
+    "NaN state": ("observations", lambda x: with_value(x, 3, np.nan), ["NaN", "1 rows", "row 3", "repair them"]),
+    "inf next state": ("next_observations", lambda x: with_value(x, 2, np.inf), ["inf", "row 2", "repair them"]),
+    "inf reward": ("rewards", lambda x: with_value(x, 4, -np.inf), ["inf", "row 4", "repair them"]),
+    "NaN action": ("actions", lambda x: with_value(x, 5, np.nan), ["NaN", "row 5", "repair them"]),
+    "NaN terminal": ("terminals", lambda x: with_value(x, 1, np.nan), ["NaN", "row 1", "repair them"]),
+    "reward beyond float32": ("rewards", lambda x: with_value(x, 2, 1e39), ["float32", "row 2", "repair them"]),
     "terminal of 2": ("terminals", lambda x: with_value(x, 4, 2), ["0 or 1", "row 4 is 2.0"]),
     "half a terminal": ("terminals", lambda x: with_value(x, 0, 0.5), ["0 or 1", "row 0 is 0.5"]),
     "timeout of -1": ("timeouts", lambda x: with_value(x, 2, -1), ["0 or 1", "row 2 is -1.0"]),
@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], list[str]]] = {
     "action out of bounds": (
         "actions",
         lambda x: with_value(x, 1, 1.5),
-        ["[-1.0] to [1.0]", "1 rows", "row 1: [1.5]", "data.action_low", "data.action_high", "data.clip_actions=true"],
+        ["[-1.0] to [1.0]", "1 rows", "row 1: [1.5]", "data.action_low", "data.action_high", "by up to 0.5"],
     ),
 }
 
@@ -260,9 +260,9 @@ def test_a_folder_named_like_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
-    path = tmp_path / "log.csv"
+    path = tmp_path / "log.xlsx"
     path.touch()
-    refused(path, ".hdf5", ".h5", ".npz")
+    refused(path, ".hdf5", ".h5", ".npz", ".csv", ".parquet")
 
 
 def test_a_name_of_nothing_is_refused_with_all_that_a_name_may_be() -> None:

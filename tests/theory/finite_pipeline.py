@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.packing import assemble
 from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.data.raw_log import RawLog, assemble
+from mopo_pl.data.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel

@@ -1,6 +1,8 @@
-"""`.hdf5` logs with D4RL's keys (Fu et al. 2020)."""
+"""`.hdf5` logs: arrays by name at the top of the file, or d3rlpy's one array per field and episode."""
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,54 +10,122 @@ import h5py
 import numpy as np
 
 from mopo_pl.data.raw_log import RawLog
-from mopo_pl.data.readers.npz import find_keys
+from mopo_pl.data.readers.arrays import Shape, log_of_arrays
+from mopo_pl.data.readers.names import Columns, listed, shown
+from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
-NAMES: dict[str, tuple[str, ...]] = {
-    name: (name,) for name in ("observations", "actions", "rewards", "terminals", "next_observations", "timeouts")
-}
+D3RLPY = {"observations": "observations", "actions": "actions", "rewards": "rewards", "terminated": "terminals"}
+"""Fields of an episode in a file of d3rlpy 2: `observations_0`, `actions_0`, ..."""
 
 
-def read_hdf5(path: Path) -> RawLog:
-    """Reads a log; the attributes `env_id` and `env_kwargs` (JSON) are taken where the file has them.
+def read_hdf5(path: Path, columns: Columns) -> RawLog:
+    """Read a log; the attributes `env_id` and `env_kwargs` (JSON) are taken where the file has them.
 
-    Raises InputError where the file is damaged or a key is missing.
+    Raises InputError where the file is damaged, open for writing elsewhere, or a key is missing.
     """
     try:
         with h5py.File(path, "r") as file:
-            found = find_keys(list(file.keys()), str(path), NAMES)
-            arrays: dict[str, Any] = {name: _array(file, key, path) for name, key in found.items()}
-            env_id, env_kwargs = file.attrs.get("env_id"), file.attrs.get("env_kwargs", "{}")
-    except (OSError, RuntimeError, KeyError) as error:
-        raise InputError(f"{path} cannot be read as HDF5: it is damaged or cut short ({error})") from error
-    return RawLog(
-        source=str(path),
-        keys=found,
-        env_id=None if env_id is None else _text(env_id),
-        env_kwargs=_arguments(_text(env_kwargs), path),
-        **arrays,
+            datasets = dict(_datasets(file, path))
+            refuse_oversized(path, sum(dataset.nbytes for dataset in datasets.values()))
+            episodes = _episodes(datasets)
+            log = _of_episodes(path, datasets, episodes) if episodes else _of_arrays(path, file, datasets, columns)
+            if "env_id" in file.attrs:
+                log.env_id = _text(file.attrs["env_id"], "env_id", path)
+            if "env_kwargs" in file.attrs:
+                log.env_kwargs = _arguments(_text(file.attrs["env_kwargs"], "env_kwargs", path), path)
+            return log
+    except BlockingIOError as error:
+        raise InputError(f"{path} is open for writing in another program: close it there first") from error
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        if "already open for write" in str(error) or "unable to lock file" in str(error):
+            raise InputError(f"{path} is open for writing in another program: close it there first") from error
+        raise InputError(f"{path} cannot be read as HDF5: it is damaged or cut short ({brief(error)})") from error
+
+
+def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The arrays at the top of the file; links to other files are not followed."""
+    for key in map(str, file):
+        link = file.get(key, getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            raise InputError(
+                f"{path}: {shown(key)} lies in another file ({shown(link.filename)}); copy it into this one"
+            )
+        if isinstance(link, h5py.SoftLink) and key not in file:
+            raise InputError(f"{path} cannot be read as HDF5: {shown(key)} is a link to nothing")
+        item = file[key]
+        if item.file.filename != file.filename or (
+            isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        ):
+            raise InputError(f"{path}: {shown(key)} lies in another file; copy it into this one")
+        if isinstance(item, h5py.Dataset):
+            yield key, item
+
+
+def _of_arrays(path: Path, file: h5py.File, datasets: dict[str, h5py.Dataset], columns: Columns) -> RawLog:
+    groups = [key for key in map(str, file) if key not in datasets]
+    shapes: dict[str, Shape] = {
+        key: () if dataset.shape is None else dataset.shape for key, dataset in datasets.items()
+    }
+    return log_of_arrays(
+        str(path), {**shapes, **dict.fromkeys(groups, ())}, lambda key: _array(datasets.get(key), key, path), columns
     )
 
 
-def _array(file: h5py.File, key: str, path: Path) -> np.ndarray:
-    item = file[key]
-    if not isinstance(item, h5py.Dataset):
-        raise InputError(f"{path}: {key} is a group, not an array")
-    if item.shape is None:
-        raise InputError(f"{path}: {key} is empty; it has no shape")
-    return item[()]
+def _array(dataset: h5py.Dataset | None, key: str, path: Path) -> np.ndarray:
+    if dataset is None:
+        raise InputError(f"{path}: {shown(key)} is a group, not an array")
+    if dataset.shape is None:
+        raise InputError(f"{path}: {shown(key)} is empty; it has no shape")
+    value = dataset[()]
+    return value if isinstance(value, np.ndarray) else np.asarray(value)
 
 
-def _text(attribute: Any) -> str:
-    """h5py gives text of fixed length as bytes."""
-    return attribute.decode(errors="replace") if isinstance(attribute, bytes) else str(attribute)
+def _episodes(datasets: dict[str, h5py.Dataset]) -> list[str]:
+    """Numbers of the episodes of a file of d3rlpy 2, in order; none where it is another file."""
+    numbers = {match[1] for key in datasets if (match := re.fullmatch(r"observations_(\d+)", key))}
+    return sorted(numbers, key=int) if "observations" not in datasets else []
+
+
+def _of_episodes(path: Path, datasets: dict[str, h5py.Dataset], episodes: list[str]) -> RawLog:
+    missing = [f"{key}_{i}" for i in episodes for key in D3RLPY if f"{key}_{i}" not in datasets]
+    if missing:
+        raise InputError(f"{path} is a file of d3rlpy 2 without {listed(missing)}")
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in D3RLPY}
+    for i in episodes:
+        values = {key: _array(datasets[f"{key}_{i}"], f"{key}_{i}", path) for key in D3RLPY}
+        steps = len(values["observations"])
+        values["rewards"] = values["rewards"].reshape(-1)
+        values["terminated"] = np.append(np.zeros(steps - 1, bool), bool(values["terminated"]))
+        for key, value in values.items():
+            parts[key].append(value)
+    try:
+        arrays: dict[str, Any] = {D3RLPY[key]: np.concatenate(values) for key, values in parts.items()}
+    except ValueError as error:
+        raise InputError(f"{path}: its episodes differ in shape ({brief(error)})") from error
+    ends = np.zeros(len(arrays["terminals"]), bool)
+    ends[np.cumsum([len(part) for part in parts["terminated"]]) - 1] = True
+    return RawLog(source=str(path), ends=ends, **arrays)
+
+
+def _text(attribute: Any, name: str, path: Path) -> str:
+    """h5py gives text of fixed length as bytes, and an attribute of one element as an array."""
+    if isinstance(attribute, np.ndarray) and attribute.size == 1:
+        attribute = attribute.item()
+    if isinstance(attribute, bytes):
+        attribute = attribute.decode(errors="replace")
+    if not isinstance(attribute, str):
+        raise InputError(f"{path}: the attribute {name} must be a text, not {type(attribute).__name__}")
+    return attribute
 
 
 def _arguments(text: str, path: Path) -> dict[str, Any]:
     try:
         arguments = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise InputError(f"{path}: the attribute env_kwargs must be a JSON object such as {{}}, not {text}")
+        raise InputError(f"{path}: the attribute env_kwargs must be a JSON object such as {{}}, not {shown(text)}")
     return arguments

@@ -1,6 +1,9 @@
 """Minari datasets: of the local store, or downloaded when the hub can be reached."""
 
+import json
 import logging
+import os
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -10,6 +13,7 @@ from minari.dataset.minari_dataset import MinariDataset
 from minari.storage.datasets_root_dir import get_dataset_path
 
 from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.readers.sizes import brief
 from mopo_pl.errors import InputError
 
 
@@ -22,6 +26,8 @@ def read_minari(name: str) -> RawLog:
     for kind, space in (("observations", dataset.observation_space), ("actions", dataset.action_space)):
         if not isinstance(space, gymnasium.spaces.Box):
             raise InputError(f"Minari dataset {name}: {kind} are a {type(space).__name__} space; MOPO needs a Box")
+        if space.dtype == np.uint8 and len(space.shape) > 1:
+            raise InputError(f"Minari dataset {name}: {kind} are images {list(space.shape)}; MOPO needs [N, D] numbers")
     episodes = _episodes(dataset, name)
     if not episodes:
         raise InputError(f"Minari dataset {name} has no episodes of at least one step")
@@ -44,7 +50,9 @@ def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
     try:
         return [episode for episode in dataset.iterate_episodes() if len(episode.rewards)]
     except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"Minari dataset {name} is damaged ({error}); delete it and download it again") from error
+        raise InputError(
+            f"Minari dataset {name} is damaged ({brief(error)}); delete it and download it again"
+        ) from error
 
 
 def _flat(values: np.ndarray) -> np.ndarray:
@@ -63,15 +71,41 @@ def _environment(dataset: MinariDataset) -> dict[str, Any]:
     return {} if spec is None else {"env_id": spec.id, "env_kwargs": dict(spec.kwargs)}
 
 
+def store() -> Path:
+    """Minari's folder of datasets; raises InputError where it cannot be made."""
+    given = os.environ.get("MINARI_DATASETS_PATH")
+    if given is not None and not Path(given).is_absolute():
+        raise InputError(f"MINARI_DATASETS_PATH={given!r} must be the full path of a folder")
+    try:
+        return Path(get_dataset_path(""))
+    except OSError as error:
+        raise InputError(f"Minari's folder {error.filename} cannot be made ({error.strerror})") from error
+
+
 def _load(name: str) -> MinariDataset:
     logging.getLogger("minari").setLevel(logging.ERROR)
+    folder = store()
+    path = folder / name / "data"
     try:
-        if name in minari.list_local_datasets():
+        if path.is_dir():
+            _refuse_without_spaces(path, name)
             return minari.load_dataset(name)
         return minari.load_dataset(name, download=True)
+    except InputError:
+        raise
     except Exception as error:
-        store = get_dataset_path("")
+        if path.is_dir():
+            raise InputError(
+                f"Minari dataset {name} is damaged, or no dataset ({type(error).__name__}: {brief(error)}); delete {path.parent}"
+            ) from error
         raise InputError(
-            f"{name} is neither a file, nor in the local Minari store ({store}), nor could it be downloaded "
-            f"({type(error).__name__}: {error}); give a file, or download it where the hub can be reached"
+            f"{name} is neither a file, nor in the local Minari store ({folder}), nor could it be downloaded "
+            f"({type(error).__name__}: {brief(error)}); give a file, or download it where the hub can be reached"
         ) from error
+
+
+def _refuse_without_spaces(path: Path, name: str) -> None:
+    """Raise InputError where Minari would make the dataset's environment, which may import any module, for its spaces."""
+    metadata = json.loads((path / "metadata.json").read_text())
+    if not {"observation_space", "action_space"} <= set(metadata):
+        raise InputError(f"Minari dataset {name} does not store its spaces; it is not read, as that would run its code")

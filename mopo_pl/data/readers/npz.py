@@ -1,78 +1,81 @@
 """`.npz` logs: plain arrays under the names people use for them."""
 
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO
 
 import numpy as np
+from numpy.lib import format as npy
 
 from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.readers.arrays import Shape, log_of_arrays
+from mopo_pl.data.readers.names import Columns, shown
+from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "observations": ("obs", "observations", "observation"),
-    "actions": ("action", "actions"),
-    "rewards": ("reward", "rewards"),
-    "terminals": ("done", "terminal", "terminals", "terminations"),
-    "next_observations": ("next_obs", "next_observations"),
-    "timeouts": ("timeout", "timeouts", "truncated", "truncations"),
-}
-"""Each field, and the keys under which it is looked for. `done` means terminal: a time limit belongs in `timeouts`."""
 NPY = b"\x93NUMPY"
 """First bytes of a single array."""
-OPTIONAL = ("next_observations", "timeouts")
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise of damaged archives."""
 
 
-def read_npz(path: Path) -> RawLog:
-    """Reads a log; raises InputError where the file is damaged or a key is missing."""
+def read_npz(path: Path, columns: Columns) -> RawLog:
+    """Read a log; raise InputError where the file is damaged or a key is missing."""
     try:
-        if not zipfile.is_zipfile(path) and not path.read_bytes()[:6] == NPY:
-            raise InputError(
-                f"{path} cannot be read as .npz: it is damaged, being no archive or one that was cut short"
-            )
+        if not zipfile.is_zipfile(path):
+            raise InputError(_no_archive(path))
         # Opened here: NumPy leaves a damaged file open that it opened itself.
-        with path.open("rb") as opened:
-            file = np.load(opened, allow_pickle=False)
-            if isinstance(file, np.ndarray):
-                raise InputError(
-                    f"{path} holds a single array without a name; write logs by np.savez(path, observations=…, …)"
-                )
-            with file:
-                found = find_keys(file.files, str(path), NAMES)
-                arrays: dict[str, Any] = {name: _member(file, key, path) for name, key in found.items()}
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            shapes = _shapes(file, path)
+            return log_of_arrays(str(path), shapes, lambda key: _member(file, key, path), columns)
     except InputError:
         raise
     except DAMAGE as error:
-        raise InputError(f"{path} cannot be read as .npz: it is damaged or no such file ({error})") from error
-    return RawLog(source=str(path), keys=found, **arrays)
+        raise InputError(f"{path} cannot be read as .npz: it is damaged or no such file ({brief(error)})") from error
 
 
-def _member(file: Mapping[str, Any], key: str, path: Path) -> np.ndarray:
+def _no_archive(path: Path) -> str:
+    with path.open("rb") as file:
+        single = file.read(len(NPY)) == NPY
+    if single:
+        return f"{path} holds a single array without a name; write logs by np.savez(path, observations=…, …)"
+    return f"{path} cannot be read as .npz: it is damaged, being no archive or one that was cut short"
+
+
+def _shapes(file: np.lib.npyio.NpzFile, path: Path) -> dict[str, Shape]:
+    """Of every member, from the headers alone; () for what is no array. Refuses sizes that cannot be."""
+    assert file.zip is not None
+    members, shapes, declared = set(file.zip.namelist()), {}, 0
+    for key in file.files:
+        name = f"{key}.npy" if f"{key}.npy" in members else key
+        with file.zip.open(name) as member:
+            shapes[key], size = _header(member)
+        # Neither is to be believed: the archive's directory, or the array's own header.
+        declared += max(size, file.zip.getinfo(name).file_size)
+    refuse_oversized(path, declared)
+    return shapes
+
+
+def _header(member: IO[bytes]) -> tuple[Shape, int]:
+    """Shape and bytes that an array declares."""
+    try:
+        version = npy.read_magic(member)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, _, dtype = read(member)
+    except (ValueError, EOFError, zlib.error, zipfile.BadZipFile):
+        return (), 0
+    return shape, math.prod(shape) * dtype.itemsize
+
+
+def _member(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     """One array of the archive, which may also hold pickles and other files."""
     try:
         member = file[key]
     except ValueError as error:
-        raise InputError(f"{path}: {key} cannot be read: it is damaged or no array of numbers ({error})") from error
+        reason = f"it is damaged or no array of numbers ({brief(error)})"
+        raise InputError(f"{path}: {shown(key)} cannot be read: {reason}") from error
     if not isinstance(member, np.ndarray):
-        raise InputError(f"{path}: {key} cannot be read: it is damaged or no array of numbers")
+        raise InputError(f"{path}: {shown(key)} cannot be read: it is damaged or no array of numbers")
     return member
-
-
-def find_keys(present: list[str], source: str, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    """Which key of the file holds each field; raises InputError that names every missing one."""
-    found, problems = {}, []
-    for name, keys in names.items():
-        matches = [key for key in keys if key in present]
-        if len(matches) > 1:
-            problems.append(f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other")
-        elif matches:
-            found[name] = matches[0]
-        elif name not in OPTIONAL:
-            problems.append(f"{source} has no {name}: none of {', '.join(keys)} among its keys {', '.join(present)}")
-    if problems:
-        raise InputError(problems)
-    return found

@@ -12,11 +12,15 @@ import gymnasium
 import minari
 import numpy as np
 from minari.data_collector import EpisodeBuffer
-from minari.storage.datasets_root_dir import get_dataset_path
+
+from mopo_pl.data.readers.minari import read_minari, store
+from mopo_pl.errors import InputError
 
 ENV_ID = "Pendulum-v1"
 EPISODE = 200
 """Pendulum's time limit [steps]."""
+ASIDE = ".collecting-"
+"""Beginning of the name of a folder that a log is collected in; the number of its process follows."""
 
 
 def pendulum_id(steps: int, seed: int) -> str:
@@ -32,7 +36,8 @@ def collect_pendulum(steps: int, seed: int) -> str:
     bad episodes of many kinds.
     """
     name = pendulum_id(steps, seed)
-    if name not in minari.list_local_datasets():
+    if not _is_whole(name, steps):
+        shutil.rmtree(store() / name, ignore_errors=True)
         with _written_aside(name), warnings.catch_warnings():
             # Minari asks for a person to write to and a link to the code.
             warnings.simplefilter("ignore", UserWarning)
@@ -44,6 +49,16 @@ def collect_pendulum(steps: int, seed: int) -> str:
                 description="A mediocre scripted controller with exploration noise, collected by mopo_pl.",
             )
     return name
+
+
+def _is_whole(name: str, steps: int) -> bool:
+    """Whether the store has the log, undamaged."""
+    if not (store() / name).is_dir():
+        return False
+    try:
+        return len(read_minari(name).rewards) == steps
+    except InputError:
+        return False
 
 
 def _episodes(steps: int, seed: int) -> list[EpisodeBuffer]:
@@ -102,18 +117,29 @@ def _publish(written: Path, place: Path) -> None:
 
 @contextmanager
 def _written_aside(name: str) -> Iterator[None]:
-    """Lets Minari write into a store beside its own, then moves the finished dataset over: a kill leaves nothing half."""
-    store = Path(get_dataset_path(""))
-    store.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".collecting-", dir=store))
+    """Let Minari write into a store next to its own, then move the finished dataset over: a kill leaves nothing half."""
+    folder = store()
+    try:
+        _remove_abandoned(folder)
+        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{os.getpid()}-", dir=folder))
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written ({error.strerror}); set MINARI_DATASETS_PATH") from error
     before = os.environ.get("MINARI_DATASETS_PATH")
     os.environ["MINARI_DATASETS_PATH"] = str(aside)
     try:
         yield
-        _publish(aside / name, store / name)
+        _publish(aside / name, folder / name)
     finally:
         if before is None:
             del os.environ["MINARI_DATASETS_PATH"]
         else:
             os.environ["MINARI_DATASETS_PATH"] = before
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what a collection that was killed on this machine left."""
+    for left in folder.glob(f"{ASIDE}*"):
+        process = left.name.removeprefix(ASIDE).partition("-")[0]
+        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
+            shutil.rmtree(left, ignore_errors=True)

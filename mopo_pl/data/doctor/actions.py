@@ -1,0 +1,79 @@
+"""Whether logged actions lie within their bounds, use them, and explore."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mopo_pl.data.action_bounds import TOLERANCE, beyond_bounds, scaled
+from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
+from mopo_pl.data.doctor.regression import explained
+
+ENOUGH = 200
+"""Rows from which shares mean something."""
+
+
+def beyond(log: Evidence) -> Iterator[Verdict]:
+    """How many, and by how much."""
+    where = f"{log.raw.source}: {log.raw.key('actions')}"
+    finding = beyond_bounds(log.raw.actions, log.bounds, where, clip=log.clip)
+    if finding is not None:
+        yield Verdict(finding.level, finding.text, finding.fix)
+
+
+def saturated(log: Evidence) -> Iterator[Verdict]:
+    """Columns that are nearly always at a bound."""
+    size = np.abs(scaled(log.raw.actions, log.bounds))
+    share = ((size > 0.999) & (size <= 1 + TOLERANCE)).mean(0)
+    if log.rows >= ENOUGH and (share > 0.95).any():
+        yield Verdict(
+            "WARN",
+            f"action columns at a bound in more than 95 % of the rows: {_named(log, share > 0.95)}",
+            "make sure of data.action_low and data.action_high",
+        )
+
+
+def narrow(log: Evidence) -> Iterator[Verdict]:
+    """Columns that use a small part of their bounds."""
+    actions = log.dataset.transitions.actions.numpy()
+    width = (actions.max(0) - actions.min(0)) / 2
+    if log.rows >= ENOUGH and (width < 0.05).any():
+        yield Verdict(
+            "WARN",
+            f"action columns use less than 5 % of their bounds: {_named(log, width < 0.05)}; the log says nothing "
+            "about the rest",
+            "set data.action_low and data.action_high to what the actions can be",
+        )
+
+
+def without_exploration(log: Evidence) -> Iterator[Verdict]:
+    """Actions that the state alone determines: what another action does cannot be told."""
+    actions = log.raw.actions.astype(np.float64)
+    varied = actions.std(0) > 0
+    if log.rows < ENOUGH or not varied.any():
+        return
+    taken = np.linspace(0, log.rows - 1, min(log.rows, 100 * ENOUGH)).astype(int)
+    states = (log.observations[taken] - log.observations.mean(0)) / log.spread
+    features = np.tanh(states @ np.random.default_rng(0).standard_normal((states.shape[1], 64)))
+    if explained(np.concatenate([states, features], 1), actions[taken][:, varied]).min() > 0.999:
+        yield Verdict(
+            "WARN",
+            "actions are a function of the state: without exploration the log does not tell what another action does",
+            "log with noise on the actions",
+        )
+
+
+def whole_numbers(log: Evidence) -> Iterator[Verdict]:
+    """Actions that look like the numbers of choices."""
+    actions = log.raw.actions
+    few = len(np.unique(actions[: 100 * ENOUGH])) <= 20
+    if log.rows >= ENOUGH and few and (actions == np.round(actions)).all():
+        yield Verdict(
+            "WARN",
+            f"every action is a whole number from {actions.min():g} to {actions.max():g}: MOPO takes them for points on "
+            "a scale",
+            "do not use MOPO where they number choices",
+        )
+
+
+def _named(log: Evidence, which: np.ndarray) -> str:
+    return some([log.dataset.names.action(int(column)) for column in np.flatnonzero(which)])

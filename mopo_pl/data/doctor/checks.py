@@ -1,0 +1,48 @@
+"""Every check, by the name that its findings bear."""
+
+from collections.abc import Iterator
+
+from mopo_pl.data.action_bounds import Bounds
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor import actions, columns, ends, names, next_states, rows
+from mopo_pl.data.doctor.evidence import Check, Evidence
+from mopo_pl.data.findings import Finding
+from mopo_pl.data.raw_log import RawLog
+
+CHECKS: dict[str, Check] = {
+    "unused-arrays": names.unused_arrays,
+    "reading": names.reading,
+    "next-states-copied": next_states.copied,
+    "next-states-shifted": next_states.shifted,
+    "next-states-break": next_states.breaks,
+    "next-states-across-episodes": next_states.across_borders,
+    "next-states-at-ends": next_states.at_ends,
+    "rows-shuffled": next_states.shuffled,
+    "rows-jump": next_states.jumps,
+    "both-flags": ends.both_flags,
+    "terminal-time-limits": ends.terminal_limits,
+    "no-ends": ends.no_ends,
+    "episodes-merged": ends.merged,
+    "time-limit-beside-marks": ends.limit_beside_marks,
+    "columns-constant": columns.constant,
+    "columns-scales": columns.scales,
+    "columns-stuck": columns.stuck,
+    "columns-count": columns.counters,
+    "columns-rounded": columns.rounded,
+    "rewards": columns.rewards,
+    "actions-beyond-bounds": actions.beyond,
+    "actions-saturated": actions.saturated,
+    "actions-narrow": actions.narrow,
+    "actions-without-exploration": actions.without_exploration,
+    "actions-whole-numbers": actions.whole_numbers,
+    "episodes-copied": rows.copied_episodes,
+    "rows-copied": rows.copied_rows,
+}
+
+
+def findings_of(raw: RawLog, dataset: OfflineDataset, *, bounds: Bounds, clip: bool) -> Iterator[Finding]:
+    """What each check finds; a check that finds nothing yields OK."""
+    log = Evidence(raw, dataset, bounds, clip)
+    for name, check in CHECKS.items():
+        found = [Finding(verdict.level, name, verdict.text, verdict.fix) for verdict in check(log)]
+        yield from found or [Finding("OK", name, "")]

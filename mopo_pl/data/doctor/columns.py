@@ -1,0 +1,116 @@
+"""Observation columns and rewards that a network, or float32, has trouble with."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mopo_pl.data.doctor.evidence import Evidence, Verdict
+
+SCALES = 1000.0
+"""Ratio of two columns' standard deviations from which the smaller one is hardly seen."""
+STUCK = 20
+"""Steps without a change, in a column that else changes in 99 of 100."""
+COARSE = 0.1
+"""Resolution of float32 at a column's values, from which its steps are rounded away [median step]."""
+HUGE = 1e4
+"""Reward from which values of states outgrow what the critics are made for."""
+
+
+def constant(log: Evidence) -> Iterator[Verdict]:
+    """Columns of one value."""
+    same = (log.raw.observations == log.raw.observations[0]).all(0)
+    if same.any():
+        yield Verdict("WARN", f"observation columns never change: {log.columns(same)}", "leave them out")
+
+
+def scales(log: Evidence) -> Iterator[Verdict]:
+    """Columns of far different size."""
+    spread = log.observations.std(0)
+    changing = np.flatnonzero(spread > 0)
+    if len(changing) < 2:
+        return
+    small, large = (int(changing[pick(spread[changing])]) for pick in (np.argmin, np.argmax))
+    if spread[large] > SCALES * spread[small]:
+        yield Verdict(
+            "WARN",
+            f"observation columns differ in scale by {spread[large] / spread[small]:.0e}: the standard deviation of "
+            f"{log.column(large)} is {spread[large]:.3g}, of {log.column(small)} {spread[small]:.3g}",
+            "set sac.normalise_observations=true, or use other units",
+        )
+
+
+def stuck(log: Evidence) -> Iterator[Verdict]:
+    """A sensor that repeats one value for many steps, and else never does."""
+    still = (log.raw.observations[1:] == log.raw.observations[:-1]) & log.inside[:, None]
+    steps = max(int(log.inside.sum()), 1)
+    for column in np.flatnonzero(still.any(0)):
+        first, length = _runs(still[:, column])
+        long = length >= STUCK
+        rest = int(length[~long].sum())
+        if long.any() and rest <= 0.01 * steps and length[long].sum() <= 0.5 * steps:
+            at = int(first[long][0])
+            yield Verdict(
+                "WARN",
+                f"{log.column(int(column))} repeats one value for {int(length[long].max())} steps, {int(long.sum())} "
+                f"times, from row {at} on; else it changes at each step",
+                "look for a sensor that was stuck, and leave those rows out",
+            )
+
+
+def _runs(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First position and length of each run of True."""
+    edges = np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8))
+    first = np.flatnonzero(edges == 1)
+    return first, np.flatnonzero(edges == -1) - first
+
+
+def counters(log: Evidence) -> Iterator[Verdict]:
+    """Clocks and row numbers: the same step in each row."""
+    if log.inside.sum() < STUCK:
+        return
+    steps = (log.observations[1:] - log.observations[:-1])[log.inside]
+    usual = np.median(steps, 0)
+    counts = (usual != 0) & ((np.abs(steps - usual) <= 1e-2 * np.abs(usual)).mean(0) > 0.99)
+    if counts.any():
+        yield Verdict(
+            "WARN",
+            f"observation columns count time or rows: {log.columns(counts)}",
+            "leave them out, unless the task depends on time",
+        )
+
+
+def rounded(log: Evidence) -> Iterator[Verdict]:
+    """Columns whose steps are smaller than float32 tells at such values."""
+    if not log.inside.any():
+        return
+    steps = np.abs(log.observations[1:] - log.observations[:-1])[log.inside]
+    steps[steps == 0] = np.nan
+    moving = ~np.isnan(steps).all(0)
+    usual = np.full(steps.shape[1], np.inf)
+    usual[moving] = np.nanmedian(steps[:, moving], 0)
+    resolution = np.spacing(np.abs(log.observations).max(0).astype(np.float32))
+    coarse = resolution > COARSE * usual
+    if coarse.any():
+        yield Verdict(
+            "WARN",
+            f"float32 rounds away the steps of observation columns {log.columns(coarse)}",
+            "subtract their mean, or use other units, before the log is written",
+        )
+
+
+def rewards(log: Evidence) -> Iterator[Verdict]:
+    """Of one value, rare, or huge."""
+    values = np.asarray(log.raw.rewards, np.float64)
+    if (values == values[0]).all():
+        yield Verdict("WARN", f"every reward is {values[0]:g}: nothing can be learned from them", "")
+        return
+    rare = int((values != 0).sum())
+    if rare < 0.01 * len(values):
+        yield Verdict("WARN", f"only {rare} of {len(values)} rewards are not 0", "expect a weak signal")
+    if np.abs(values).max() > HUGE:
+        yield Verdict(
+            "WARN",
+            f"rewards reach {values[np.abs(values).argmax()]:.3g} (row {int(np.abs(values).argmax())}), "
+            f"their median size is {np.median(np.abs(values)):.3g}",
+            "divide them by a constant, and look for outliers",
+        )

@@ -1,0 +1,90 @@
+"""Whether episodes end where the file says, and for the reason it says."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.raw_log import marked_ends
+
+LONG = 1000
+"""Rows from which a log without any marked end is suspicious."""
+SEVERAL = 5
+"""Episodes of one length from which chance is no explanation."""
+SHORT = 20
+"""Length below which episodes of one length are common [steps]."""
+
+
+def both_flags(log: Evidence) -> Iterator[Verdict]:
+    """A row that is terminal and at a time limit: the two say opposite things about what follows."""
+    if log.raw.timeouts is None:
+        return
+    limits = np.asarray(log.raw.timeouts, bool)
+    both = limits & np.asarray(log.raw.terminals, bool)
+    count, total = int(both.sum()), int(limits.sum())
+    if not count:
+        return
+    terminals, timeouts = log.raw.key("terminals"), log.raw.key("timeouts")
+    always = count == total and total >= SEVERAL and log.rows >= SHORT
+    yield Verdict(
+        "STOP" if always else "WARN",
+        f"{terminals} and {timeouts} are both set in {count} rows (row {some_rows(both)}), of {total} with {timeouts}: "
+        f"they count as terminal{', and the policy learns that time kills' if always else ''}",
+        f"clear {terminals} where {timeouts} is set, if it was done = terminated or truncated",
+    )
+
+
+def terminal_limits(log: Evidence) -> Iterator[Verdict]:
+    """Terminal episodes of one length look like a time limit."""
+    terminal = np.asarray(log.raw.terminals, bool)[log.ends]
+    lengths = log.lengths[terminal]
+    if len(lengths) < SEVERAL:
+        return
+    longest = int(lengths.max())
+    count = int((lengths == longest).sum())
+    near = int(((lengths >= 0.9 * longest) & (lengths < longest)).sum())
+    alike = count == len(lengths) and longest > 1
+    if alike or (longest >= SHORT and count >= SEVERAL and count > 3 * near):
+        yield Verdict(
+            "WARN",
+            f"{'all ' if alike else ''}{count}{'' if alike else f' of {len(lengths)}'} terminal episodes last {longest} steps"
+            f"{'' if alike else ', and none is longer'}: that looks like a time limit",
+            "mark it in timeouts and not as terminal, or the policy learns that time kills",
+        )
+
+
+def no_ends(log: Evidence) -> Iterator[Verdict]:
+    """One long episode."""
+    if len(log.ends) == 1 and log.rows >= LONG:
+        yield Verdict(
+            "WARN",
+            f"no end of an episode is marked in {log.rows} rows",
+            "mark ends in timeouts, or set data.time_limit, unless this is one episode",
+        )
+
+
+def merged(log: Evidence) -> Iterator[Verdict]:
+    """Episodes at a time limit whose lengths are multiples of one: some limits are not marked."""
+    limited = log.lengths[:-1][~np.asarray(log.raw.terminals, bool)[log.ends[:-1]]]
+    if len(limited) < SEVERAL:
+        return
+    unit = int(limited.min())
+    if unit >= SHORT and limited.max() > unit and not (limited % unit).any():
+        count = int((limited > unit).sum())
+        yield Verdict(
+            "WARN",
+            f"{count} of {len(limited)} episodes last a multiple of {unit} steps, up to {int(limited.max())}: some time "
+            "limits seem not to be marked",
+            f"mark them in timeouts, or set data.time_limit={unit}",
+        )
+
+
+def limit_beside_marks(log: Evidence) -> Iterator[Verdict]:
+    """Rows where a time limit of the user's ends episodes that the file lets go on."""
+    if log.raw.timeouts is None:
+        return
+    marked = marked_ends(log.raw)
+    marked[-1] = True
+    cuts = len(log.ends) - int(marked[log.ends].sum())
+    if cuts and log.raw.next_observations is None:
+        yield Verdict("WARN", f"data.time_limit ends {cuts} episodes where {log.raw.key('timeouts')} marks no end", "")

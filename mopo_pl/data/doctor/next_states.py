@@ -1,0 +1,193 @@
+"""Whether what is taken for the next state is what followed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.doctor.regression import explained
+from mopo_pl.data.packing import goes_on
+from mopo_pl.data.raw_log import marked_ends
+
+ENOUGH = 20
+"""Rows from which shares mean something."""
+MANY = 500
+"""Rows from which a fit to them means something."""
+FAR = 3.0
+"""Steps across a border, in the 99th percentile of steps inside episodes, from which they join strangers."""
+
+
+def copied(log: Evidence) -> Iterator[Verdict]:
+    """s' = s in most rows, though the state moves."""
+    following = log.raw.next_observations
+    if following is None or log.rows < ENOUGH:
+        return
+    moving = _moving(log)
+    same = (following[:-1] == log.raw.observations[:-1]).all(1) & moving
+    if 2 * same.sum() > moving.sum():
+        yield Verdict(
+            "STOP",
+            f"{log.raw.key('next_observations')} equals {log.raw.key('observations')} in {int(same.sum())} of "
+            f"{int(moving.sum())} rows after which the state changes: nothing would be learned of the dynamics",
+            "write what followed each row, or leave the array out so that the next row is taken "
+            "(data.columns.next_observation=none)",
+        )
+
+
+def shifted(log: Evidence) -> Iterator[Verdict]:
+    """s' is the state of one row too late, or too early."""
+    following, states = log.raw.next_observations, log.raw.observations
+    if following is None or log.rows < ENOUGH or 2 * goes_on(log.raw).sum() > log.rows:
+        return
+    moving = _moving(log)[:-1]
+    for direction, same in (
+        ("late", (following[:-2] == states[2:]).all(1)),
+        ("early", (following[1:-1] == states[:-2]).all(1)),
+    ):
+        count = int((same & moving).sum())
+        if 2 * count > moving.sum():
+            yield Verdict(
+                "STOP",
+                f"{log.raw.key('next_observations')} is one row too {direction} in {count} of {int(moving.sum())} rows",
+                "shift it by one row within each episode, or leave it out (data.columns.next_observation=none)",
+            )
+
+
+def breaks(log: Evidence) -> Iterator[Verdict]:
+    """s' is not the next row's state, though no end is marked there."""
+    if log.raw.next_observations is None or log.rows < ENOUGH:
+        return
+    broken = ~goes_on(log.raw) & ~marked_ends(log.raw)[:-1]
+    count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
+    marked = log.raw.timeouts is not None or log.raw.ends is not None
+    if 2 * count > inside:
+        yield Verdict(
+            "WARN",
+            f"the next state is not the next row's in {count} of {inside} rows inside episodes: the rows are not in "
+            "their order of collection, and returns of episodes are not known",
+            "put them in order, unless each row is a transition of its own",
+        )
+    elif count and marked:
+        yield Verdict(
+            "WARN",
+            f"the next state is not the next row's in {count} of {inside} rows where no end is marked (row "
+            f"{some_rows(broken)}): episodes are taken to end there",
+            "mark those ends in timeouts",
+        )
+
+
+def across_borders(log: Evidence) -> Iterator[Verdict]:
+    """The last s' of an episode is the first state of the next one, and far off."""
+    following = log.raw.next_observations
+    if following is None or len(log.ends) < 4:
+        return
+    marked = marked_ends(log.raw)[:-1]
+    joined = marked & goes_on(log.raw)
+    steps = np.sqrt((((following - log.observations) / log.spread) ** 2).mean(1))[:-1]
+    inside = ~marked
+    if joined.sum() < 3 or 2 * joined.sum() <= marked.sum() or not inside.any():
+        return
+    usual = np.quantile(steps[inside], 0.99)
+    if np.median(steps[joined]) > FAR * usual:
+        yield Verdict(
+            "STOP",
+            f"the next state of {int(joined.sum())} of {int(marked.sum())} last rows is the first state of the next "
+            f"episode (row {some_rows(joined)}): it is not what followed",
+            "write the episode's own last state there, or leave the array out (data.columns.next_observation=none)",
+        )
+
+
+def at_ends(log: Evidence) -> Iterator[Verdict]:
+    """The last s' of every episode is a filling: zeros, or the state itself."""
+    following = log.raw.next_observations
+    if following is None or len(log.ends) < 5:
+        return
+    last = following[log.ends]
+    for what, filled in (("zeros", last == 0), ("the row's own state", last == log.raw.observations[log.ends])):
+        count = int(filled.all(1).sum())
+        if 2 * count > len(last) and 2 * int((following == 0).all(1).sum()) < log.rows:
+            yield Verdict(
+                "WARN",
+                f"the next state of {count} of {len(last)} last rows is {what}: the model learns a false step there",
+                "write the episode's own last state, or leave the array out (data.columns.next_observation=none)",
+            )
+
+
+def shuffled(log: Evidence) -> Iterator[Verdict]:
+    """The next row is taken for what followed, and has nothing to do with its row."""
+    if log.raw.next_observations is not None or log.inside.sum() < MANY:
+        return
+    here = np.flatnonzero(log.inside)
+    inputs = np.concatenate([log.observations, log.raw.actions], 1)[here]
+    shares = explained(inputs, log.observations[here + 1])
+    changing = log.observations.std(0) > 0
+    if changing.any() and shares[changing].max() < 0.05:
+        yield Verdict(
+            "STOP",
+            "states and actions say nothing about the next row, which is taken for what followed: the rows look shuffled",
+            "write the rows in their order of collection, or add next_observations",
+        )
+
+
+def jumps(log: Evidence) -> Iterator[Verdict]:
+    """The next row is taken for what followed, and in a few rows lies far from where the others lead."""
+    if log.raw.next_observations is not None or log.inside.sum() < MANY:
+        return
+    here = np.flatnonzero(log.inside)
+    change = (log.observations[1:] - log.observations[:-1])[here] / log.spread
+    moving = (change != 0).mean(0) > 0.5
+    if not moving.any():
+        return
+    inputs = np.concatenate([log.observations / log.spread, log.raw.actions], 1)[here]
+    far = np.zeros(log.rows, bool)
+    far[here] = _outlying(inputs, change[:, moving]) > 12
+    count = int(far.sum())
+    if not 0 < count <= 0.05 * len(here):
+        return
+    begins, period = _like_beginnings(log, far), _period(log, far)
+    sign = ", and is like the beginning of an episode" if begins else f", every {period} rows" if period else ""
+    yield Verdict(
+        "STOP" if sign else "WARN",
+        f"in {count} rows inside episodes (row {some_rows(far)}) the next row does not continue the one before{sign}"
+        + (": ends are not marked" if sign else ""),
+        "mark the ends of episodes and of gaps in timeouts, "
+        f"set data.time_limit{f'={period}' if period else ''}, or add next_observations",
+    )
+
+
+def _period(log: Evidence, far: np.ndarray) -> int | None:
+    """Length of which every marked row ends a multiple, counted from the beginning of its episode; None where none."""
+    rows = np.flatnonzero(far)
+    starts = np.concatenate([[0], log.ends[:-1] + 1])
+    after = rows + 1 - starts[np.searchsorted(log.ends, rows)]
+    period = int(np.gcd.reduce(after))
+    return period if len(rows) >= 3 and period >= ENOUGH else None
+
+
+def _outlying(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Distance from a linear fit to the nearer rows, in their root mean square [N]."""
+    inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
+    near = np.ones(len(inputs), bool)
+    distance = np.zeros(len(inputs))
+    for _ in range(3):
+        weights = np.linalg.lstsq(inputs[near], targets[near], rcond=None)[0]
+        errors = targets - inputs @ weights
+        scale = np.sqrt((errors[near] ** 2).mean(0)) + 1e-3 * np.abs(targets[near]).mean(0) + 1e-12
+        distance = np.sqrt(((errors / scale) ** 2).mean(1))
+        near = distance <= np.quantile(distance, 0.95)
+    return distance
+
+
+def _like_beginnings(log: Evidence, far: np.ndarray) -> bool:
+    """Whether the rows after those marked lie where the marked episodes begin, and few others do."""
+    starts = log.observations[log.ends[:-1] + 1]
+    if len(starts) < 5 or far.sum() < 3:
+        return False
+    margin = 0.25 * (starts.max(0) - starts.min(0)) + 1e-9
+    like = ((log.observations >= starts.min(0) - margin) & (log.observations <= starts.max(0) + margin)).all(1)
+    return bool(like[np.flatnonzero(far) + 1].mean() >= 0.8 and like.mean() < 0.5)
+
+
+def _moving(log: Evidence) -> np.ndarray:
+    """Rows inside episodes after which the state changes [N - 1] bool."""
+    return ~marked_ends(log.raw)[:-1] & (log.raw.observations[1:] != log.raw.observations[:-1]).any(1)

@@ -1,0 +1,22 @@
+"""How much of some columns a linear function of others explains."""
+
+import numpy as np
+
+MOST = 20_000
+"""Rows that are looked at."""
+
+
+def explained(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """R² of least squares on rows that it was not fitted to, for each target column; 0 where a column is constant."""
+    rows = len(inputs)
+    if rows > MOST:
+        taken = np.linspace(0, rows - 1, MOST).astype(int)
+        inputs, targets, rows = inputs[taken], targets[taken], MOST
+    scale = inputs.std(0)
+    inputs = (inputs - inputs.mean(0)) / np.where(scale > 0, scale, 1.0)
+    inputs = np.concatenate([inputs, np.ones((rows, 1))], 1)
+    fitted = np.arange(rows) % 2 == 0
+    weights = np.linalg.lstsq(inputs[fitted], targets[fitted], rcond=None)[0]
+    errors = ((targets - inputs @ weights)[~fitted] ** 2).mean(0)
+    variance = targets[~fitted].var(0)
+    return np.where(variance > 0, 1 - errors / np.where(variance > 0, variance, 1.0), 0.0)

@@ -1,0 +1,60 @@
+"""Whether the termination rule says of logged rows what the log says."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.evidence import some_rows
+from mopo_pl.data.findings import Finding
+
+NAME = "termination-rule"
+FEW = 5
+"""Contradictions up to which none stops."""
+SHARE_GOING_ON = 0.01
+"""Share of the rows that go on, above which a rule that ends them stops."""
+SHARE_TERMINAL = 0.05
+"""Share of the terminal rows above which a rule that goes on there stops."""
+
+
+def rule_findings(rule: str, ended: Tensor, dataset: OfflineDataset, *, reads_next: bool = True) -> Iterator[Finding]:
+    """Compare a rule with the logged terminals, both ways.
+
+    Args:
+        rule: As messages call it.
+        ended: What it says of each logged row [N] bool.
+        dataset: The log.
+        reads_next: Whether it looks at s', so that rows without a true one say nothing.
+
+    """
+    terminal = dataset.transitions.terminals.bool()
+    known = dataset.next_known if reads_next else torch.ones_like(terminal)
+    limits = torch.zeros_like(terminal)
+    limits[dataset.episode_ends - 1] = True
+    for wrong, among, share, text, fix in (
+        (
+            # An episode may fail in the step of its time limit, and be logged as limited.
+            ended & ~terminal & known & ~limits,
+            ~terminal & known,
+            SHARE_GOING_ON,
+            "ends the episode in {count} of {total} rows where the log goes on",
+            "give another rule, or another env_id",
+        ),
+        (
+            ~ended & terminal & known,
+            terminal & known,
+            SHARE_TERMINAL,
+            "goes on in {count} of {total} rows that the log calls terminal",
+            "give a rule that knows them; if they are time limits, mark them in timeouts instead",
+        ),
+    ):
+        count, total = int(wrong.sum()), int(among.sum())
+        if count:
+            yield Finding(
+                "STOP" if count > max(FEW, share * total) else "WARN",
+                NAME,
+                f"termination={rule} {text.format(count=count, total=total)} (row {some_rows(np.asarray(wrong))})",
+                fix,
+            )

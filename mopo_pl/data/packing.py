@@ -1,0 +1,116 @@
+"""`assemble`: the one place that makes an `OfflineDataset` of a `RawLog`."""
+
+import hashlib
+
+import numpy as np
+import torch
+
+from mopo_pl.data.action_bounds import Bounds, beyond_bounds, bounds_problem, scaled
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.raw_log import RawLog, marked_ends, problems_of, squeeze
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.errors import InputError
+
+SAME = 1e-3
+"""Distance up to which a next state is the next row's: rounding, not a reset [standard deviations of a column]."""
+
+
+def assemble(raw: RawLog, *, name: str, bounds: Bounds, time_limit: int | None, clip_actions: bool) -> OfflineDataset:
+    """Check the arrays and pack them; `bounds` are those that -1 and +1 stand for.
+
+    Raises InputError with all that is wrong: shapes, lengths, discrete actions, NaN and inf, actions out of bounds.
+    """
+    squeeze(raw)
+    problems = problems_of(raw)
+    where = f"{raw.source}: {raw.key('actions')}"
+    if not problems and (wrong := bounds_problem(raw.actions, bounds, where)) is not None:
+        problems = [wrong]
+    if problems:
+        raise InputError(problems)
+    beyond = None if clip_actions else beyond_bounds(raw.actions, bounds, where, clip=False)
+    if beyond is not None:
+        raise InputError(str(beyond))
+    rows = np.empty((len(raw.rewards), Transitions.width(raw.observations.shape[1], raw.actions.shape[1])), np.float32)
+    ends = _episode_ends(raw, time_limit)
+    known = _next_known(raw, ends)
+    if not (known | np.asarray(raw.terminals, bool)).any():
+        raise InputError(f"{raw.source}: what followed is not known of any row; add next_observations")
+    _fill(rows, raw, ends, scaled(raw.actions, bounds).clip(-1, 1))
+    packed = torch.from_numpy(rows)
+    return OfflineDataset(
+        name=name,
+        hash=_hash(rows, ends),
+        transitions=Transitions(packed, raw.observations.shape[1], raw.actions.shape[1]),
+        episode_ends=torch.from_numpy(ends),
+        finished=torch.from_numpy(_finished(raw, ends, time_limit)),
+        next_known=torch.from_numpy(known),
+        action_low=bounds[0].astype(np.float32),
+        action_high=bounds[1].astype(np.float32),
+        env_id=raw.env_id,
+        env_kwargs=dict(raw.env_kwargs),
+        names=raw.names,
+    )
+
+
+def goes_on(raw: RawLog) -> np.ndarray:
+    """Whether a row's next state is the next row's state, up to rounding [N - 1] bool; needs `next_observations`."""
+    assert raw.next_observations is not None
+    later = raw.observations[1:].astype(np.float64)
+    tolerance = SAME * raw.observations.std(0, dtype=np.float64) + 1e-6 * np.abs(later)
+    return (np.abs(raw.next_observations[:-1] - later) <= tolerance).all(1)
+
+
+def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
+    """Row after the last of each episode: at marks, where the next state is not the next row's, at limits, at the end."""
+    last = marked_ends(raw)
+    if raw.next_observations is not None:
+        breaks = ~goes_on(raw)
+        # Where most rows break off, they are out of order, and the file's own marks say more.
+        if (raw.timeouts is None and raw.ends is None) or 2 * breaks.sum() <= len(breaks):
+            last[:-1] |= breaks
+    last[-1] = True
+    ends = np.flatnonzero(last) + 1
+    if time_limit is None:
+        return ends
+    starts = np.concatenate([[0], ends[:-1]])
+    cuts = [np.append(np.arange(s + time_limit, e, time_limit), e) for s, e in zip(starts, ends, strict=True)]
+    return np.concatenate(cuts)
+
+
+def _finished(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
+    """All episodes but a last one that is neither marked nor at a limit: the file was cut there."""
+    finished = np.ones(len(ends), bool)
+    start = ends[-2] if len(ends) > 1 else 0
+    finished[-1] = marked_ends(raw)[-1] or (time_limit is not None and ends[-1] - start == time_limit)
+    return finished
+
+
+def _next_known(raw: RawLog, ends: np.ndarray) -> np.ndarray:
+    known = np.ones(len(raw.rewards), bool)
+    if raw.next_observations is None:
+        known[ends - 1] = False
+    return known
+
+
+def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, actions: np.ndarray) -> None:
+    """Writes column block by column block into the one packed array.
+
+    Where the file does not tell what followed, the next row does; at an episode's end nothing does, and the row's own
+    observation stands in. With terminal 1 no critic looks at it, and no model is trained on it (`next_known`).
+    """
+    dim, stop = raw.observations.shape[1], raw.observations.shape[1] + raw.actions.shape[1]
+    rows[:, :dim] = raw.observations
+    rows[:, dim:stop] = actions
+    if raw.next_observations is not None:
+        rows[:, stop:-2] = raw.next_observations
+    else:
+        rows[:-1, stop:-2] = raw.observations[1:]
+        rows[ends - 1, stop:-2] = raw.observations[ends - 1]
+    rows[:, -2] = raw.rewards
+    rows[:, -1] = raw.terminals
+
+
+def _hash(rows: np.ndarray, ends: np.ndarray) -> str:
+    digest = hashlib.sha256(rows.data)
+    digest.update(ends.astype(np.int64).data)
+    return digest.hexdigest()

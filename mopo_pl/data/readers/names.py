@@ -1,0 +1,105 @@
+"""Under which keys a log holds which field."""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from mopo_pl.errors import InputError
+
+NAMES: dict[str, tuple[str, ...]] = {
+    "observations": ("obs", "observations", "observation"),
+    "actions": ("action", "actions"),
+    "rewards": ("reward", "rewards"),
+    "terminals": (
+        *("done", "dones", "terminal", "terminals", "termination", "terminations"),
+        *("terminated", "terminateds", "is_terminal"),
+    ),
+    "next_observations": (
+        *("next_obs", "next_observations", "next_observation", "new_obs", "obs_next", "obs2"),
+        *("next_state", "next_states"),
+    ),
+    "timeouts": ("timeout", "timeouts", "truncated", "truncateds", "truncation", "truncations"),
+    "ends": ("episode_terminals", "is_last", "episode_ends"),
+    "starts": ("index", "is_first", "episode_starts"),
+    "episodes": ("eps_id", "episode_id", "episode_ids", "episode", "traj_id", "trajectory_id"),
+    "times": ("t", "timestep", "timesteps"),
+}
+"""Each field and its keys. `done` means terminal. The last four say where episodes end, each in its own way."""
+SETTINGS = {
+    "observations": "observation",
+    "actions": "action",
+    "rewards": "reward",
+    "terminals": "terminal",
+    "timeouts": "truncated",
+    "next_observations": "next_observation",
+    "episodes": "episode",
+    "times": "time",
+}
+"""Each field and its key of `data.columns`."""
+NOTHING = "none"
+"""In `data.columns`: the log does not have the field."""
+REQUIRED = ("observations", "actions", "rewards", "terminals")
+SHOWN = 12
+"""Most keys that a message lists."""
+
+Columns = Mapping[str, Sequence[str]]
+"""Each field that the user has mapped, and its keys or patterns; no keys: the log does not have it."""
+
+
+def find_fields(
+    present: Collection[str], source: str, columns: Columns, required: Sequence[str] = REQUIRED
+) -> dict[str, list[str]]:
+    """Return the keys that hold each field; raise InputError with every field that is missing or ambiguous."""
+    found: dict[str, list[str]] = {}
+    problems: list[str] = []
+    for name, names in NAMES.items():
+        if name in columns:
+            matches = list(_mapped(name, columns[name], present, source, problems))
+        else:
+            matches = [key for key in names if key in present]
+            if len(matches) > 1 and name not in ("ends", "starts"):
+                problems.append(
+                    f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other{_or_map(name)}"
+                )
+            elif not matches and name in required:
+                problems.append(
+                    f"{source} has no {name}: none of {', '.join(names)} among its keys {listed(present)}; "
+                    f"data.columns.{SETTINGS[name]}=KEY names another"
+                )
+            matches = matches[:1]
+        if matches:
+            found[name] = matches
+    if problems:
+        raise InputError(problems)
+    return found
+
+
+def _mapped(
+    name: str, patterns: Sequence[str], present: Collection[str], source: str, problems: list[str]
+) -> Iterator[str]:
+    """The keys that fit the user's patterns, in the order of the patterns and of the file."""
+    for pattern in patterns:
+        matches = [pattern] if pattern in present else [key for key in present if fnmatchcase(key, pattern)]
+        if not matches:
+            near = difflib.get_close_matches(pattern, present, 1)
+            hint = f"did you mean {shown(near[0])}?" if near else f"there are {listed(present)}"
+            problems.append(f"data.columns.{SETTINGS[name]}={pattern}: {source} has no such key; {hint}")
+        yield from matches
+
+
+def _or_map(name: str) -> str:
+    setting = SETTINGS.get(name)
+    return "" if setting is None else f", or set data.columns.{setting}=KEY"
+
+
+def listed(keys: Collection[str]) -> str:
+    """The first keys, and how many there are besides."""
+    some = [shown(key) for key, _ in zip(keys, range(SHOWN), strict=False)]
+    rest = len(keys) - len(some)
+    return ", ".join(some) + (f" and {rest} more" if rest else "")
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """A text of a file as a message may hold it: on one line, no control characters, not too long."""
+    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
+    return text if len(text) <= longest else f"{text[:longest]}…"

@@ -1,0 +1,189 @@
+"""Logs of other libraries, by their own keys."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from mopo_pl.config.schema import ColumnsConfig
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.errors import InputError
+
+Open = Callable[..., OfflineDataset]
+Arrays = dict[str, Any]
+
+pytestmark = pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
+
+
+def renamed(arrays: Arrays, **names: str) -> Arrays:
+    """The fields that are given, under other keys."""
+    return {name: arrays[field] for field, name in names.items()}
+
+
+def test_rllib(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(
+        tiny,
+        observations="obs",
+        next_observations="new_obs",
+        actions="actions",
+        rewards="rewards",
+        terminals="terminateds",
+        timeouts="truncateds",
+    )
+    expected = open_log(tiny)
+    log = open_log({**arrays, "eps_id": np.array([7, 7, 7, 3, 3, 9]), "t": np.array([0, 1, 2, 0, 1, 0])}, suffix)
+    assert log.hash == expected.hash
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {"eps_id": np.array([7, 7, 7, 3, 3, 9])},
+        {"t": np.array([0, 1, 2, 0, 1, 0])},
+        {"t": np.array([0.0, 0.1, 0.2, 1.0, 1.1, 5.0])},
+        {"index": np.array([0, 3, 5])},
+        {"episode_starts": np.array([1, 0, 0, 1, 0, 1], bool)},
+        {"episode_terminals": np.array([0, 0, 1, 0, 1, 1], np.float32)},
+    ],
+    ids=["episode", "step", "time", "index", "starts", "ends"],
+)
+def test_episodes_end_by_each_kind_of_mark(open_log: Open, tiny: Arrays, marks: Arrays, suffix: str) -> None:
+    log = open_log(
+        {**renamed(tiny, observations="obs", actions="actions", rewards="rewards", terminals="done"), **marks}, suffix
+    )
+    assert log.episode_ends.tolist() == [3, 5, 6]
+    assert log.next_known.tolist() == [True, True, False, True, False, False]
+    assert log.transitions.terminals.tolist() == [0, 0, 1, 0, 0, 0]
+
+
+def test_flags_and_times_may_be_columns(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(tiny, observations="obs", actions="action", rewards="reward", terminals="done")
+    columns = {key: arrays[key][:, None] for key in ("reward", "done")} | {
+        "t": np.array([[0], [1], [2], [0], [1], [3]])
+    }
+    assert open_log({**arrays, **columns}, suffix).episode_ends.tolist() == [3, 5, 6]
+
+
+def test_interleaved_episodes_are_put_together(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    order = np.array([0, 3, 1, 5, 4, 2])
+    arrays = {key: array[order] for key, array in {**tiny, "episode_id": np.array([1, 1, 1, 2, 2, 3])}.items()}
+    log = open_log(arrays, suffix)
+    assert log.transitions.observations.flatten().tolist() == [0, 1, 2, 10, 11, 20]
+    (remark,) = [finding.text for finding in log.findings if finding.name == "reading"]
+    assert remark == "the rows of 3 episodes stand in 6 pieces; they are put together by episode_id"
+
+
+def test_d3rlpy_1(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(tiny, observations="observations", actions="actions", rewards="rewards", terminals="terminals")
+    extra = {"episode_terminals": np.array([0, 0, 1, 0, 1, 1]), "discrete_action": False, "version": 1.0}
+    log = open_log({**arrays, **extra}, suffix)
+    assert log.episode_ends.tolist() == [3, 5, 6]
+    assert log.finished.all()
+
+
+def test_stable_baselines_with_one_environment(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(
+        tiny,
+        observations="observations",
+        next_observations="next_observations",
+        actions="actions",
+        rewards="rewards",
+        terminals="dones",
+        timeouts="timeouts",
+    )
+    assert open_log({key: array[:, None] for key, array in arrays.items()}, suffix).hash == open_log(tiny).hash
+
+
+@pytest.fixture
+def rlds() -> Arrays:
+    """The tiny log as steps: each episode ends with a step that holds an observation alone."""
+    return {
+        "observation": np.array([[0], [1], [2], [3], [10], [11], [12]], np.float32),
+        "action": np.array([[-1], [-0.5], [0.5], [0], [0.25], [0.5], [0]], np.float32),
+        "reward": np.array([1, 2, 4, 0, 8, 16, 0], np.float32),
+        "is_first": np.array([1, 0, 0, 0, 1, 0, 0], bool),
+        "is_last": np.array([0, 0, 0, 1, 0, 0, 1], bool),
+        "is_terminal": np.array([0, 0, 0, 1, 0, 0, 0], bool),
+    }
+
+
+def test_rlds_steps_become_transitions(open_log: Open, rlds: Arrays, suffix: str) -> None:
+    log = open_log(rlds, suffix)
+    assert log.transitions.rows.tolist() == [
+        [0, -1, 1, 1, 0],
+        [1, -0.5, 2, 2, 0],
+        [2, 0.5, 3, 4, 1],
+        [10, 0.25, 11, 8, 0],
+        [11, 0.5, 12, 16, 0],
+    ]
+    assert log.episode_ends.tolist() == [3, 5]
+    assert log.finished.all()
+
+
+def test_rlds_last_steps_with_an_action_are_transitions(open_log: Open, rlds: Arrays, suffix: str) -> None:
+    rlds["action"][3] = 0.75
+    log = open_log(rlds, suffix)
+    assert len(log) == 7
+    assert log.episode_ends.tolist() == [4, 7]
+    assert log.next_known.tolist() == [True, True, True, False, True, True, False]
+
+
+def test_a_mapping_goes_before_the_names(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = {**tiny, "shaped": 2 * tiny["rewards"], "after": tiny["next_observations"]}
+    del arrays["next_observations"]
+    columns = ColumnsConfig(reward="shaped", next_observation="after")
+    log = open_log(arrays, suffix, columns=columns)
+    assert log.transitions.rewards.tolist() == [2, 4, 8, 16, 32, 64]
+    assert log.next_known.all()
+
+
+def test_a_mapping_to_several_arrays_makes_columns_of_them(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = {f"joint_{i}": tiny["observations"][:, 0] + i for i in range(2)} | {"speed": tiny["rewards"]}
+    del tiny["observations"], tiny["next_observations"]
+    log = open_log({**tiny, **arrays}, suffix, columns=ColumnsConfig(observation=["speed", "joint_*"]))
+    assert log.transitions.observations[:2].tolist() == [[1, 0, 1], [2, 1, 2]]
+    assert log.names.observations == ("speed", "joint_0", "joint_1")
+
+
+def test_a_field_can_be_said_to_be_missing(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    log = open_log(tiny, suffix, columns=ColumnsConfig(next_observation="none"))
+    assert log.next_known.tolist() == [True, True, False, True, False, False]
+
+
+def test_a_mapping_to_nothing_is_answered_with_the_nearest_key(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    with pytest.raises(InputError, match=r"data\.columns\.reward=rewardz: .* has no such key; did you mean rewards\?"):
+        open_log(tiny, suffix, columns=ColumnsConfig(reward="rewardz"))
+
+
+def test_many_keys_and_strange_ones_do_not_fill_the_screen(open_log: Open, suffix: str) -> None:
+    arrays = {f"key\x1b[31m{i}": np.zeros(3) for i in range(1000)}
+    with pytest.raises(InputError) as error:
+        open_log(arrays, suffix)
+    assert all(len(problem) < 1000 for problem in error.value.problems)
+    assert "and 988 more" in error.value.problems[0]
+    assert "\x1b" not in str(error.value)
+
+
+def test_d3rlpy_2(tmp_path: Path, open_log: Open, tiny: Arrays, suffix: str) -> None:
+    if suffix == ".npz":
+        pytest.skip("d3rlpy writes HDF5 alone")
+    arrays: Arrays = {"columns": np.bytes_("observations"), "num_episodes": 11, "version": "2.1"}
+    for i in range(11):
+        arrays[f"observations_{i}"] = np.array([[i], [i + 0.5]], np.float32)
+        arrays[f"actions_{i}"] = np.array([[0.5], [-0.5]], np.float32)
+        arrays[f"rewards_{i}"] = np.array([[i], [1]], np.float32)
+        arrays[f"terminated_{i}"] = i == 10
+    log = open_log(arrays, ".h5")
+    assert log.episode_ends.tolist() == list(range(2, 24, 2))
+    assert log.transitions.observations[::2, 0].tolist() == list(range(11))
+    assert log.transitions.terminals.nonzero().flatten().tolist() == [21]
+    with h5py.File(tmp_path / "log.h5", "a") as file:
+        del file["rewards_3"]
+    with pytest.raises(InputError, match="a file of d3rlpy 2 without rewards_3"):
+        from mopo_pl.config.schema import DataConfig
+        from mopo_pl.data.opening import open_dataset
+
+        open_dataset(name=str(tmp_path / "log.h5"), data=DataConfig(), env_id=None, env_kwargs={})

@@ -1,0 +1,171 @@
+"""CSV and Parquet logs by the names of their columns."""
+
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import csv, parquet
+
+from mopo_pl.config.schema import ColumnsConfig, DataConfig
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.opening import open_dataset
+from mopo_pl.errors import InputError
+
+Table = dict[str, list]
+SUFFIXES = [".csv", ".csv.gz", ".parquet"]
+COLUMNS: dict[str, Any] = {"observation": ["temp", "joint_*"], "action": ["valve"], "reward": "yield"}
+
+
+@pytest.fixture
+def table() -> Table:
+    """Two runs of a plant, of 4 and 3 rows."""
+    return {
+        "run": ["a", "a", "a", "a", "b", "b", "b"],
+        "time": [0.0, 0.5, 1.0, 1.5, 0.0, 0.5, 1.0],
+        "temp": [20.0, 21.0, 22.0, 23.0, 30.0, 31.0, 32.0],
+        "joint_0": [0, 1, 2, 3, 4, 5, 6],
+        "joint_1": [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5],
+        "valve": [-1.0, 0.0, 1.0, 0.5, 0.25, 0.0, 0.5],
+        "yield": [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0],
+    }
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[..., OfflineDataset]:
+    def opens(table: Table, suffix: str = ".csv", **columns: Any) -> OfflineDataset:
+        path = tmp_path / f"log{suffix}"
+        content = pa.table(table)
+        if suffix == ".parquet":
+            parquet.write_table(content, path)
+        else:
+            with gzip.open(path, "wb") if suffix.endswith(".gz") else path.open("wb") as file:
+                csv.write_csv(content, file)
+        data = DataConfig(columns=ColumnsConfig(**{**COLUMNS, **columns}))
+        return open_dataset(name=str(path), data=data, env_id=None, env_kwargs={})
+
+    return opens
+
+
+Opened = Callable[..., OfflineDataset]
+
+
+def remarks(log: OfflineDataset) -> list[str]:
+    return [finding.text for finding in log.findings if finding.name == "reading"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_columns_are_read_by_name(opened: Opened, table: Table, suffix: str) -> None:
+    log = opened(table, suffix, episode="run")
+    assert log.names.observations == ("temp", "joint_0", "joint_1")
+    assert log.names.actions == ("valve",)
+    assert log.transitions.observations[4].tolist() == [30, 4, 4.5]
+    assert log.transitions.actions.flatten().tolist() == table["valve"]
+    assert log.transitions.rewards.tolist() == table["yield"]
+    assert log.transitions.next_observations[0].tolist() == [21, 1, 1.5]
+    assert log.episode_ends.tolist() == [4, 7]
+    assert log.next_known.tolist() == [True, True, True, False, True, True, False]
+    assert not log.transitions.terminals.any()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_episodes_end_where_time_falls_back_or_skips(opened: Opened, table: Table, suffix: str) -> None:
+    table["time"] = [0.0, 0.5, 3.0, 3.5, 0.0, 0.5, 1.0]
+    assert opened(table, suffix, time="time").episode_ends.tolist() == [2, 4, 7]
+
+
+def test_times_may_be_dates(opened: Opened, table: Table) -> None:
+    table["time"] = [f"2026-11-28 07:{minute:02}:00" for minute in (0, 1, 2, 9, 10, 11, 12)]
+    assert opened(table, time="time").episode_ends.tolist() == [3, 7]
+
+
+def test_episodes_end_at_flags(opened: Opened, table: Table) -> None:
+    table["failed"], table["cut"] = [0, 0, 0, 1, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0]
+    log = opened(table, terminal="failed", truncated="cut")
+    assert log.episode_ends.tolist() == [2, 4, 7]
+    assert log.transitions.terminals.tolist() == [0, 0, 0, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_row_with_a_missing_value_joins_no_strangers(opened: Opened, table: Table, suffix: str) -> None:
+    table["temp"][1], table["yield"][5] = None, None
+    log = opened(table, suffix, episode="run")
+    assert log.transitions.observations[:, 0].tolist() == [20, 22, 23, 30, 32]
+    assert log.episode_ends.tolist() == [1, 3, 4, 5]
+    assert log.next_known.tolist() == [False, True, False, False, False]
+    assert remarks(log) == [
+        "2 of 7 rows have missing values and are left out (temp 1, yield 1); the rows around them are not joined"
+    ]
+
+
+def test_a_missing_row_of_an_interleaved_episode_ends_its_own_segment(opened: Opened, table: Table) -> None:
+    order = [0, 4, 1, 5, 2, 6, 3]
+    table["temp"][1] = None
+    log = opened({key: [values[row] for row in order] for key, values in table.items()}, episode="run")
+    assert log.transitions.observations[:, 0].tolist() == [20, 22, 23, 30, 31, 32]
+    assert log.episode_ends.tolist() == [1, 3, 6]
+
+
+def test_rows_that_were_removed_show_in_time(opened: Opened, table: Table) -> None:
+    left = {key: [value for row, value in enumerate(values) if row != 2] for key, values in table.items()}
+    log = opened(left, episode="run", time="time")
+    assert log.episode_ends.tolist() == [2, 3, 6]
+    assert remarks(log) == ["time skips after 1 rows, the first is row 1; episodes are taken to end there"]
+
+
+def test_next_observations_may_be_columns(opened: Opened, table: Table) -> None:
+    for name in ("temp", "joint_0", "joint_1"):
+        table[f"next_{name}"] = [value + 1 for value in table[name]]
+    log = opened(table, next_observation="next_*", episode="run")
+    assert log.next_known.all()
+    assert log.transitions.next_observations[3].tolist() == [24, 4, 4.5]
+
+
+def test_columns_that_are_not_used_are_named(opened: Opened, table: Table) -> None:
+    log = opened({**table, "is_done": [0, 0, 0, 1, 0, 0, 1]}, episode="run")
+    (unused,) = [finding.text for finding in log.findings if finding.name == "unused-arrays"]
+    assert unused == "not used: time [7], is_done [7]"
+
+
+def test_messages_name_columns(opened: Opened, table: Table) -> None:
+    table["joint_0"] = [3] * 7
+    log = opened(table, episode="run")
+    assert "observation columns never change: joint_0" in [finding.text for finding in log.findings]
+
+
+def refused(opens: Callable[[], object], *parts: str) -> None:
+    with pytest.raises(InputError) as error:
+        opens()
+    for part in parts:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_table_needs_its_columns_named(opened: Opened, table: Table, suffix: str) -> None:
+    refused(
+        lambda: opened(table, suffix, observation=None, action=None),
+        "no observations",
+        "data.columns.observation=KEY",
+        "no actions",
+        "temp, joint_0",
+    )
+
+
+def test_a_column_that_is_not_there_is_answered_with_the_nearest(opened: Opened, table: Table) -> None:
+    refused(lambda: opened(table, observation=["tmp"]), "data.columns.observation=tmp", "did you mean temp?")
+
+
+def test_a_column_of_text_is_refused(opened: Opened, table: Table) -> None:
+    refused(lambda: opened(table, observation=["run"]), "column run holds string, not numbers")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_damaged_table_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"log{suffix}"
+    path.write_bytes(b"a,b\n1,2\n3\n" + np.random.default_rng(0).bytes(50))
+    refused(
+        lambda: open_dataset(name=str(path), data=DataConfig(), env_id=None, env_kwargs={}), "cannot be read as a table"
+    )
