@@ -9,7 +9,8 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from mopo_pl.distributed.collectives import max_over_ranks
-from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.errors import InputError
+from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 
 class Interrupted(Exception):
@@ -40,6 +41,13 @@ class Checkpoints(Checkpoint):
         self.files, self.every_minutes, self.signalled, self.score = files, every_minutes, signalled, score
         self._saved_at = self._counted_to = time.monotonic()
         self._seconds = 0.0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises InputError where the Trainer writes checkpoints by another plugin."""
+        if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, ChecksummedCheckpointIO):
+            raise InputError(
+                "Checkpoints needs a Trainer that writes them whole: Trainer(plugins=[ChecksummedCheckpointIO()])"
+            )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Starts the clocks."""

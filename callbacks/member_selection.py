@@ -4,8 +4,10 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from mopo_pl.callbacks.requirements import require
 from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.module import DynamicsModule
 
@@ -27,7 +29,16 @@ class MemberSelection(L.Callback):
         self.epochs = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets an ensemble of another fit; what a checkpoint holds is given after this."""
+        """Forgets an ensemble of another fit; what a checkpoint holds is given after this.
+
+        Raises InputError for another module.
+        """
+        require(self, pl_module, DynamicsModule)
+        if stage == "fit" and not trainer.enable_validation:
+            print_once(
+                f"MemberSelection selects nothing without validation (limit_val_batches={trainer.limit_val_batches}, or no "
+                "val_dataloader): the last weights stay, and training ends at max_epochs"
+            )
         if stage == "fit" and trainer.current_epoch == 0:
             self.best, self.snapshot, self.stale, self.epochs = None, {}, 0, 0
 
@@ -37,7 +48,7 @@ class MemberSelection(L.Callback):
         Not `on_validation_epoch_end`, which callbacks are given before the module: its errors would be an epoch old.
         """
         assert isinstance(pl_module, DynamicsModule)
-        if trainer.sanity_checking:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self.epochs += 1
         self.observe(pl_module.holdout_mse.cpu(), dict(pl_module.ensemble.named_parameters()))

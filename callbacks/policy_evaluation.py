@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 
+from mopo_pl.callbacks.requirements import require
 from mopo_pl.distributed.collectives import gather_from_ranks, rank, world_size
 from mopo_pl.environments.episodes import Episodes, evaluate, interleave
 from mopo_pl.sac.module import SACModule
@@ -37,19 +38,36 @@ class PolicyEvaluation(L.Callback):
         self.history: list[list[float]] = []
         """[updates, mean return] of each evaluation."""
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Raises InputError for another module."""
+        require(self, pl_module, SACModule)
+
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluates when due."""
         if (trainer.current_epoch + 1) % self.every_n_epochs:
             return
         assert isinstance(pl_module, SACModule)
-        episodes = self.run(pl_module)
+        self.history.append([float(pl_module.updates), self._note(pl_module)])
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Evaluates for `Trainer.validate`, which returns the values; the curve is of training alone."""
+        assert isinstance(pl_module, SACModule)
+        self._note(pl_module)
+
+    def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """As `on_validation_epoch_end`, for `Trainer.test`."""
+        self.on_validation_epoch_end(trainer, pl_module)
+
+    def _note(self, module: SACModule) -> float:
+        """Evaluates, notes what came of it, and gives the mean return."""
+        episodes = self.run(module)
         mean = float(episodes.returns.mean())
-        self.history.append([float(pl_module.updates), mean])
         values = {"return": mean, "return_std": float(episodes.returns.std()), "length": float(episodes.lengths.mean())}
         score = self.score(mean)
         if score is not None:
             values["score"] = score
-        pl_module.note({f"evaluation/{name}": value for name, value in values.items()})
+        module.note({f"evaluation/{name}": value for name, value in values.items()})
+        return mean
 
     def after(self, updates: int) -> float | None:
         """Mean return of the evaluation after exactly so many updates; None where there was none."""

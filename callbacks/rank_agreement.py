@@ -11,7 +11,7 @@ from mopo_pl.nn.logged_module import LoggedModule
 
 
 class RanksAgree(L.Callback):
-    """Compares a hash of every tensor of the module over the ranks at each epoch's end; raises RanksDiffer.
+    """Compares a hash of every tensor of a module, whichever it is, over the ranks at each epoch's end; raises RanksDiffer.
 
     Gradients that are not averaged leave no error, only weights that drift apart.
     """
@@ -20,12 +20,12 @@ class RanksAgree(L.Callback):
         """Compares; nothing on a single device."""
         if world_size() == 1:
             return
-        assert isinstance(pl_module, LoggedModule)
         hashes = {name: _digest(tensor) for name, tensor in pl_module.state_dict().items()}
         everywhere = gather_from_ranks(hashes)
         differing = {name for name in hashes if len({ours[name] for ours in everywhere}) > 1}
         if differing:
-            raise RanksDiffer(", ".join(sorted({name.partition(".")[0] for name in differing})), pl_module.updates)
+            updates = pl_module.updates if isinstance(pl_module, LoggedModule) else trainer.global_step
+            raise RanksDiffer(", ".join(sorted({name.partition(".")[0] for name in differing})), updates)
 
 
 def _digest(tensor: Tensor) -> str:

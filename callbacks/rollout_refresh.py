@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 import torch
 
+from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.distributed.console import print_once
@@ -18,8 +19,8 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
-from mopo_pl.errors import Diverged
-from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.errors import Diverged, InputError
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.module import SACModule
 
 
@@ -63,20 +64,41 @@ class RolloutRefresh(L.Callback):
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
         """What this epoch's refresh came to."""
-        self._generator_state: torch.Tensor | None = None
+        self._generator: torch.Generator | None = None
+        """This rank's stream, once a fit has begun."""
+        self._saved_generators: list[torch.Tensor] | None = None
+        """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this."""
-        if stage == "fit" and trainer.current_epoch == 0:
-            self.done, self.summary, self._generator_state, self._running = 0, {}, None, None
+        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this.
+
+        Raises InputError for another module or DataModule, and for a model buffer that is too small.
+        """
+        require(self, pl_module, SACModule)
+        if stage != "fit":
+            return
+        data = self._data(trainer)
+        if data.capacity < self.starts * self.horizon:
+            raise InputError(
+                f"OfflineDataModule(capacity={data.capacity}) is too small for a refresh of {self.starts} starts of "
+                f"{self.horizon} steps: it takes {self.starts * self.horizon} rows"
+            )
+        if trainer.current_epoch == 0:
+            self.done, self.summary, self._generator, self._running = 0, {}, None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Moves the model to the device of training, opens this rank's stream and makes the step ready."""
+        """Moves the model to the device of training, opens this rank's stream there and makes the step ready.
+
+        The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
+        same Trainer goes on with the one it has.
+        """
         self.model.transition.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
-        self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
-        if self._generator_state is not None:
-            self._generator.set_state(self._generator_state)
+        resumes = trainer.ckpt_path is not None
+        if resumes or self._generator is None or self._generator.device != pl_module.device:
+            self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
+        if resumes and self._saved_generators is not None:
+            continued(self._generator, state_of_this_rank(self._saved_generators))
         if self._running is not None:
             self._running = self._running.to(pl_module.device)
         if self.compile:
@@ -86,14 +108,17 @@ class RolloutRefresh(L.Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refreshes when due."""
-        if self.done > trainer.current_epoch // self.every_n_epochs:
-            return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        """Refreshes when due, and where the model buffer has never been filled."""
+        data = self._data(trainer)
         assert isinstance(pl_module, SACModule)
-        assert isinstance(data, OfflineDataModule)
+        if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
+            return
         with trainer.precision_plugin.forward_context():
             self.summary = self.refresh(pl_module, data)
+
+    def _data(self, trainer: L.Trainer) -> OfflineDataModule:
+        given = trainer.datamodule  # type: ignore[attr-defined]
+        return require(self, given, OfflineDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
@@ -110,10 +135,11 @@ class RolloutRefresh(L.Callback):
 
         Raises Diverged where too much of it had to be dropped.
         """
+        assert self._generator is not None
         statistics, ends, running = RolloutStatistics(module.device), [], []
         data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
-            starts = self._starts(data, min(self.chunk, self.starts - begin))
+            starts = self._starts(data, min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
                 self.model,
                 module.actor.act,
@@ -141,23 +167,23 @@ class RolloutRefresh(L.Callback):
             )
         return summary
 
-    def _starts(self, data: OfflineDataModule, size: int) -> torch.Tensor:
+    def _starts(self, data: OfflineDataModule, size: int, generator: torch.Generator) -> torch.Tensor:
         """First states that continue rollouts of the last refresh, then logged states [size, D]."""
-        starts = data.sample_starts(size, self._generator).contiguous()  # of one layout: a compiler knows no other
+        starts = data.sample_starts(size, generator).contiguous()  # of one layout: a compiler knows no other
         if not self.continue_share or self._running is None or not len(self._running):
             return starts
-        continued = int(size * self.continue_share)
-        index = torch.randint(len(self._running), (continued,), generator=self._generator, device=starts.device)
-        return torch.cat([self._running[index], starts[continued:]])
+        continuing = int(size * self.continue_share)
+        index = torch.randint(len(self._running), (continuing,), generator=generator, device=starts.device)
+        return torch.cat([self._running[index], starts[continuing:]])
 
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
-        streams = gather_from_ranks(self._generator.get_state())
+        streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
         return {"done": self.done, "summary": self.summary, "generators": streams, "running": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
-        self._generator_state = state_of_this_rank(state_dict["generators"]).cpu()
+        self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])

@@ -1,7 +1,7 @@
 """The trained policy; needs only torch, NumPy and safetensors."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
@@ -21,8 +21,11 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 1
 
 
-class Policy:
+class Policy(nn.Module):
     """π: observations in the environment's units to actions in the environment's units.
+
+    A module of torch, which `torch.compile`, `torch.export` and `torch.onnx` take as any other; they see the call of a
+    tensor.
 
     >>> import torch
     >>> from tempfile import TemporaryDirectory
@@ -43,40 +46,68 @@ class Policy:
     torch.Size([5, 1])
     """
 
+    action_low: Tensor
+    action_high: Tensor
+
     def __init__(
-        self, actor: TanhGaussianActor, action_low: np.ndarray, action_high: np.ndarray, meta: Mapping[str, Any]
+        self,
+        actor: TanhGaussianActor,
+        action_low: np.ndarray | Tensor,
+        action_high: np.ndarray | Tensor,
+        meta: Mapping[str, Any],
     ) -> None:
         """`action_low`, `action_high` [A]: what -1 and +1 stand for; `meta`: kept in the JSON file."""
+        super().__init__()
         self.actor, self.meta = actor, dict(meta)
-        self.action_low, self.action_high = np.asarray(action_low, np.float32), np.asarray(action_high, np.float32)
+        self.register_buffer("action_low", torch.as_tensor(action_low, dtype=torch.float32))
+        self.register_buffer("action_high", torch.as_tensor(action_high, dtype=torch.float32))
 
-    def __call__(self, observation: Array) -> Array:
+    def forward(self, observation: Array) -> Array:
         """The deterministic action low + (tanh μ(s) + 1)/2 · (high - low).
 
-        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind. Raises ValueError where the
-        last dimension is not D.
+        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind. Raises ValueError for what is
+        no observation: another type, another D, a value that is not finite.
         """
-        return self._act(observation, lambda s: self.actor.mean_action(s))
+        return self._act(observation, self.actor.mean_action)
+
+    def __call__(self, observation: Array) -> Array:
+        """As `forward`."""
+        return super().__call__(observation)
 
     def sample(self, observation: Array, generator: Generator) -> Array:
         """As calling, but the action is drawn from π(a|s)."""
         return self._act(observation, lambda s: self.actor.sample(s, generator))
 
     @torch.no_grad()
-    def _act(self, observation: Any, squashed: Any) -> Any:
-        parameter = next(self.actor.parameters())
-        observation = observation if isinstance(observation, torch.Tensor) else np.asarray(observation)
-        if observation.shape[-1] != self.actor.obs_dim:
-            raise ValueError(f"observation has shape {tuple(observation.shape)}; the last must be {self.actor.obs_dim}")
-        states = torch.as_tensor(observation, dtype=parameter.dtype, device=parameter.device)
-        low, high = (torch.as_tensor(bound).to(states) for bound in (self.action_low, self.action_high))
+    def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
+        states = self._states(observation)
+        low, high = self.action_low.to(states), self.action_high.to(states)
         # Clamped: rounding must not leave the action space.
         action = (low + (squashed(states) + 1) / 2 * (high - low)).clamp(low, high)
-        return action.cpu().numpy() if isinstance(observation, np.ndarray) else action
+        return action if isinstance(observation, Tensor) else action.cpu().numpy()
+
+    def _states(self, observation: Any) -> Tensor:
+        """An observation as a tensor of the actor's device and precision [..., D]."""
+        values = _real_tensor(observation)
+        if values is None or values.dim() == 0:
+            raise ValueError(
+                f"an observation is a vector of {self.actor.obs_dim} real numbers, or a batch of such; "
+                f"this is {_described(observation)}"
+            )
+        if values.shape[-1] != self.actor.obs_dim:
+            raise ValueError(f"observation has shape {tuple(values.shape)}; the last must be {self.actor.obs_dim}")
+        parameter = next(self.actor.parameters())
+        states = values.to(device=parameter.device, dtype=parameter.dtype)
+        # While torch traces, no value is known.
+        if not torch.compiler.is_compiling() and not states.isfinite().all():
+            raise ValueError(
+                "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision"
+            )
+        return states
 
     def save(self, folder: Path | str) -> None:
         """Writes `policy.safetensors` and `policy.json`, each aside first and then renamed."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         actor = self.actor
         description = {
@@ -101,8 +132,12 @@ class Policy:
 
     @classmethod
     def load(cls, folder: Path | str) -> "Policy":
-        """Reads a run folder, or its `policy` folder. Raises InputError where a file is missing, damaged or too new."""
-        folder = Path(folder)
+        """Reads a run folder, its `policy` folder, or one of the two files in it.
+
+        Raises InputError where a file is missing, damaged or too new.
+        """
+        folder = Path(folder).expanduser()
+        folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:
             return cls._read(folder)
@@ -127,4 +162,24 @@ class Policy:
         identity = Normaliser.identity(shape["obs_dim"])
         actor = TanhGaussianActor(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
-        return cls(actor.eval().requires_grad_(False), low, high, description)
+        return cls(actor, low, high, description).eval().requires_grad_(False)
+
+
+def _real_tensor(observation: Any) -> Tensor | None:
+    """The observation as a tensor, a copy where it is an array; None where it does not consist of real numbers."""
+    if isinstance(observation, Tensor):
+        return None if observation.is_complex() else observation
+    try:
+        array = np.asarray(observation)
+    except ValueError:  # rows of different lengths
+        return None
+    return torch.from_numpy(np.array(array, np.float64, order="C")) if array.dtype.kind in "biuf" else None
+
+
+def _described(observation: Any) -> str:
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        return "a pair: write observation, info = env.reset()"
+    if observation is None or isinstance(observation, dict | str | bytes):
+        return f"a {type(observation).__name__}"
+    values = _real_tensor(observation)
+    return "a number" if values is not None else f"a {type(observation).__name__} of what are no real numbers"

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.errors import InputError
+
 
 class ModelBuffer:
     """`slots` refreshes of at most `capacity` rows each; beginning one more empties the oldest.
@@ -64,9 +66,9 @@ class ModelBuffer:
         self._offsets = (torch.arange(self.slots) * self.capacity - (ends - counts)).to(self.rows.device)
 
     def draw(self, size: int, generator: Generator) -> Tensor:
-        """Places of stored rows, uniformly with replacement [size]. Raises ValueError while nothing is stored."""
+        """Places of stored rows, uniformly with replacement [size]. Raises InputError while nothing is stored."""
         if not len(self):
-            raise ValueError(
+            raise InputError(
                 "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?)"
             )
         return torch.randint(len(self), (size,), generator=generator, device=self.rows.device)

@@ -6,14 +6,18 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Generator, Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.model_buffer import ModelBuffer
+from mopo_pl.data.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
-from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.errors import InputError
+from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.storage.buffer_files import RefreshFiles
+from mopo_pl.storage.checkpoints import REFRESHES
 
 
 def block_size(updates_per_epoch: int, updates_per_step: int) -> int:
@@ -57,15 +61,21 @@ class OfflineDataModule(L.LightningDataModule):
         self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
         self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
-        self._place(torch.device("cpu"), 0)
+        self._open(torch.device("cpu"), 0)
 
     def setup(self, stage: str | None = None) -> None:
-        """Moves the log to the device of training and opens the model buffer and the stream there."""
-        if self.trainer is not None:
-            self._place(self.trainer.strategy.root_device, self.trainer.global_rank)
+        """Move the log to the device; a new fit opens the model buffer and the stream of batches there.
 
-    def _place(self, device: torch.device, rank: int) -> None:
+        A further fit of the same Trainer goes on with those it has; validating and predicting leave them alone.
+        """
+        if self.trainer is None:
+            return
+        device = self.trainer.strategy.root_device
         self.log_rows = self.log_rows.to(device)
+        if stage == "fit" and (self.trainer.current_epoch == 0 or self.model_buffer.rows.device != device):
+            self._open(device, self.trainer.global_rank)
+
+    def _open(self, device: torch.device, rank: int) -> None:
         rows = self.log_rows.rows
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
@@ -103,8 +113,22 @@ class OfflineDataModule(L.LightningDataModule):
         """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""
         return self
 
+    def val_dataloader(self) -> RowBatches | NoValidation:
+        """This rank's share of the logged rows, for `Trainer.validate`; an epoch of `Trainer.fit` is not validated."""
+        fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
+        return NoValidation() if fitting else self.predict_dataloader()
+
+    def test_dataloader(self) -> RowBatches:
+        """This rank's share of the logged rows: a log has no others."""
+        return self.predict_dataloader()
+
+    def predict_dataloader(self) -> RowBatches:
+        """This rank's share of the logged rows, in order."""
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
+        return RowBatches(self.log_rows[rank::world], CHUNK)
+
     def state_dict(self) -> dict[str, Any]:
-        """ModelBuffer and stream of every rank; all ranks must call it."""
+        """Model buffer and stream of every rank; all ranks must call it."""
         if self._files is None:
             buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
@@ -113,9 +137,30 @@ class OfflineDataModule(L.LightningDataModule):
         return {"ranks": gather_from_ranks({"model_buffer": buffer, "batches": self._batches.get_state()})}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores this rank's model buffer and stream; raises InputError for another number of ranks."""
+        """Restore this rank's model buffer and stream, unless the Trainer only validates, tests or predicts.
+
+        Raises InputError for another number of ranks, and where a refresh lies neither in `refresh_folder` nor beside the
+        checkpoint.
+        """
+        if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
+            return
         state = state_of_this_rank(state_dict["ranks"])
-        self.model_buffer.load_state_dict(
-            state["model_buffer"], (lambda number, rows: rows) if self._files is None else self._files.fetch
+        self.model_buffer.load_state_dict(state["model_buffer"], self._fetch)
+        continued(self._batches, state["batches"])
+
+    def _fetch(self, number: int, entry: Tensor | dict[str, Any]) -> Tensor:
+        """The rows of a saved refresh: in the checkpoint itself, in `refresh_folder`, or beside the checkpoint."""
+        if isinstance(entry, Tensor):
+            return entry
+        if self._files is not None and self._files.holds(entry):
+            return self._files.fetch(number, entry)
+        checkpoint = self.trainer.ckpt_path if self.trainer is not None else None
+        beside = [] if checkpoint is None else [RefreshFiles(Path(checkpoint).parent / REFRESHES)]
+        for files in beside:
+            if files.holds(entry):
+                return files.fetch(number, entry)
+        sought = [str(files.folder) for files in ([] if self._files is None else [self._files]) + beside]
+        raise InputError(
+            f"the checkpoint's refresh {entry['file']} is neither in {' nor in '.join(sought)}, or was changed since: "
+            "keep the checkpoint beside its folder of refreshes, or give that as refresh_folder"
         )
-        self._batches.set_state(state["batches"].cpu())

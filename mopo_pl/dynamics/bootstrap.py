@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.row_batches import CHUNK, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.nn.layers import Normaliser
@@ -120,10 +121,20 @@ class EnsembleDataModule(L.LightningDataModule):
         """Return this DataModule: it is a sized iterable of ready batches."""
         return self
 
-    def val_dataloader(self) -> "OneBatch":
+    def val_dataloader(self) -> RowBatches:
         """The holdout rows of this rank as one batch, unpadded."""
         rank, world = self._ranks()
-        return OneBatch(self.log_rows[self.holdout[rank::world]])
+        rows = self.log_rows[self.holdout[rank::world]]
+        return RowBatches(rows, len(rows))
+
+    def test_dataloader(self) -> RowBatches:
+        """Same as `val_dataloader`: a log has one holdout."""
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> RowBatches:
+        """Return this rank's share of all rows of the log, in order."""
+        rank, world = self._ranks()
+        return RowBatches(self.log_rows[rank::world], CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
         """State of the shuffles and the position in the current epoch."""
@@ -137,16 +148,3 @@ class EnsembleDataModule(L.LightningDataModule):
         """Restore the state saved by `state_dict`: training continues with the next batch."""
         self._epoch_start, self._position = state_dict["epoch_start"], state_dict["position"]
         self._shuffles.set_state(state_dict["shuffles"])
-
-
-class OneBatch:
-    """A loader with a single batch. Lightning would read a plain list as several loaders."""
-
-    def __init__(self, batch: Transitions) -> None:
-        self.batch = batch
-
-    def __len__(self) -> int:
-        return 1
-
-    def __iter__(self) -> Iterator[Transitions]:
-        yield self.batch

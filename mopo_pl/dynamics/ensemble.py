@@ -9,6 +9,8 @@ from torch.nn.functional import softplus
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
 
+ENSEMBLE_ARGUMENTS = ("obs_dim", "action_dim", "members", "hidden_sizes")
+"""Arguments of the ensemble's constructor that are plain values, which it holds as attributes."""
 MAX_LOG_VAR = 0.5
 MIN_LOG_VAR = -10.0
 

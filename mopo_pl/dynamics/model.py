@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor
 
-from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.errors import InputError
+from mopo_pl.nn.hparams import plain_arguments
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.storage.atomic_write import atomic_write
@@ -66,12 +68,7 @@ REPAIR = "remove dynamics.safetensors and dynamics.json there, and resume that r
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
     """Write both files atomically; return the model's hash. `facts` are added to the JSON."""
     ensemble = model.ensemble
-    shape = {
-        "obs_dim": ensemble.obs_dim,
-        "action_dim": ensemble.action_dim,
-        "members": ensemble.members,
-        "hidden_sizes": list(ensemble.hidden_sizes),
-    }
+    shape = plain_arguments(ensemble, ENSEMBLE_ARGUMENTS)
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
@@ -97,16 +94,23 @@ def load_model(folder: Path) -> TransitionModel:
         raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
 
 
+def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequence[int]) -> GaussianEnsemble:
+    """Return an ensemble whose weights and normalisers are loaded later."""
+    return GaussianEnsemble(
+        obs_dim=obs_dim,
+        action_dim=action_dim,
+        members=members,
+        hidden_sizes=hidden_sizes,
+        normaliser=Normaliser.identity(obs_dim + action_dim),
+        target_normaliser=Normaliser.identity(1 + obs_dim),
+        generator=generator_for(0, "overwritten"),
+    )
+
+
 def _read(folder: Path) -> TransitionModel:
     description = json.loads((folder / "dynamics.json").read_text())
     weights = load_file(folder / "dynamics.safetensors")
-    shape = description["shape"]
-    ensemble = GaussianEnsemble(
-        **shape,
-        normaliser=Normaliser.identity(shape["obs_dim"] + shape["action_dim"]),
-        target_normaliser=Normaliser.identity(1 + shape["obs_dim"]),
-        generator=generator_for(0, "overwritten"),
-    )
+    ensemble = untrained(**description["shape"])
     ensemble.load_state_dict(weights)
     model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
     if model.hash() != description["hash"]:

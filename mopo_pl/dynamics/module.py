@@ -1,6 +1,6 @@
 """LightningModule 1: fits the Gaussian ensemble."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,13 +12,14 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import world_size
 from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
-from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
 from mopo_pl.dynamics.losses import EnsembleLoss, HoldoutErrors, model_target
-from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.model import TransitionModel, untrained
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
+from mopo_pl.nn.hparams import built, network_hparams
 from mopo_pl.nn.layers import BatchedLinear
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
+from mopo_pl.nn.logged_module import LoggedModule, counting_updates, hooks_need_gradients
 
 
 class DynamicsModule(LoggedModule):
@@ -28,11 +29,13 @@ class DynamicsModule(LoggedModule):
     set `elites`. Then `model()` is what rollouts use.
     """
 
+    LEARNING_RATES = "learning_rate"
+    BATCH_SIZE = "EnsembleDataModule(batch_size=...)"
     elites: Tensor
 
     def __init__(
         self,
-        ensemble: GaussianEnsemble,
+        ensemble: GaussianEnsemble | Mapping[str, Any],
         *,
         elites: int,
         learning_rate: float,
@@ -41,12 +44,23 @@ class DynamicsModule(LoggedModule):
         beta: float,
         compile: bool,
     ) -> None:
-        """`weight_decay`: one coefficient per layer, else ValueError is raised; `beta`: of β-NLL, 0 for plain likelihood.
+        """`ensemble`: finished networks, or their hparams, as a checkpoint holds them. `weight_decay`: one coefficient per
+        layer, else ValueError is raised. `beta`: of β-NLL, 0 for plain likelihood.
 
         `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
         no parameter's `.grad`.
         """
-        super().__init__(("train_loss",))
+        ensemble = built("ensemble", ensemble, GaussianEnsemble, untrained)
+        hparams = {
+            "ensemble": network_hparams(ensemble, ENSEMBLE_ARGUMENTS),
+            "elites": elites,
+            "learning_rate": learning_rate,
+            "weight_decay": list(weight_decay),
+            "bound_coef": bound_coef,
+            "beta": beta,
+            "compile": compile,
+        }
+        super().__init__(("train_loss",), hparams)
         if len(weight_decay) != len(ensemble.layers):
             raise ValueError(f"weight_decay has {len(weight_decay)} coefficients for {len(ensemble.layers)} layers")
         self.automatic_optimization = False
@@ -102,20 +116,18 @@ class DynamicsModule(LoggedModule):
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises ValueError for a batch that is
+        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises InputError for a batch that is
         no block of batches.
         """
-        if batch.rows.dim() != 4:
-            raise ValueError(
-                f"a training step takes a block of batches [K, E, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
-        if self._fused is not None and self._fused.takes(batch):
-            losses = self._fused.run(batch)
-            count_steps(self.trainer, len(batch))
-        else:
-            optimizer = cast(LightningOptimizer, self.optimizers())
-            losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
+        self.require_batch(batch, 4, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                losses = self._fused.run(batch)
+            else:
+                optimizer = cast(LightningOptimizer, self.optimizers())
+                losses = torch.stack([self._step(optimizer, batch[k]) for k in range(len(batch))])
         self.means.update(losses.unsqueeze(-1))
+        self.show_loss("dynamics/train_loss", losses[-1])
 
     def _step(self, optimizer: LightningOptimizer, batch: Transitions) -> Tensor:
         """One step; the loss before it."""
@@ -131,6 +143,7 @@ class DynamicsModule(LoggedModule):
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Scores every member on the same held-out rows [n, W]."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an EnsembleDataModule makes")
         mean, log_var = self.ensemble(batch.inputs)
         self.holdout.update(mean, log_var, self.ensemble.target_normaliser(model_target(batch)))
 
@@ -140,6 +153,19 @@ class DynamicsModule(LoggedModule):
         self.holdout.reset()
         rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
+
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Same as `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Same as `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> tuple[Tensor, Tensor]:
+        """Return each member's mean and standard deviation of (r, Δs) for transitions [N, W], each [E, N, 1 + D], in raw units."""
+        mean, log_var = self.ensemble.in_raw_units(batch.inputs)
+        return mean, torch.exp(0.5 * log_var)
 
     def on_train_epoch_end(self) -> None:
         """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""
@@ -158,7 +184,7 @@ class DynamicsModule(LoggedModule):
     @property
     def updates(self) -> int:
         """Optimiser steps made."""
-        return self.trainer.global_step
+        return self.global_step
 
     def model(self) -> TransitionModel:
         """The ensemble and its elites, for rollouts: the very weights, frozen, so that training is over."""

@@ -38,9 +38,18 @@ def _places(logs: Path, stage: str) -> dict[str, dict[str, Any]]:
 
 
 class _SkipsHeldRows:
-    """Before a logger's class: leaves out rows that the logger got before the run was stopped."""
+    """Before a logger's class: leaves out rows that the logger got before the run was stopped, and a module's hparams.
+
+    The hyperparameters of a run are its whole configuration, which `_tell` sends.
+    """
 
     held = -1
+    told = False
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """As the logger's own, until the run has told its configuration."""
+        if not self.told:
+            super().log_hyperparams(*args, **kwargs)  # type: ignore[misc]
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """As the logger's own, for rows that are new; on its storage when this returns, as far as `save` sees to it."""
@@ -129,7 +138,7 @@ def build_loggers(
             logger = _built(name, {**places.get(name, {}), **(identity or {}), **(arguments or {})}, held)
             if identity is None:
                 _tell(logger, hyperparameters, rows)
-            logger.held = held  # type: ignore[attr-defined]
+            logger.held, logger.told = held, True  # type: ignore[attr-defined]
             records.keep(name, logger, held)
         except Exception as error:
             raise InputError(f"logger.{name} cannot be made: {error}") from error

@@ -11,6 +11,9 @@ from torch.nn.utils import skip_init
 
 from mopo_pl.nn.layers import Linear, Normaliser, in_full_precision, uniform_
 
+ACTOR_ARGUMENTS = ("obs_dim", "action_dim", "hidden_sizes", "log_std_min", "log_std_max")
+"""Arguments of an actor's constructor that are plain values, which it holds as attributes."""
+
 
 class TanhGaussianActor(nn.Module):
     """a = tanh(μ(s) + σ(s)ε), ε ~ N(0, I); a ReLU network gives μ and log σ, which is clamped."""

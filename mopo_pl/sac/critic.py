@@ -8,6 +8,9 @@ from torch import Generator, Tensor, nn
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, uniform_
 
+CRITIC_ARGUMENTS = ("members", "obs_dim", "action_dim", "hidden_sizes", "layer_norm")
+"""Arguments of the critic's constructor that are plain values, which it holds as attributes."""
+
 
 class Critics(nn.Module):
     """Q_k(s, a) for k = 1, …, N: ReLU networks, initialised as `torch.nn.Linear` would be."""
@@ -25,6 +28,7 @@ class Critics(nn.Module):
     ) -> None:
         """`members`: N. `layer_norm`: normalise each hidden layer before its ReLU, without learned scale and shift."""
         super().__init__()
+        self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
         self.normaliser, self.members, self.layer_norm = normaliser, members, layer_norm
         sizes = [obs_dim + action_dim, *hidden_sizes, 1]
         self.layers = nn.ModuleList(

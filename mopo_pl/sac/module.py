@@ -1,26 +1,30 @@
 """LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from mopo_pl.data.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
+from mopo_pl.errors import InputError
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
-from mopo_pl.nn.layers import Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, count_steps, hooks_need_gradients
-from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import Critics
-from mopo_pl.sac.updates import REPORT, SACGradients, SACUpdate, Steps, Weights
+from mopo_pl.nn.hparams import built, network_hparams
+from mopo_pl.nn.layers import Normaliser, Params, parameters_of
+from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, hooks_need_gradients
+from mopo_pl.nn.random_streams import continued, generator_for
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
+from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
+from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
 class SACModule(LoggedModule):
@@ -33,10 +37,13 @@ class SACModule(LoggedModule):
     parameter's `.grad`; several processes compile the three gradients.
     """
 
+    LEARNING_RATES = "actor_lr, critic_lr and alpha_lr"
+    BATCH_SIZE = "OfflineDataModule(batch_size=...)"
+
     def __init__(
         self,
-        actor: TanhGaussianActor,
-        critic: Critics,
+        actor: TanhGaussianActor | Mapping[str, Any],
+        critic: Critics | Mapping[str, Any],
         *,
         actor_lr: float,
         critic_lr: float,
@@ -49,18 +56,40 @@ class SACModule(LoggedModule):
         soft_backup: bool,
         gradient_clip_norm: float | None,
         pessimism: float | None,
-        target_bounds: tuple[float, float] | None,
+        target_bounds: Sequence[float] | None,
         actor_average: float | None,
         schedule_epochs: int | None,
         seed: int,
         compile: bool,
     ) -> None:
-        """`schedule_epochs`: epochs of the actor's cosine schedule; None: a constant step size. `gradient_clip_norm`:
-        limit of the norm of the critics' gradient and of the actor's, each; None: none. `pessimism`, `target_bounds`: as
-        `SACGradients` takes them. `actor_average`: decay per update of the running average of the actor, which is then
-        `deployed_actor`; None: no average.
+        """`actor`, `critic`: finished networks, or their hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the
+        actor's cosine schedule; None: a constant step size. `gradient_clip_norm`: limit of the norm of the critics' gradient
+        and of the actor's, each; None: none. `pessimism`, `target_bounds`: as `SACGradients` takes them. `actor_average`:
+        decay per update of the running average of the actor, which is then `deployed_actor`; None: no average.
         """
-        super().__init__(REPORT)
+        actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
+        critic = built("critic", critic, Critics, partial(_untrained, Critics))
+        hparams = {
+            "actor": network_hparams(actor, ACTOR_ARGUMENTS),
+            "critic": network_hparams(critic, CRITIC_ARGUMENTS),
+            "actor_lr": actor_lr,
+            "critic_lr": critic_lr,
+            "alpha_lr": alpha_lr,
+            "alpha_init": alpha_init,
+            "alpha_max": alpha_max,
+            "target_entropy": target_entropy,
+            "discount": discount,
+            "tau": tau,
+            "soft_backup": soft_backup,
+            "gradient_clip_norm": gradient_clip_norm,
+            "pessimism": pessimism,
+            "target_bounds": None if target_bounds is None else list(target_bounds),
+            "actor_average": actor_average,
+            "schedule_epochs": schedule_epochs,
+            "seed": seed,
+            "compile": compile,
+        }
+        super().__init__(REPORT, hparams)
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
@@ -69,7 +98,7 @@ class SACModule(LoggedModule):
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.schedule_epochs, self.seed = schedule_epochs, seed
-        gradients = SACGradients(
+        self._gradients = SACGradients(
             actor=actor,
             critic=critic,
             discount=discount,
@@ -77,16 +106,17 @@ class SACModule(LoggedModule):
             alpha_max=alpha_max,
             soft_backup=soft_backup,
             pessimism=pessimism,
-            target_bounds=target_bounds,
+            target_bounds=None if target_bounds is None else (target_bounds[0], target_bounds[1]),
         )
-        self._plain = SACUpdate(gradients=gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
+        self._plain = SACUpdate(gradients=self._gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
         self._sac_update = self._plain
+        self.figures = RowMeans(FIGURES)
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._updates = 0
         self._noise = generator_for(seed, "updates")
-        self._noise_state: Tensor | None = None
-        """Of a checkpoint, until the fit that goes on from it begins."""
+        self._saved_noise: list[Tensor] = []
+        """Generator states from a checkpoint, one per rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
@@ -98,11 +128,16 @@ class SACModule(LoggedModule):
         return [critic, actor, alpha], [CosineAnnealingLR(actor, self.schedule_epochs)]
 
     def on_fit_start(self) -> None:
-        """Opens this rank's own stream of action noise, on the device; a state from a checkpoint goes into it."""
-        self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
-        if self._noise_state is not None:
-            self._noise.set_state(self._noise_state)
-            self._noise_state = None
+        """Create this rank's generator of action noise on the training device.
+
+        A fit that resumes from a checkpoint continues the saved generator. A further fit of the same Trainer keeps its own.
+        """
+        super().on_fit_start()
+        resumes = self.trainer.ckpt_path is not None
+        if resumes or self.trainer.current_epoch == 0 or self._noise.device != self.device:
+            self._noise = generator_for(self.seed, "updates", self.global_rank, self.device)
+        if resumes:
+            continued(self._noise, state_of_this_rank(self._saved_noise))
 
     def on_train_start(self) -> None:
         """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
@@ -141,25 +176,74 @@ class SACModule(LoggedModule):
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]; raises ValueError for a batch that is no block of batches."""
-        if batch.rows.dim() != 3:
-            raise ValueError(
-                f"a training step takes a block of batches [K, B, W], not rows of shape {list(batch.rows.shape)}"
-            )
+        """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
+        self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
         noise, rates = self.draw_noise(batch), self.average_rates(len(batch))
-        if self._fused is not None and self._fused.takes(batch):
-            reports = self._fused.run(batch, noise, rates)
-            count_steps(self.trainer, 3 * len(batch))
-        else:
-            optimizers = cast(list[LightningOptimizer], self.optimizers())
-            reports = torch.stack([self.update(optimizers, batch[k], noise[k], rates[k]) for k in range(len(batch))])
+        with counting_updates(self.trainer, len(batch)):
+            if self._fused is not None and self._fused.takes(batch):
+                reports = self._fused.run(batch, noise, rates)
+            else:
+                optimizers = cast(list[LightningOptimizer], self.optimizers())
+                reports = torch.stack(
+                    [self.update(optimizers, batch[k], noise[k], rates[k]) for k in range(len(batch))]
+                )
         self._updates += len(batch)
         self.means.update(reports)
+        self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
+        return self.deployed_actor.mean_action(observations)
+
+    def val_dataloader(self) -> NoValidation:
+        """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
+
+        Raises InputError in `Trainer.validate`, which needs transitions.
+        """
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            raise InputError(
+                "Trainer.validate of a SACModule needs logged transitions: datamodule=OfflineDataModule(...)"
+            )
+        return NoValidation()
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
+
+    def on_validation_epoch_start(self) -> None:
+        """Create the generator of validation's noise, the same at each validation; training never draws from it."""
+        self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
+
+    def validation_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Evaluate critics and actor on logged transitions [N, W]: `FIGURES`."""
+        self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
+        shape = (2, *batch.actions.shape)
+        noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
+        self.figures.update(self._gradients.of_rows(self.weights(), batch, noise))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all logged transitions."""
+        self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
+        self.figures.reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Same as `on_validation_epoch_start`."""
+        self.on_validation_epoch_start()
+
+    def test_step(self, batch: Transitions, batch_idx: int) -> None:
+        """Same as `validation_step`."""
+        self.validation_step(batch, batch_idx)
+
+    def on_test_epoch_end(self) -> None:
+        """Same as `on_validation_epoch_end`."""
+        self.on_validation_epoch_end()
+
+    def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
+        """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
+        return self(batch.observations)
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
         """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""
-        critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
-        weights = Weights(critic, target_critic, actor, self.log_alpha.detach(), self._average_weights())
+        weights = self.weights()
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
         return self._sac_update(weights, batch, noise, average_rate, Steps(_mean_over_ranks, *steps))
 
@@ -180,6 +264,11 @@ class SACModule(LoggedModule):
         t = torch.arange(self._updates + 1, self._updates + 1 + updates, device=self.device)
         floor = 1.0 if self.actor_average is None else 1 - self.actor_average
         return (1 / (1 + t.to(self.log_alpha.dtype) / 5)).clamp(min=floor)
+
+    def weights(self) -> Weights:
+        """Return the parameters that an update reads and changes, detached."""
+        critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
+        return Weights(critic, target_critic, actor, self.log_alpha.detach(), self._average_weights())
 
     def draw_noise(self, batch: Transitions) -> Tensor:
         """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""
@@ -209,7 +298,7 @@ class SACModule(LoggedModule):
 
     @property
     def updates(self) -> int:
-        """Updates made; Lightning's `global_step` counts three optimiser steps for each."""
+        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
         return self._updates
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,10 +307,16 @@ class SACModule(LoggedModule):
         checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restore the number of updates; `on_fit_start` restores the generator."""
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
-        self._noise_state = state_of_this_rank(checkpoint["sac"]["noise"]).cpu()
+        self._saved_noise = checkpoint["sac"]["noise"]
+
+
+def _untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
+    """Return a network whose weights and normaliser are loaded later."""
+    generator = generator_for(0, "overwritten")
+    return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)
 
 
 def _mean_over_ranks(gradients: Params) -> Params:

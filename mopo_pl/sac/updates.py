@@ -32,6 +32,9 @@ from mopo_pl.sac.losses import (
 REPORT = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
 """What an update reports, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
 
+FIGURES = ("logged_q", "logged_bellman_error", "logged_entropy")
+"""Of logged transitions: min_k Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
+
 
 class Weights(NamedTuple):
     """What an update reads, and changes in place by its steps."""
@@ -78,19 +81,7 @@ class SACGradients:
         self, critic: Params, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
         """Gradients of the critics, their loss, and the mean Q of the first two [2]. `noise` [B, A] draws a' ~ π(s')."""
-        with torch.no_grad():
-            action, log_prob = self._act(actor, batch.next_observations, noise)
-            next_q = self._value(target_critic, batch.next_observations, action)
-            target = critic_target(
-                batch.rewards,
-                batch.terminals,
-                lower_estimate(next_q, self.pessimism),
-                log_prob,
-                temperature(log_alpha, self.alpha_max),
-                discount=self.discount,
-                soft=self.soft_backup,
-                bounds=self.target_bounds,
-            )
+        target = self._target(target_critic, actor, log_alpha, batch, noise)
 
         def loss(critic: Params) -> tuple[Tensor, Tensor]:
             q = self._value(critic, batch.observations, batch.actions)
@@ -113,6 +104,33 @@ class SACGradients:
     def of_temperature(self, log_alpha: Tensor, log_prob: Tensor) -> tuple[Tensor, Tensor]:
         """Gradient of log α, and its loss."""
         return grad_and_value(temperature_loss)(log_alpha, log_prob, self.target_entropy)
+
+    @torch.no_grad()
+    def of_rows(self, weights: Weights, batch: Transitions, noise: Tensor) -> Tensor:
+        """Of each row of a batch [B, W], without any gradient: the figures of `FIGURES` [B, 3]. `noise` is ε [2, B, A]."""
+        critic, target_critic, actor, log_alpha, _ = weights
+        target = self._target(target_critic, actor, log_alpha, batch, noise[0])
+        q = self._value(critic, batch.observations, batch.actions)
+        _, log_prob = self._act(actor, batch.observations, noise[1])
+        return torch.stack([lower_estimate(q, self.pessimism), (q - target).square().sum(0), -log_prob], -1)
+
+    @torch.no_grad()
+    def _target(
+        self, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
+    ) -> Tensor:
+        """y [B] of the critics' loss; `noise` [B, A] draws a' ~ π(s')."""
+        action, log_prob = self._act(actor, batch.next_observations, noise)
+        next_q = self._value(target_critic, batch.next_observations, action)
+        return critic_target(
+            batch.rewards,
+            batch.terminals,
+            lower_estimate(next_q, self.pessimism),
+            log_prob,
+            temperature(log_alpha, self.alpha_max),
+            discount=self.discount,
+            soft=self.soft_backup,
+            bounds=self.target_bounds,
+        )
 
     def _act(self, params: Params, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return functional_call(self.actor, params, (observations, noise))

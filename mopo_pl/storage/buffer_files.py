@@ -47,13 +47,21 @@ class RefreshFiles:
             }
         return self._kept[number]
 
+    def holds(self, entry: dict[str, Any]) -> bool:
+        """Return whether the file of an entry returned by `keep` exists and has its SHA-256."""
+        return sha256_of(self._path(entry)) == entry["sha256"]
+
+    def _path(self, entry: dict[str, Any]) -> Path:
+        # A checkpoint from elsewhere must not name a file outside the folder.
+        return self.folder / Path(entry["file"]).name
+
     def fetch(self, number: int, entry: dict[str, Any]) -> Tensor:
         """Read the transitions [N, W] of an entry returned by `keep`.
 
         Raises InputError if the file is missing or its SHA-256 differs.
         """
-        path = self.folder / entry["file"]
-        if sha256_of(path) != entry["sha256"]:
+        path = self._path(entry)
+        if not self.holds(entry):
             raise InputError(f"{path} is missing or differs from the file that the checkpoint refers to")
         self._kept[number] = entry
         return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))

@@ -73,12 +73,12 @@ def small_dynamics(dataset: OfflineDataset, kind: type[DynamicsModule] = Dynamic
 
 def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
     """LightningModule 2 with one hidden layer of 16."""
-    identity = Normaliser.identity(dataset.obs_dim)
+    normaliser = replaced.pop("normaliser", Normaliser.identity(dataset.obs_dim))
     shape: dict[str, Any] = {"obs_dim": dataset.obs_dim, "action_dim": dataset.action_dim, "hidden_sizes": (16,)}
     actor = TanhGaussianActor(
-        **shape, log_std_min=-5.0, log_std_max=2.0, normaliser=identity, generator=generator_for(0, "actor")
+        **shape, log_std_min=-5.0, log_std_max=2.0, normaliser=normaliser, generator=generator_for(0, "actor")
     )
-    critic = Critics(**shape, members=2, layer_norm=False, normaliser=identity, generator=generator_for(0, "critic"))
+    critic = Critics(**shape, members=2, layer_norm=False, normaliser=normaliser, generator=generator_for(0, "critic"))
     arguments: dict[str, Any] = {
         "actor_lr": 1e-3,
         "critic_lr": 1e-3,

@@ -168,7 +168,7 @@ def test_each_rank_draws_its_own_batches(make_dataset: Make) -> None:
     for rank in (0, 1, 1):
         data = mixture(make_dataset(), ratio=1.0)
         data.trainer = SimpleNamespace(  # type: ignore[assignment]
-            strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=rank
+            strategy=SimpleNamespace(root_device=torch.device("cpu")), global_rank=rank, current_epoch=0
         )
         data.setup("fit")
         drawn.append(data.sample(1).rows)

@@ -1,0 +1,25 @@
+"""Checks that a callback runs beside the module and the DataModule it was written for."""
+
+from typing import Any, TypeVar
+
+import lightning as L
+
+from mopo_pl.errors import InputError
+
+Part = TypeVar("Part")
+
+
+def require(callback: L.Callback, given: Any, *kinds: type[Part], where: str = "") -> Part:
+    """Return `given` if it is of one of these kinds.
+
+    Raises InputError that names the callback, the kinds and what was given. `where` follows the kinds in that sentence.
+    """
+    if isinstance(given, kinds):
+        return given
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    found = "none" if given is None else f"{_article(type(given).__name__)} {type(given).__name__}"
+    raise InputError(f"{type(callback).__name__} needs {_article(wanted)} {wanted}{where}, and was given {found}")
+
+
+def _article(noun: str) -> str:
+    return "an" if noun[0] in "AEIO" else "a"
