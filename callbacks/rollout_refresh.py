@@ -92,7 +92,7 @@ class RolloutRefresh(L.Callback):
         The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
         same Trainer goes on with the one it has.
         """
-        self.model.transition.to(pl_module.device)
+        self.model = self.model.to(pl_module.device)
         self.limits = self.limits.to(pl_module.device)
         resumes = trainer.ckpt_path is not None
         if resumes or self._generator is None or self._generator.device != pl_module.device:

@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
+    evaluate.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     evaluate.set_defaults(act=_evaluate)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
@@ -59,13 +60,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
+    from mopo_pl.config.registry import resolve
     from mopo_pl.run.result import evaluate_run
 
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes} must be at least 1")
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
-    return evaluate_run(options.run, options.episodes, options.seed)
+    try:
+        actor = None if options.actor is None else resolve("actor", options.actor, {})
+    except ValueError as error:
+        raise InputError(f"--actor {options.actor}: {error}") from error
+    return evaluate_run(options.run, options.episodes, options.seed, actor)
 
 
 def _inspect(options: argparse.Namespace) -> int:

@@ -3,14 +3,16 @@
 The one place where sections of a configuration become arguments. The parts themselves know nothing of it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.config.registry import resolve
@@ -26,11 +28,12 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.opening import examine, open_dataset
 from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalties import PENALTIES, Penalty, relative_unit
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
@@ -38,7 +41,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, ACTOR_METHODS, ACTORS, TanhGaussianActor
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.losses import reachable_returns
 from mopo_pl.sac.module import SACModule
@@ -138,13 +141,7 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         if settings.normalise_observations
         else Normaliser.identity(dataset.obs_dim)
     )
-    actor = TanhGaussianActor(
-        **shape,
-        log_std_min=settings.log_std_min,
-        log_std_max=settings.log_std_max,
-        normaliser=normaliser,
-        generator=generator_for(seed, "actor weights"),
-    )
+    actor = build_actor(settings, dataset, normaliser, seed=seed)
     critic = Critics(
         **shape,
         members=settings.critics,
@@ -175,30 +172,90 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
     )
 
 
+def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
+    """Return the class of actors of that name, or `module:Class`; raises InputError if it cannot be found."""
+    try:
+        return resolve("actor", name, ACTORS)
+    except ValueError as error:
+        raise InputError(f"sac.actor={name}: {error}") from error
+
+
+def build_actor(
+    settings: SACConfig, dataset: OfflineDataset, normaliser: Normaliser, *, seed: int
+) -> TanhGaussianActor:
+    """Build the policy network. Raises InputError if the user's own class cannot be built, or is no actor."""
+    make = actor_class(settings.actor)
+    try:
+        actor = make(
+            obs_dim=dataset.obs_dim,
+            action_dim=dataset.action_dim,
+            hidden_sizes=settings.hidden_sizes,
+            log_std_min=settings.log_std_min,
+            log_std_max=settings.log_std_max,
+            normaliser=normaliser,
+            generator=generator_for(seed, "actor weights"),
+        )
+    except Exception as error:
+        if make is TanhGaussianActor:
+            raise
+        raise InputError(f"sac.actor={settings.actor} cannot be built: {type(error).__name__}: {error}") from error
+    needed = [*ACTOR_ARGUMENTS, "normaliser", *ACTOR_METHODS]
+    missing = [name for name in needed if not hasattr(actor, name)] if isinstance(actor, nn.Module) else ["nn.Module"]
+    if missing:
+        raise InputError(f"sac.actor={settings.actor} must have {', '.join(missing)}, as a TanhGaussianActor has")
+    return actor
+
+
+def build_callbacks(names: Sequence[str]) -> list[L.Callback]:
+    """Build the user's own callbacks, each named `module:Class`; raises InputError if one cannot be built."""
+    return [_built_callback(name) for name in names]
+
+
+def _built_callback(name: str) -> L.Callback:
+    try:
+        callback = resolve("callback", name, {})()
+    except Exception as error:
+        raise InputError(f"callbacks=[{name}]: {error}") from error
+    if not isinstance(callback, L.Callback):
+        raise InputError(f"callbacks=[{name}] is a {type(callback).__name__}, not a Lightning Callback")
+    return callback
+
+
 def build_penalty(name: str) -> Penalty:
     """u(s, a), by name or `module:function`; raises InputError where it cannot be found."""
     try:
-        return resolve("penalty", name, PENALTIES)
+        penalty = resolve("penalty", name, PENALTIES)
+        extras_of(penalty)
     except ValueError as error:
         raise InputError(f"penalty.name={name}: {error}") from error
+    return penalty
 
 
 def build_penalised_model(
-    settings: PenaltyConfig, model: TransitionModel, dataset: OfflineDataset, termination: Rule, *, seed: int
+    settings: PenaltyConfig, model: TransitionModel, termination: Rule, dataset: OfflineDataset
 ) -> PenalisedModel:
-    """M̃: the model, its penalty, and the rule that ends its episodes."""
-    penalty = build_penalty(settings.name)
-    coef = settings.coef
-    if settings.relative:
-        coef *= relative_unit(penalised_rows(penalty, model, dataset, seed=seed), dataset.transitions.rewards)
-    return PenalisedModel(transition=model, penalty=penalty, coef=coef, termination=termination)
+    """M̃: the model, its penalty, and the rule that ends its episodes; both see actions in the log's units."""
+    plain = PenalisedModel(
+        transition=model,
+        penalty=build_penalty(settings.name),
+        coef=settings.coef,
+        termination=termination,
+        log=LogStatistics.of(dataset),
+    )
+    if not settings.relative and settings.free_quantile is None:
+        return plain
+    u = logged_uncertainty(plain, dataset)
+    unit = relative_unit(u, dataset.transitions.rewards) if settings.relative else 1.0
+    free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
+    return replace(plain, coef=unit * settings.coef, free=free)
 
 
-def penalised_rows(penalty: Penalty, model: TransitionModel, dataset: OfflineDataset, *, seed: int) -> Tensor:
-    """u of up to 20 000 logged rows, drawn without replacement [n]."""
-    rows = torch.randperm(len(dataset), generator=generator_for(seed, "logged penalty"))[:LOGGED_PENALTIES]
-    with torch.no_grad():
-        chunks = [penalty(*model.predict(dataset.transitions[chunk].inputs)) for chunk in rows.split(2000)]
+@torch.no_grad()
+def logged_uncertainty(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
+    """u of up to 20 000 logged transitions, drawn without replacement and always the same [n]."""
+    drawn = torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[:LOGGED_PENALTIES]
+    rows = dataset.transitions
+    chunks = [model.uncertainty(rows[chunk].observations, rows[chunk].actions) for chunk in drawn.split(2000)]
     return torch.cat(chunks)
 
 

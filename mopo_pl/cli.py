@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from mopo_pl.config.compose import compose, to_yaml
@@ -75,7 +76,12 @@ def each_seed(config: Config) -> list[Config]:
     """
     if not isinstance(config.seed, list):
         return [config]
-    return [replace(config, seed=seed, run_dir=_folder_of_seed(config.run_dir, seed)) for seed in config.seed]
+    group = config.group
+    if group is None and len(config.seed) > 1:
+        group = f"{config.dataset_label}-{datetime.now():%Y%m%d-%H%M%S}"
+    return [
+        replace(config, seed=seed, run_dir=_folder_of_seed(config.run_dir, seed), group=group) for seed in config.seed
+    ]
 
 
 def _folder_of_seed(run_dir: str | None, seed: int) -> str | None:

@@ -12,13 +12,15 @@ from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
 
 from mopo_pl.errors import InputError
+from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-FORMAT = 1
+FORMAT = 2
+"""Of a policy with an actor of the user's own; without one it is 1, which older versions read."""
 
 
 class Policy(nn.Module):
@@ -110,15 +112,10 @@ class Policy(nn.Module):
         folder = Path(folder).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         actor = self.actor
+        own = {} if type(actor) is TanhGaussianActor else {CLASS: class_name(type(actor))}
         description = {
-            "format": FORMAT,
-            "actor": {
-                "obs_dim": actor.obs_dim,
-                "action_dim": actor.action_dim,
-                "hidden_sizes": list(actor.hidden_sizes),
-                "log_std_min": actor.log_std_min,
-                "log_std_max": actor.log_std_max,
-            },
+            "format": FORMAT if own else 1,
+            "actor": {**plain_arguments(actor, ACTOR_ARGUMENTS), **own},
             "action_low": self.action_low.tolist(),
             "action_high": self.action_high.tolist(),
             "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.divisor.tolist()},
@@ -131,16 +128,17 @@ class Policy(nn.Module):
             aside.write_text(json.dumps(description, indent=2) + "\n")
 
     @classmethod
-    def load(cls, folder: Path | str) -> "Policy":
+    def load(cls, folder: Path | str, actor: Callable[..., TanhGaussianActor] | None = None) -> "Policy":
         """Reads a run folder, its `policy` folder, or one of the two files in it.
 
-        Raises InputError where a file is missing, damaged or too new.
+        `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
+        must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
         """
         folder = Path(folder).expanduser()
         folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:
-            return cls._read(folder)
+            return cls._read(folder, actor)
         except FileNotFoundError as error:
             raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
         except InputError:
@@ -149,18 +147,26 @@ class Policy(nn.Module):
             raise InputError(f"{folder} holds a damaged policy ({error}); copy it again, or resume its run") from error
 
     @classmethod
-    def _read(cls, folder: Path) -> "Policy":
+    def _read(cls, folder: Path, make: Callable[..., TanhGaussianActor] | None) -> "Policy":
         description = json.loads((folder / "policy.json").read_text())
         weights = load_file(folder / "policy.safetensors")
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
         shape = description.pop("actor")
+        saved = shape.pop(CLASS, None)
+        if saved is not None and make is None:
+            name = saved.rpartition(":")[2]
+            raise InputError(
+                f"the actor of {folder} is a {saved}: give its class, Policy.load({str(folder)!r}, actor={name}), or "
+                f"--actor {saved} to evaluate"
+            )
         description.pop("normaliser")
         low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
         if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
             raise ValueError("the bounds of its actions are not finite, or not one for each")
         identity = Normaliser.identity(shape["obs_dim"])
-        actor = TanhGaussianActor(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
+        kind = TanhGaussianActor if saved is None or make is None else make
+        actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor, low, high, description).eval().requires_grad_(False)
 

@@ -10,6 +10,8 @@ from mopo_pl.config.schema import Config
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names in `dynamics.penalties.PENALTIES`, repeated here so that torch is not imported (a test compares them)."""
+ACTORS = ("tanh_gaussian",)
+"""Names in `sac.actor.ACTORS`, repeated for the same reason."""
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
 """Names in `run.loggers.LOGGERS`, repeated for the same reason."""
 
@@ -97,6 +99,8 @@ def _ranges(config: Config) -> Iterator[str]:
     dynamics, sac = config.dynamics, config.sac
     if not 0 <= config.rollout.real_ratio <= 1:
         yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
+    if config.penalty.free_quantile is not None and not 0 <= config.penalty.free_quantile <= 1:
+        yield f"penalty.free_quantile={config.penalty.free_quantile} must lie in [0, 1]"
     if not 0 <= config.rollout.continue_share < 1:
         yield f"rollout.continue_share={config.rollout.continue_share} must lie in [0, 1)"
     if sac.actor_average is not None and not 0 < sac.actor_average < 1:
@@ -166,6 +170,11 @@ def _relations(config: Config) -> Iterator[str]:
 def _names(config: Config) -> Iterator[str]:
     if config.penalty.name not in PENALTIES and ":" not in config.penalty.name:
         yield f"penalty.name={config.penalty.name} is unknown: use one of {', '.join(PENALTIES)}, or module:function"
+    if config.sac.actor not in ACTORS and ":" not in config.sac.actor:
+        yield f"sac.actor={config.sac.actor} is unknown: use one of {', '.join(ACTORS)}, or module:Class"
+    for name in config.callbacks:
+        if ":" not in name:
+            yield f"callbacks=[{name}] must name classes of callbacks, each as module:Class"
     for name, arguments in config.logger.items():
         if arguments is not None and not isinstance(arguments, dict):
             yield f"logger.{name}={arguments} must be a map of arguments, such as {{}}"

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config.checks import problems_of
 from mopo_pl.config.keys import accepts_any_value, known_keys, sections, suggestion_for, text_keys
+from mopo_pl.config.logger_choice import chosen_loggers, with_defaults
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
@@ -37,7 +38,10 @@ OTHER_FLAGS = {
     "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
-    "trainer.max_steps": "Lightning would count three optimiser steps an update; use trainer.max_epochs",
+    "trainer.max_steps": "a run ends with an epoch; use trainer.max_epochs and sac.updates_per_epoch",
+    "trainer.limit_val_batches": "the holdout is a single batch; use dynamics.holdout_max",
+    "trainer.callbacks": "use callbacks=[module:Class]",
+    "trainer.logger": "use logger=",
 }
 """Flags of Lightning's Trainer that are not keys, each with the key to use instead."""
 
@@ -65,7 +69,7 @@ def compose(arguments: Sequence[str]) -> Config:
     selected = _selected(pairs, config, problems)
     for layer in _layers(selected, problems):
         config = _merged(config, layer, problems)
-    return _checked(_overridden(config, _settings(pairs), problems), problems)
+    return _checked(_overridden(_with_loggers(config, pairs, problems), pairs, problems), problems)
 
 
 def config_from_file(path: Path) -> Config:
@@ -137,7 +141,7 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
     """Return the choice of each group, or its default."""
     selected = {"dataset": config.dataset, "preset": config.preset, "trainer": "default"}
     for key, value in pairs:
-        if key in GROUPS and not _is_logger_map(key, value):
+        if key in GROUPS and key != "logger":
             selected[key] = value
     for group, choice in selected.items():
         if "${" in choice or choice == "???":
@@ -150,17 +154,16 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
     return selected
 
 
-def _settings(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Return the pairs that set keys, those of `logger={…}` first.
-
-    A map of loggers would otherwise replace a `logger.csv.x=y` given before it.
-    """
-    maps = [(key, text) for key, text in pairs if _is_logger_map(key, text)]
-    return maps + [(key, text) for key, text in pairs if key not in GROUPS]
-
-
-def _is_logger_map(key: str, text: str) -> bool:
-    return key == "logger" and text.startswith("{")
+def _with_loggers(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
+    """Set the loggers that `logger=` names, and the defaults of those that only `logger.name.argument=` names."""
+    texts = [text for key, text in pairs if key == "logger"]
+    if texts:
+        config.logger = chosen_loggers(texts, choices("logger"), problems)
+    for key in [key for key, _ in pairs if key.startswith("logger.")]:
+        name = key.split(".")[1]
+        if name in choices("logger") and name not in config.logger:
+            config.logger[name] = with_defaults(name, None, choices("logger"))
+    return config
 
 
 def _names_data(choice: str) -> bool:
@@ -179,8 +182,8 @@ def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
         values = _load(path) if path is not None else OmegaConf.create({})
         if group == "dataset":
             published = values.pop("published", published)
-        if group in ("trainer", "logger"):
-            values = OmegaConf.create({group: values}) if group in selected else OmegaConf.create({})
+        if group == "trainer":
+            values = OmegaConf.create({group: values})
         yield _Layer(f"conf/{group}/{selected.get(group)}.yaml", values)
         if group == "preset" and selected["preset"] in published:
             numbers = published[selected["preset"]]
@@ -192,10 +195,7 @@ def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
 
 
 def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:
-    """Merge key by key, so that every wrong key is reported; a logger choice replaces the whole map of loggers."""
-    if "logger" in layer.values and layer.source.startswith("conf/logger"):
-        config.logger = layer.values.logger
-        return config
+    """Merge key by key, so that every wrong key is reported."""
     for key, value in _leaves(layer.values):
         _set(config, key, value, f"{layer.source}: {key}", problems)
     return config
@@ -212,7 +212,10 @@ def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
+    """Set the keys of the pairs; those of groups are set already."""
     for key, text in pairs:
+        if key in GROUPS:
+            continue
         try:
             parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
         except Exception as error:
@@ -305,14 +308,6 @@ def _resumed(arguments: Sequence[str]) -> Config:
             )
     if problems:
         raise InputError(problems)
-    choice = [text for key, text in rest if key == "logger" and not _is_logger_map(key, text)]
-    if choice:
-        path = choices("logger").get(choice[-1])
-        if path is None:
-            raise InputError(
-                f"logger={choice[-1]}: there is no such choice{suggestion_for(choice[-1], choices('logger'))}"
-            )
-        stored.logger = _load(path)
-    stored = _overridden(stored, _settings(rest), problems)
+    stored = _overridden(_with_loggers(stored, rest, problems), rest, problems)
     stored.resume = str(folder)
     return _checked(stored, problems)

@@ -2,7 +2,10 @@
 
 import difflib
 import importlib
+import os
+import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 
@@ -23,6 +26,7 @@ def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> 
             f"there is no {kind} named {name!r}.{hint} Available: {', '.join(choices)}, or module:function"
         )
     module, _, attribute = name.partition(":")
+    add_current_folder()
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:  # a user's module may raise anything when it is imported
@@ -30,3 +34,14 @@ def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> 
     if not callable(found):
         raise ValueError(f"{kind} {name!r} is not callable: it is a {type(found).__name__}")
     return found
+
+
+def add_current_folder() -> None:
+    """Let modules be imported from the current folder.
+
+    It comes last in `sys.path`, because a file there must not hide a module of Python or of a package.
+    """
+    with suppress(OSError):  # the folder was removed
+        folder = os.getcwd()
+        if folder not in map(os.path.abspath, sys.path):
+            sys.path.append(folder)

@@ -6,6 +6,7 @@ deviations from these defaults.
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Optional
 
 
@@ -119,17 +120,21 @@ class PenaltyConfig:
     """The penalised reward r̃ = r̂ − λ·u(s, a)."""
 
     name: str = "max_aleatoric"
-    """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`."""
+    """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`, which may ask for observations, actions and log."""
     coef: float = 2.5
     """λ [reward per unit of u]; with `relative` in units of mean |r| / mean u over the log."""
     relative: bool = False
     """λ in units of mean |r| / mean u over logged transitions, so that one value serves logs of different scale."""
+    free_quantile: Optional[float] = None
+    """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
 
 
 @dataclass(frozen=True)
 class SACConfig:
     """Soft actor-critic."""
 
+    actor: str = "tanh_gaussian"
+    """Policy network: tanh_gaussian, or module:Class with the constructor and the methods of TanhGaussianActor."""
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
     """Widths of the hidden layers of the actor and the critics."""
     actor_lr: float = 1e-4
@@ -254,6 +259,8 @@ class Config:
     """Run folder whose ensemble is used instead of training one."""
     run_dir: Optional[str] = None
     """Run folder; null: runs/<dataset>/<date-time>_s<seed>."""
+    group: Optional[str] = None
+    """Name under which loggers file this run with others; null: none, or one that the runs of a list of seeds share."""
     resume: Optional[str] = None
     """Run folder of a run to resume, with its stored configuration."""
     env_id: Optional[str] = None
@@ -275,7 +282,15 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=lambda: {"csv": {}})
-    """Loggers, a map from name to arguments: csv, tensorboard, wandb, mlflow; {}: only metrics.jsonl."""
+    """Loggers: names in a list, or a map from name to arguments: csv, tensorboard, wandb, mlflow, module:Class; {}: only metrics.jsonl."""
+    callbacks: list[str] = field(default_factory=list)
+    """Further Lightning callbacks of both stages, each module:Class (or a function), called without arguments."""
+
+    @property
+    def dataset_label(self) -> str:
+        """The dataset's name in folders and loggers: a file's without its folder and suffix."""
+        path = Path(self.dataset)
+        return path.stem if path.suffix else self.dataset.replace("/", "-")
 
     @property
     def uses_model(self) -> bool:

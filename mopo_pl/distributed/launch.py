@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from torch import distributed
 
 from mopo_pl.distributed.collectives import gather_from_ranks, rank
@@ -27,6 +28,9 @@ LAUNCH_VARIABLES = (
     *("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE"),
 )
 """Environment variables that a run and Lightning set for the processes they launch."""
+
+SRUN_TASKS = "SLURM_STEP_NUM_TASKS"
+"""Environment variable that holds the number of processes of an srun step."""
 
 LAUNCHERS = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 """Environment variables that hold the number of processes started by an external launcher, and the launcher's name."""
@@ -74,7 +78,7 @@ def join_process_group(trainer: L.Trainer) -> None:
     if SHARED_PATH in os.environ:
         # Lightning launches the other processes and creates the process group when training starts.
         return
-    started = {name: int(os.environ[variable]) for variable, name in LAUNCHERS.items() if variable in os.environ}
+    started = _externally_started()
     # In a SLURM job that uses torchrun, torchrun's count applies: SLURM only starts torchrun.
     for name, number in list(started.items())[:1]:
         if number > 1 and number != trainer.world_size:
@@ -86,6 +90,25 @@ def join_process_group(trainer: L.Trainer) -> None:
         raise InputError(f"trainer.num_nodes={trainer.num_nodes} needs torchrun or SLURM to start the run on each node")
     if trainer.world_size > 1 and started:
         trainer.strategy.setup_environment()
+
+
+def _externally_started() -> dict[str, int]:
+    """Return the number of processes that each external launcher started, by the launcher's name.
+
+    In an interactive job of SLURM (`salloc`, job name "bash" or "interactive"), SLURM_NTASKS is the size of the allocation, and
+    plain `python` is a single process. Raises InputError if srun started several processes in such a job: Lightning would
+    take each for a run of its own.
+    """
+    started = {name: int(os.environ[variable]) for variable, name in LAUNCHERS.items() if variable in os.environ}
+    if "SLURM" in started and not SLURMEnvironment.detect():
+        del started["SLURM"]
+        tasks = int(os.environ.get(SRUN_TASKS, 1))
+        if tasks > 1 and not started:
+            raise InputError(
+                f"srun started {tasks} processes in a job whose SLURM_JOB_NAME={SLURMEnvironment.job_name()} stands for a "
+                "single process: give srun another name, such as srun --job-name=train"
+            )
+    return started
 
 
 def run_first_then_others(make: Callable[[], T]) -> T:

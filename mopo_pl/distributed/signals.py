@@ -24,6 +24,10 @@ def block_signals(how: int = getattr(signal, "SIG_BLOCK", 0)) -> None:
         signal.pthread_sigmask(how, SIGNALS)
 
 
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
 class SignalHandler:
     """Store the number of the first signal that arrives; a second one ends the process at once."""
 
@@ -36,8 +40,12 @@ class SignalHandler:
     def installed(self, on_signal: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Handle the signals inside the block and restore the previous handlers after it.
 
-        `on_signal`: called when the first signal arrives.
+        `on_signal`: called when the first signal arrives. Outside the main thread the signals stay with their handlers:
+        Python allows signal handlers in the main thread only.
         """
+        if not _in_main_thread():
+            yield
+            return
         self._on_signal = on_signal
         before = {number: signal.getsignal(number) for number in SIGNALS}
         self._take()
@@ -56,10 +64,9 @@ class SignalHandler:
         return LambdaCallback(on_train_start=lambda trainer, module: self._take())
 
     def _take(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return  # Python allows signal handlers in the main thread only
-        for number in SIGNALS:
-            signal.signal(number, self._receive)
+        if _in_main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._receive)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         now, before = time.monotonic(), self._at

@@ -1,12 +1,40 @@
 """u(s, a): how little the model is to be trusted there, in the targets' raw units (reward, then state change)."""
 
+import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-Penalty = Callable[[Tensor, Tensor], Tensor]
-"""From the members' means and standard deviations [E, B, 1 + D], all E of them, to u [B] >= 0."""
+Penalty = Callable[..., Tensor]
+"""From the members' means and standard deviations [E, B, 1 + D], all E of them, to u [B] >= 0.
+
+A penalty with further parameters of the names in `EXTRAS` is given those as well.
+"""
+
+EXTRAS = ("observations", "actions", "log")
+"""s [B, D], a [B, A] in the log's units, and the log's `LogStatistics`."""
+
+
+def extras_of(penalty: Penalty) -> tuple[str, ...]:
+    """Return the names in `EXTRAS` that a penalty has as parameters, after its first two.
+
+    Raises ValueError if it requires a parameter of another name.
+
+    >>> extras_of(lambda mean, std, actions: std.amax((0, 2)))
+    ('actions',)
+    >>> extras_of(max_aleatoric)
+    ()
+    """
+    try:
+        parameters = list(inspect.signature(penalty).parameters.values())[2:]
+    except (TypeError, ValueError):  # of a function that is not written in Python
+        return ()
+    named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    unknown = [each.name for each in named if each.default is each.empty and each.name not in EXTRAS]
+    if unknown:
+        raise ValueError(f"it asks for {', '.join(unknown)}; beside mean and std it can be given {', '.join(EXTRAS)}")
+    return tuple(each.name for each in named if each.name in EXTRAS)
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:

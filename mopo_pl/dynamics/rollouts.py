@@ -1,16 +1,17 @@
 """Branched rollouts in the penalised model M̃ (Yu et al. 2020, algorithm 2)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalties import Penalty
+from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.nn.compilation import compile_with_guards
 
@@ -59,7 +60,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - λu), and the termination rule of its episodes."""
+    """M̃ = (T̂, r̂ - λ·max(0, u - u_free)), and the termination rule of its episodes."""
 
     transition: TransitionModel
     penalty: Penalty
@@ -67,6 +68,22 @@ class PenalisedModel:
     coef: float
     """λ."""
     termination: Rule
+    free: float = 0.0
+    """u_free: u up to here costs nothing."""
+    log: LogStatistics | None = None
+    """Statistics that the penalty may ask for, and the bounds of the actions that it and the rule see; None: [-1, 1]."""
+    extras: tuple[str, ...] = field(init=False)
+    """What the penalty asks for (`penalties.EXTRAS`)."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extras", extras_of(self.penalty))
+        if "log" in self.extras and self.log is None:
+            raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
+
+    def to(self, device: torch.device | str) -> "PenalisedModel":
+        """Move the transition model, and return the model with its statistics on the device."""
+        self.transition.to(device)
+        return self if self.log is None else replace(self, log=self.log.to(device))
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
         """Draw the random numbers of one step from states [B, D]."""
@@ -74,15 +91,26 @@ class PenalisedModel:
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
         return Draws(noise, *self.transition.draw(observations, generator))
 
+    def uncertainty(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """u(s, a) [B] of s [B, D] and a [B, A] in [-1, 1]."""
+        return self._penalised(observations, actions, *self.transition.predict(torch.cat([observations, actions], -1)))
+
+    def _penalised(self, observations: Tensor, actions: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        seen = actions if self.log is None else self.log.in_log_units(actions)
+        known = {"observations": observations, "actions": seen, "log": self.log}
+        return self.penalty(mean, std, **{name: known[name] for name in self.extras})
+
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        """Simulate one step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
+        """Simulate one step from s, a [B, …]: the transitions with the penalised reward, and max(0, u - u_free) [B]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         with torch.autocast(
             observations.device.type, enabled=False
         ):  # networks alone may round, not a user's functions
-            u = self.penalty(mean, std)
+            seen = actions if self.log is None else self.log.in_log_units(actions)
+            u = self._penalised(observations, actions, mean, std)
+            u = (u - self.free).clamp(min=0) if self.free else u
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
-            terminal = self.termination(observations, actions, next_observations)
+            terminal = self.termination(observations, seen, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
 
 
@@ -93,7 +121,7 @@ class Rollout:
     transitions: Transitions
     """[h, B, W]."""
     penalties: Tensor
-    """u [h, B]."""
+    """max(0, u - u_free) [h, B]."""
     valid: Tensor
     """[h, B] bool."""
     non_finite: Tensor

@@ -10,7 +10,7 @@ from mopo_pl.environments.by_id import family
 from mopo_pl.errors import InputError
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From s [B, D], a [B, A], s' [B, D] to whether the task ended in s' [B] bool. NaN counts as ended."""
+"""From s [B, D], a [B, A] in the log's units, s' [B, D] to whether the task ended in s' [B] bool. NaN counts as ended."""
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:

@@ -33,16 +33,14 @@ class RunFolder:
         self.logs = path / "logs"
 
     @classmethod
-    def create(
-        cls, config: Config, dataset_name: str, config_text: str, provenance: dict[str, Any], locks: ExitStack
-    ) -> "RunFolder":
+    def create(cls, config: Config, config_text: str, provenance: dict[str, Any], locks: ExitStack) -> "RunFolder":
         """Make the folder of a new run, with its `config.yaml` and `provenance.json`, and point `latest` at it.
 
         The folder is locked, until `locks` are closed, before anything is written into it. Raises InputError where the
         folder holds a run already, or cannot be made.
         """
         try:
-            folder = cls(Path(config.run_dir) if config.run_dir else _new_path(config, dataset_name))
+            folder = cls(Path(config.run_dir) if config.run_dir else _new_path(config))
             folder.refuse_occupied()
             folder.path.mkdir(parents=True, exist_ok=True)
             locks.enter_context(folder.locked())
@@ -117,12 +115,11 @@ def launched_config() -> Config | None:
     return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
 
 
-def _new_path(config: Config, dataset_name: str) -> Path:
+def _new_path(config: Config) -> Path:
     """Make a new folder named after dataset, time and seed. Runs of the same second are numbered."""
-    name = Path(dataset_name).stem if Path(dataset_name).suffix else dataset_name.replace("/", "-")
     stamp = f"{datetime.now():%Y%m%d-%H%M%S}_s{config.seed}"
     for number in itertools.count(1):
-        path = Path("runs") / name / (stamp if number == 1 else f"{stamp}-{number}")
+        path = Path("runs") / config.dataset_label / (stamp if number == 1 else f"{stamp}-{number}")
         try:
             path.mkdir(parents=True)
         except FileExistsError:

@@ -9,17 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly import build_penalty, build_samples, examine_log
+from mopo_pl.assembly import build_actor, build_callbacks, build_penalty, build_samples, examine_log
 from mopo_pl.config.compose import config_from_file
-from mopo_pl.config.schema import Config
+from mopo_pl.config.schema import Config, SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
-from mopo_pl.dynamics.penalties import Penalty
+from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
+from mopo_pl.nn.layers import Normaliser
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ def open_inputs(config: Config) -> Inputs:
     if dataset is None or problems:
         raise InputError(problems)
     dataset = replace(dataset, findings=findings)
+    build_callbacks(config.callbacks)
+    if config.stage != "dynamics":
+        try_actor(config.sac, dataset)
     if config.uses_model:
-        members = config.dynamics.members
-        try_penalty(build_penalty(config.penalty.name), config.penalty.name, members=members, obs_dim=dataset.obs_dim)
+        try_penalty(build_penalty(config.penalty.name), config.penalty.name, dataset, members=config.dynamics.members)
     if config.trains_model:
         _refuse_too_few_rows(config, dataset)
     return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
@@ -83,10 +87,10 @@ def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding
 
 def _ended(rule: Rule, dataset: OfflineDataset) -> Tensor:
     """What the rule says of each logged row [N] bool."""
-    rows = dataset.transitions
+    rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
     with torch.no_grad():
         parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        return torch.cat([rule(part.observations, part.actions, part.next_observations) for part in parts])
+        return torch.cat([rule(part.observations, scaled(part.actions), part.next_observations) for part in parts])
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -133,28 +137,57 @@ EXAMINED = 50_000
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
     """Call the rule on 3 rows; raise InputError where it fails, returns no bool tensor [B], or changes its arguments."""
     rows = dataset.transitions[:TRIED]
-    given = [rows.observations.clone(), rows.actions.clone(), rows.next_observations.clone()]
+    actions = LogStatistics.of(dataset).in_log_units(rows.actions)
+    given = [rows.observations.clone(), actions.clone(), rows.next_observations.clone()]
     ended = _called(lambda: rule(*given), f"termination={name}")
     if not isinstance(ended, Tensor) or ended.shape != rows.rewards.shape or ended.dtype != torch.bool:
         raise InputError(
             f"termination={name} must give a bool tensor [B] for states and actions [B, ...]; "
             f"it gave {_described(ended)}"
         )
-    if not all(map(torch.equal, given, (rows.observations, rows.actions, rows.next_observations))):
+    if not all(map(torch.equal, given, (rows.observations, actions, rows.next_observations))):
         raise InputError(f"termination={name} changes its arguments in place; let it work on copies")
 
 
-def try_penalty(penalty: Penalty, name: str, *, members: int, obs_dim: int) -> None:
+def try_actor(settings: SACConfig, dataset: OfflineDataset) -> None:
+    """Build the actor and call it on 3 rows; raise InputError where it fails or returns no actions in [-1, 1] and log π."""
+    actor = build_actor(settings, dataset, Normaliser.identity(dataset.obs_dim), seed=0)
+    rows, name = dataset.transitions[:TRIED], f"sac.actor={settings.actor}"
+    noise, generator = torch.zeros_like(rows.actions), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        drawn = _called(lambda: actor(rows.observations, noise), name)
+        if not isinstance(drawn, tuple) or len(drawn) != 2 or _shape(drawn[1]) != (TRIED,):
+            raise InputError(f"{name}(s, ε) must give actions [B, A] and log π [B]; it gave {_described(drawn)}")
+        for call, made in {
+            "(s, ε)": lambda: drawn[0],
+            ".act(s, ε)": lambda: actor.act(rows.observations, noise),
+            ".mean_action(s)": lambda: actor.mean_action(rows.observations),
+            ".sample(s, generator)": lambda: actor.sample(rows.observations, generator),
+        }.items():
+            actions = _called(made, f"{name}: {call}")
+            if _shape(actions) != (TRIED, dataset.action_dim) or not (actions.abs() <= 1).all():
+                raise InputError(f"{name}{call} must give actions [B, A] in [-1, 1]; it gave {_described(actions)}")
+
+
+def _shape(value: object) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members: int) -> None:
     """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
-    shape = (members, TRIED, 1 + obs_dim)
+    shape = (members, TRIED, 1 + dataset.obs_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
-    u = _called(lambda: penalty(mean, std), f"penalty.name={name}")
+    rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
+    known = {"observations": rows.observations.clone(), "actions": log.in_log_units(rows.actions), "log": log}
+    u = _called(
+        lambda: penalty(mean, std, **{name: known[name] for name in extras_of(penalty)}), f"penalty.name={name}"
+    )
     if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
         raise InputError(
             f"penalty.name={name} must give floats u [B], none below 0, for means and deviations "
             f"[E, B, 1 + D]; it gave {_described(u)}"
         )
-    if mean.any() or not (std == 1).all():
+    if mean.any() or not (std == 1).all() or not torch.equal(known["observations"], rows.observations):  # type: ignore[arg-type]
         raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
 
 

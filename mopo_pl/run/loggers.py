@@ -26,14 +26,20 @@ LOGGERS = {
 }
 
 
-def _places(logs: Path, stage: str) -> dict[str, dict[str, Any]]:
-    """Where each logger writes unless it is told otherwise: into the run folder, one record per stage."""
+def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str, dict[str, Any]]:
+    """Default arguments of each logger: it writes into the run folder, one record per stage, filed under dataset and group."""
     local = {"save_dir": str(logs), "version": stage}
+    tags = {} if group is None else {"group": group}
     return {
         "csv": {**local, "name": "csv"},
         "tensorboard": {**local, "name": "tensorboard", "default_hp_metric": False},
-        "wandb": {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}"},
-        "mlflow": {"tracking_uri": f"sqlite:///{logs}/mlflow.db", "run_name": stage},
+        "wandb": {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}", **tags},
+        "mlflow": {
+            "tracking_uri": f"sqlite:///{logs}/mlflow.db",
+            "experiment_name": dataset,
+            "run_name": stage,
+            "tags": tags,
+        },
     }
 
 
@@ -105,10 +111,16 @@ class _Records:
 
 @contextmanager
 def open_loggers(
-    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+    settings: Mapping[str, Any],
+    hyperparameters: dict[str, Any],
+    folder: RunFolder,
+    metrics: MetricsFile,
+    *,
+    dataset: str,
+    group: str | None,
 ) -> Iterator[list[Logger]]:
     """The loggers of a stage, closed at the end of the block; arguments and errors as of `build_loggers`."""
-    built = build_loggers(settings, hyperparameters, folder, metrics)
+    built = build_loggers(settings, hyperparameters, folder, metrics, dataset=dataset, group=group)
     try:
         yield built
     finally:
@@ -119,16 +131,23 @@ def open_loggers(
 
 
 def build_loggers(
-    settings: Mapping[str, Any], hyperparameters: dict[str, Any], folder: RunFolder, metrics: MetricsFile
+    settings: Mapping[str, Any],
+    hyperparameters: dict[str, Any],
+    folder: RunFolder,
+    metrics: MetricsFile,
+    *,
+    dataset: str,
+    group: str | None,
 ) -> list[Logger]:
     """One logger for each entry of name to arguments, opened, with the hyperparameters and the rows so far.
 
+    `dataset`, `group`: names under which a logger files the run (MLflow's experiment, the group of W&B, a tag of MLflow).
     A record that the run opened before is continued, a new one is told what it missed. Raises InputError where a logger
     cannot be made.
     """
     folder.logs.mkdir(exist_ok=True)
     records = _Records(folder.logs / "records.json", metrics.stage)
-    places, rows = _places(folder.logs, metrics.stage), metrics.rows()
+    places, rows = _places(folder.logs, metrics.stage, dataset, group), metrics.rows()
     sent = max((row["update"] for row in rows), default=-1)
     built = []
     for name, arguments in settings.items():

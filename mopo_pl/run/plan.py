@@ -60,8 +60,9 @@ def plan(config: Config) -> str:
         seconds = updates * _seconds_of_an_update(config, dataset, sac)
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
-            rule = termination_rule(config.termination, dataset.env_id)
-            penalised = build_penalised_model(config.penalty, model, dataset, rule, seed=config.seed)
+            penalised = build_penalised_model(
+                config.penalty, model, termination_rule(config.termination, dataset.env_id), dataset
+            )
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
             generator = torch.Generator().manual_seed(0)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.sac.actor import TanhGaussianActor
 
 PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf", "minari", "gymnasium", "mujoco")
 
@@ -99,9 +101,9 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def evaluate_run(folder: Path, episodes: int, seed: int) -> int:
+def evaluate_run(folder: Path, episodes: int, seed: int, actor: Callable[..., TanhGaussianActor] | None) -> int:
     """Print mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
-    policy = Policy.load(folder)
+    policy = Policy.load(folder, actor=actor)
     env_id = policy.meta.get("env_id")
     if env_id is None:
         raise InputError(f"{folder} was trained without env_id: there is no environment to evaluate in")

@@ -121,7 +121,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
     yield f"seed={run.seed}"
     yield "seeds=in_turn"
     yield f"threads={threads}"
-    for name in ("run_dir", "dynamics_from"):  # `runs/latest` would soon be one of these runs
+    for name in ("run_dir", "dynamics_from", "group"):  # `runs/latest` would soon be one of these runs
         if getattr(run, name) is not None:
             yield f"{name}={json.dumps(getattr(run, name))}"
 
@@ -150,9 +150,10 @@ def _pass_on(child: subprocess.Popen, name: str) -> None:
     """Its lines, each with the name of the run before it."""
 
     def copy(source: IO[str], target: IO[str]) -> None:
-        for line in source:
-            with suppress(OSError, ValueError):  # a reader that has left must not stop the training
-                print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
+        with source:
+            for line in source:
+                with suppress(OSError, ValueError):  # a reader that has left must not stop the training
+                    print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
 
     assert child.stdout is not None
     assert child.stderr is not None

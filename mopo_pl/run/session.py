@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import evaluation_seed
+from mopo_pl.assembly import actor_class, evaluation_seed
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
@@ -40,6 +41,7 @@ from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, save_result, summary
 from mopo_pl.run.stages import StageContext, train_dynamics, train_policy
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
 
@@ -114,7 +116,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
     )
     provenance = provenance_of(resolved, inputs.dataset, trainer.world_size, checksum)
     if config.resume is None:
-        return RunFolder.create(resolved, config.dataset, to_yaml(resolved), provenance, locks).path, False
+        return RunFolder.create(resolved, to_yaml(resolved), provenance, locks).path, False
     folder = RunFolder.reopen(Path(config.resume))
     finished = _is_finished(config, folder)
     if not finished:
@@ -203,15 +205,18 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     if config.stage != "dynamics" and dataset.env_id is not None:
-        final = final_evaluation(folder, episodes=config.evaluation.final_episodes, seed=config.seed)
+        episodes, actor = config.evaluation.final_episodes, actor_class(config.sac.actor)
+        final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor)
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     save_result(folder, result)
     return result
 
 
-def final_evaluation(folder: RunFolder, *, episodes: int, seed: int) -> Episodes:
+def final_evaluation(
+    folder: RunFolder, *, episodes: int, seed: int, actor: Callable[..., TanhGaussianActor]
+) -> Episodes:
     """Score the exported policy in the environment that it names, as a user of the folder would."""
-    policy = Policy.load(folder.path)
+    policy = Policy.load(folder.path, actor=actor)
     return evaluate(
         policy,
         env_id=policy.meta["env_id"],

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from mopo_pl.assembly import (
     as_policy,
     build_batches,
+    build_callbacks,
     build_dynamics,
     build_evaluation,
     build_penalised_model,
@@ -60,6 +61,12 @@ class StageContext:
     hyperparameters: dict[str, Any]
     """The whole configuration as plain values, for loggers."""
     save_every_minutes: float
+    dataset: str
+    """Its label, for loggers."""
+    group: str | None
+    """The runs it belongs to, for loggers."""
+    callbacks: list[str]
+    """The user's own, `module:Class`."""
     resumed: bool
     """Whether the run was begun by an earlier command."""
 
@@ -73,6 +80,9 @@ class StageContext:
             loggers={} if config.trainer.fast_dev_run else config.logger,
             hyperparameters=OmegaConf.to_container(OmegaConf.structured(config)),  # type: ignore[arg-type]
             save_every_minutes=config.checkpoint.every_minutes,
+            dataset=config.dataset_label,
+            group=config.group,
+            callbacks=config.callbacks,
             resumed=config.resume is not None,
         )
 
@@ -102,14 +112,24 @@ def fit_stage(
     files.drop_after(newest)
     if newest is None and context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
-    with open_loggers(context.loggers, context.hyperparameters, folder, metrics) as loggers:
+    opened = open_loggers(
+        context.loggers, context.hyperparameters, folder, metrics, dataset=context.dataset, group=context.group
+    )
+    with opened as loggers:
         trainer = build_trainer(
             replace(context.trainer, max_epochs=stage.max_epochs),
             folder,
             stage=stage.name,
             at_most=stage.at_most,
             shown=stage.shown,
-            callbacks=[*callbacks, signals.reinstall_callback(), forget_unsaved(metrics), RanksAgree(), saving],
+            callbacks=[
+                *callbacks,
+                *build_callbacks(context.callbacks),
+                signals.reinstall_callback(),
+                forget_unsaved(metrics),
+                RanksAgree(),
+                saving,
+            ],
             loggers=[*loggers, metrics],
         )
         try:
@@ -174,7 +194,7 @@ def train_policy(
 
 def _refresh(config: Config, dataset: OfflineDataset, model: TransitionModel) -> L.Callback:
     penalised = build_penalised_model(
-        config.penalty, model, dataset, termination_rule(config.termination, dataset.env_id), seed=config.seed
+        config.penalty, model, termination_rule(config.termination, dataset.env_id), dataset
     )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compile)

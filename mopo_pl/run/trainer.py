@@ -10,6 +10,7 @@ import lightning as L
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.accelerators import MPSAccelerator
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from mopo_pl.callbacks import StageProgress
 from mopo_pl.config.schema import TrainerConfig
@@ -30,6 +31,11 @@ def probe_flags(settings: TrainerConfig) -> L.Trainer:
         trainer = L.Trainer(**_flags(settings), logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError, ImportError, OverflowError) as error:
         raise InputError(f"Lightning refuses a flag of trainer: {str(error).splitlines()[0]}") from error
+    if isinstance(trainer.strategy.launcher, _MultiProcessingLauncher):
+        raise InputError(
+            f"trainer.devices={settings.devices} in a notebook or an interactive shell: Lightning would fork this process, and "
+            "what the forks train would be lost; set trainer.devices=1, or start python train.py from a terminal"
+        )
     if isinstance(trainer.accelerator, MPSAccelerator):
         raise InputError("trainer.accelerator: Apple's MPS has no float64, in which sums are kept; set it to cpu")
     return trainer

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor, nn
@@ -13,6 +13,8 @@ from mopo_pl.nn.layers import Linear, Normaliser, in_full_precision, uniform_
 
 ACTOR_ARGUMENTS = ("obs_dim", "action_dim", "hidden_sizes", "log_std_min", "log_std_max")
 """Arguments of an actor's constructor that are plain values, which it holds as attributes."""
+ACTOR_METHODS = ("forward", "mean_action", "act", "sample")
+"""Methods of an actor that training and the exported policy call."""
 
 
 class TanhGaussianActor(nn.Module):
@@ -72,3 +74,7 @@ class TanhGaussianActor(nn.Module):
         shape = (*observations.shape[:-1], self.action_dim)
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
         return self.act(observations, noise)
+
+
+ACTORS: dict[str, Callable[..., TanhGaussianActor]] = {"tanh_gaussian": TanhGaussianActor}
+"""Classes that `sac.actor` names."""

@@ -60,6 +60,7 @@ class PolicyStage:
         module, data = small_sac(dataset), small_batches(dataset, refresh_folder=folder / "refreshes")
         refresh = small_refresh(dataset, every_n_epochs=2)
         self.train(module, data, [refresh], folder, epochs, at, every_minutes)
+        assert refresh._generator is not None
         streams = {"noise": module._noise.get_state(), "rollouts": refresh._generator.get_state()}
         streams["batches"] = data._batches.get_state()
         buffer = {

@@ -73,9 +73,11 @@ def test_the_loss_is_in_lightnings_own_progress_bar(make_dataset: Make, own_trai
     shown: list[set[str]] = []
 
     class Bar(TQDMProgressBar):
-        def on_train_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *rest: Any) -> None:
+        def on_train_batch_end(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
             shown.append(set(self.get_metrics(trainer, pl_module)))
-            super().on_train_batch_end(trainer, pl_module, *rest)
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
     own_trainer(*callbacks, Bar(), enable_progress_bar=True).fit(module, datamodule=data)
     assert all(LOSS[stage] in names for names in shown)

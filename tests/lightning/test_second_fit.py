@@ -63,6 +63,7 @@ def test_the_random_streams_go_on(make_dataset: Make, own_trainer: Trainers) -> 
         for epochs in fits:
             trainer.fit_loop.max_epochs = epochs
             trainer.fit(module, datamodule=data)
+        assert refresh._generator is not None
         streams = [data._batches.get_state(), module._noise.get_state(), refresh._generator.get_state()]
         states.append((streams, [rows[:, :, :16] for rows in stored.batches]))
     for first, second in zip(states[0][0], states[1][0], strict=True):

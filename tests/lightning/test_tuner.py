@@ -7,7 +7,7 @@ import lightning as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import BatchSizeFinder, LearningRateFinder
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 from small_stages import differing, small_batches, small_dynamics, small_refresh, small_sac, small_samples, weights
 
 from mopo_pl.data.dataset import OfflineDataset
