@@ -41,8 +41,8 @@ def _named(text: str, choices: Mapping[str, Path], problems: list[str]) -> list[
     value: Any = text
     if text.startswith(("{", "[")):
         try:
-            parsed: Any = OmegaConf.create(f"value: {text}")
-            value = OmegaConf.to_container(parsed, resolve=True, throw_on_missing=True)["value"]  # type: ignore[index,call-overload]
+            parsed = OmegaConf.create({"value": OmegaConf.create(text)})
+            value = OmegaConf.to_container(parsed, resolve=True, throw_on_missing=True)["value"]  # type: ignore[index, call-overload]
         except OmegaConfBaseException:
             problems.append(f"logger={text}: ${{…}} and ??? are not supported; write the value")
             return []

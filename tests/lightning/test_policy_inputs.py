@@ -61,8 +61,8 @@ def test_what_is_no_observation_is_refused_in_one_sentence(observation: Any, sai
 def test_an_observation_that_is_not_finite_is_refused(value: float) -> None:
     states = np.zeros((4, 3), np.float32)
     states[2, 1] = value
-    given: Any
-    for given in (states, torch.from_numpy(states), states[2]):
+    batches: list[Any] = [states, torch.from_numpy(states), states[2]]
+    for given in batches:
         with pytest.raises(ValueError, match="not finite"):
             policy()(given)
 

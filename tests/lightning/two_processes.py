@@ -13,7 +13,7 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[1] / folder) for folder in ("", "callbacks")]
 
 import lightning as L  # noqa: E402
-from conftest import linear_arrays  # type: ignore[attr-defined]  # noqa: E402
+from conftest import linear_arrays  # noqa: E402  # pyright: ignore[reportAttributeAccessIssue]
 from lightning.pytorch.callbacks import EarlyStopping  # noqa: E402
 from small_stages import (  # noqa: E402
     selection,
