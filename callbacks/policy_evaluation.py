@@ -43,10 +43,11 @@ class PolicyEvaluation(L.Callback):
         require(self, pl_module, SACModule)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluates when due."""
-        if (trainer.current_epoch + 1) % self.every_n_epochs:
-            return
+        """Evaluate when due. A policy that has diverged is not evaluated: the module ends the fit for it."""
         assert isinstance(pl_module, SACModule)
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if not due or not all(bool(p.isfinite().all()) for p in pl_module.deployed_actor.parameters()):
+            return
         self.history.append([float(pl_module.updates), self._note(pl_module)])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

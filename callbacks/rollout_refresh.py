@@ -40,19 +40,24 @@ class RolloutRefresh(L.Callback):
         starts: int,
         every_n_epochs: int,
         chunk: int,
+        continue_share: float,
         limits: StateLimits,
         max_dropped: float,
         seed: int,
         compile: bool,
     ) -> None:
-        """`chunk`: starts rolled out together at most. `max_dropped`: share of a refresh's rollouts that may leave
+        """`continue_share`: share of the starts drawn from the states at which rollouts of the last refresh were still
+        running, so that the policy's own states enter the buffer; the rest are logged states. `chunk`: starts rolled out
+        together at most. `max_dropped`: share of a refresh's rollouts that may leave
         `limits`, or end in what is no number. `compile`: the steps of whole chunks are compiled.
         """
         self.model, self.limits, self.max_dropped = model, limits, max_dropped
         self.horizon, self.starts, self.every_n_epochs = horizon, starts, every_n_epochs
         # Equal chunks: what is left over, and no compiled step is for, is fewer starts than there are chunks.
         self.chunk = starts // math.ceil(starts / chunk)
-        self.seed = seed
+        self.continue_share, self.seed = continue_share, seed
+        self._running: torch.Tensor | None = None
+        """States at which rollouts of the last refresh were still running [n, D]."""
         self.compile = compile
         self._step: Stepper = one_step
         self.done = 0
@@ -79,7 +84,7 @@ class RolloutRefresh(L.Callback):
                 f"{self.horizon} steps: it takes {self.starts * self.horizon} rows"
             )
         if trainer.current_epoch == 0:
-            self.done, self.summary, self._generator = 0, {}, None
+            self.done, self.summary, self._generator, self._running = 0, {}, None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Moves the model to the device of training, opens this rank's stream there and makes the step ready.
@@ -94,6 +99,8 @@ class RolloutRefresh(L.Callback):
             self._generator = generator_for(self.seed, "rollouts", trainer.global_rank, pl_module.device)
         if resumes and self._saved_generators is not None:
             continued(self._generator, state_of_this_rank(self._saved_generators))
+        if self._running is not None:
+            self._running = self._running.to(pl_module.device)
         if self.compile:
             self._step = compiled_step(self.chunk, pl_module.device)
             print_once(
@@ -129,10 +136,10 @@ class RolloutRefresh(L.Callback):
         Raises Diverged where too much of it had to be dropped.
         """
         assert self._generator is not None
-        statistics = RolloutStatistics(module.device)
+        statistics, ends, running = RolloutStatistics(module.device), [], []
         data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
-            starts = data.sample_starts(min(self.chunk, self.starts - begin), self._generator)
+            starts = self._starts(data, min(self.chunk, self.starts - begin), self._generator)
             rollout = branch(
                 self.model,
                 module.actor.act,
@@ -144,8 +151,12 @@ class RolloutRefresh(L.Callback):
             )
             data.model_buffer.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
             statistics.add(rollout, self.model.coef)
+            ends.append(rollout.ends)
+            running.append(rollout.running)
         data.model_buffer.end()
         self.done += 1
+        if self.continue_share:
+            self._running = torch.cat(ends)[torch.cat(running)]
         summary = statistics.summary()
         if summary["dropped_share"] > self.max_dropped:
             raise Diverged(
@@ -156,12 +167,23 @@ class RolloutRefresh(L.Callback):
             )
         return summary
 
+    def _starts(self, data: OfflineDataModule, size: int, generator: torch.Generator) -> torch.Tensor:
+        """First states that continue rollouts of the last refresh, then logged states [size, D]."""
+        starts = data.sample_starts(size, generator).contiguous()  # of one layout: a compiler knows no other
+        if not self.continue_share or self._running is None or not len(self._running):
+            return starts
+        continuing = int(size * self.continue_share)
+        index = torch.randint(len(self._running), (continuing,), generator=generator, device=starts.device)
+        return torch.cat([self._running[index], starts[continuing:]])
+
     def state_dict(self) -> dict[str, Any]:
         """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
-        return {"done": self.done, "summary": self.summary, "generators": streams}
+        running = gather_from_ranks(self._running)
+        return {"done": self.done, "summary": self.summary, "generators": streams, "running": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes them back."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
+        self._running = state_of_this_rank(state_dict["running"])

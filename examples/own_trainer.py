@@ -33,7 +33,7 @@ from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 
 SEED = 0
 HORIZON = 5
@@ -85,7 +85,9 @@ def make_agent(dataset: OfflineDataset, *, epochs: int, width: int) -> SACModule
         normaliser=normaliser,
         generator=generator_for(SEED, "actor weights"),
     )
-    critic = TwinCritic(
+    critic = Critics(
+        members=2,
+        layer_norm=False,
         obs_dim=dataset.obs_dim,
         action_dim=dataset.action_dim,
         hidden_sizes=[width, width],
@@ -105,6 +107,9 @@ def make_agent(dataset: OfflineDataset, *, epochs: int, width: int) -> SACModule
         tau=0.005,
         soft_backup=True,
         gradient_clip_norm=None,
+        pessimism=None,  # the minimum of both critics
+        target_bounds=None,
+        actor_average=None,
         schedule_epochs=epochs,
         seed=SEED,
         compile=False,
@@ -134,6 +139,7 @@ def fit_policy(
         starts=starts,
         every_n_epochs=1,
         chunk=5000,
+        continue_share=0.0,  # every rollout starts from a logged state
         limits=StateLimits.around(dataset.transitions.observations, widths=10.0),
         max_dropped=0.5,
         seed=SEED,

@@ -4,6 +4,7 @@ The one place where sections of a configuration become arguments. The parts them
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.config.registry import resolve
@@ -32,7 +33,7 @@ from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
-from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
@@ -41,8 +42,12 @@ from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, ACTOR_METHODS, ACTORS, TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
+from mopo_pl.sac.losses import reachable_returns
 from mopo_pl.sac.module import SACModule
+
+LOGGED_PENALTIES = 20_000
+"""Rows of a log from which the mean of u is estimated."""
 
 
 def open_log(config: Config) -> OfflineDataset:
@@ -137,7 +142,14 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         else Normaliser.identity(dataset.obs_dim)
     )
     actor = build_actor(settings, dataset, normaliser, seed=seed)
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(seed, "critic weights"))
+    critic = Critics(
+        **shape,
+        members=settings.critics,
+        layer_norm=settings.critic_layer_norm,
+        normaliser=normaliser,
+        generator=generator_for(seed, "critic weights"),
+    )
+    bounds = reachable_returns(dataset.transitions.rewards, settings.discount) if settings.bound_targets else None
     return SACModule(
         actor,
         critic,
@@ -151,6 +163,9 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         tau=settings.tau,
         soft_backup=not settings.deterministic_backup,
         gradient_clip_norm=settings.gradient_clip_norm,
+        pessimism=settings.pessimism,
+        target_bounds=bounds,
+        actor_average=settings.actor_average,
         schedule_epochs=settings.schedule_epochs if settings.actor_schedule == "cosine" else None,
         seed=seed,
         compile=compile,
@@ -220,13 +235,28 @@ def build_penalised_model(
     settings: PenaltyConfig, model: TransitionModel, termination: Rule, dataset: OfflineDataset
 ) -> PenalisedModel:
     """M̃: the model, its penalty, and the rule that ends its episodes; both see actions in the log's units."""
-    return PenalisedModel(
+    plain = PenalisedModel(
         transition=model,
         penalty=build_penalty(settings.name),
         coef=settings.coef,
         termination=termination,
         log=LogStatistics.of(dataset),
     )
+    if not settings.relative and settings.free_quantile is None:
+        return plain
+    u = logged_uncertainty(plain, dataset)
+    unit = relative_unit(u, dataset.transitions.rewards) if settings.relative else 1.0
+    free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
+    return replace(plain, coef=unit * settings.coef, free=free)
+
+
+@torch.no_grad()
+def logged_uncertainty(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
+    """u of up to 20 000 logged transitions, drawn without replacement and always the same [n]."""
+    drawn = torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[:LOGGED_PENALTIES]
+    rows = dataset.transitions
+    chunks = [model.uncertainty(rows[chunk].observations, rows[chunk].actions) for chunk in drawn.split(2000)]
+    return torch.cat(chunks)
 
 
 def build_refresh(
@@ -240,6 +270,7 @@ def build_refresh(
         starts=settings.starts,
         every_n_epochs=settings.every_n_epochs,
         chunk=settings.chunk,
+        continue_share=settings.continue_share,
         limits=StateLimits.around(states, settings.range_widths),
         max_dropped=settings.max_dropped,
         seed=seed,
@@ -269,7 +300,7 @@ def evaluation_seed(seed: int) -> int:
 
 def as_policy(module: SACModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
     """What a run exports: the actor, and the bounds its actions are scaled back to."""
-    return Policy(module.actor, dataset.action_low, dataset.action_high, meta)
+    return Policy(module.deployed_actor, dataset.action_low, dataset.action_high, meta)
 
 
 def _acting(module: SACModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:

@@ -70,6 +70,7 @@ def _counts(config: Config) -> Iterator[str]:
         "sac.batch_size": sac.batch_size,
         "sac.updates_per_epoch": sac.updates_per_epoch,
         "sac.updates_per_step": sac.updates_per_step,
+        "sac.critics": sac.critics,
         "evaluation.episodes": evaluation.episodes,
         "evaluation.every_n_epochs": evaluation.every_n_epochs,
         "evaluation.final_episodes": evaluation.final_episodes,
@@ -98,6 +99,14 @@ def _ranges(config: Config) -> Iterator[str]:
     dynamics, sac = config.dynamics, config.sac
     if not 0 <= config.rollout.real_ratio <= 1:
         yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
+    if config.penalty.free_quantile is not None and not 0 <= config.penalty.free_quantile <= 1:
+        yield f"penalty.free_quantile={config.penalty.free_quantile} must lie in [0, 1]"
+    if not 0 <= config.rollout.continue_share < 1:
+        yield f"rollout.continue_share={config.rollout.continue_share} must lie in [0, 1)"
+    if sac.actor_average is not None and not 0 < sac.actor_average < 1:
+        yield f"sac.actor_average={sac.actor_average} must lie between 0 and 1"
+    if sac.critics == 1 and sac.pessimism is not None:
+        yield f"sac.pessimism={sac.pessimism} needs several critics, and sac.critics=1"
     if not 0 <= config.rollout.max_dropped <= 1:
         yield f"rollout.max_dropped={config.rollout.max_dropped} must lie in [0, 1]"
     if not 0 < dynamics.holdout_fraction < 1:
@@ -124,6 +133,7 @@ def _ranges(config: Config) -> Iterator[str]:
             yield f"{key}={value} must be positive"
     not_negative = {
         "penalty.coef": config.penalty.coef,
+        **({} if sac.pessimism is None else {"sac.pessimism": sac.pessimism}),
         "rollout.range_widths": config.rollout.range_widths,
         "dynamics.patience": dynamics.patience,
         "dynamics.bound_coef": dynamics.bound_coef,

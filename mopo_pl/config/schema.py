@@ -107,6 +107,8 @@ class RolloutConfig:
     """Fraction of each batch drawn from the dataset; 1: no model is used."""
     chunk: int = 5000
     """Maximum number of rollouts computed together; limits memory and keeps a chunk's activations in cache."""
+    continue_share: float = 0.0
+    """Share of the starts at which rollouts of the last refresh were still running; the rest are logged states."""
     range_widths: float = 10.0
     """Distance beyond the dataset's range at which an imagined state's rollout is dropped [widths of that range]."""
     max_dropped: float = 0.5
@@ -120,7 +122,11 @@ class PenaltyConfig:
     name: str = "max_aleatoric"
     """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`, which may ask for observations, actions and log."""
     coef: float = 2.5
-    """λ [reward per unit of u]."""
+    """λ [reward per unit of u]; with `relative` in units of mean |r| / mean u over the log."""
+    relative: bool = False
+    """λ in units of mean |r| / mean u over logged transitions, so that one value serves logs of different scale."""
+    free_quantile: Optional[float] = None
+    """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,17 @@ class SACConfig:
     deterministic_backup: bool = False
     """Omit the entropy term from the critics' target."""
     gradient_clip_norm: Optional[float] = None
-    """Maximum norm of the critics' gradient and of the actor's gradient; null: no clipping."""
+    """Limit of the norm of the critics' gradient and of the actor's; null: none."""
+    critics: int = 2
+    """Number of critics."""
+    critic_layer_norm: bool = False
+    """LayerNorm (without scale and shift) in the critics' hidden layers."""
+    pessimism: Optional[float] = None
+    """κ: value estimate mean − κ·std over the critics; null: their minimum."""
+    bound_targets: bool = False
+    """Clip the critics' targets into the range of discounted returns that the log's rewards allow."""
+    actor_average: Optional[float] = None
+    """Decay per update of a running average of the actor, which is then evaluated and exported; null: none."""
     normalise_observations: bool = False
     """Standardise the observations for actor and critics, with the statistics of the dataset."""
     updates_per_epoch: int = 1000

@@ -74,7 +74,9 @@ class EnsembleLoss:
         weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
         return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
 
-    def fused(self, states: Sequence[AdamState], averages: Params, steps: Sequence[Step], batch: Transitions) -> Tensor:
+    def fused(
+        self, states: Sequence[AdamState], averages: Sequence[Params], steps: Sequence[Step], batch: Transitions
+    ) -> Tensor:
         """Make one step of Adam as `FusedUpdate` calls it; return the loss before it. `averages` is empty."""
         gradients, loss = grad_and_value(self)(states[0].parameters, batch)
         steps[0](gradients)

@@ -100,7 +100,7 @@ class DynamicsModule(LoggedModule):
                 self._equation.fused,
                 optimizers=[optimizer],
                 parameters=[dict(self.ensemble.named_parameters())],
-                averages={},
+                averages=[],
                 rows=data.batch_size,
                 name="the ensemble's step",
             )

@@ -83,3 +83,12 @@ PENALTIES: dict[str, Penalty] = {
     "disagreement": disagreement,
     "none": none,
 }
+
+
+def relative_unit(u: Tensor, rewards: Tensor) -> float:
+    """mean |r| / mean u over logged rows [N]: with λ in this unit, λu on the log is on average λ times the reward's size.
+
+    1 where u is 0 everywhere.
+    """
+    mean = float(u.double().mean())
+    return float(rewards.double().abs().mean()) / mean if mean > 0 else 1.0

@@ -60,7 +60,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - λu), and the termination rule of its episodes."""
+    """M̃ = (T̂, r̂ - λ·max(0, u - u_free)), and the termination rule of its episodes."""
 
     transition: TransitionModel
     penalty: Penalty
@@ -68,6 +68,8 @@ class PenalisedModel:
     coef: float
     """λ."""
     termination: Rule
+    free: float = 0.0
+    """u_free: u up to here costs nothing."""
     log: LogStatistics | None = None
     """Statistics that the penalty may ask for, and the bounds of the actions that it and the rule see; None: [-1, 1]."""
     extras: tuple[str, ...] = field(init=False)
@@ -89,15 +91,24 @@ class PenalisedModel:
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
         return Draws(noise, *self.transition.draw(observations, generator))
 
+    def uncertainty(self, observations: Tensor, actions: Tensor) -> Tensor:
+        """u(s, a) [B] of s [B, D] and a [B, A] in [-1, 1]."""
+        return self._penalised(observations, actions, *self.transition.predict(torch.cat([observations, actions], -1)))
+
+    def _penalised(self, observations: Tensor, actions: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        seen = actions if self.log is None else self.log.in_log_units(actions)
+        known = {"observations": observations, "actions": seen, "log": self.log}
+        return self.penalty(mean, std, **{name: known[name] for name in self.extras})
+
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        """Simulate one step from s, a [B, …]: the transitions with r̃ = r̂ - λu(s, a), and u [B]."""
+        """Simulate one step from s, a [B, …]: the transitions with the penalised reward, and max(0, u - u_free) [B]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         with torch.autocast(
             observations.device.type, enabled=False
         ):  # networks alone may round, not a user's functions
             seen = actions if self.log is None else self.log.in_log_units(actions)
-            known = {"observations": observations, "actions": seen, "log": self.log}
-            u = self.penalty(mean, std, **{name: known[name] for name in self.extras})
+            u = self._penalised(observations, actions, mean, std)
+            u = (u - self.free).clamp(min=0) if self.free else u
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
             terminal = self.termination(observations, seen, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
@@ -110,13 +121,17 @@ class Rollout:
     transitions: Transitions
     """[h, B, W]."""
     penalties: Tensor
-    """u [h, B]."""
+    """max(0, u - u_free) [h, B]."""
     valid: Tensor
     """[h, B] bool."""
     non_finite: Tensor
     """Rows of running episodes that are not finite [h, B] bool."""
     out_of_range: Tensor
     """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
+    ends: Tensor
+    """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
+    running: Tensor
+    """Whether each rollout is still running after h steps [B] bool."""
 
 
 class Step(NamedTuple):
@@ -208,6 +223,8 @@ def branch(
         valid=torch.stack([made.valid for made in steps]),
         non_finite=torch.stack([made.non_finite for made in steps]),
         out_of_range=torch.stack([made.out_of_range for made in steps]),
+        ends=observations,
+        running=alive,
     )
 
 

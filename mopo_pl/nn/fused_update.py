@@ -55,13 +55,13 @@ class FusedUpdate:
         *,
         optimizers: Sequence[Optimizer],
         parameters: Sequence[dict[str, nn.Parameter]],
-        averages: Params,
+        averages: Sequence[Params],
         rows: int | None,
         name: str,
     ) -> None:
         """`optimizers`, `parameters`: Adam and the parameters of each by name, such that `JointAdam.supports` them.
 
-        `averages`: further tensors that the update changes, such as the parameters of target networks. `rows`: batch
+        `averages`: further groups of tensors that the update changes, such as weights of target networks. `rows`: batch
         size B that the code is compiled for; None: that of the first batch. `name`: the update's name in messages.
         """
         self._update, self._averages, self._rows = update, averages, rows
@@ -95,7 +95,7 @@ class FusedUpdate:
     def one(
         self,
         states: Sequence[AdamState],
-        averages: Params,
+        averages: Sequence[Params],
         step_sizes: Tensor,
         corrections: Tensor,
         batch: Any,

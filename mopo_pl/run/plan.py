@@ -107,7 +107,7 @@ def _seconds_of_an_update(config: Config, dataset: OfflineDataset, sac: SACModul
     optimizers, _ = sac.configure_optimizers()
     rows = dataset.transitions[torch.randint(len(dataset), (config.sac.batch_size,))]
     noise = torch.randn(2, *rows.actions.shape)
-    return _seconds_of(lambda: sac.update(optimizers, rows, noise))
+    return _seconds_of(lambda: sac.update(optimizers, rows, noise, sac.average_rates(1)[0]))
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

@@ -44,8 +44,8 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
     """
     if (folder.path / "origin.json").exists():
         raise InputError(
-            f"{folder.path} was begun by mopo_pl 0.1, whose checkpoints this version does not read: finish it with that "
-            "version, or start a new run; its policy and its ensemble can be used as they are"
+            f"{folder.path} was begun by an earlier version of mopo_pl, whose checkpoints this one does not read: finish it with "
+            "that version, or start a new run; its policy and its ensemble can be used as they are"
         )
     if not folder.provenance.exists():
         print_once(f"{folder.provenance} is missing: it cannot be checked whether this is the same run")

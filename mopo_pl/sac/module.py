@@ -23,7 +23,7 @@ from mopo_pl.nn.layers import Normaliser, Params, parameters_of
 from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, hooks_need_gradients
 from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
-from mopo_pl.sac.critic import CRITIC_ARGUMENTS, TwinCritic
+from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
 from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
@@ -43,7 +43,7 @@ class SACModule(LoggedModule):
     def __init__(
         self,
         actor: TanhGaussianActor | Mapping[str, Any],
-        critic: TwinCritic | Mapping[str, Any],
+        critic: Critics | Mapping[str, Any],
         *,
         actor_lr: float,
         critic_lr: float,
@@ -55,16 +55,20 @@ class SACModule(LoggedModule):
         tau: float,
         soft_backup: bool,
         gradient_clip_norm: float | None,
+        pessimism: float | None,
+        target_bounds: Sequence[float] | None,
+        actor_average: float | None,
         schedule_epochs: int | None,
         seed: int,
         compile: bool,
     ) -> None:
         """`actor`, `critic`: finished networks, or their hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the
         actor's cosine schedule; None: a constant step size. `gradient_clip_norm`: limit of the norm of the critics' gradient
-        and of the actor's, each; None: none.
+        and of the actor's, each; None: none. `pessimism`, `target_bounds`: as `SACGradients` takes them. `actor_average`:
+        decay per update of the running average of the actor, which is then `deployed_actor`; None: no average.
         """
         actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
-        critic = built("critic", critic, TwinCritic, partial(_untrained, TwinCritic))
+        critic = built("critic", critic, Critics, partial(_untrained, Critics))
         hparams = {
             "actor": network_hparams(actor, ACTOR_ARGUMENTS),
             "critic": network_hparams(critic, CRITIC_ARGUMENTS),
@@ -78,6 +82,9 @@ class SACModule(LoggedModule):
             "tau": tau,
             "soft_backup": soft_backup,
             "gradient_clip_norm": gradient_clip_norm,
+            "pessimism": pessimism,
+            "target_bounds": None if target_bounds is None else list(target_bounds),
+            "actor_average": actor_average,
             "schedule_epochs": schedule_epochs,
             "seed": seed,
             "compile": compile,
@@ -86,6 +93,8 @@ class SACModule(LoggedModule):
         self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
+        self.actor_average = actor_average
+        self.average_actor = None if actor_average is None else copy.deepcopy(actor).requires_grad_(False)
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.schedule_epochs, self.seed = schedule_epochs, seed
@@ -96,6 +105,8 @@ class SACModule(LoggedModule):
             target_entropy=target_entropy,
             alpha_max=alpha_max,
             soft_backup=soft_backup,
+            pessimism=pessimism,
+            target_bounds=None if target_bounds is None else (target_bounds[0], target_bounds[1]),
         )
         self._plain = SACUpdate(gradients=self._gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
         self._sac_update = self._plain
@@ -155,7 +166,7 @@ class SACModule(LoggedModule):
             self._plain.fused,
             optimizers=optimizers,
             parameters=self.optimised(),
-            averages=parameters_of(self.target_critic),
+            averages=[parameters_of(self.target_critic), self._average_weights()],
             rows=None,
             name="the SAC update",
         )
@@ -167,20 +178,22 @@ class SACModule(LoggedModule):
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
         """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
         self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
-        noise = self.draw_noise(batch)
+        noise, rates = self.draw_noise(batch), self.average_rates(len(batch))
         with counting_updates(self.trainer, len(batch)):
             if self._fused is not None and self._fused.takes(batch):
-                reports = self._fused.run(batch, noise)
+                reports = self._fused.run(batch, noise, rates)
             else:
                 optimizers = cast(list[LightningOptimizer], self.optimizers())
-                reports = torch.stack([self.update(optimizers, batch[k], noise[k]) for k in range(len(batch))])
+                reports = torch.stack(
+                    [self.update(optimizers, batch[k], noise[k], rates[k]) for k in range(len(batch))]
+                )
         self._updates += len(batch)
         self.means.update(reports)
         self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
     def forward(self, observations: Tensor) -> Tensor:
         """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
-        return self.actor.mean_action(observations)
+        return self.deployed_actor.mean_action(observations)
 
     def val_dataloader(self) -> NoValidation:
         """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
@@ -228,16 +241,34 @@ class SACModule(LoggedModule):
         """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
         return self(batch.observations)
 
-    def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor) -> Tensor:
-        """One update from rows [B, W] and ε [2, B, A] by the optimisers' own steps; its report, named by REPORT."""
+    def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
+        """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""
         weights = self.weights()
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
-        return self._sac_update(weights, batch, noise, Steps(_mean_over_ranks, *steps))
+        return self._sac_update(weights, batch, noise, average_rate, Steps(_mean_over_ranks, *steps))
+
+    @property
+    def deployed_actor(self) -> TanhGaussianActor:
+        """The actor that is evaluated and exported: the running average where there is one."""
+        return self.actor if self.average_actor is None else self.average_actor
+
+    def _average_weights(self) -> Params:
+        return {} if self.average_actor is None else parameters_of(self.average_actor)
+
+    def average_rates(self, updates: int) -> Tensor:
+        """Share of the actor that enters its average at each of the next updates [K]: max(1 - decay, 1/(1 + t/5)).
+
+        The second term makes the average one of the last sixth of the updates at first, so that the initial weights are
+        forgotten.
+        """
+        t = torch.arange(self._updates + 1, self._updates + 1 + updates, device=self.device)
+        floor = 1.0 if self.actor_average is None else 1 - self.actor_average
+        return (1 / (1 + t.to(self.log_alpha.dtype) / 5)).clamp(min=floor)
 
     def weights(self) -> Weights:
         """Return the parameters that an update reads and changes, detached."""
         critic, target_critic, actor = map(parameters_of, (self.critic, self.target_critic, self.actor))
-        return Weights(critic, target_critic, actor, self.log_alpha.detach())
+        return Weights(critic, target_critic, actor, self.log_alpha.detach(), self._average_weights())
 
     def draw_noise(self, batch: Transitions) -> Tensor:
         """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""

@@ -18,11 +18,19 @@ from mopo_pl.nn.functional_adam import AdamState
 from mopo_pl.nn.fused_update import Step
 from mopo_pl.nn.layers import Params
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
-from mopo_pl.sac.losses import actor_loss, critic_loss, critic_target, polyak_, temperature, temperature_loss
+from mopo_pl.sac.critic import Critics
+from mopo_pl.sac.losses import (
+    actor_loss,
+    critic_loss,
+    critic_target,
+    lower_estimate,
+    polyak_,
+    temperature,
+    temperature_loss,
+)
 
 REPORT = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
-"""What an update reports, in this order: three losses, the mean of each Q, α, and the mean of -log π [nats]."""
+"""What an update reports, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
 
 FIGURES = ("logged_q", "logged_bellman_error", "logged_entropy")
 """Of logged transitions: min_k Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
@@ -36,6 +44,8 @@ class Weights(NamedTuple):
     actor: Params
     log_alpha: Tensor
     """log α, of shape [] or [1]."""
+    average_actor: Params
+    """Empty where no average is kept."""
 
 
 class Steps(NamedTuple):
@@ -53,7 +63,7 @@ class SACGradients:
     """The networks' form and the constants of the equations; the weights come in with each call."""
 
     actor: TanhGaussianActor
-    critic: TwinCritic
+    critic: Critics
     discount: float
     """γ."""
     target_entropy: float
@@ -62,16 +72,20 @@ class SACGradients:
     """Upper limit of α where it is used."""
     soft_backup: bool
     """Whether the critic's target has the entropy term."""
+    pessimism: float | None
+    """κ of `lower_estimate`; None: the minimum over the critics."""
+    target_bounds: tuple[float, float] | None
+    """Range into which the critics' targets are clipped; None: not at all."""
 
     def of_critic(
         self, critic: Params, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
-        """Gradients of the critics, their loss, and the mean of each Q [2]. `noise` [B, A] draws a' ~ π(s')."""
+        """Gradients of the critics, their loss, and the mean Q of the first two [2]. `noise` [B, A] draws a' ~ π(s')."""
         target = self._target(target_critic, actor, log_alpha, batch, noise)
 
         def loss(critic: Params) -> tuple[Tensor, Tensor]:
             q = self._value(critic, batch.observations, batch.actions)
-            return critic_loss(q, target), q.mean(-1)
+            return critic_loss(q, target), q[:2].mean(-1)
 
         return _gradients(loss, critic)
 
@@ -82,8 +96,8 @@ class SACGradients:
 
         def loss(actor: Params) -> tuple[Tensor, Tensor]:
             action, log_prob = self._act(actor, batch.observations, noise)
-            q = self._value(critic, batch.observations, action)
-            return actor_loss(q, log_prob, temperature(log_alpha, self.alpha_max)), log_prob
+            value = lower_estimate(self._value(critic, batch.observations, action), self.pessimism)
+            return actor_loss(value, log_prob, temperature(log_alpha, self.alpha_max)), log_prob
 
         return _gradients(loss, actor)
 
@@ -94,11 +108,11 @@ class SACGradients:
     @torch.no_grad()
     def of_rows(self, weights: Weights, batch: Transitions, noise: Tensor) -> Tensor:
         """Of each row of a batch [B, W], without any gradient: the figures of `FIGURES` [B, 3]. `noise` is ε [2, B, A]."""
-        critic, target_critic, actor, log_alpha = weights
+        critic, target_critic, actor, log_alpha, _ = weights
         target = self._target(target_critic, actor, log_alpha, batch, noise[0])
         q = self._value(critic, batch.observations, batch.actions)
         _, log_prob = self._act(actor, batch.observations, noise[1])
-        return torch.stack([q.amin(0), (q - target).square().sum(0), -log_prob], -1)
+        return torch.stack([lower_estimate(q, self.pessimism), (q - target).square().sum(0), -log_prob], -1)
 
     @torch.no_grad()
     def _target(
@@ -107,8 +121,16 @@ class SACGradients:
         """y [B] of the critics' loss; `noise` [B, A] draws a' ~ π(s')."""
         action, log_prob = self._act(actor, batch.next_observations, noise)
         next_q = self._value(target_critic, batch.next_observations, action)
-        alpha = temperature(log_alpha, self.alpha_max)
-        return critic_target(batch.rewards, batch.terminals, next_q, log_prob, alpha, self.discount, self.soft_backup)
+        return critic_target(
+            batch.rewards,
+            batch.terminals,
+            lower_estimate(next_q, self.pessimism),
+            log_prob,
+            temperature(log_alpha, self.alpha_max),
+            discount=self.discount,
+            soft=self.soft_backup,
+            bounds=self.target_bounds,
+        )
 
     def _act(self, params: Params, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         return functional_call(self.actor, params, (observations, noise))
@@ -137,9 +159,15 @@ class SACUpdate:
     gradient_clip_norm: float | None
     """Limit of the norm of the critics' gradient and of the actor's, each; None: none."""
 
-    def __call__(self, weights: Weights, batch: Transitions, noise: Tensor, steps: Steps) -> Tensor:
-        """From a batch [B, W] and ε [2, B, A]; changes the weights in place and gives the report [7], named by `REPORT`."""
-        critic, target_critic, actor, log_alpha = weights
+    def __call__(
+        self, weights: Weights, batch: Transitions, noise: Tensor, average_rate: Tensor, steps: Steps
+    ) -> Tensor:
+        """One update from a batch [B, W] and ε [2, B, A]; changes the weights in place.
+
+        `average_rate`: share of the actor that enters its running average, of no dimension. Returns the report [7], named
+        by `REPORT`.
+        """
+        critic, target_critic, actor, log_alpha, average_actor = weights
         gradients, critic_loss, q = self.gradients.of_critic(critic, target_critic, actor, log_alpha, batch, noise[0])
         steps.critic(self.limited(steps.mean_over_ranks(gradients)))
         gradients, actor_loss, log_prob = self.gradients.of_actor(actor, critic, log_alpha, batch, noise[1])
@@ -147,16 +175,25 @@ class SACUpdate:
         gradient, alpha_loss = self.gradients.of_temperature(log_alpha, log_prob)
         steps.temperature(steps.mean_over_ranks({"log_alpha": gradient}))
         polyak_(target_critic.values(), critic.values(), self.tau)
+        for average, parameter in zip(average_actor.values(), actor.values(), strict=False):
+            average.lerp_(parameter, average_rate)
         alpha = temperature(log_alpha, self.gradients.alpha_max).squeeze()
         return torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()])
 
     def fused(
-        self, states: Sequence[AdamState], averages: Params, steps: Sequence[Step], batch: Transitions, noise: Tensor
+        self,
+        states: Sequence[AdamState],
+        averages: Sequence[Params],
+        steps: Sequence[Step],
+        batch: Transitions,
+        noise: Tensor,
+        average_rate: Tensor,
     ) -> Tensor:
-        """The update as `FusedUpdate` calls it: `averages` are the target critics' weights."""
-        critic, actor, alpha = states
-        weights = Weights(critic.parameters, averages, actor.parameters, alpha.parameters["log_alpha"])
-        return self(weights, batch, noise, Steps(_unchanged, *steps))
+        """The update as `FusedUpdate` calls it: `averages` are the weights of the target critics and of the average actor."""
+        (critic, actor, alpha), (target_critic, average_actor) = states, averages
+        log_alpha = alpha.parameters["log_alpha"]
+        weights = Weights(critic.parameters, target_critic, actor.parameters, log_alpha, average_actor)
+        return self(weights, batch, noise, average_rate, Steps(_unchanged, *steps))
 
     def with_compiled_gradients(self) -> "SACUpdate":
         """The same update, each of its gradients compiled by itself."""

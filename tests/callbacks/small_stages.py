@@ -23,7 +23,7 @@ from mopo_pl.dynamics.termination import Rule, never
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
@@ -78,7 +78,7 @@ def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
     actor = TanhGaussianActor(
         **shape, log_std_min=-5.0, log_std_max=2.0, normaliser=normaliser, generator=generator_for(0, "actor")
     )
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(0, "critic"))
+    critic = Critics(**shape, members=2, layer_norm=False, normaliser=normaliser, generator=generator_for(0, "critic"))
     arguments: dict[str, Any] = {
         "actor_lr": 1e-3,
         "critic_lr": 1e-3,
@@ -90,6 +90,9 @@ def small_sac(dataset: OfflineDataset, **replaced: Any) -> SACModule:
         "tau": 0.05,
         "soft_backup": True,
         "gradient_clip_norm": None,
+        "pessimism": None,
+        "target_bounds": None,
+        "actor_average": 0.9,
         "schedule_epochs": 10,
         "seed": 0,
         "compile": False,
@@ -124,6 +127,7 @@ def small_refresh(dataset: OfflineDataset, termination: Rule = never, **replaced
         "starts": 40,
         "every_n_epochs": 1,
         "chunk": 16,
+        "continue_share": 0.25,
         "max_dropped": 1.0,
         "seed": 0,
         "compile": False,

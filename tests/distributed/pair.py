@@ -25,7 +25,7 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.module import SACModule
 
 UPDATES, BLOCK, ROWS, OBS, ACTION = 50, 5, 32, 3, 2
@@ -78,7 +78,7 @@ def train_sac(world: int, callbacks: list[L.Callback]) -> tuple[L.Trainer, nn.Mo
     actor = TanhGaussianActor(**shape, log_std_min=-5.0, log_std_max=2.0, generator=generator_for(0, "actor"))
     module = FixedDraws(
         actor,
-        TwinCritic(**shape, generator=generator_for(0, "critic")),
+        Critics(**shape, members=2, layer_norm=False, generator=generator_for(0, "critic")),
         actor_lr=1e-3,
         critic_lr=1e-3,
         alpha_lr=1e-3,
@@ -89,6 +89,9 @@ def train_sac(world: int, callbacks: list[L.Callback]) -> tuple[L.Trainer, nn.Mo
         tau=0.05,
         soft_backup=True,
         gradient_clip_norm=1.0,
+        pessimism=None,
+        target_bounds=None,
+        actor_average=0.9,
         schedule_epochs=None,
         seed=0,
         compile=False,

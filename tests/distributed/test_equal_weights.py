@@ -64,7 +64,8 @@ def test_gradients_that_are_not_averaged_let_the_processes_drift_apart(left: dic
 
 
 @pytest.mark.parametrize(
-    ("which", "names"), [((), "actor, critic, log_alpha, target_critic"), (("temperature",), "log_alpha")]
+    ("which", "names"),
+    [((), "actor, average_actor, critic, log_alpha, target_critic"), (("temperature",), "log_alpha")],
 )
 def test_weights_that_drift_apart_end_the_run(tmp_path: Path, which: tuple[str, ...], names: str) -> None:
     done = run(tmp_path, "2", "mutant", "watched", *which)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mopo_pl.config.registry import resolve
-from mopo_pl.dynamics.penalties import PENALTIES, disagreement, ensemble_std, max_aleatoric, none
+from mopo_pl.dynamics.penalties import PENALTIES, disagreement, ensemble_std, max_aleatoric, none, relative_unit
 
 
 def max_aleatoric_by_hand(mean: list[list[float]], std: list[list[float]]) -> float:
@@ -124,3 +124,10 @@ def test_a_penalty_of_ones_own_is_found_by_module_and_function(monkeypatch: pyte
 def test_an_unknown_penalty_says_what_is_wrong(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         resolve("penalty", name, PENALTIES)
+
+
+def test_in_its_relative_unit_lambda_u_is_on_the_log_as_large_as_its_rewards() -> None:
+    u, rewards = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([-4.0, 2.0, 0.0])
+    unit = relative_unit(u, rewards)
+    assert (unit * u).mean().item() == pytest.approx(rewards.abs().mean().item())
+    assert relative_unit(torch.zeros(3), rewards) == 1.0

@@ -82,9 +82,9 @@ def test_other_data_at_a_second_fit_are_imagined_from_anew(make_dataset: Make, o
 
 
 def test_a_fit_of_another_trainer_begins_anew(make_dataset: Make, own_trainer: Trainers) -> None:
-    """The same parts, fitted twice from the same weights, come to the same."""
+    """The same parts, fitted twice from the same weights, come to the same; `updates`, on which the average depends, goes on."""
     dataset, ended = make_dataset(), []
-    module, data, refresh = small_sac(dataset), small_batches(dataset), small_refresh(dataset)
+    module, data, refresh = small_sac(dataset, actor_average=None), small_batches(dataset), small_refresh(dataset)
     first = weights(module)
     for _ in range(2):
         module.load_state_dict(first)

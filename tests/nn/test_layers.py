@@ -10,7 +10,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.nn.layers import BatchedLinear, Linear, Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 
 OBS, ACTION, ROWS = 3, 2, 50
 STATES, ACTIONS = (
@@ -22,7 +22,9 @@ Networks = tuple[nn.ModuleList, Callable[[], Tensor]]
 
 
 def critic() -> Networks:
-    network = TwinCritic(
+    network = Critics(
+        members=2,
+        layer_norm=False,
         obs_dim=OBS,
         action_dim=ACTION,
         hidden_sizes=(32, 32),

@@ -345,7 +345,7 @@ FAULTS = [
     Fault("`resume=` before the first checkpoint", _no_checkpoint, 0, "the stage before"),
     Fault("a damaged newest checkpoint", _damaged_checkpoint, 0, "the one before it; the run goes on"),
     Fault("a damaged ensemble", _damaged_ensemble, 2, "the rest of the run"),
-    Fault("`resume=` of a run that mopo_pl 0.1 began", _run_of_an_older_version, 2, "the run as it is"),
+    Fault("`resume=` of a run that an earlier version began", _run_of_an_older_version, 2, "the run as it is"),
     Fault("a missing `provenance.json`", _missing_provenance, 0, "everything; the run goes on"),
     Fault("a damaged `provenance.json`", _damaged_provenance, 2, "the run as it is"),
     Fault("a damaged checksum file of a checkpoint", _damaged_checksum_file, 0, "the one before it; the run goes on"),

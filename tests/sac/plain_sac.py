@@ -12,7 +12,7 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.layers import BatchedLinear, Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.sac.critic import Critics
 
 OBS, ACTIONS, HIDDEN = 3, 2, (8, 6)
 LOG_STD = (-5.0, 2.0)
@@ -20,7 +20,7 @@ LOG_STD = (-5.0, 2.0)
 
 def networks(
     seed: int = 0, *, obs_dim: int = OBS, action_dim: int = ACTIONS, hidden: tuple[int, ...] = HIDDEN
-) -> tuple[TanhGaussianActor, TwinCritic]:
+) -> tuple[TanhGaussianActor, Critics]:
     """The product's networks in float64, with a normaliser that does something."""
     normaliser = Normaliser(torch.linspace(-0.5, 0.5, obs_dim), torch.linspace(0.5, 2.0, obs_dim))
     shape: dict[str, Any] = {"obs_dim": obs_dim, "action_dim": action_dim, "hidden_sizes": hidden}
@@ -31,7 +31,9 @@ def networks(
         normaliser=normaliser,
         generator=generator_for(seed, "actor"),
     )
-    critic = TwinCritic(**shape, normaliser=normaliser, generator=generator_for(seed, "critic"))
+    critic = Critics(
+        **shape, members=2, layer_norm=False, normaliser=normaliser, generator=generator_for(seed, "critic")
+    )
     return actor.double(), critic.double()
 
 
@@ -63,7 +65,7 @@ class PlainSAC:
     def __init__(
         self,
         actor: TanhGaussianActor,
-        critic: TwinCritic,
+        critic: Critics,
         *,
         actor_lr: float,
         critic_lr: float,

@@ -34,8 +34,14 @@ def differing(first: SACModule, second: SACModule, tolerance: float) -> list[str
 @pytest.mark.usefixtures("uncompiled")
 @pytest.mark.parametrize(
     "variant",
-    [{}, {"soft_backup": False, "alpha_max": None}, {"gradient_clip_norm": 0.05}, {"schedule_epochs": 3}],
-    ids=["as by default", "no entropy, no limit of alpha", "limited gradients", "a schedule"],
+    [
+        {},
+        {"soft_backup": False, "alpha_max": None},
+        {"gradient_clip_norm": 0.05},
+        {"schedule_epochs": 3},
+        {"actor_average": 0.8, "pessimism": 0.5, "target_bounds": (-0.2, 0.2)},
+    ],
+    ids=["as by default", "no entropy, no limit of alpha", "limited gradients", "a schedule", "average and bounds"],
 )
 def test_its_updates_are_those_of_the_three_functions(variant: dict[str, Any]) -> None:
     three, one = (module(networks(), compile=flag, **variant) for flag in (False, True))
@@ -221,6 +227,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variant", "precision", "tolerance"),
     [
         ({"gradient_clip_norm": 0.05}, None, 1e-12),
+        ({"actor_average": 0.8, "pessimism": 0.5, "target_bounds": (-0.2, 0.2)}, None, 1e-12),
         ({"soft_backup": False, "alpha_max": None}, None, 1e-12),
         ({}, "32-true", 1e-5),
         ({}, "bf16-mixed", 1e-4),

@@ -34,11 +34,14 @@ CONSTANTS: dict[str, Any] = {
 }
 
 
+PLAIN: dict[str, Any] = {"gradient_clip_norm": None, "pessimism": None, "target_bounds": None, "actor_average": None}
+
+
 def module(
     nets: tuple[nn.Module, nn.Module] | None = None, *, schedule_epochs: int | None = None, **replaced: Any
 ) -> SACModule:
     actor, critic = nets or networks()
-    arguments: dict[str, Any] = {**CONSTANTS, "gradient_clip_norm": None, "seed": 3, "compile": False, **replaced}
+    arguments: dict[str, Any] = {**CONSTANTS, **PLAIN, "seed": 3, "compile": False, **replaced}
     return SACModule(actor, critic, schedule_epochs=schedule_epochs, **arguments).double()  # type: ignore[arg-type]
 
 
@@ -157,6 +160,32 @@ def test_log_alpha_goes_on_learning_while_alpha_is_at_its_limit() -> None:
     assert temperature(sac.log_alpha.detach(), 1.0).item() == 1.0
 
 
+def test_the_average_of_the_actor_is_the_one_written_out() -> None:
+    """ā ← ā + ρ_t (a - ā) after each update, with ρ_t = max(1 - decay, 1/(1 + t/5))."""
+    single, batches = module(actor_average=0.7), [rows(7, seed) for seed in range(9)]
+    expected = {name: parameter.detach().clone() for name, parameter in single.actor.named_parameters()}
+    for t in range(1, len(batches) + 1):
+        after = module()
+        fit(after, batches[:t])
+        rate = max(1 - 0.7, 1 / (1 + t / 5))
+        for name, parameter in after.actor.named_parameters():
+            expected[name] += rate * (parameter.detach() - expected[name])
+    fit(single, batches)
+    assert single.average_actor is not None
+    for name, parameter in single.average_actor.named_parameters():
+        torch.testing.assert_close(parameter, expected[name], rtol=0, atol=1e-12, msg=name)
+    assert single.deployed_actor is single.average_actor
+
+
+def test_averaging_the_actor_changes_nothing_that_is_learned() -> None:
+    plain, averaged = module(), module(actor_average=0.99)
+    for sac in (plain, averaged):
+        fit(sac, [rows(7, seed) for seed in range(5)])
+    theirs = averaged.state_dict()
+    assert all(torch.equal(tensor, theirs[name]) for name, tensor in plain.state_dict().items())
+    assert plain.deployed_actor is plain.actor
+
+
 # Steps, schedules, files ----------------------------------------------------------------------------------------------
 
 
@@ -236,9 +265,7 @@ def test_a_stock_trainer_with_its_defaults_trains_from_the_data_module(make_data
     """Single precision, Lightning's own logger, checkpoint and progress bar; real rows only, so no callback either."""
     dataset = make_dataset()
     actor, critic = networks()
-    sac = SACModule(
-        actor, critic, **CONSTANTS, gradient_clip_norm=None, schedule_epochs=None, seed=0, compile=False
-    ).float()
+    sac = SACModule(actor, critic, **CONSTANTS, **PLAIN, schedule_epochs=None, seed=0, compile=False).float()
     data = OfflineDataModule(
         dataset,
         batch_size=16,

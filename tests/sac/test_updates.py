@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_sac import ACTIONS, PlainSAC, networks, rows
+from plain_sac import ACTIONS, OBS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
-from mopo_pl.nn.layers import Params
-from mopo_pl.sac.critic import TwinCritic
+from mopo_pl.nn.layers import Normaliser, Params
+from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.updates import SACGradients
 
 VARIANTS = [
@@ -31,7 +32,8 @@ class Pair:
     def __init__(self, seed: int, soft_backup: bool, alpha_max: float | None) -> None:
         actor, critic = networks(seed)
         constants: dict[str, Any] = {"discount": 0.9, "target_entropy": -1.5, "alpha_max": alpha_max}
-        self.gradients = SACGradients(actor=actor, critic=critic, soft_backup=soft_backup, **constants)
+        ours: dict[str, Any] = {**constants, "pessimism": None, "target_bounds": None}
+        self.gradients = SACGradients(actor=actor, critic=critic, soft_backup=soft_backup, **ours)
         rates = {"actor_lr": 0.0, "critic_lr": 0.0, "alpha_lr": 0.0, "alpha_init": 2.0, "tau": 0.0}
         self.plain = PlainSAC(actor, critic, soft_backup=soft_backup, **constants, **rates)
         self.actor, self.critic, self.log_alpha = actor, critic, torch.tensor(math.log(2), dtype=torch.float64)
@@ -110,6 +112,67 @@ def test_the_twin_critic_is_two_networks_on_normalised_states_and_bare_actions()
     constants: dict[str, Any] = {"discount": 0.9, "target_entropy": 0.0, "alpha_max": None, "soft_backup": True}
     plain = PlainSAC(actor, critic, **constants, actor_lr=0.0, critic_lr=0.0, alpha_lr=0.0, alpha_init=1.0, tau=0.0)
     batch = rows(5)
-    assert isinstance(critic, TwinCritic)
+    assert isinstance(critic, Critics)
     q = critic(batch.observations, batch.actions)
     torch.testing.assert_close(q, torch.stack(plain.value(plain.critics, batch.observations, batch.actions)))
+
+
+def test_gradients_of_five_critics_towards_a_pessimistic_and_bounded_target() -> None:
+    """The same by autograd: mean - κ·std over the critics of the next state, clipped, and layers with LayerNorm."""
+    actor, _ = networks()
+    normaliser = Normaliser.identity(OBS).double()
+    critics, target = (
+        Critics(
+            members=5,
+            layer_norm=True,
+            obs_dim=OBS,
+            action_dim=ACTIONS,
+            hidden_sizes=(8, 6),
+            normaliser=normaliser,
+            generator=generator_for(seed, "critics"),
+        ).double()
+        for seed in (0, 1)
+    )
+    gradients = SACGradients(
+        actor=actor,
+        critic=critics,
+        discount=0.9,
+        target_entropy=-1.0,
+        alpha_max=None,
+        soft_backup=True,
+        pessimism=0.5,
+        target_bounds=(-0.5, 0.5),
+    )
+    batch, log_alpha = rows(9), torch.tensor(-2.0, dtype=torch.float64)
+    noise = torch.randn(9, ACTIONS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ours, loss, q = gradients.of_critic(params(critics), params(target), params(actor), log_alpha, batch, noise)
+
+    action, log_prob = actor(batch.next_observations, noise)
+    following = target(batch.next_observations, action)
+    value = following.mean(0) - 0.5 * following.std(0, unbiased=False) - log_alpha.exp() * log_prob
+    unbounded = batch.rewards + 0.9 * (1 - batch.terminals) * value
+    y = unbounded.clamp(-0.5, 0.5).detach()
+    assert ((unbounded > 0.5).any(), (unbounded < -0.5).any(), (unbounded == y).any()) == (True, True, True)
+    expected = (critics(batch.observations, batch.actions) - y).square().mean(-1).sum()
+    expected.backward()
+    torch.testing.assert_close(loss, expected.detach())
+    assert q.shape == (2,)
+    for name, parameter in critics.named_parameters():
+        torch.testing.assert_close(ours[name], parameter.grad, msg=name)
+
+
+def test_layer_norm_makes_each_hidden_layer_of_a_critic_of_mean_0_and_variance_1() -> None:
+    critic = Critics(
+        members=3,
+        layer_norm=True,
+        obs_dim=OBS,
+        action_dim=ACTIONS,
+        hidden_sizes=(16,),
+        normaliser=Normaliser.identity(OBS),
+        generator=generator_for(0, "critics"),
+    )
+    batch = rows(4).to(torch.float32)
+    first, last = critic.layers
+    hidden = first(torch.cat([batch.observations, batch.actions], -1).expand(3, 4, OBS + ACTIONS))
+    scaled = (hidden - hidden.mean(-1, keepdim=True)) / (hidden.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
+    torch.testing.assert_close(critic(batch.observations, batch.actions), last(scaled.relu()).squeeze(-1))

@@ -22,7 +22,7 @@ from mopo_pl.dynamics.penalties import max_aleatoric, none
 from mopo_pl.dynamics.rollouts import Draws, PenalisedModel
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.sac.losses import critic_target
+from mopo_pl.sac.losses import critic_target, lower_estimate
 from mopo_pl.sac.module import SACModule
 from mopo_pl.theory.distances import TotalVariation, model_distances
 from mopo_pl.theory.returns import action_values, expected_return, truncated_return
@@ -138,6 +138,7 @@ def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -
         horizon=3,
         starts=8000,
         every_n_epochs=1,
+        continue_share=0.0,
         chunk=1000,
         limits=EVERYWHERE,
         max_dropped=0.0,
@@ -239,7 +240,9 @@ def off_bellman(pipeline: Pipeline, rows: Transitions, discount: float) -> float
     action = pipeline.codes.action(pipeline.policy(rows.next_observations, noise))
     next_q = torch.stack([table[after, action], table[after, action] + 5])  # of twins the lower one counts
     nothing = torch.zeros(len(rows))
-    target = critic_target(rows.rewards, rows.terminals, next_q, nothing, torch.tensor(0.0), discount, soft=False)
+    value = lower_estimate(next_q, None)
+    zero = torch.tensor(0.0)
+    target = critic_target(rows.rewards, rows.terminals, value, nothing, zero, discount=discount, soft=False)
     difference = target - table[s, a]
     return float(difference.mean() / difference.std() * len(rows) ** 0.5)
 
