@@ -10,6 +10,7 @@ import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
 from mopo_pl.environments.by_id import make_environment
+from mopo_pl.errors import InputError
 
 GROUP = 25
 """Environments stepped together: a batch large enough for one policy call, with few idle environments at the end."""
@@ -36,10 +37,11 @@ def evaluate(
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
     `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
-    depend on the other episodes stepped with it. Raises InputError if the environment cannot be created.
+    depend on the other episodes stepped with it. An episode in which `act` gives NaN or inf ends there, with return NaN.
+    Raises InputError if the environment cannot be created, or returns an observation or a reward that is not finite.
     """
     make = partial(make_environment, env_id, env_kwargs)
-    groups = [_play(act, make, numbers[first : first + GROUP], seed) for first in range(0, len(numbers), GROUP)]
+    groups = [_play(act, make, numbers[first : first + GROUP], seed, env_id) for first in range(0, len(numbers), GROUP)]
     return _joined(groups)
 
 
@@ -65,7 +67,11 @@ def _joined(groups: Sequence[Episodes]) -> Episodes:
 
 
 def _play(
-    act: Callable[[np.ndarray], np.ndarray], make: Callable[[], gymnasium.Env], numbers: range, seed: int
+    act: Callable[[np.ndarray], np.ndarray],
+    make: Callable[[], gymnasium.Env],
+    numbers: range,
+    seed: int,
+    env_id: str,
 ) -> Episodes:
     """Run one episode in each of `len(numbers)` environments; steps after an episode's end do not count."""
     environments = SyncVectorEnv([make] * len(numbers))
@@ -74,10 +80,21 @@ def _play(
         running = np.ones(len(numbers), dtype=bool)
         returns, lengths = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
         while running.any():
-            observations, rewards, terminal, truncated, _ = environments.step(act(observations))
+            _require_finite("an observation", observations[running], env_id)
+            actions = act(np.where(running[:, None], observations, 0.0))
+            lost = ~np.isfinite(actions).all(-1)
+            returns[running & lost] = np.nan
+            running &= ~lost
+            observations, rewards, terminal, truncated, _ = environments.step(np.where(lost[:, None], 0.0, actions))
+            _require_finite("a reward", rewards[running], env_id)
             returns += np.where(running, rewards, 0.0)
             lengths += running
             running &= ~(terminal | truncated)
     finally:
         environments.close()
     return Episodes(returns, lengths)
+
+
+def _require_finite(what: str, values: np.ndarray, env_id: str) -> None:
+    if not np.isfinite(values).all():
+        raise InputError(f"env_id={env_id} returned {what} with NaN or inf: mend the environment, or choose another")

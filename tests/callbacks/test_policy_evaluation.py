@@ -14,6 +14,7 @@ from small_stages import differing, quiet_trainer, saver, small_batches, small_r
 from mopo_pl.callbacks import PolicyEvaluation
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.environments.episodes import GROUP, Episodes, evaluate
+from mopo_pl.errors import InputError
 from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]
@@ -91,6 +92,32 @@ def test_returns_and_lengths_are_those_of_whole_episodes() -> None:
 @pytest.mark.parametrize("episodes", [1, GROUP, GROUP + 1, 2 * GROUP + 3])
 def test_an_episode_does_not_depend_on_those_beside_it(episodes: int) -> None:
     assert play(episodes, seed=7).lengths.tolist() == [(7 + i) % 4 + 2 for i in range(episodes)]
+
+
+def test_an_episode_of_a_policy_that_diverged_has_no_return() -> None:
+    """The second environment's third step; the other episodes are as without it."""
+
+    def act(observations: np.ndarray) -> np.ndarray:
+        actions = ones(observations)
+        actions[1] = np.nan if observations[1, 0] == 1 else 1.0
+        return actions
+
+    episodes = evaluate(act, env_id="Counter-v0", env_kwargs={}, numbers=range(4), seed=0)
+    np.testing.assert_array_equal(episodes.returns, [2, np.nan, 4, 5])
+
+
+@pytest.mark.parametrize("what", ["observation", "reward"])
+def test_an_environment_that_returns_no_number_is_named(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    class Broken(Counter):
+        def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            observation, reward, *rest = super().step(action)
+            broken = (observation * np.nan, reward) if what == "observation" else (observation, np.nan)
+            return (*broken, *rest)  # type: ignore[return-value]
+
+    spec = EnvSpec("Broken-v0", entry_point=lambda **arguments: Broken(), disable_env_checker=True)
+    monkeypatch.setitem(gymnasium.registry, "Broken-v0", spec)
+    with pytest.raises(InputError, match=f"env_id=Broken-v0 returned an? {what} with NaN"):
+        evaluate(ones, env_id="Broken-v0", env_kwargs={}, numbers=range(2), seed=2)
 
 
 def test_the_curve_holds_updates_and_mean_return_every_so_many_epochs(make_dataset: Make) -> None:
