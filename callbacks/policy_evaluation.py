@@ -75,14 +75,22 @@ class PolicyEvaluation(L.Callback):
         return self.history[-1][1] if self.history and self.history[-1][0] == updates else None
 
     def run(self, module: SACModule) -> Episodes:
-        """One evaluation of the module as it is; each rank plays its share of the episodes."""
-        played = evaluate(
-            self.act(module),
-            env_id=self.env_id,
-            env_kwargs=self.env_kwargs,
-            numbers=range(self.episodes)[rank() :: world_size()],
-            seed=self.seed,
-        )
+        """One evaluation of the module as it is; each rank plays its share of the episodes.
+
+        The actor is in evaluation mode meanwhile, as an exported policy is.
+        """
+        training = module.deployed_actor.training
+        module.deployed_actor.eval()
+        try:
+            played = evaluate(
+                self.act(module),
+                env_id=self.env_id,
+                env_kwargs=self.env_kwargs,
+                numbers=range(self.episodes)[rank() :: world_size()],
+                seed=self.seed,
+            )
+        finally:
+            module.deployed_actor.train(training)
         return interleave(gather_from_ranks(played))
 
     def state_dict(self) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+import yaml
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from small_stages import differing, small_batches, small_dynamics, small_refresh, small_sac, small_samples, weights
 
 from mopo_pl.data.dataset import OfflineDataset
@@ -97,6 +99,15 @@ def test_hparams_are_read_without_unpickling(make_dataset: Make, own_trainer: Tr
     hparams = torch.load(tmp_path / "dynamics.ckpt", weights_only=True)["hyper_parameters"]
     assert hparams["beta"] == 0.0
     assert hparams["ensemble"]["members"] == 3
+
+
+def test_a_logger_of_the_users_own_is_told_them(make_dataset: Make, own_trainer: Trainers, tmp_path: Path) -> None:
+    dataset = make_dataset()
+    loggers = [CSVLogger(tmp_path, "csv", "one"), TensorBoardLogger(tmp_path, "board", "one")]
+    own_trainer(small_refresh(dataset), logger=loggers).fit(small_sac(dataset), datamodule=small_batches(dataset))
+    told = yaml.safe_load((tmp_path / "csv/one/hparams.yaml").read_text())
+    assert (told["discount"], told["actor"]["hidden_sizes"]) == (0.9, [16])
+    assert (tmp_path / "board/one/hparams.yaml").exists()
 
 
 def test_an_argument_replaces_the_saved_one(make_dataset: Make, own_trainer: Trainers, tmp_path: Path) -> None:
