@@ -350,7 +350,7 @@ def measure_loop(repetitions: int, folder: Path) -> dict[str, float]:
 
 def started(refresh: RolloutRefresh, module: SACModule) -> RolloutRefresh:
     """Return the callback after its `on_fit_start`."""
-    refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0)), module)
+    refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0, ckpt_path=None)), module)
     return refresh
 
 

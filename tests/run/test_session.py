@@ -153,15 +153,25 @@ def test_an_own_penalty_is_what_is_subtracted(train: Train, own_module: str, row
     assert [row["rollout/penalty"] for row in rows(folder) if row["stage"] == "policy"] == [1.5, 1.5]
 
 
-def test_an_own_termination_rule_ends_imagined_episodes(train: Train, own_module: str, rows: Rows) -> None:
-    folder = train("run", f"termination={own_module}:always")
+def test_an_own_termination_rule_ends_imagined_episodes(
+    train: Train, own_module: str, rows: Rows, tmp_path: Path
+) -> None:
+    """On a log of single steps, whose ends the rule agrees with."""
+    rng = np.random.default_rng(0)
+    states, actions = rng.uniform(-1, 1, (400, 3)), rng.uniform(-1, 1, (400, 2))
+    after = states + 0.1 * actions @ rng.standard_normal((2, 3))
+    rewards, ends = -(states**2).sum(1), np.ones(400, bool)
+    np.savez(tmp_path / "steps.npz", obs=states, action=actions, next_obs=after, reward=rewards, done=ends)
+    log = [f"dataset={tmp_path / 'steps.npz'}", "env_id=none"]
+    folder = train("run", f"termination={own_module}:always", *log)
     assert [row["rollout/length"] for row in rows(folder) if row["stage"] == "policy"] == [1.0, 1.0]
 
 
-def test_a_known_environments_rule_can_be_named(train: Train, rows: Rows) -> None:
-    """Hopper's rule reads the first column as a height that must exceed 0.7; a pendulum's is a cosine."""
-    folder = train("run", "termination=Hopper-v5")
-    assert rows(folder)[-1]["rollout/terminated"] > 0
+def test_a_known_environments_rule_can_be_named(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
+    """Hopper's rule reads the first column as a height that must exceed 0.7; a pendulum's is a cosine: the log contradicts it."""
+    train("run", "termination=Hopper-v5", code=2)
+    assert "termination" in capsys.readouterr().err
+    train("other", "termination=Swimmer-v5")
 
 
 # Flags of the Trainer

@@ -4,7 +4,7 @@ What is compared shares nothing: linear algebra in `mopo_pl.theory` on one side,
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -94,6 +94,10 @@ class OneElite(TransitionModel):
         return super().draw(observations, Generator().manual_seed(0))
 
 
+def added(model: PenalisedModel) -> Added:
+    return Added(**{entry.name: getattr(model, entry.name) for entry in fields(model) if entry.init})
+
+
 def with_model(pipeline: Pipeline, **replaced: Any) -> PenalisedModel:
     return replace(pipeline.penalised(ADMISSIBLE), **replaced)
 
@@ -103,7 +107,7 @@ def drawn_from(pipeline: Pipeline, elites: list[int], kind: type[TransitionModel
 
 
 MUTANTS: dict[str, Callable[[Pipeline], PenalisedModel]] = {
-    "the penalty added": lambda p: Added(**vars(p.penalised(ADMISSIBLE))),
+    "the penalty added": lambda p: added(p.penalised(ADMISSIBLE)),
     "no penalty": lambda p: with_model(p, penalty=none),
     "variance for deviation": lambda p: with_model(p, penalty=lambda mean, std: max_aleatoric(mean, std.square())),
     "the penalty of elites alone": lambda p: with_model(p, penalty=lambda mean, std: max_aleatoric(mean, std[ELITES])),
@@ -147,7 +151,7 @@ def filled(pipeline: Pipeline, data: OfflineDataModule, model: PenalisedModel) -
     )
     actor = SimpleNamespace(act=pipeline.policy)
     module = cast(SACModule, SimpleNamespace(device=torch.device("cpu"), actor=actor, updates=0))
-    refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0)), module)
+    refresh.on_fit_start(cast(Any, SimpleNamespace(global_rank=0, ckpt_path=None)), module)
     refresh.refresh(module, data)
     return data
 
