@@ -82,7 +82,7 @@ def _play(
         while running.any():
             _require_finite("an observation", observations[running], env_id)
             actions = act(np.where(running[:, None], observations, 0.0))
-            lost: np.ndarray = ~np.isfinite(actions).all(-1)
+            lost = np.asarray(~np.isfinite(actions).all(-1))
             returns[running & lost] = np.nan
             running &= ~lost
             observations, rewards, terminal, truncated, _ = environments.step(np.where(lost[:, None], 0.0, actions))
