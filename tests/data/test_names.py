@@ -167,9 +167,7 @@ def test_many_keys_and_strange_ones_do_not_fill_the_screen(open_log: Open, suffi
     assert "\x1b" not in str(error.value)
 
 
-def test_d3rlpy_2(tmp_path: Path, open_log: Open, tiny: Arrays, suffix: str) -> None:
-    if suffix == ".npz":
-        pytest.skip("d3rlpy writes HDF5 alone")
+def test_d3rlpy_2(tmp_path: Path, open_log: Open, tiny: Arrays) -> None:
     arrays: Arrays = {"columns": np.bytes_("observations"), "num_episodes": 11, "version": "2.1"}
     for i in range(11):
         arrays[f"observations_{i}"] = np.array([[i], [i + 0.5]], np.float32)
