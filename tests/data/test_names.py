@@ -1,10 +1,8 @@
 """Logs of other libraries, by their own keys."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
@@ -165,23 +163,3 @@ def test_many_keys_and_strange_ones_do_not_fill_the_screen(open_log: Open, suffi
     assert all(len(problem) < 1000 for problem in error.value.problems)
     assert "and 988 more" in error.value.problems[0]
     assert "\x1b" not in str(error.value)
-
-
-def test_d3rlpy_2(tmp_path: Path, open_log: Open, tiny: Arrays) -> None:
-    arrays: Arrays = {"columns": np.bytes_("observations"), "num_episodes": 11, "version": "2.1"}
-    for i in range(11):
-        arrays[f"observations_{i}"] = np.array([[i], [i + 0.5]], np.float32)
-        arrays[f"actions_{i}"] = np.array([[0.5], [-0.5]], np.float32)
-        arrays[f"rewards_{i}"] = np.array([[i], [1]], np.float32)
-        arrays[f"terminated_{i}"] = i == 10
-    log = open_log(arrays, ".h5")
-    assert log.episode_ends.tolist() == list(range(2, 24, 2))
-    assert log.transitions.observations[::2, 0].tolist() == list(range(11))
-    assert log.transitions.terminals.nonzero().flatten().tolist() == [21]
-    with h5py.File(tmp_path / "log.h5", "a") as file:
-        del file["rewards_3"]
-    with pytest.raises(InputError, match="a file of d3rlpy 2 without rewards_3"):
-        from mopo_pl.config.schema import DataConfig
-        from mopo_pl.data.opening import open_dataset
-
-        open_dataset(name=str(tmp_path / "log.h5"), data=DataConfig(), env_id=None, env_kwargs={})
