@@ -93,10 +93,14 @@ class PenalisedModel:
 
     def uncertainty(self, observations: Tensor, actions: Tensor) -> Tensor:
         """u(s, a) [B] of s [B, D] and a [B, A] in [-1, 1]."""
-        return self._penalised(observations, actions, *self.transition.predict(torch.cat([observations, actions], -1)))
+        mean, std = self.transition.predict(torch.cat([observations, actions], -1))
+        return self._penalised(observations, self._in_log_units(actions), mean, std)
 
-    def _penalised(self, observations: Tensor, actions: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        seen = actions if self.log is None else self.log.in_log_units(actions)
+    def _in_log_units(self, actions: Tensor) -> Tensor:
+        return actions if self.log is None else self.log.in_log_units(actions)
+
+    def _penalised(self, observations: Tensor, seen: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """u of states and of actions in the log's units."""
         known = {"observations": observations, "actions": seen, "log": self.log}
         return self.penalty(mean, std, **{name: known[name] for name in self.extras})
 
@@ -106,8 +110,8 @@ class PenalisedModel:
         with torch.autocast(
             observations.device.type, enabled=False
         ):  # networks alone may round, not a user's functions
-            seen = actions if self.log is None else self.log.in_log_units(actions)
-            u = self._penalised(observations, actions, mean, std)
+            seen = self._in_log_units(actions)
+            u = self._penalised(observations, seen, mean, std)
             u = (u - self.free).clamp(min=0) if self.free else u
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
             terminal = self.termination(observations, seen, next_observations)
