@@ -1,6 +1,7 @@
 """The picture of a run's return by update."""
 
 import json
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -26,14 +27,20 @@ def test_a_run_is_drawn_with_its_spread_and_the_mean_of_its_log(train: Callable[
     assert len(picture) < 30_000
 
 
-def test_the_kept_picture_is_that_of_the_kept_curves(tmp_path: Path) -> None:
+def test_the_kept_picture_is_that_of_the_kept_curve(tmp_path: Path) -> None:
+    picture = draw(ROOT / "benchmarks" / "results" / "first_command.json", tmp_path / "curve.svg")
+    kept = (ROOT / "docs" / "figures" / "learning_curve.svg").read_text()
+    # The words and the numbers of the axes; a path's coordinates differ between versions of matplotlib.
+    words = re.compile(r">([^<]+)</text>")
+    assert words.findall(picture) == words.findall(kept)
+    assert "mean of the log" in words.findall(kept)
+
+
+def test_several_runs_are_drawn_with_their_seeds(tmp_path: Path) -> None:
     curves = ROOT / "benchmarks" / "results" / "dmsd.json"
     picture = draw(curves, tmp_path / "curve.svg")
-    kept = (ROOT / "docs" / "figures" / "learning_curve.svg").read_text()
-    seeds = [run["seed"] for run in json.loads(curves.read_text())]
-    for text in [f"policy, seed {seed}" for seed in seeds]:
-        assert f">{text}</text>" in picture
-        assert f">{text}</text>" in kept
+    for run in json.loads(curves.read_text()):
+        assert f">policy, seed {run['seed']}</text>" in picture
 
 
 def test_nothing_in_the_picture_is_black_or_white(tmp_path: Path) -> None:
