@@ -138,6 +138,18 @@ def test_the_policy_is_scored_after_the_epochs_updates(make_dataset: Make) -> No
     assert len({value for _, value in scored.history}) == 3
 
 
+def test_the_actor_is_evaluated_as_it_is_exported_and_trains_on(make_dataset: Make) -> None:
+    module, modes = small_sac(make_dataset()).train(), []
+
+    def act(module: SACModule) -> Callable[[np.ndarray], np.ndarray]:
+        modes.append(module.deployed_actor.training)
+        return ones
+
+    evaluation(act=act).run(module)
+    assert modes == [False]
+    assert module.deployed_actor.training
+
+
 def test_evaluating_or_not_changes_no_weight(make_dataset: Make) -> None:
     dataset = make_dataset()
     learned = []
