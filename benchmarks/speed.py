@@ -154,7 +154,7 @@ def trainer_of(stage: str, blocks: Blocks, callbacks: list[L.Callback], epochs: 
         CheckpointFiles(folder, stage),
         every_minutes=Config().checkpoint.every_minutes,
         signalled=lambda: None,
-        score=lambda: None,
+        best_by=lambda: None,
     )
     last.blocks = blocks
     progress = StageProgress(stage=stage, shown=(), at_most=False, every_seconds=5.0)

@@ -1,4 +1,4 @@
-"""When a run is saved: at epochs' ends now and then, and when it is asked to stop."""
+"""When a run is saved: at epoch ends at intervals, and when a signal asks it to stop."""
 
 import signal
 import time
@@ -26,7 +26,8 @@ class Checkpoints(Checkpoint):
 
     A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
     next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
-    when resumed, but at the epoch's end then. The newest two files of the stage stay, and the one with the best `score`.
+    when resumed, but at the epoch's end then. The newest two files of the stage are kept, and the one with the highest
+    `best_by`.
     The Trainer needs the plugin `ChecksummedCheckpointIO`.
     """
 
@@ -36,21 +37,24 @@ class Checkpoints(Checkpoint):
         *,
         every_minutes: float,
         signalled: Callable[[], int | None],
-        score: Callable[[], float | None],
+        best_by: Callable[[], float | None],
     ) -> None:
-        self.files, self.every_minutes, self.signalled, self.score = files, every_minutes, signalled, score
+        """`files`: where the stage's checkpoints are. `every_minutes`: minimum time between two [minutes]. `signalled`: number of
+        the received signal; None: none. `best_by`: mean return of the present weights, higher is better; None: not evaluated.
+        """
+        self.files, self.every_minutes, self.signalled, self.best_by = files, every_minutes, signalled, best_by
         self._saved_at = self._counted_to = time.monotonic()
         self._seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Raises InputError where the Trainer writes checkpoints by another plugin."""
+        """Check the plugin; raise InputError where the Trainer writes checkpoints by another one."""
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, ChecksummedCheckpointIO):
             raise InputError(
                 "Checkpoints needs a Trainer that writes them whole: Trainer(plugins=[ChecksummedCheckpointIO()])"
             )
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Starts the clocks."""
+        """Start the clocks."""
         self._saved_at = self._counted_to = time.monotonic()
 
     @property
@@ -62,22 +66,22 @@ class Checkpoints(Checkpoint):
         return self._seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """The time spent."""
+        """The time spent on the stage."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore the time saved by `state_dict`."""
         self._seconds = state_dict["seconds"]
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves and leaves if asked to."""
+        """Save, and raise `Interrupted`, if a signal was received."""
         if not trainer.is_last_batch:
             self._leave_if_signalled(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves when due, and leaves if asked to."""
+        """Save when due; save and raise `Interrupted` if a signal was received."""
         self._leave_if_signalled(trainer)
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if last or trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_minutes):
@@ -91,11 +95,11 @@ class Checkpoints(Checkpoint):
             raise Interrupted(number)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Writes a checkpoint and removes what need not stay."""
+        """Write a checkpoint and remove the files that are no longer kept."""
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         batch = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        path, options = self.files.path(trainer.current_epoch, batch), {"score": self.score()}
+        path, options = self.files.path(trainer.current_epoch, batch), {"score": self.best_by()}
         trainer.save_checkpoint(path, weights_only=False, storage_options=options)
         self._saved_at = time.monotonic()
         if trainer.is_global_zero:

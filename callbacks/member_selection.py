@@ -20,6 +20,7 @@ class MemberSelection(L.Callback):
     """
 
     def __init__(self, *, patience: int, improvement: float) -> None:
+        """`patience`: epochs in a row without improvement that are tolerated. `improvement`: relative decrease that counts."""
         self.patience, self.improvement = patience, improvement
         self.best: Tensor | None = None
         """Lowest holdout error of each member that counted as an improvement [E]."""
@@ -29,7 +30,7 @@ class MemberSelection(L.Callback):
         self.epochs = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets an ensemble of another fit; what a checkpoint holds is given after this.
+        """Reset the state for a new fit. A checkpoint's state is loaded after this.
 
         Raises InputError for another module.
         """
@@ -43,7 +44,7 @@ class MemberSelection(L.Callback):
             self.best, self.snapshot, self.stale, self.epochs = None, {}, 0, 0
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compares, keeps, and asks for the end.
+        """Update the best weights; request a stop when patience is exceeded.
 
         Not `on_validation_epoch_end`, which callbacks are given before the module: its errors would be an epoch old.
         """
@@ -56,7 +57,7 @@ class MemberSelection(L.Callback):
             trainer.should_stop = True
 
     def observe(self, errors: Tensor, parameters: dict[str, Tensor]) -> None:
-        """Takes one epoch's errors [E] and the parameters [E, …] they belong to."""
+        """Compare one epoch's errors [E] with the best; keep the parameters [E, …] of the members that improved."""
         best = torch.full_like(errors, torch.inf) if self.best is None else self.best
         # An infinite best has no relative fall: inf - inf is no number.
         improved = torch.where(best.isinf(), errors.isfinite(), best - errors > self.improvement * best.abs())
@@ -69,7 +70,7 @@ class MemberSelection(L.Callback):
             self.snapshot[name][chosen] = parameter.detach()[chosen]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restores each member's best weights; elites are the members with the lowest best error, best first.
+        """Restore each member's best weights; elites are the members with the lowest best error, best first.
 
         Not `on_train_end`, which a run resumed from its last epoch does not reach.
         """
@@ -89,12 +90,12 @@ class MemberSelection(L.Callback):
         return {"best": self.best, "snapshot": self.snapshot, "stale": self.stale, "epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restore the state saved by `state_dict`."""
         self.best, self.snapshot = state_dict["best"], dict(state_dict["snapshot"])
         self.stale, self.epochs = state_dict["stale"], state_dict["epochs"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """A snapshot from a checkpoint follows the module to its device; a finished training stays finished."""
+        """Move a snapshot from a checkpoint to the module's device; request a stop if training had finished."""
         self.snapshot = {name: tensor.to(pl_module.device) for name, tensor in self.snapshot.items()}
         if self.stale > self.patience:
             trainer.should_stop = True

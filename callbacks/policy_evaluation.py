@@ -1,4 +1,4 @@
-"""Scores the policy in the real environment while it learns."""
+"""Evaluates the policy in the real environment during training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,7 +22,7 @@ class PolicyEvaluation(L.Callback):
     def __init__(
         self,
         *,
-        act: Callable[[SACModule], Callable[[np.ndarray], np.ndarray]],
+        policy_of: Callable[[SACModule], Callable[[np.ndarray], np.ndarray]],
         env_id: str,
         env_kwargs: Mapping[str, Any],
         episodes: int,
@@ -30,16 +30,17 @@ class PolicyEvaluation(L.Callback):
         seed: int,
         score: Callable[[float], float | None],
     ) -> None:
-        """`act`: makes, of the module, the function from observations [n, D] to actions [n, A] in the environment's
-        units; `score`: the normalised score of a return, None where no reference is known.
+        """`policy_of`: makes, of the module, the function from observations [n, D] to actions [n, A] in the environment's
+        units. `env_id`, `env_kwargs`: arguments of `gymnasium.make`. `episodes`: per evaluation. `seed`: of the first
+        episode. `score`: the normalised score of a return, None where no reference is known.
         """
-        self.act, self.env_id, self.env_kwargs = act, env_id, env_kwargs
+        self.policy_of, self.env_id, self.env_kwargs = policy_of, env_id, env_kwargs
         self.episodes, self.every_n_epochs, self.seed, self.score = episodes, every_n_epochs, seed, score
         self.history: list[list[float]] = []
         """[updates, mean return] of each evaluation."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Raises InputError for another module."""
+        """Check the module; raise InputError for another one than a SACModule."""
         require(self, pl_module, SACModule)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -51,7 +52,7 @@ class PolicyEvaluation(L.Callback):
         self.history.append([float(pl_module.updates), self._note(pl_module)])
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Evaluates for `Trainer.validate`, which returns the values; the curve is of training alone."""
+        """Evaluate for `Trainer.validate`, which returns the values. They do not enter `history`."""
         assert isinstance(pl_module, SACModule)
         self._note(pl_module)
 
@@ -60,7 +61,7 @@ class PolicyEvaluation(L.Callback):
         self.on_validation_epoch_end(trainer, pl_module)
 
     def _note(self, module: SACModule) -> float:
-        """Evaluates, notes what came of it, and gives the mean return."""
+        """Evaluate, note the results in the metrics row, and return the mean return."""
         episodes = self.run(module)
         mean = float(episodes.returns.mean())
         values = {"return": mean, "return_std": float(episodes.returns.std()), "length": float(episodes.lengths.mean())}
@@ -71,7 +72,7 @@ class PolicyEvaluation(L.Callback):
         return mean
 
     def after(self, updates: int) -> float | None:
-        """Mean return of the evaluation after exactly so many updates; None where there was none."""
+        """Mean return of the evaluation after exactly this number of updates; None where there was none."""
         return self.history[-1][1] if self.history and self.history[-1][0] == updates else None
 
     def run(self, module: SACModule) -> Episodes:
@@ -83,7 +84,7 @@ class PolicyEvaluation(L.Callback):
         module.deployed_actor.eval()
         try:
             played = evaluate(
-                self.act(module),
+                self.policy_of(module),
                 env_id=self.env_id,
                 env_kwargs=self.env_kwargs,
                 numbers=range(self.episodes)[rank() :: world_size()],
@@ -98,5 +99,5 @@ class PolicyEvaluation(L.Callback):
         return {"history": self.history}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes it back."""
+        """Restore the curve saved by `state_dict`."""
         self.history = [list(point) for point in state_dict["history"]]

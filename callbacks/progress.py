@@ -1,4 +1,4 @@
-"""How far a stage is: a bar on a terminal, a plain line every few seconds off it."""
+"""Progress of a stage: a bar on a terminal, elsewhere a plain line every few seconds."""
 
 import sys
 import time
@@ -16,22 +16,22 @@ class StageProgress(ProgressBar):
     """One line for the whole stage, with the time that is left; `at_most` says that it may end before its last epoch."""
 
     def __init__(self, *, stage: str, shown: tuple[str, ...], at_most: bool, every_seconds: float) -> None:
-        """`shown`: names of logged values to show, where they exist."""
+        """`stage`: its name. `shown`: names of logged values to show, where they exist. `every_seconds`: between two lines [s]."""
         super().__init__()
         self.stage, self.shown, self.at_most, self.every_seconds = stage, shown, at_most, every_seconds
         self._enabled = True
         self._bar: Progress | None = None
 
     def disable(self) -> None:
-        """Shows nothing, as on all ranks but the first."""
+        """Show nothing, as on all ranks but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Shows again."""
+        """Show progress again."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Opens the bar."""
+        """Open the bar."""
         self._start = self._printed = time.monotonic()
         self._done_before = self._share(trainer)
         if self._enabled and sys.stderr.isatty():
@@ -43,7 +43,7 @@ class StageProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks at the clock now and then."""
+        """Update bar or line every few batches."""
         if self._enabled and batch_idx % EVERY_BATCHES == 0:
             self._show(trainer, print_line=lambda text: print(text, file=sys.stderr, flush=True))
 
@@ -79,11 +79,11 @@ class StageProgress(ProgressBar):
             self._bar = None
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Closes the bar."""
+        """Close the bar."""
         self._close()
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Closes the bar before the error is printed."""
+        """Close the bar before the error is printed."""
         self._close()
 
 

@@ -1,4 +1,4 @@
-"""Makes sure, while a run on several devices lasts, that all of them hold the same weights."""
+"""Check at each epoch's end that all devices of a run hold the same weights."""
 
 import hashlib
 

@@ -46,7 +46,8 @@ class RolloutRefresh(L.Callback):
         seed: int,
         compile: bool,
     ) -> None:
-        """`continue_share`: share of the starts drawn from the states at which rollouts of the last refresh were still
+        """`model`: what is rolled out. `horizon`: h [steps]. `starts`: rollouts of a refresh, per rank. `seed`: of the starts and of
+        all draws. `continue_share`: share of the starts drawn from the states at which rollouts of the last refresh were still
         running, so that the policy's own states enter the buffer; the rest are logged states. `chunk`: starts rolled out
         together at most. `max_dropped`: share of a refresh's rollouts that may leave
         `limits`, or end in what is no number. `compile`: the steps of whole chunks are compiled.
@@ -63,14 +64,14 @@ class RolloutRefresh(L.Callback):
         self.done = 0
         """Refreshes made; makes a repeated epoch start after a resume harmless."""
         self.summary: dict[str, float] = {}
-        """What this epoch's refresh came to."""
+        """Statistics of this epoch's refresh."""
         self._generator: torch.Generator | None = None
         """This rank's stream, once a fit has begun."""
         self._saved_generators: list[torch.Tensor] | None = None
         """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Forgets another fit, whose model buffer is not this one's; what a checkpoint holds is given after this.
+        """Reset the state for a new fit, whose model buffer is empty. A checkpoint's state is loaded after this.
 
         Raises InputError for another module or DataModule, and for a model buffer that is too small.
         """
@@ -87,7 +88,7 @@ class RolloutRefresh(L.Callback):
             self.done, self.summary, self._generator, self._running = 0, {}, None, None
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Moves the model to the device of training, opens this rank's stream there and makes the step ready.
+        """Move the model to the device of training, create this rank's generator there, and compile the step if asked to.
 
         The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
         same Trainer goes on with the one it has.
@@ -108,7 +109,7 @@ class RolloutRefresh(L.Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refreshes when due, and where the model buffer has never been filled."""
+        """Refresh when due, and where the model buffer has never been filled."""
         data = self._data(trainer)
         assert isinstance(pl_module, SACModule)
         if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
@@ -121,17 +122,17 @@ class RolloutRefresh(L.Callback):
         return require(self, given, OfflineDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Notes the refresh in the row of its epoch: a resume in mid-epoch begins a new row."""
+        """Note the refresh's statistics in the epoch's metrics row, also after a resume in mid-epoch."""
         assert isinstance(pl_module, SACModule)
         pl_module.note({f"rollout/{name}": value for name, value in self.summary.items()})
         self.summary = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Lets go of what was compiled for this fit."""
+        """Release what was compiled for this fit."""
         self._step = one_step
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
-        """Fills one slot of the model buffer, chunk by chunk, and sums up what was imagined.
+        """Fill one slot of the model buffer, chunk by chunk, and compute the refresh's statistics.
 
         Raises Diverged where too much of it had to be dropped.
         """
@@ -160,8 +161,8 @@ class RolloutRefresh(L.Callback):
         summary = statistics.summary()
         if summary["dropped_share"] > self.max_dropped:
             raise Diverged(
-                f"{summary['dropped_share']:.0%} of the imagined rollouts ran away from the log's range or to what is no "
-                f"number (more than rollout.max_dropped={self.max_dropped})",
+                f"{summary['dropped_share']:.0%} of the imagined rollouts left the dataset's range or became NaN or inf "
+                f"(more than rollout.max_dropped={self.max_dropped})",
                 module.updates,
                 "a larger penalty.coef or a shorter rollout.horizon, and look at the ensemble's holdout errors",
             )
@@ -183,7 +184,7 @@ class RolloutRefresh(L.Callback):
         return {"done": self.done, "summary": self.summary, "generators": streams, "running": running}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes them back."""
+        """Restore the state saved by `state_dict`."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])

@@ -3,6 +3,7 @@
 No page of the reference is written by hand: a new module, command or setting appears in it by itself.
 """
 
+import ast
 import contextlib
 import dataclasses
 import io
@@ -47,6 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     generated = {path: text for _, path, text in _python_pages()}
     generated["reference/command_line.md"] = _command_line()
     generated["reference/configuration.md"] = _configuration()
+    generated["reference/files.md"] = _every_file()
     for path, text in generated.items():
         files.append(File.generated(config, path, content=text))
     return files
@@ -103,6 +105,25 @@ def _public_names() -> str:
     lines += ["", "Callbacks are imported as [`mopo_pl.callbacks`](callbacks.md).", ""]
     beside = sorted(path.stem for path in PACKAGE.glob("*.py") if not path.stem.startswith("__"))
     return "\n".join(lines) + "\n" + "\n\n".join(f"::: mopo_pl.{module}" for module in beside) + "\n"
+
+
+# Files
+
+
+def _every_file() -> str:
+    """Each file of the project with the first paragraph of its docstring, folder by folder."""
+    lines = ["# Every file", "", "The first paragraph of each file's docstring, from the code."]
+    # Not rglob, which does not follow the link `mopo_pl/callbacks`.
+    inner = [path.parent for pattern in ("*/__init__.py", "*/*/__init__.py") for path in PACKAGE.glob(pattern)]
+    folders = [PACKAGE, *sorted(inner)]
+    for folder in folders:
+        lines += ["", f"## {folder.relative_to(ROOT).as_posix()}", "", "| file | |", "|---|---|"]
+        for path in sorted(folder.glob("*.py")):
+            docstring = ast.get_docstring(ast.parse(path.read_text()))
+            if docstring is None:
+                raise PluginError(f"{path.relative_to(ROOT)} has no docstring")
+            lines.append(f"| `{path.name}` | {_cell(docstring.split(chr(10) * 2)[0])} |")
+    return "\n".join(lines) + "\n"
 
 
 # Command line

@@ -17,7 +17,10 @@ MOST_STATES, MOST_DISCOUNT = 60, 0.999
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a subcommand and return its exit code: 0, 2 for wrong input, 130 for Ctrl-C, or that of `train`."""
+    """Run a subcommand and return its exit code.
+
+    0; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C; or that of `train`.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return cli.main(arguments[1:])
@@ -50,17 +53,23 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.set_defaults(act=_inspect)
     theory = commands.add_parser("theory", help="evaluate the proof behind the penalty on a small random MDP")
-    theory.add_argument("--seed", type=int, help="seed of the MDP and its inaccurate model (default: 0)")
-    theory.add_argument("--states", type=int, help="number of states; at most 20 000 policies (default: 4)")
-    theory.add_argument("--actions", type=int, help="number of actions (default: 3)")
-    theory.add_argument("--discount", type=float, help=f"discount factor γ in [0, {MOST_DISCOUNT}] (default: 0.9)")
+    theory.add_argument(
+        "--seed", type=int, help=f"seed of the MDP and its inaccurate model (default: {THEORY['seed']})"
+    )
+    theory.add_argument(
+        "--states", type=int, help=f"number of states; at most 20 000 policies (default: {THEORY['states']})"
+    )
+    theory.add_argument("--actions", type=int, help=f"number of actions (default: {THEORY['actions']})")
+    theory.add_argument(
+        "--discount", type=float, help=f"discount factor γ in [0, {MOST_DISCOUNT}] (default: {THEORY['discount']})"
+    )
     theory.add_argument("--figure", metavar="FOLDER", help="draw two figures into FOLDER instead (needs matplotlib)")
     theory.set_defaults(act=_theory)
     return parser
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mopo_pl.config.registry import resolve
+    from mopo_pl.config.registry import lookup
     from mopo_pl.run.result import evaluate_run
 
     if options.episodes < 1:
@@ -68,7 +77,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
     try:
-        actor = None if options.actor is None else resolve("actor", options.actor, {})
+        actor = None if options.actor is None else lookup("actor", options.actor, {})
     except ValueError as error:
         raise InputError(f"--actor {options.actor}: {error}") from error
     return evaluate_run(options.run, options.episodes, options.seed, actor)

@@ -1,6 +1,7 @@
 """From settings to the finished parts: the log, modules, DataModules, callbacks.
 
-The one place where sections of a configuration become arguments. The parts themselves know nothing of it.
+Sections of a configuration become arguments here. The parts know nothing of the configuration; `open_dataset` alone takes its
+section `data` whole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.config.registry import resolve
+from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
     Config,
     DynamicsConfig,
@@ -175,7 +176,7 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
 def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
     """Return the class of actors of that name, or `module:Class`; raises InputError if it cannot be found."""
     try:
-        return resolve("actor", name, ACTORS)
+        return lookup("actor", name, ACTORS)
     except ValueError as error:
         raise InputError(f"sac.actor={name}: {error}") from error
 
@@ -213,7 +214,7 @@ def build_callbacks(names: Sequence[str]) -> list[L.Callback]:
 
 def _built_callback(name: str) -> L.Callback:
     try:
-        callback = resolve("callback", name, {})()
+        callback = lookup("callback", name, {})()
     except Exception as error:
         raise InputError(f"callbacks=[{name}]: {error}") from error
     if not isinstance(callback, L.Callback):
@@ -224,7 +225,7 @@ def _built_callback(name: str) -> L.Callback:
 def build_penalty(name: str) -> Penalty:
     """u(s, a), by name or `module:function`; raises InputError where it cannot be found."""
     try:
-        penalty = resolve("penalty", name, PENALTIES)
+        penalty = lookup("penalty", name, PENALTIES)
         extras_of(penalty)
     except ValueError as error:
         raise InputError(f"penalty.name={name}: {error}") from error
@@ -283,7 +284,7 @@ def build_evaluation(settings: EvaluationConfig, dataset: OfflineDataset, *, see
     if dataset.env_id is None:
         raise ValueError("the log names no environment, and none was given")
     return PolicyEvaluation(
-        act=partial(_acting, dataset=dataset),
+        policy_of=partial(_acting, dataset=dataset),
         env_id=dataset.env_id,
         env_kwargs=dataset.env_kwargs,
         episodes=settings.episodes,

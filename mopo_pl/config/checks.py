@@ -70,7 +70,6 @@ def _counts(config: Config) -> Iterator[str]:
         "sac.batch_size": sac.batch_size,
         "sac.updates_per_epoch": sac.updates_per_epoch,
         "sac.updates_per_step": sac.updates_per_step,
-        "sac.critics": sac.critics,
         "evaluation.episodes": evaluation.episodes,
         "evaluation.every_n_epochs": evaluation.every_n_epochs,
         "evaluation.final_episodes": evaluation.final_episodes,
@@ -105,8 +104,8 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"rollout.continue_share={config.rollout.continue_share} must lie in [0, 1)"
     if sac.actor_average is not None and not 0 < sac.actor_average < 1:
         yield f"sac.actor_average={sac.actor_average} must lie between 0 and 1"
-    if sac.critics == 1 and sac.pessimism is not None:
-        yield f"sac.pessimism={sac.pessimism} needs several critics, and sac.critics=1"
+    if not 2 <= sac.critics < 2**10:
+        yield f"sac.critics={sac.critics} must be at least 2 and below 1024: their minimum is the value"
     if not 0 <= config.rollout.max_dropped <= 1:
         yield f"rollout.max_dropped={config.rollout.max_dropped} must lie in [0, 1]"
     if not 0 < dynamics.holdout_fraction < 1:

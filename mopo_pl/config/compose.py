@@ -14,7 +14,7 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config.checks import problems_of
-from mopo_pl.config.keys import accepts_any_value, known_keys, sections, suggestion_for, text_keys
+from mopo_pl.config.keys import accepts_any_value, is_within, known_keys, sections, suggestion_for, text_keys
 from mopo_pl.config.logger_choice import chosen_loggers, with_defaults
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
@@ -300,9 +300,7 @@ def _resumed(arguments: Sequence[str]) -> Config:
     stored = _open(config_from_file(folder / "config.yaml"))
     rest = [(key, text) for key, text in pairs if key != "resume"]
     for key, text in rest:
-        if not any(
-            key == allowed or key.startswith(f"{allowed}.") for allowed in (*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING)
-        ):
+        if not is_within(key, (*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING)):
             problems.append(
                 f"{key}={text}: a resumed run keeps its configuration; only these may be given with resume=: {', '.join((*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING))}"
             )

@@ -27,6 +27,11 @@ def known_keys() -> list[str]:
     return [f"{prefix}{entry.name}" for prefix, entry in _entries()]
 
 
+def is_within(key: str, parents: Iterable[str]) -> bool:
+    """Whether a dotted key is one of `parents`, or a key inside one of them."""
+    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
+
+
 def text_keys() -> set[str]:
     """Return the dotted keys whose value is a string."""
     return {f"{prefix}{entry.name}" for prefix, entry in _entries() if entry.type in (str, Optional[str])}

@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any
 
 
-def resolve(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
+def lookup(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
     """Return `choices[name]`, or import the object that `module:function` names. `kind`: what it is, for messages.
 
     Raises ValueError if the name is unknown, the import fails, or the object is not callable.
 
-    >>> resolve("penalty", "math:hypot", {})(3.0, 4.0)
+    >>> lookup("penalty", "math:hypot", {})(3.0, 4.0)
     5.0
     """
     if name in choices:

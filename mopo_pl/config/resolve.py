@@ -1,4 +1,4 @@
-"""Replace `auto` and null by the values for one dataset and machine, once, before anything is built."""
+"""Replace `compile`, `threads` and `sac.schedule_epochs` by their values for one dataset and machine, once."""
 
 import importlib.util
 import math

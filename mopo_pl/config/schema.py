@@ -12,14 +12,14 @@ from typing import Any, Literal, Optional
 
 @dataclass(frozen=True)
 class ColumnsConfig:
-    """Which array or column of the log holds what; null: the first of the names in docs/data.md; none: the log has none."""
+    """Which array or column of the log holds what; null: the one of the names in docs/data.md that the log has; none: the log has none."""
 
     observation: Any = None
-    """Key, or a list of columns such as [temperature, "joint_*"]; a table (.csv, .parquet) needs it."""
+    """Key, or a list of columns such as [temperature, "joint_*"]; a table (.csv, .parquet) needs it, or one column of a known name."""
     action: Any = None
-    """Key, or a list of columns; a table needs it."""
+    """Key, or a list of columns; as `observation`."""
     reward: Optional[str] = None
-    """Key of the rewards; a table needs it."""
+    """Key of the rewards; as `observation`."""
     terminal: Optional[str] = None
     """Key of the flags that the task ended, so that no value follows."""
     truncated: Optional[str] = None

@@ -19,6 +19,7 @@ class ModelBuffer:
     def __init__(
         self, *, slots: int, capacity: int, width: int, device: torch.device | str, dtype: torch.dtype
     ) -> None:
+        """Allocate it whole. `width`: W, values of a row; `device` and `dtype`: of the rows, those of training."""
         self.slots, self.capacity = slots, capacity
         # One row more than is stored: rows that are not valid are written there.
         self.rows = torch.empty(slots * capacity + 1, width, device=device, dtype=dtype)

@@ -34,7 +34,7 @@ def assemble(raw: RawLog, *, name: str, bounds: Bounds, time_limit: int | None, 
     ends = _episode_ends(raw, time_limit)
     known = _next_known(raw, ends)
     if not (known | np.asarray(raw.terminals, bool)).any():
-        raise InputError(f"{raw.source}: what followed is not known of any row; add next_observations")
+        raise InputError(f"{raw.source}: no row has a known next observation or is terminal; add next_observations")
     _fill(rows, raw, ends, scaled(raw.actions, bounds).clip(-1, 1))
     packed = torch.from_numpy(rows)
     return OfflineDataset(

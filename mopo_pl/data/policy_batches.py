@@ -1,4 +1,4 @@
-"""Batches for the policy: a few real rows, the rest imagined."""
+"""Batches for the policy: a share of logged rows, the rest imagined."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,8 +48,11 @@ class OfflineDataModule(L.LightningDataModule):
         refresh_folder: Path | None,
         seed: int,
     ) -> None:
-        """`retain`: refreshes the model buffer keeps; `capacity`: rows of a refresh at most (starts · horizon);
-        `refresh_folder`: where refreshes are kept for checkpoints to name; None: in each checkpoint itself.
+        """Open an empty model buffer beside the log.
+
+        `batch_size`: B. `real_ratio`: share of logged rows in a batch, in [0, 1]. `updates_per_step`: K, at most. `retain`:
+        refreshes the model buffer keeps. `capacity`: rows of a refresh at most (starts · horizon). `refresh_folder`: where
+        refreshes are stored, so that checkpoints name them; None: in each checkpoint itself. `seed`: of the batches.
         """
         super().__init__()
         # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
@@ -89,7 +92,7 @@ class OfflineDataModule(L.LightningDataModule):
         return self.log_rows[index].observations
 
     def sample(self, updates: int) -> Transitions:
-        """Batches for so many updates [updates, B, W]: in each, real rows first."""
+        """Draw the batches of this number of updates [updates, B, W]: in each, logged rows first."""
         rows, imagined = self.log_rows.rows, self.batch_size - self.real_rows
         logged, places = [], []
         for _ in range(updates):

@@ -1,4 +1,4 @@
-"""`Transitions`, the one currency that crosses every boundary: logged, imagined and mixed rows alike.
+"""`Transitions`: packed rows of (s, a, s', r, terminal), the same for logged, imagined and mixed data.
 
 Shape letters, used throughout: N rows of a log, B rows of a batch, E members of the ensemble, D observation dimensions,
 A action dimensions, W = 2D + A + 2 columns of a packed row. `...` stands for any leading shape.

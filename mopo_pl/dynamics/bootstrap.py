@@ -21,8 +21,9 @@ class EnsembleDataModule(L.LightningDataModule):
     The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
     and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
     out. A block is what the Trainer calls a batch, for up to `updates_per_step` steps of Adam; the rest of an epoch, a batch of
-    fewer rows, is one of its own. With several ranks a step spans `batch_size` rows per member *on each rank*, all together
-    those that one process would take at once; what the ranks cannot share evenly at an epoch's end is left out.
+    fewer rows, is one of its own. With several ranks a step takes `batch_size` rows per member *on each rank*: it equals the
+    step of one process with a batch of `batch_size` times the ranks. Rows that the ranks cannot share evenly at an epoch's end
+    are left out.
     """
 
     def __init__(
@@ -36,6 +37,11 @@ class EnsembleDataModule(L.LightningDataModule):
         holdout_max: int,
         seed: int,
     ) -> None:
+        """Split `dataset` into holdout and training rows, and draw each member's bootstrap sample.
+
+        `members`: E. `batch_size`: B. `updates_per_step`: K, at most. `holdout_fraction`: share of the rows that are held out,
+        at most `holdout_max` rows. `seed`: of split, bootstrap and shuffles. Raises ValueError where too few rows are left.
+        """
         super().__init__()
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
         self.log_rows = dataset.transitions

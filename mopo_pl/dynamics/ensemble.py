@@ -40,6 +40,11 @@ class GaussianEnsemble(nn.Module):
         target_normaliser: Normaliser,
         generator: Generator,
     ) -> None:
+        """Draw the initial weights from `generator`.
+
+        `obs_dim`, `action_dim`: D and A. `members`: E. `hidden_sizes`: widths of the hidden layers. `normaliser`: of (s, a)
+        [D + A]. `target_normaliser`: of (r, Δs) [1 + D].
+        """
         super().__init__()
         self.obs_dim, self.action_dim, self.members = obs_dim, action_dim, members
         self.hidden_sizes = tuple(hidden_sizes)

@@ -44,8 +44,11 @@ class DynamicsModule(LoggedModule):
         beta: float,
         compile: bool,
     ) -> None:
-        """`ensemble`: finished networks, or their hparams, as a checkpoint holds them. `weight_decay`: one coefficient per
-        layer, else ValueError is raised. `beta`: of β-NLL, 0 for plain likelihood.
+        """Take finished networks, or their hparams, as a checkpoint holds them.
+
+        `elites`: number of members with the lowest holdout error that rollouts use. `learning_rate`: of Adam. `weight_decay`:
+        one coefficient per layer, else ValueError is raised. `bound_coef`: of the pull on the bounds of log σ². `beta`: of
+        β-NLL, 0 for plain likelihood.
 
         `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
         no parameter's `.grad`.

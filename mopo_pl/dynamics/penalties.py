@@ -1,4 +1,4 @@
-"""u(s, a): how little the model is to be trusted there, in the targets' raw units (reward, then state change)."""
+"""u(s, a): the model's uncertainty, in the targets' raw units (reward, then state change)."""
 
 import inspect
 from collections.abc import Callable

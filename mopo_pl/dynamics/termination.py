@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from mopo_pl.config.registry import resolve
+from mopo_pl.config.registry import lookup
 from mopo_pl.environments.by_id import family
 from mopo_pl.errors import InputError
 
@@ -67,14 +67,18 @@ def termination_rule(name: str | None, env_id: str | None) -> Rule:
     """
     if name is not None:
         try:
-            return resolve("termination rule", rule_for(name) or name, RULES)
+            return lookup("termination rule", rule_for(name) or name, RULES)
         except ValueError as error:
             raise InputError(f"termination={name}: {error}") from error
     known = rule_for(env_id) if env_id is not None else None
     if known is None:
-        where = f"none known for env_id={env_id}" if env_id is not None else "no env_id to know one for"
+        where = (
+            f"and there is no built-in rule for env_id={env_id}"
+            if env_id is not None
+            else "and without env_id no built-in rule applies"
+        )
         raise InputError(
-            f"no termination rule: none given, {where}; set termination=never if only time limits end "
+            f"no termination rule: termination is not set, {where}; set termination=never if only time limits end "
             "episodes, or termination=module:function with (s, a, s') to ended"
         )
     return RULES[known]

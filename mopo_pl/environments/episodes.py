@@ -97,4 +97,4 @@ def _play(
 
 def _require_finite(what: str, values: np.ndarray, env_id: str) -> None:
     if not np.isfinite(values).all():
-        raise InputError(f"env_id={env_id} returned {what} with NaN or inf: mend the environment, or choose another")
+        raise InputError(f"env_id={env_id} returned {what} with NaN or inf: fix the environment, or choose another")

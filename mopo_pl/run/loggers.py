@@ -11,7 +11,7 @@ from lightning.pytorch import loggers
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from mopo_pl.config.registry import resolve
+from mopo_pl.config.registry import lookup
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
@@ -166,7 +166,7 @@ def build_loggers(
 
 
 def _built(name: str, arguments: Mapping[str, Any], held: int) -> Logger:
-    own = resolve("logger", name, LOGGERS)
+    own = lookup("logger", name, LOGGERS)
     if not isinstance(own, type):
         return own(**arguments)
     if issubclass(own, loggers.TensorBoardLogger) and held >= 0:

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING
-from mopo_pl.config.keys import format_value
+from mopo_pl.config.keys import format_value, is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
@@ -65,9 +65,9 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
         )
     for key, (old, new) in _differences(then["config"], now["config"]).items():
-        if _within(key, CHANGEABLE_ON_RESUME):
+        if is_within(key, CHANGEABLE_ON_RESUME):
             print_once(f"changed since the run began: {key} is {new}, was {old}")
-        elif _within(key, CHANGES_ROUNDING):
+        elif is_within(key, CHANGES_ROUNDING):
             print_once(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")
         else:
             problems.append(
@@ -88,10 +88,6 @@ def _read(folder: RunFolder) -> dict[str, Any]:
     except (OSError, ValueError, AttributeError):
         pass
     raise InputError(f"{folder.provenance} is damaged: remove it, and the run is resumed without this check")
-
-
-def _within(key: str, parents: tuple[str, ...]) -> bool:
-    return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:

@@ -32,10 +32,10 @@ SIGNALLED = 128
 
 
 def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
-    """Trains them; the first exit code but 0. `arguments` of the command line, from which they were made.
+    """Train all runs; return the first exit code that is not 0, else 0. `arguments`: the command line they were made from.
 
-    One that fails does not stop the others; a signal stops all. Raises InputError before anything is trained where one
-    cannot begin, and what the first that failed has raised.
+    A run that fails does not stop the others; a signal stops all. Raises InputError before anything is trained where a run
+    cannot begin. Runs in turn re-raise the first error after the last of them.
     """
     for config in runs:
         refuse_occupied(config)
@@ -127,7 +127,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
 
 
 def _start(arguments: Sequence[str]) -> subprocess.Popen:
-    """A run that signals reach once it watches for them, and that finds what is beside the script that was started."""
+    """Start a run in a process of its own, with signals blocked and the script's folder on its import path."""
     block_signals()
     beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(

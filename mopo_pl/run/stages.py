@@ -93,11 +93,11 @@ def fit_stage(
     data: L.LightningDataModule,
     callbacks: list[L.Callback],
     context: StageContext,
-    score: Callable[[], float | None] = lambda: None,
+    best_by: Callable[[], float | None] = lambda: None,
 ) -> tuple[L.Trainer, float]:
     """Train to the stage's end; return the Trainer and the seconds it took, over all resumptions.
 
-    `score`: how good the module is by its last evaluation, higher is better; None where it was not evaluated.
+    `best_by`: mean return of the present weights; None where they were not evaluated. The checkpoint with the highest is kept.
     """
     folder, signals = context.folder, context.signals
     files = CheckpointFiles(folder.checkpoints, stage.name)
@@ -105,7 +105,7 @@ def fit_stage(
         files,
         every_minutes=context.save_every_minutes,
         signalled=lambda: signals.received,
-        score=score,
+        best_by=best_by,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
     newest = files.newest_valid()
@@ -182,8 +182,8 @@ def train_policy(
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, dataset, model)]
     callbacks += [evaluation] if evaluation else []
-    score = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
-    trainer, seconds = fit_stage(stage, module, data, callbacks, context, score)
+    best_by = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
+    trainer, seconds = fit_stage(stage, module, data, callbacks, context, best_by)
     module.to("cpu")
     if trainer.is_global_zero:
         meta = {"env_id": dataset.env_id, "env_kwargs": dict(dataset.env_kwargs)}

@@ -31,6 +31,11 @@ class TanhGaussianActor(nn.Module):
         normaliser: Normaliser,
         generator: Generator,
     ) -> None:
+        """Draw the initial weights from `generator`.
+
+        `obs_dim`, `action_dim`: D and A. `hidden_sizes`: widths of the hidden layers. `log_std_min`, `log_std_max`: limits of
+        log σ, before tanh. `normaliser`: scaling of the observations, part of the network.
+        """
         super().__init__()
         self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
         self.log_std_min, self.log_std_max = log_std_min, log_std_max

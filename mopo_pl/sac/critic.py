@@ -26,7 +26,11 @@ class Critics(nn.Module):
         normaliser: Normaliser,
         generator: Generator,
     ) -> None:
-        """`members`: N. `layer_norm`: normalise each hidden layer before its ReLU, without learned scale and shift."""
+        """Draw the initial weights from `generator`.
+
+        `members`: N. `obs_dim`, `action_dim`: D and A. `hidden_sizes`: widths of the hidden layers. `layer_norm`: normalise each
+        hidden layer before its ReLU, without learned scale and shift. `normaliser`: scaling of the observations.
+        """
         super().__init__()
         self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
         self.normaliser, self.members, self.layer_norm = normaliser, members, layer_norm

@@ -62,10 +62,16 @@ class SACModule(LoggedModule):
         seed: int,
         compile: bool,
     ) -> None:
-        """`actor`, `critic`: finished networks, or their hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the
-        actor's cosine schedule; None: a constant step size. `gradient_clip_norm`: limit of the norm of the critics' gradient
-        and of the actor's, each; None: none. `pessimism`, `target_bounds`: as `SACGradients` takes them. `actor_average`:
-        decay per update of the running average of the actor, which is then `deployed_actor`; None: no average.
+        """Take finished networks, or their hparams, as a checkpoint holds them.
+
+        `actor_lr`, `critic_lr`, `alpha_lr`: learning rates of Adam. `alpha_init`: initial α. `alpha_max`: upper limit of α
+        where it is used; None: none. `target_entropy`: H̄ [nats]. `discount`: γ. `tau`: τ of the target critics.
+        `soft_backup`: whether the critics' target has the entropy term. `gradient_clip_norm`: limit of the norm of the critics'
+        gradient and of the actor's, each; None: none. `pessimism`: κ of mean - κ·std over the critics; None: their minimum.
+        `target_bounds`: range into which the critics' targets are clipped [discounted return]; None: not at all.
+        `actor_average`: decay per update of the running average of the actor, which is then `deployed_actor`; None: no
+        average. `schedule_epochs`: epochs of the cosine schedule of `actor_lr`; None: constant. `seed`: of the action noise.
+        Raises InputError where hparams are of another class.
         """
         actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
         critic = built("critic", critic, Critics, partial(_untrained, Critics))
@@ -119,7 +125,7 @@ class SACModule(LoggedModule):
         """Generator states from a checkpoint, one per rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
-        """Adam for critics, actor and temperature; the actor's step size follows a cosine over the run if asked to."""
+        """Adam for critics, actor and temperature; the actor's learning rate follows a cosine schedule if asked to."""
         critic = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, fused=True)
         actor = torch.optim.Adam(self.actor.parameters(), lr=self.actor_lr, fused=True)
         alpha = torch.optim.Adam([self.log_alpha], lr=self.alpha_lr, fused=True)

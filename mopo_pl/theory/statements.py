@@ -252,7 +252,7 @@ def gain_and_risk(
 ) -> Inequality:
     """Second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ.
 
-    Π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
+    π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
 
     It bounds the gain that a given risk δ permits. Raises ValueError if no policy has ε_u <= `delta`.
     """

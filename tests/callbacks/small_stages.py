@@ -145,7 +145,7 @@ def saver(
     score: Any = lambda: None,
 ) -> Checkpoints:
     """Saves at every epoch's end unless told otherwise."""
-    return Checkpoints(CheckpointFiles(folder, stage), every_minutes=every_minutes, signalled=signals, score=score)
+    return Checkpoints(CheckpointFiles(folder, stage), every_minutes=every_minutes, signalled=signals, best_by=score)
 
 
 def selection() -> MemberSelection:

@@ -70,7 +70,7 @@ def play(episodes: int, seed: int = 0) -> Episodes:
 
 def evaluation(**replaced: Any) -> PolicyEvaluation:
     arguments: dict[str, Any] = {
-        "act": mean_action,
+        "policy_of": mean_action,
         "env_id": "Counter-v0",
         "env_kwargs": {},
         "episodes": 4,
@@ -122,7 +122,7 @@ def test_an_environment_that_returns_no_number_is_named(monkeypatch: pytest.Monk
 
 def test_the_curve_holds_updates_and_mean_return_every_so_many_epochs(make_dataset: Make) -> None:
     dataset = make_dataset()
-    scored = evaluation(act=lambda module: ones, every_n_epochs=2, score=lambda value: 10 * value)
+    scored = evaluation(policy_of=lambda module: ones, every_n_epochs=2, score=lambda value: 10 * value)
     trainer = quiet_trainer([small_refresh(dataset), scored], 4)
     trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
     assert scored.history == [[10.0, 3.5], [20.0, 3.5]]
@@ -145,7 +145,7 @@ def test_the_actor_is_evaluated_as_it_is_exported_and_trains_on(make_dataset: Ma
         modes.append(module.deployed_actor.training)
         return ones
 
-    evaluation(act=act).run(module)
+    evaluation(policy_of=act).run(module)
     assert modes == [False]
     assert module.deployed_actor.training
 

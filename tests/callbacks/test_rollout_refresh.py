@@ -243,7 +243,9 @@ def test_a_larger_buffer_does_not_change_what_is_imagined_or_learned_in_the_firs
 
 def test_a_model_that_runs_away_ends_the_run(make_dataset: Make) -> None:
     nowhere = StateLimits(torch.full((3,), 5.0), torch.full((3,), 6.0))
-    with pytest.raises(Diverged, match=r"100% of the imagined rollouts ran away .* at update 0; try a larger penalty"):
+    with pytest.raises(
+        Diverged, match=r"100% of the imagined rollouts left the dataset.s range .* at update 0; try a larger penalty"
+    ):
         run(make_dataset(), 1, limits=nowhere, max_dropped=0.5)
 
 

@@ -117,7 +117,7 @@ def test_a_dry_run_of_several_seeds_prints_each_plan(capsys: pytest.CaptureFixtu
 
 DRY_PROBLEMS = [
     (["dataset=missing.npz", "termination=never"], "there is no such file"),
-    (["dataset=LOG"], "no termination rule: none given"),
+    (["dataset=LOG"], "no termination rule: termination is not set"),
     (["dataset=LOG", "termination=nevr"], "Did you mean never?"),
     (["dataset=LOG", "termination=nowhere:rule"], "No module named 'nowhere'"),
     (["dataset=LOG", "termination=never", "penalty.name=math:nothing"], "has no attribute 'nothing'"),

@@ -82,7 +82,7 @@ def test_a_clean_log_is_ok(path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_a_rule_that_is_not_given_is_a_warning_to_inspect_alone(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspected(path, arrays()) == 0
-    assert "WARN  termination-rule: no termination rule: none given" in capsys.readouterr().out
+    assert "WARN  termination-rule: no termination rule: termination is not set" in capsys.readouterr().out
     assert "no termination rule" in refused(path, arrays())[0]
 
 

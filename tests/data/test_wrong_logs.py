@@ -340,7 +340,9 @@ def test_an_environment_without_bounds_asks_for_them(open_log: Open, tiny: Array
 def test_a_log_that_teaches_nothing_is_refused(open_log: Open, tiny: Arrays) -> None:
     del tiny["next_observations"]
     one = {key: array[:1] for key, array in tiny.items()}
-    with pytest.raises(InputError, match=r"log\.npz: what followed is not known of any row; add next_observations"):
+    with pytest.raises(
+        InputError, match=r"log\.npz: no row has a known next observation or is terminal; add next_observations"
+    ):
         open_log(one)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mopo_pl.config.registry import resolve
+from mopo_pl.config.registry import lookup
 from mopo_pl.dynamics.penalties import PENALTIES, disagreement, ensemble_std, max_aleatoric, none, relative_unit
 
 
@@ -109,7 +109,7 @@ def test_a_penalty_of_ones_own_is_found_by_module_and_function(monkeypatch: pyte
     module.widest = lambda mean, std: std.amax((0, -1))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_penalties", module)
     mean, std = predictions(3, 4, 2, 0)
-    u = resolve("penalty", "my_penalties:widest", PENALTIES)(mean, std)
+    u = lookup("penalty", "my_penalties:widest", PENALTIES)(mean, std)
     assert u.tolist() == std.amax(0).amax(-1).tolist()
 
 
@@ -123,7 +123,7 @@ def test_a_penalty_of_ones_own_is_found_by_module_and_function(monkeypatch: pyte
 )
 def test_an_unknown_penalty_says_what_is_wrong(name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        resolve("penalty", name, PENALTIES)
+        lookup("penalty", name, PENALTIES)
 
 
 def test_in_its_relative_unit_lambda_u_is_on_the_log_as_large_as_its_rewards() -> None:

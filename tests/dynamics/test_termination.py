@@ -145,7 +145,7 @@ def test_a_rule_of_ones_own_is_found_by_module_and_function(monkeypatch: pytest.
 
 @pytest.mark.parametrize(
     ("name", "env_id", "says"),
-    [(None, "CartPole-v1", "CartPole-v1"), (None, None, "no env_id"), ("hoper", None, "Did you mean hopper")],
+    [(None, "CartPole-v1", "CartPole-v1"), (None, None, "without env_id"), ("hoper", None, "Did you mean hopper")],
 )
 def test_an_unknown_rule_is_an_input_error_that_says_so(name: str | None, env_id: str | None, says: str) -> None:
     with pytest.raises(InputError, match=says):

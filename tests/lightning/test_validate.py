@@ -51,7 +51,7 @@ def evaluation(monkeypatch: pytest.MonkeyPatch) -> PolicyEvaluation:
     spec = EnvSpec("ThreeSteps-v0", entry_point=lambda **arguments: ThreeSteps())
     monkeypatch.setitem(gymnasium.registry, "ThreeSteps-v0", spec)
     return PolicyEvaluation(
-        act=lambda module: lambda observations: np.zeros((len(observations), 2), np.float32),
+        policy_of=lambda module: lambda observations: np.zeros((len(observations), 2), np.float32),
         env_id="ThreeSteps-v0",
         env_kwargs={},
         episodes=4,

@@ -20,7 +20,7 @@ Trainers = Callable[..., L.Trainer]
 
 def evaluation() -> PolicyEvaluation:
     return PolicyEvaluation(
-        act=lambda module: lambda observations: observations,
+        policy_of=lambda module: lambda observations: observations,
         env_id="Pendulum-v1",
         env_kwargs={},
         episodes=1,

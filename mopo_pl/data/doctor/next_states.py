@@ -1,4 +1,4 @@
-"""Whether what is taken for the next state is what followed."""
+"""Whether the array read as next states holds the states that followed."""
 
 from collections.abc import Iterator
 

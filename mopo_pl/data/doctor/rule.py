@@ -1,4 +1,4 @@
-"""Whether the termination rule says of logged rows what the log says."""
+"""Whether the termination rule agrees with the logged terminals."""
 
 from collections.abc import Iterator
 
