@@ -2,7 +2,12 @@
 
 import gymnasium
 
-if "mopo_pl/DMSD-v0" not in gymnasium.registry:
-    gymnasium.register(
-        "mopo_pl/DMSD-v0", entry_point="mopo_pl.environments.dmsd:DMSD", max_episode_steps=100, order_enforce=True
-    )
+ENVIRONMENTS = {
+    "mopo_pl/DMSD-v0": ("mopo_pl.environments.dmsd:DMSD", 100),
+    "mopo_pl/SafetyHalfCheetah-v0": ("mopo_pl.environments.safety_half_cheetah:SafetyHalfCheetah", 1000),
+}
+"""Class and time limit [steps] of each id."""
+
+for env_id, (entry_point, steps) in ENVIRONMENTS.items():
+    if env_id not in gymnasium.registry:
+        gymnasium.register(env_id, entry_point=entry_point, max_episode_steps=steps, order_enforce=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import gymnasium
 
-import mopo_pl.environments  # noqa: F401  registers mopo_pl/DMSD-v0
+import mopo_pl.environments  # noqa: F401  registers the package's own
 from mopo_pl.config.registry import add_current_folder
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
