@@ -1,6 +1,6 @@
 """SafetyHalfCheetah: HalfCheetah with a limit of its speed (the task of NeoRL-2's dataset of that name)."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from gymnasium.envs.mujoco.half_cheetah_v5 import HalfCheetahEnv
@@ -28,7 +28,7 @@ class SafetyHalfCheetah(HalfCheetahEnv):
         """`arguments`: of Gymnasium's HalfCheetah-v5, such as `render_mode`."""
         super().__init__(**{"exclude_current_positions_from_observation": False, **arguments})
 
-    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, Literal[False], Literal[False], dict[str, Any]]:
         """As HalfCheetah's, with the limit; `info["violation"]` says whether the step exceeded it."""
         observation, reward, terminated, truncated, info = super().step(action)
         info["violation"] = bool(info["x_velocity"] > SPEED_LIMIT)

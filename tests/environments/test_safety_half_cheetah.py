@@ -20,7 +20,7 @@ def stepped(velocity: float, action: np.ndarray) -> tuple[float, float, dict]:
     state[0] = velocity
     environment.set_state(environment.data.qpos.copy(), state)
     after, reward, terminated, truncated, info = environment.step(action)
-    assert not terminated and not truncated
+    assert (terminated, truncated) == (False, False)
     return (after[0] - before[0]) / 0.05, reward, info
 
 
