@@ -103,9 +103,10 @@ class HoldoutErrors(Metric):
 
     def update(self, mean: Tensor, log_var: Tensor, target: Tensor) -> None:
         """Add B rows: mean and log σ² [E, B, T], target [B, T]."""
-        self.squared += (mean - target).double().square().mean(-1).sum(-1)
-        self.likelihood += negative_log_likelihood(mean, log_var, target).double().sum(-1)
-        self.rows += target.shape[0]
+        # Not in place: what `Trainer.validate` has reset is an inference tensor, which a later fit may not change.
+        self.squared = self.squared + (mean - target).double().square().mean(-1).sum(-1)
+        self.likelihood = self.likelihood + negative_log_likelihood(mean, log_var, target).double().sum(-1)
+        self.rows = self.rows + target.shape[0]
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean squared error [E] and negative log-likelihood [E] over all rows."""

@@ -186,8 +186,9 @@ class RowMeans(NamedMeans):
 
     def update(self, values: Tensor) -> None:
         """Add values of N transitions [N, len(names)]."""
-        self.total += values.double().sum(0)
-        self.count += len(values)
+        # Not in place: what `Trainer.validate` has reset is an inference tensor, which a later fit may not change.
+        self.total = self.total + values.double().sum(0)
+        self.count = self.count + len(values)
 
 
 class _Known(Metric):

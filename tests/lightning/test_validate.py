@@ -70,6 +70,33 @@ def test_the_ensembles_holdout_errors_are_returned(make_dataset: Make, own_train
     assert values["dynamics/holdout_mse_1"] == pytest.approx(float(module.holdout_mse[1]))
 
 
+@pytest.mark.parametrize("way", ["validate", "test", "predict"])
+def test_an_ensemble_is_fitted_after_it_was_looked_at(make_dataset: Make, own_trainer: Trainers, way: str) -> None:
+    dataset = make_dataset()
+    learned = []
+    for looked_at in (False, True):
+        module, samples, trainer = small_dynamics(dataset), small_samples(dataset), own_trainer(selection())
+        if looked_at:
+            getattr(trainer, way)(module, datamodule=samples)
+        trainer.fit(module, datamodule=samples)
+        learned.append(weights(module))
+    assert differing(*learned) == []
+
+
+@pytest.mark.parametrize("way", ["validate", "test", "predict"])
+def test_a_policy_is_fitted_after_it_was_looked_at(make_dataset: Make, own_trainer: Trainers, way: str) -> None:
+    dataset = make_dataset()
+    learned = []
+    for looked_at in (False, True):
+        module, data, trainer = small_sac(dataset), small_batches(dataset), own_trainer(small_refresh(dataset))
+        if looked_at:
+            getattr(trainer, way)(module, datamodule=data)
+        trainer.fit(module, datamodule=data)
+        getattr(trainer, way)(module, datamodule=data)
+        learned.append(weights(module))
+    assert differing(*learned) == []
+
+
 def test_validating_after_training_gives_the_errors_of_the_selected_weights(
     make_dataset: Make, own_trainer: Trainers
 ) -> None:
