@@ -172,6 +172,8 @@ def _names(config: Config) -> Iterator[str]:
         yield f"penalty.name={config.penalty.name} is unknown: use one of {', '.join(PENALTIES)}, or module:function"
     if config.sac.actor not in ACTORS and ":" not in config.sac.actor:
         yield f"sac.actor={config.sac.actor} is unknown: use one of {', '.join(ACTORS)}, or module:Class"
+    if config.reward is not None and ":" not in config.reward:
+        yield f"reward={config.reward} must name a function of (s, a, s') as module:function"
     for name in config.callbacks:
         if ":" not in name:
             yield f"callbacks=[{name}] must name classes of callbacks, each as module:Class"

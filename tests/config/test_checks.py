@@ -56,6 +56,7 @@ REFUSED = [
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
     (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),
     (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
+    (["reward=mine"], "reward=mine must name a function of (s, a, s') as module:function"),
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported"),
     (["trainer.strategy=ddp_static_graph"], "trainer.strategy=ddp_static_graph is not supported"),
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed is not supported: use one of 32-true, 32, bf16-mixed"),
