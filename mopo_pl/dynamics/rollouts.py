@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
@@ -84,8 +84,10 @@ class PenalisedModel:
             raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
 
     def to(self, device: torch.device | str) -> "PenalisedModel":
-        """Move the transition model, and return the model with its statistics on the device."""
+        """Move the transition model and a rule with tensors; return the model with its statistics on the device."""
         self.transition.to(device)
+        if isinstance(self.termination, nn.Module):
+            self.termination.to(device)
         return self if self.log is None else replace(self, log=self.log.to(device))
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:

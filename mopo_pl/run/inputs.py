@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mopo_pl.assembly import build_actor, build_callbacks, build_penalty, build_samples, examine_log
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config, SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.reward import NAME as REWARD_CHECK
@@ -92,18 +93,20 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
     """The termination rule, and what is wrong with it, by itself and on the log."""
     env_id = config.env_id if dataset is None else dataset.env_id
-    if not config.uses_model or (dataset is None and config.termination is None):
+    by_column = isinstance(config.termination, dict)
+    if not config.uses_model or (dataset is None and (config.termination is None or by_column)):
         return None, ()
     try:
-        rule = termination_rule(config.termination, env_id)
+        columns = () if dataset is None else dataset.names.of_observations(dataset.obs_dim)
+        rule = termination_rule(config.termination, env_id, columns)
         if dataset is None:
             return rule, ()
-        name = config.termination or env_id
+        name = format_value(config.termination or env_id)
         try_rule(rule, name, dataset)
         ended = _called(lambda: _over_rows(rule, dataset), f"termination={name}")
     except InputError as error:
         return None, tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
-    found = tuple(rule_findings(str(name), ended, dataset, reads_next=rule is not never))
+    found = tuple(rule_findings(name, ended, dataset, reads_next=rule is not never))
     return rule, found or (Finding("OK", RULE_CHECK, ""),)
 
 

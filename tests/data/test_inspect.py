@@ -220,6 +220,40 @@ def test_the_environments_own_rule_is_compared(path: Path) -> None:
     ]
 
 
+def test_limits_of_columns_are_compared_with_the_log(path: Path) -> None:
+    """Two of three entries contradict it, and a log without names numbers its columns."""
+    log = arrays()
+    beyond = (log["next_observations"] > 3).any(1) | (log["next_observations"][:, 1] < -4)
+    assert 5 < beyond.sum() < 300
+    log["terminals"], log["timeouts"] = beyond & ~log["timeouts"], log["timeouts"] & ~beyond
+    limits = ["termination.bounds.0=[null,3]", "termination.bounds.1=[-4,3]"]
+    assert [level for level, _ in told(path, log, *limits)] == ["OK"]
+    ((level, text),) = told(path, log, "termination={bounds: {'*': [-1.5, null]}}")
+    assert (level, text.partition(" in ")[0]) == (
+        "STOP",
+        "termination={bounds: {*: [-1.5, null]}} ends the episode",
+    )
+
+
+def test_limits_take_the_names_of_the_log_into_the_run(path: Path) -> None:
+    log = arrays()
+    log["temp"], log["load"] = log.pop("observations").T
+    del log["next_observations"]
+    np.savez(path, **log)
+    settings = ["data.columns.observation=[temp,load]", "termination.bounds.load=[-50,50]"]
+    rule = open_inputs(compose([f"dataset={path}", *settings])).rule
+    assert rule is not None
+    s = torch.zeros(3, 2)
+    assert rule(s, s, torch.tensor([[99.0, 0.0], [0.0, 51.0], [0.0, -51.0]])).tolist() == [False, True, True]
+    with pytest.raises(InputError, match=r"bounds.temq: .* did you mean temp\?$"):
+        open_inputs(compose([f"dataset={path}", settings[0], "termination.bounds.temq=[0,1]"]))
+
+
+def test_a_column_that_the_log_does_not_have_is_an_error(path: Path) -> None:
+    (problem,) = refused(path, arrays(), "termination.bounds.2=[0,1]")
+    assert problem == "termination.bounds.2: there is no such observation column (there are: 0, 1)"
+
+
 # A known reward against the log
 
 

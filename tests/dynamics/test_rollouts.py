@@ -30,7 +30,7 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
-from mopo_pl.dynamics.termination import never
+from mopo_pl.dynamics.termination import StateBox, never
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 
@@ -404,6 +404,21 @@ def test_the_compiled_step_follows_a_known_reward(traced: list[int]) -> None:
     for reward in (None, lambda s, a, after: s[:, 0] - after[:, 1], lambda s, a, after: a[:, 0].exp()):
         assert_compiled_is_eager(step, replace(doubled(), reward=reward), starts)
     assert len(traced) == 3
+
+
+def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    box = StateBox.of_columns({"0": [-0.5, None], "1": [None, 0.5]}, ["0", "1"])
+    assert_compiled_is_eager(step, replace(doubled(), termination=box), starts)
+    assert len(traced) == 1
+
+
+def test_a_box_moves_to_the_device_of_the_model() -> None:
+    box = StateBox.of_columns({"0": [0, 1]}, ["0", "1"])
+    transition = small_ensemble()
+    model = penalised(transition, termination=box).to("meta")
+    assert isinstance(model.termination, StateBox)
+    assert model.termination.low.device.type == "meta"
 
 
 @pytest.mark.usefixtures("traced")
