@@ -91,9 +91,10 @@ def _inspect(options: argparse.Namespace) -> int:
     from mopo_pl.run.inputs import examine_inputs
 
     config = compose([f"dataset={options.dataset}", *options.settings])
-    dataset, findings = examine_inputs(config, without_rule="WARN")
-    cli.show(as_json(config.dataset, dataset, findings) if options.json else as_text(dataset, findings))
-    return STOPPED if worst(findings) == "STOP" else 0
+    log = examine_inputs(config, without_rule="WARN")
+    told = as_json(config.dataset, log.dataset, log.findings) if options.json else as_text(log.dataset, log.findings)
+    cli.show(told)
+    return STOPPED if worst(log.findings) == "STOP" else 0
 
 
 def _theory(options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
+from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
@@ -233,14 +234,22 @@ def build_penalty(name: str) -> Penalty:
 
 
 def build_penalised_model(
-    settings: PenaltyConfig, model: TransitionModel, termination: Rule, dataset: OfflineDataset
+    settings: PenaltyConfig,
+    model: TransitionModel,
+    termination: Rule,
+    dataset: OfflineDataset,
+    reward: Reward | None = None,
 ) -> PenalisedModel:
-    """M̃: the model, its penalty, and the rule that ends its episodes; both see actions in the log's units."""
+    """M̃: the model, its penalty, the rule that ends its episodes, and the reward where it is known.
+
+    Functions of the user's own see actions in the log's units.
+    """
     plain = PenalisedModel(
         transition=model,
         penalty=build_penalty(settings.name),
         coef=settings.coef,
         termination=termination,
+        reward=reward,
         log=LogStatistics.of(dataset),
     )
     if not settings.relative and settings.free_quantile is None:

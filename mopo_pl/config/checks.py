@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields
-from math import isfinite
+from math import inf, isfinite
 from typing import Any
 
 from mopo_pl.config.keys import format_value
@@ -171,6 +171,9 @@ def _names(config: Config) -> Iterator[str]:
         yield f"penalty.name={config.penalty.name} is unknown: use one of {', '.join(PENALTIES)}, or module:function"
     if config.sac.actor not in ACTORS and ":" not in config.sac.actor:
         yield f"sac.actor={config.sac.actor} is unknown: use one of {', '.join(ACTORS)}, or module:Class"
+    yield from _termination(config.termination)
+    if config.reward is not None and ":" not in config.reward:
+        yield f"reward={config.reward} must name a function of (s, a, s') as module:function"
     for name in config.callbacks:
         if ":" not in name:
             yield f"callbacks=[{name}] must name classes of callbacks, each as module:Class"
@@ -194,6 +197,33 @@ def _names(config: Config) -> Iterator[str]:
         yield f"seed={config.seed} lists a seed twice"
     elif len(seeds) > 1 and config.trainer.devices not in (1, "1"):
         yield f"seed={config.seed} is a list, which needs trainer.devices=1: start one command per seed instead"
+
+
+def _termination(given: Any) -> Iterator[str]:
+    if given is None or isinstance(given, str):
+        return
+    bounds = given.get("bounds") if isinstance(given, dict) and given.keys() == {"bounds"} else None
+    if not isinstance(bounds, dict) or not bounds:
+        yield (
+            f"termination={format_value(given)} must be never, module:function, an environment id, or limits of "
+            "observation columns, such as {bounds: {temp: [0, 90]}}"
+        )
+        return
+    for column, limits in bounds.items():
+        if not _is_interval(limits):
+            yield (
+                f"termination.bounds.{column}={format_value(limits)} must be a lower and a higher number, such as "
+                "[0, 90]; null stands for none"
+            )
+
+
+def _is_interval(limits: Any) -> bool:
+    if not isinstance(limits, list) or len(limits) != 2 or limits == [None, None]:
+        return False
+    if not all(limit is None or (isinstance(limit, int | float) and not isinstance(limit, bool)) for limit in limits):
+        return False
+    low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
+    return low < high
 
 
 def _names_parts(choice: Any) -> bool:

@@ -14,7 +14,15 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config.checks import problems_of
-from mopo_pl.config.keys import accepts_any_value, is_within, known_keys, sections, suggestion_for, text_keys
+from mopo_pl.config.keys import (
+    accepts_any_value,
+    is_within,
+    known_keys,
+    lies_in_open_map,
+    sections,
+    suggestion_for,
+    text_keys,
+)
 from mopo_pl.config.logger_choice import chosen_loggers, with_defaults
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
@@ -247,7 +255,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
     known = known_keys()
     if key in OTHER_FLAGS:
         problems.append(f"{where}: {OTHER_FLAGS[key]}")
-    elif key not in known and not key.startswith(("env_kwargs.", "logger.")):
+    elif key not in known and not lies_in_open_map(key):
         problems.append(
             f"{where}: there is no such key{suggestion_for(key, known)}"
             if _meant_close(key)
@@ -267,7 +275,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         # YAML parses true as a boolean; `compile` takes the words true and false.
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
         try:
-            OmegaConf.update(config, key, value, merge=False, force_add=key.startswith(("env_kwargs.", "logger.")))
+            OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
         except (OmegaConfBaseException, ValueError) as error:
             reason = str(error).splitlines()[0]
             problems.append(

@@ -45,7 +45,12 @@ def _entries() -> Iterator[tuple[str, dataclasses.Field[Any]]]:
 
 def accepts_any_value(key: str) -> bool:
     """Return whether the key lies in a section without a schema."""
-    return key.split(".")[0] in ("env_kwargs", "logger")
+    return key.split(".")[0] in ("env_kwargs", "logger", "termination")
+
+
+def lies_in_open_map(key: str) -> bool:
+    """Return whether the key is one of a map that takes any names."""
+    return key.startswith(("env_kwargs.", "logger.", "termination.bounds."))
 
 
 def suggestion_for(word: str, known: Iterable[str]) -> str:

@@ -267,8 +267,10 @@ class Config:
     """Gymnasium environment for evaluation, action bounds and termination rule; null: the environment named in the file; none: no environment."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of `gymnasium.make`."""
-    termination: Optional[str] = None
-    """Rule that ends imagined episodes: `never`, `module:function`, or an environment id; null: the built-in rule for `env_id`."""
+    termination: Any = None
+    """Rule that ends imagined episodes: `never`, `module:function`, an environment id, or limits of observation columns such as {bounds: {temp: [0, 90], "joint_*": [-1, 1]}}; null: the built-in rule for `env_id`."""
+    reward: Optional[str] = None
+    """Known reward of imagined steps: `module:function` of (s, a, s'), actions in the log's units; null: the learned reward."""
     compile: Any = "auto"
     """Parts compiled by torch.compile: true (all), false (none), or a list of policy, ensemble and rollouts. auto: if a compiler is installed, policy from 5000 updates, ensemble from 20 000 updates, rollouts from 5 million imagined transitions."""
     threads: Optional[int] = None

@@ -25,6 +25,10 @@ class ColumnNames:
         """Name of an observation column, or `obs 3`."""
         return self.observations[column] if self.observations else f"obs {column}"
 
+    def of_observations(self, columns: int) -> tuple[str, ...]:
+        """Name of each of the D observation columns; their numbers where the log does not name them."""
+        return self.observations or tuple(map(str, range(columns)))
+
     def action(self, column: int) -> str:
         """Name of an action column, or `action 1`."""
         return self.actions[column] if self.actions else f"action {column}"

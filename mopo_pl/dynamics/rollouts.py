@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.nn.compilation import compile_with_guards
 
@@ -60,7 +61,7 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - λ·max(0, u - u_free)), and the termination rule of its episodes."""
+    """M̃ = (T̂, r̂ - λ·max(0, u - u_free)), and the termination rule of its episodes; r stands for r̂ where it is known."""
 
     transition: TransitionModel
     penalty: Penalty
@@ -70,8 +71,10 @@ class PenalisedModel:
     termination: Rule
     free: float = 0.0
     """u_free: u up to here costs nothing."""
+    reward: Reward | None = None
+    """r(s, a, s'); None: the learned one, r̂."""
     log: LogStatistics | None = None
-    """Statistics that the penalty may ask for, and the bounds of the actions that it and the rule see; None: [-1, 1]."""
+    """Statistics that the penalty may ask for, and the bounds of the actions that it, the rule and r see; None: [-1, 1]."""
     extras: tuple[str, ...] = field(init=False)
     """What the penalty asks for (`penalties.EXTRAS`)."""
 
@@ -81,8 +84,10 @@ class PenalisedModel:
             raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
 
     def to(self, device: torch.device | str) -> "PenalisedModel":
-        """Move the transition model, and return the model with its statistics on the device."""
+        """Move the transition model and a rule with tensors; return the model with its statistics on the device."""
         self.transition.to(device)
+        if isinstance(self.termination, nn.Module):
+            self.termination.to(device)
         return self if self.log is None else replace(self, log=self.log.to(device))
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
@@ -114,6 +119,8 @@ class PenalisedModel:
             u = self._penalised(observations, seen, mean, std)
             u = (u - self.free).clamp(min=0) if self.free else u
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
+            if self.reward is not None:
+                reward = self.reward(observations, seen, next_observations)
             terminal = self.termination(observations, seen, next_observations)
         return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
 

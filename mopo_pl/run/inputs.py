@@ -11,35 +11,56 @@ from torch import Tensor
 
 from mopo_pl.assembly import build_actor, build_callbacks, build_penalty, build_samples, examine_log
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config, SACConfig
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.reward import NAME as REWARD_CHECK
+from mopo_pl.data.doctor.reward import reward_findings
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.dynamics.rewards import Reward, known_reward
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 
 
 @dataclass(frozen=True)
+class Examined:
+    """The log, what the checks say of it, and the functions that its imagined steps take."""
+
+    dataset: OfflineDataset | None
+    """None where its arrays cannot be packed."""
+    findings: tuple[Finding, ...]
+    rule: Rule | None = None
+    """None where nothing is imagined, or a check says what is wrong with it."""
+    reward: Reward | None = None
+    """None where the learned reward is used, nothing is imagined, or a check says what is wrong with it."""
+
+
+@dataclass(frozen=True)
 class Inputs:
-    """The log, and the ensemble of `dynamics_from`."""
+    """The log, the ensemble of `dynamics_from`, and the functions that imagined steps take; each is looked up once."""
 
     dataset: OfflineDataset
     model: TransitionModel | None
     """None where the run trains one, or uses none."""
+    rule: Rule | None
+    """When imagined episodes end; None where nothing is imagined."""
+    reward: Reward | None
+    """r(s, a, s'); None: the learned one."""
 
 
 def open_inputs(config: Config) -> Inputs:
-    """Open the log and check it, the termination rule, the penalty and a given ensemble; raises InputError."""
-    dataset, findings = examine_inputs(config)
-    problems = list(of_level("STOP", findings))
-    if dataset is None or problems:
+    """Open the log and check it, the termination rule, the reward, the penalty and a given ensemble; raises InputError."""
+    log = examine_inputs(config)
+    problems = list(of_level("STOP", log.findings))
+    if log.dataset is None or problems:
         raise InputError(problems)
-    dataset = replace(dataset, findings=findings)
+    dataset = replace(log.dataset, findings=log.findings)
     build_callbacks(config.callbacks)
     if config.stage != "dynamics":
         try_actor(config.sac, dataset)
@@ -47,13 +68,12 @@ def open_inputs(config: Config) -> Inputs:
         try_penalty(build_penalty(config.penalty.name), config.penalty.name, dataset, members=config.dynamics.members)
     if config.trains_model:
         _refuse_too_few_rows(config, dataset)
-    return Inputs(dataset, None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset))
+    model = None if config.dynamics_from is None else _given_model(config.dynamics_from, dataset)
+    return Inputs(dataset, model, log.rule, log.reward)
 
 
-def examine_inputs(
-    config: Config, *, without_rule: Level = "STOP"
-) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
-    """The log, None where its arrays cannot be packed, and what the checks say of it and of the termination rule.
+def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
+    """The log, and what the checks say of it, of the termination rule and of a known reward.
 
     `without_rule`: the level of a rule that is not given, where none is known.
     Raises InputError where the file cannot be read or lacks a field.
@@ -61,36 +81,57 @@ def examine_inputs(
     try:
         dataset, findings = examine_log(config)
     except InputError as error:
-        raise InputError([*error.problems, *of_level("STOP", _about_rule(config, None))]) from error
+        unread = [*_about_rule(config, None)[1], *_about_reward(config, None)[1]]
+        raise InputError([*error.problems, *of_level("STOP", unread)]) from error
     missing = config.termination is None and dataset is not None and rule_for(dataset.env_id or "") is None
-    about = _about_rule(config, dataset)
-    return dataset, (*findings, *(replace(finding, level=without_rule) if missing else finding for finding in about))
+    rule, of_rule = _about_rule(config, dataset)
+    reward, of_reward = _about_reward(config, dataset)
+    of_rule = tuple(replace(finding, level=without_rule) if missing else finding for finding in of_rule)
+    return Examined(dataset, (*findings, *of_rule, *of_reward), rule, reward)
 
 
-def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
-    """What is wrong with the termination rule, by itself and on the log."""
+def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
+    """The termination rule, and what is wrong with it, by itself and on the log."""
     env_id = config.env_id if dataset is None else dataset.env_id
-    if not config.uses_model or (dataset is None and config.termination is None):
-        return ()
+    by_column = isinstance(config.termination, dict)
+    if not config.uses_model or (dataset is None and (config.termination is None or by_column)):
+        return None, ()
     try:
-        rule = termination_rule(config.termination, env_id)
+        columns = () if dataset is None else dataset.names.of_observations(dataset.obs_dim)
+        rule = termination_rule(config.termination, env_id, columns)
         if dataset is None:
-            return ()
-        name = config.termination or env_id
+            return rule, ()
+        name = format_value(config.termination or env_id)
         try_rule(rule, name, dataset)
-        ended = _called(lambda: _ended(rule, dataset), f"termination={name}")
+        ended = _called(lambda: _over_rows(rule, dataset), f"termination={name}")
     except InputError as error:
-        return tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
-    found = tuple(rule_findings(str(name), ended, dataset, reads_next=rule is not never))
-    return found or (Finding("OK", RULE_CHECK, ""),)
+        return None, tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
+    found = tuple(rule_findings(name, ended, dataset, reads_next=rule is not never))
+    return rule, found or (Finding("OK", RULE_CHECK, ""),)
 
 
-def _ended(rule: Rule, dataset: OfflineDataset) -> Tensor:
-    """What the rule says of each logged row [N] bool."""
+def _about_reward(config: Config, dataset: OfflineDataset | None) -> tuple[Reward | None, tuple[Finding, ...]]:
+    """The known reward, and what is wrong with it, by itself and on the log."""
+    name = config.reward
+    if name is None or not config.uses_model:
+        return None, ()
+    try:
+        reward = known_reward(name)
+        if reward is None or dataset is None:
+            return reward, ()
+        try_reward(reward, name, dataset)
+        given = _called(lambda: _over_rows(reward, dataset), f"reward={name}")
+    except InputError as error:
+        return None, tuple(Finding("STOP", REWARD_CHECK, problem) for problem in error.problems)
+    return reward, tuple(reward_findings(name, given, dataset)) or (Finding("OK", REWARD_CHECK, ""),)
+
+
+def _over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
+    """What a function of (s, a, s') gives for each logged row [N]."""
     rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
     with torch.no_grad():
         parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        return torch.cat([rule(part.observations, scaled(part.actions), part.next_observations) for part in parts])
+        return torch.cat([function(part.observations, scaled(part.actions), part.next_observations) for part in parts])
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -131,22 +172,36 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
 TRIED = 3
 """Rows that a user's function is called with before training."""
 EXAMINED = 50_000
-"""Rows on which the rule is compared with the log at a time."""
+"""Rows on which the rule and the reward are compared with the log at a time."""
 
 
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
     """Call the rule on 3 rows; raise InputError where it fails, returns no bool tensor [B], or changes its arguments."""
-    rows = dataset.transitions[:TRIED]
-    actions = LogStatistics.of(dataset).in_log_units(rows.actions)
-    given = [rows.observations.clone(), actions.clone(), rows.next_observations.clone()]
-    ended = _called(lambda: rule(*given), f"termination={name}")
-    if not isinstance(ended, Tensor) or ended.shape != rows.rewards.shape or ended.dtype != torch.bool:
+    ended = _on_three_rows(rule, f"termination={name}", dataset)
+    if not isinstance(ended, Tensor) or _shape(ended) != (min(TRIED, len(dataset)),) or ended.dtype != torch.bool:
         raise InputError(
             f"termination={name} must give a bool tensor [B] for states and actions [B, ...]; "
             f"it gave {_described(ended)}"
         )
+
+
+def try_reward(reward: Reward, name: str, dataset: OfflineDataset) -> None:
+    """Call the reward on 3 rows; raise InputError where it fails, returns no floats [B], or changes its arguments."""
+    given = _on_three_rows(reward, f"reward={name}", dataset)
+    if not isinstance(given, Tensor) or _shape(given) != (min(TRIED, len(dataset)),) or not given.is_floating_point():
+        raise InputError(
+            f"reward={name} must give floats [B] for states and actions [B, ...]; it gave {_described(given)}"
+        )
+
+
+def _on_three_rows(function: Callable[[Tensor, Tensor, Tensor], Any], name: str, dataset: OfflineDataset) -> Any:
+    rows = dataset.transitions[:TRIED]
+    actions = LogStatistics.of(dataset).in_log_units(rows.actions)
+    given = [rows.observations.clone(), actions.clone(), rows.next_observations.clone()]
+    made = _called(lambda: function(*given), name)
     if not all(map(torch.equal, given, (rows.observations, actions, rows.next_observations))):
-        raise InputError(f"termination={name} changes its arguments in place; let it work on copies")
+        raise InputError(f"{name} changes its arguments in place; let it work on copies")
+    return made
 
 
 def try_actor(settings: SACConfig, dataset: OfflineDataset) -> None:

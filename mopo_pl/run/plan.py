@@ -14,7 +14,6 @@ from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch
-from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.module import SACModule
@@ -60,9 +59,8 @@ def plan(config: Config) -> str:
         seconds = updates * _seconds_of_an_update(config, dataset, sac)
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
-            penalised = build_penalised_model(
-                config.penalty, model, termination_rule(config.termination, dataset.env_id), dataset
-            )
+            assert inputs.rule is not None
+            penalised = build_penalised_model(config.penalty, model, inputs.rule, dataset, inputs.reward)
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
             generator = torch.Generator().manual_seed(0)
@@ -87,6 +85,7 @@ def _policy_line(config: Config, sac: SACModule, updates: int) -> str:
     if config.uses_model:
         rows = config.rollout.starts * config.rollout.horizon
         line += f"; {rows} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
+        line += "" if config.reward is None else f", reward {config.reward}"
     return line
 
 

@@ -201,7 +201,7 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
         seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
     if config.stage != "dynamics":
         model = model if config.uses_model else None
-        updates, curve, seconds["policy"] = train_policy(config, dataset, model, context)
+        updates, curve, seconds["policy"] = train_policy(config, inputs, model, context)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     if config.stage != "dynamics" and dataset.env_id is not None:

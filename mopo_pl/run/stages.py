@@ -25,9 +25,9 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
-from mopo_pl.dynamics.termination import termination_rule
 from mopo_pl.errors import PeerLost
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.inputs import Inputs
 from mopo_pl.run.loggers import open_loggers
 from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.trainer import build_trainer
@@ -163,7 +163,7 @@ def train_dynamics(
 
 
 def train_policy(
-    config: Config, dataset: OfflineDataset, model: TransitionModel | None, context: StageContext
+    config: Config, inputs: Inputs, model: TransitionModel | None, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
     """Stage 2: train SAC on the log, and on rollouts where there is a model, and write `policy/`.
 
@@ -175,12 +175,12 @@ def train_policy(
         at_most=False,
         shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
-    seed = config.seed
+    seed, dataset = config.seed, inputs.dataset
     module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
     refreshes = context.folder.checkpoints / REFRESHES
     data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed) if dataset.env_id else None
-    callbacks: list[L.Callback] = [] if model is None else [_refresh(config, dataset, model)]
+    callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
     best_by = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
     trainer, seconds = fit_stage(stage, module, data, callbacks, context, best_by)
@@ -192,9 +192,8 @@ def train_policy(
     return module.updates, evaluation.history if evaluation else [], seconds
 
 
-def _refresh(config: Config, dataset: OfflineDataset, model: TransitionModel) -> L.Callback:
-    penalised = build_penalised_model(
-        config.penalty, model, termination_rule(config.termination, dataset.env_id), dataset
-    )
+def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callback:
+    assert inputs.rule is not None
+    penalised = build_penalised_model(config.penalty, model, inputs.rule, inputs.dataset, inputs.reward)
     compile = "rollouts" in config.compile
-    return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compile)
+    return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)

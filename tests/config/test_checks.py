@@ -57,6 +57,26 @@ REFUSED = [
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
     (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),
     (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
+    (
+        ["termination=off"],
+        "termination=false must be never, module:function, an environment id, or limits of observation columns, "
+        "such as {bounds: {temp: [0, 90]}}",
+    ),
+    (["termination={box: {temp: [0, 90]}}"], "termination={box: {temp: [0, 90]}} must be never"),
+    (["termination={bounds: {}}"], "termination={bounds: {}} must be never"),
+    (["termination=[never]"], "termination=[never] must be never"),
+    *[
+        (
+            [f"termination.bounds.temp={limits}"],
+            f"termination.bounds.temp={limits} must be a lower and a higher number, such as [0, 90]; null stands for none",
+        )
+        for limits in ("[90, 0]", "[0, 0]", "[null, null]", "[0]", "7", "[0, high]", "[0, true]")
+    ],
+    (
+        ["termination={bounds: {temp: [.nan, 1]}}"],
+        "termination.bounds.temp=[NaN, 1] must be a lower and a higher number",
+    ),
+    (["reward=mine"], "reward=mine must name a function of (s, a, s') as module:function"),
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported"),
     (["trainer.strategy=ddp_static_graph"], "trainer.strategy=ddp_static_graph is not supported"),
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed is not supported: use one of 32-true, 32, bf16-mixed"),

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose
@@ -61,6 +62,16 @@ def quiet(s, a, s_next):
     return s_next[:, 0] > 100
 def fails(s, a, s_next):
     raise OSError("no such luck")
+def moved(s, a, s_next):
+    return s_next[:, 0] - s[:, 0] + a[:, 0] ** 2
+def moved_in_place(s, a, s_next):
+    return s_next.sub_(s)[:, 0]
+def moved_where_positive(s, a, s_next):
+    return moved(s, a, s_next).sqrt()
+def one_number(s, a, s_next):
+    return moved(s, a, s_next).sum()
+def whole_numbers(s, a, s_next):
+    return moved(s, a, s_next).long()
 """
 
 
@@ -157,7 +168,7 @@ def told(path: Path, log: Arrays, *settings: str) -> list[tuple[str, str]]:
     from mopo_pl.run.inputs import examine_inputs
 
     np.savez(path, **log)
-    _, findings = examine_inputs(compose([f"dataset={path}", *settings]))
+    findings = examine_inputs(compose([f"dataset={path}", *settings])).findings
     return [(finding.level, finding.text) for finding in findings if finding.name == "termination-rule"]
 
 
@@ -207,6 +218,137 @@ def test_the_environments_own_rule_is_compared(path: Path) -> None:
     assert texts == [
         "termination=Hopper-v5 ends the episode in 1470 of 1500 rows where the log goes on (row 0, 1, 2, …)"
     ]
+
+
+def test_limits_of_columns_are_compared_with_the_log(path: Path) -> None:
+    """Two of three entries contradict it, and a log without names numbers its columns."""
+    log = arrays()
+    beyond = (log["next_observations"] > 3).any(1) | (log["next_observations"][:, 1] < -4)
+    assert 5 < beyond.sum() < 300
+    log["terminals"], log["timeouts"] = beyond & ~log["timeouts"], log["timeouts"] & ~beyond
+    limits = ["termination.bounds.0=[null,3]", "termination.bounds.1=[-4,3]"]
+    assert [level for level, _ in told(path, log, *limits)] == ["OK"]
+    ((level, text),) = told(path, log, "termination={bounds: {'*': [-1.5, null]}}")
+    assert (level, text.partition(" in ")[0]) == (
+        "STOP",
+        "termination={bounds: {*: [-1.5, null]}} ends the episode",
+    )
+
+
+def test_limits_take_the_names_of_the_log_into_the_run(path: Path) -> None:
+    log = arrays()
+    log["temp"], log["load"] = log.pop("observations").T
+    del log["next_observations"]
+    np.savez(path, **log)
+    settings = ["data.columns.observation=[temp,load]", "termination.bounds.load=[-50,50]"]
+    rule = open_inputs(compose([f"dataset={path}", *settings])).rule
+    assert rule is not None
+    s = torch.zeros(3, 2)
+    assert rule(s, s, torch.tensor([[99.0, 0.0], [0.0, 51.0], [0.0, -51.0]])).tolist() == [False, True, True]
+    with pytest.raises(InputError, match=r"bounds.temq: .* did you mean temp\?$"):
+        open_inputs(compose([f"dataset={path}", settings[0], "termination.bounds.temq=[0,1]"]))
+
+
+def test_a_column_that_the_log_does_not_have_is_an_error(path: Path) -> None:
+    (problem,) = refused(path, arrays(), "termination.bounds.2=[0,1]")
+    assert problem == "termination.bounds.2: there is no such observation column (there are: 0, 1)"
+
+
+# A known reward against the log
+
+
+def rewarded() -> Arrays:
+    """The walk in [-2, 2], rewarded by its step and by the square of its action, which is of up to 2."""
+    log = arrays()
+    log["actions"] = 2 * log["actions"]
+    log["rewards"] = (log["next_observations"] - log["observations"])[:, 0] + log["actions"][:, 0] ** 2
+    return log
+
+
+BOUNDS = ["termination=never", "data.action_low=[-2.0]", "data.action_high=[2.0]"]
+
+
+def told_of_reward(path: Path, log: Arrays, *settings: str) -> list[tuple[str, str]]:
+    from mopo_pl.run.inputs import examine_inputs
+
+    np.savez(path, **log)
+    findings = examine_inputs(compose([f"dataset={path}", *BOUNDS, *settings])).findings
+    return [(finding.level, finding.text) for finding in findings if finding.name == "known-reward"]
+
+
+def test_a_reward_that_the_log_bears_out_is_ok_and_is_handed_on(path: Path, rules: str) -> None:
+    """Rounded to float32, of actions in the log's units."""
+    assert told_of_reward(path, rewarded(), f"reward={rules}:moved") == [("OK", "")]
+    reward = open_inputs(compose([f"dataset={path}", *BOUNDS, f"reward={rules}:moved"])).reward
+    assert reward is not None
+    s, a = torch.tensor([[1.0, 0.0]]), torch.tensor([[3.0]])
+    assert reward(s, a, s + 0.5).tolist() == [9.5]
+
+
+def test_a_log_without_a_known_reward_is_not_told_of_it(path: Path) -> None:
+    assert told_of_reward(path, rewarded()) == []
+
+
+def test_a_reward_that_differs_in_some_rows_warns_with_one_of_them(path: Path, rules: str) -> None:
+    log = rewarded()
+    log["rewards"][[700, 900, 901]] = [5.0, 25.0, 25.0]
+    given = rewarded()["rewards"]
+    ((level, text),) = told_of_reward(path, log, f"reward={rules}:moved")
+    assert level == "WARN"
+    assert text == (
+        f"reward={rules}:moved differs from the logged reward in 3 of 1500 rows, by "
+        f"{np.median(np.abs(given - log['rewards'])[[700, 900, 901]]):.3g} in the median of these (row 700: it gives "
+        f"{given[700]:.6g}, logged is 5)"
+    )
+
+
+def test_a_reward_that_differs_in_most_rows_stops_training(path: Path, rules: str) -> None:
+    """The log's actions are half of those that its rewards were made of."""
+    log = rewarded()
+    log["actions"] = log["actions"] / 2
+    (problem,) = refused(path, log, *BOUNDS, f"reward={rules}:moved")
+    assert f"reward={rules}:moved differs from the logged reward in 14" in problem
+    assert "given actions in the log's units" in problem
+    half = rewarded()
+    half["rewards"][:750] += 1
+    assert [level for level, _ in told_of_reward(path, half, f"reward={rules}:moved")] == ["WARN"]
+    half["rewards"][750] += 1
+    assert [level for level, _ in told_of_reward(path, half, f"reward={rules}:moved")] == ["STOP"]
+
+
+def test_a_last_row_without_a_next_state_is_not_compared(path: Path, rules: str) -> None:
+    log = rewarded()
+    del log["next_observations"]
+    assert told_of_reward(path, log, f"reward={rules}:moved") == [("OK", "")]
+
+
+def test_a_reward_that_is_no_number_stops(path: Path, rules: str) -> None:
+    log = rewarded()
+    bad = log["rewards"] < 0
+    log["rewards"] = np.sqrt(np.abs(log["rewards"]))
+    assert told_of_reward(path, log, f"reward={rules}:moved_where_positive") == [
+        (
+            "STOP",
+            f"reward={rules}:moved_where_positive gives NaN or inf in {bad.sum()} of 1500 rows "
+            f"(row {', '.join(map(str, np.flatnonzero(bad)[:3]))}, …)",
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("fails", "fails when it is called: OSError: no such luck"),
+        ("moved_in_place", "changes its arguments in place; let it work on copies"),
+        ("one_number", "must give floats [B] for states and actions [B, ...]; it gave a tensor [] of torch.float32"),
+        ("whole_numbers", "must give floats [B] for states and actions [B, ...]; it gave a tensor [3] of torch.int64"),
+        ("missing", "has no attribute 'missing'"),
+    ],
+)
+def test_a_reward_is_tried_before_training(path: Path, rules: str, name: str, says: str) -> None:
+    (problem,) = refused(path, rewarded(), *BOUNDS, f"reward={rules}:{name}")
+    assert problem.startswith(f"reward={rules}:{name}")
+    assert says in problem
 
 
 def test_a_run_says_its_warnings(path: Path) -> None:

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
@@ -28,7 +30,7 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
-from mopo_pl.dynamics.termination import never
+from mopo_pl.dynamics.termination import StateBox, never
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 
@@ -131,6 +133,33 @@ def test_the_coefficient_enters_as_reward_minus_lambda_u_and_nowhere_else() -> N
     assert (free.penalties > 0).all()
     assert torch.equal(priced.transitions.next_observations, free.transitions.next_observations)
     assert torch.equal(priced.penalties, free.penalties)
+
+
+def test_a_known_reward_takes_the_place_of_the_learned_one_and_is_penalised() -> None:
+    """It is given s, a and s'; member 3's σ is as before, and the states are those of the learned model."""
+
+    def known(s: Tensor, a: Tensor, after: Tensor) -> Tensor:
+        return 7 * s[:, 0] + 10 * a[:, 0] + 100 * after[:, 1]
+
+    transition = NamingModel([0, 2], [0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0])
+    starts, actions = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.5], [-1.0]])
+    learned = penalised(transition, penalty=max_aleatoric, coef=1.5)
+    draws = learned.draw(starts, generator_for(0, "x"))
+    expected, u = learned.step(starts, actions, draws)
+    made, also = replace(learned, reward=known).step(starts, actions, draws)
+    assert torch.equal(made.next_observations, expected.next_observations)
+    assert torch.equal(also, u)
+    after = expected.next_observations[:, 1]
+    by_hand = torch.tensor([7 * 1 + 10 * 0.5, 7 * 3 - 10 * 1]) + 100 * after - 1.5 * 2 * math.sqrt(3)
+    torch.testing.assert_close(made.rewards, by_hand)
+
+
+def test_a_known_reward_sees_actions_in_the_logs_units(make_dataset: Callable[..., OfflineDataset]) -> None:
+    log = replace(LogStatistics.of(make_dataset()), action_low=torch.tensor([2.0]), action_high=torch.tensor([6.0]))
+    model = penalised(NamingModel([0]), log=log, reward=lambda s, a, after: a[:, 0])
+    starts = torch.zeros(3, OBS)
+    made, _ = model.step(starts, torch.tensor([[-1.0], [0.0], [1.0]]), model.draw(starts, generator_for(0, "x")))
+    assert made.rewards.tolist() == [2.0, 4.0, 6.0]
 
 
 # When rows end --------------------------------------------------------------------------------------------------------
@@ -370,6 +399,28 @@ def test_the_compiled_step_follows_another_model_and_leaves_other_numbers_of_row
     assert len(traced) == 2
 
 
+def test_the_compiled_step_follows_a_known_reward(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    for reward in (None, lambda s, a, after: s[:, 0] - after[:, 1], lambda s, a, after: a[:, 0].exp()):
+        assert_compiled_is_eager(step, replace(doubled(), reward=reward), starts)
+    assert len(traced) == 3
+
+
+def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    box = StateBox.of_columns({"0": [-0.5, None], "1": [None, 0.5]}, ["0", "1"])
+    assert_compiled_is_eager(step, replace(doubled(), termination=box), starts)
+    assert len(traced) == 1
+
+
+def test_a_box_moves_to_the_device_of_the_model() -> None:
+    box = StateBox.of_columns({"0": [0, 1]}, ["0", "1"])
+    transition = small_ensemble()
+    model = penalised(transition, termination=box).to("meta")
+    assert isinstance(model.termination, StateBox)
+    assert model.termination.low.device.type == "meta"
+
+
 @pytest.mark.usefixtures("traced")
 def test_a_penalty_that_cannot_be_compiled_costs_one_line_and_no_step(capsys: pytest.CaptureFixture[str]) -> None:
     """What it does depends on a number, which no graph holds."""
@@ -393,7 +444,7 @@ def test_more_changes_than_the_compiler_follows_end_the_compiling_and_not_the_ru
     assert capsys.readouterr().out.count("is not compiled: it was recompiled too often") == 1
 
 
-def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule() -> None:
+def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule_nor_reward() -> None:
     """Products of their own among them: of 1 + 2⁻¹² and 1, bf16 would make 1."""
     seen: list[torch.Tensor] = []
 
@@ -402,8 +453,8 @@ def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule() -> None:
         return given[0].new_ones(given[0].shape[-2])
 
     with torch.autocast("cpu", torch.bfloat16):
-        imagine(penalised(NamingModel([0]), penalty=product, termination=product), torch.zeros(3, OBS))
-    assert [made.item() for made in seen] == [1 + 2**-12] * 2
+        imagine(penalised(NamingModel([0]), penalty=product, termination=product, reward=product), torch.zeros(3, OBS))
+    assert [made.item() for made in seen] == [1 + 2**-12] * 3
 
 
 # Statistics -----------------------------------------------------------------------------------------------------------

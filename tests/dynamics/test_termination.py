@@ -11,7 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from mopo_pl.dynamics.termination import RULES, ant, hopper, never, rule_for, termination_rule, walker2d
+from mopo_pl.dynamics.termination import (
+    RULES,
+    StateBox,
+    ant,
+    hopper,
+    never,
+    rule_for,
+    termination_rule,
+    walker2d,
+)
 from mopo_pl.errors import InputError
 
 NAN, INF = math.nan, math.inf
@@ -141,6 +150,44 @@ def test_a_rule_of_ones_own_is_found_by_module_and_function(monkeypatch: pytest.
     module.far = lambda s, a, after: after[..., 0] > 1  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_rules", module)
     assert ended(termination_rule("my_rules:far", None), [0.5], [1.5]) == [False, True]
+
+
+# Limits of columns
+
+
+COLUMNS = ["temp", "joint_a", "joint_b", "joint_*"]
+
+
+def test_a_box_ends_where_a_named_column_of_the_next_state_leaves_its_limits() -> None:
+    rule = termination_rule({"bounds": {"temp": [0, 90], "joint_b": [-1.5, None]}}, None, COLUMNS)
+    healthy = [45.0, 1e9, 0.0, -1e9]
+    assert ended(rule, healthy, [0.0, 0, -1.5, 0], [90.0, 0, INF, 0]) == [False] * 3
+    assert ended(rule, [-0.01, *healthy[1:]], [90.01, *healthy[1:]]) == [True, True]
+    assert ended(rule, [45.0, 0, -1.51, 0], [NAN, *healthy[1:]], [45.0, 0, NAN, 0]) == [True] * 3
+
+
+def test_a_box_looks_at_the_next_state_alone() -> None:
+    rule = termination_rule({"bounds": {0: [0, 1]}}, None, ["0"])
+    inside, outside = torch.full((1, 1), 0.5), torch.full((1, 1), 2.0)
+    assert rule(outside, outside, inside).tolist() == [False]
+    assert rule(inside, inside, outside).tolist() == [True]
+
+
+def test_a_pattern_takes_all_columns_that_match_unless_a_column_has_that_name() -> None:
+    one = StateBox.of_columns({"joint_*": [-1, 1]}, COLUMNS)
+    assert one.high.tolist() == [INF, INF, INF, 1.0]
+    all_of_them = StateBox.of_columns({"joint_?": [-1, 1], "*": [None, 5], "joint_a": [-2, 0.5]}, COLUMNS)
+    assert all_of_them.low.tolist() == [-INF, -1.0, -1.0, -1.0]
+    assert all_of_them.high.tolist() == [5.0, 0.5, 1.0, 1.0]
+
+
+def test_columns_that_are_not_there_are_all_named() -> None:
+    with pytest.raises(InputError) as error:
+        StateBox.of_columns({"tmp": [0, 1], "wheel_*": [0, 1], "temp": [0, 1]}, ["temp", "joint"])
+    assert error.value.problems == [
+        "termination.bounds.tmp: there is no such observation column; did you mean temp?",
+        "termination.bounds.wheel_*: there is no such observation column (there are: temp, joint)",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ import torch
 def three(mean, std):
     return torch.full((mean.shape[1],), 3.0)
 
+def paid(observations, actions, next_observations):
+    return torch.full((len(observations),), 3.0)
+
 def always(observations, actions, next_observations):
     return torch.ones(len(observations), dtype=torch.bool)
 """
@@ -165,6 +168,24 @@ def test_an_own_termination_rule_ends_imagined_episodes(
     log = [f"dataset={tmp_path / 'steps.npz'}", "env_id=none"]
     folder = train("run", f"termination={own_module}:always", *log)
     assert [row["rollout/length"] for row in rows(folder) if row["stage"] == "policy"] == [1.0, 1.0]
+
+
+def test_a_known_reward_is_what_imagined_steps_are_paid(
+    train: Train, own_module: str, rows: Rows, npz_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A third of the logged rewards are others, so that the ensemble's own would not be 3; that is a warning."""
+    log = dict(np.load(npz_log))
+    log["rewards"] = np.where(np.arange(400) % 3 == 0, log["rewards"], 3.0)
+    np.savez(npz_log, **log)
+    settings = [f"dataset={npz_log}", "termination=never", "penalty.name=none", f"reward={own_module}:paid"]
+    folder = train("run", *settings)
+    assert [row["rollout/reward"] for row in rows(folder) if row["stage"] == "policy"] == [3.0, 3.0]
+    assert (
+        f"warning: reward={own_module}:paid differs from the logged reward in 134 of 400 rows"
+        in capsys.readouterr().out
+    )
+    assert main([*settings, "--dry-run"]) == 0
+    assert f"λ 2.5 on none, reward {own_module}:paid" in capsys.readouterr().out
 
 
 def test_a_known_environments_rule_can_be_named(train: Train, capsys: pytest.CaptureFixture[str]) -> None:
