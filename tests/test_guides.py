@@ -1,5 +1,6 @@
 """Commands and programs of the guides are valid."""
 
+import random
 import re
 import shlex
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from mopo_pl import Policy, cli
+from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose
 
 ROOT = Path(__file__).parent.parent
@@ -40,8 +42,19 @@ def settings(words: list[str]) -> list[str] | None:
     return None
 
 
+def write_files(page: Path, folder: Path) -> None:
+    """The YAML files of a page, which say in their first line what they are called."""
+    for block in blocks(page, "yaml"):
+        name = block.splitlines()[0].removeprefix("# ")
+        (folder / name).write_text(block)
+
+
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
-def test_every_train_command_is_a_valid_configuration(page: Path) -> None:
+def test_every_train_command_is_a_valid_configuration(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(page, tmp_path)
     for given in filter(None, map(settings, commands(page))):
         compose([word for word in given if word != "--dry-run"])
 
@@ -50,6 +63,26 @@ def test_every_train_command_is_a_valid_configuration(page: Path) -> None:
 def test_every_script_is_there(page: Path) -> None:
     for script in [word for words in commands(page) for word in words if word.endswith(".py")]:
         assert (ROOT / script).is_file(), script
+
+
+def test_the_mapping_of_a_plant_is_read_and_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ROOT / "docs" / "guides" / "own_log.md"
+    monkeypatch.chdir(tmp_path)
+    random.seed(0)
+    (script,) = [block for block in blocks(page, "python") if "plant.csv" in block]
+    exec(script, {})
+    write_files(page, tmp_path)
+    given = [words[words.index("mopo_pl") + 1 :] for words in commands(page) if "my_plant.yaml" in words]
+    assert given == [["inspect", "my_plant.yaml"]]
+    assert main(given[0]) == 0
+    printed = capsys.readouterr().out
+    assert "rows      400, of which 8 without a true next state" in printed
+    assert "episodes  8; length min 50, median 50, max 50" in printed
+    assert not [line for line in printed.splitlines() if line.startswith(("WARN", "STOP"))]
+    assert cli.main(["dataset=my_plant.yaml", *SMALL, "run_dir=run"]) == 0
+    assert Policy.load("run")(np.array([50.0, 0.5], np.float32)).shape == (1,)
 
 
 def test_the_exported_program_acts_as_the_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

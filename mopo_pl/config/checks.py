@@ -6,6 +6,7 @@ from math import inf, isfinite
 from typing import Any
 
 from mopo_pl.config.keys import format_value
+from mopo_pl.config.mapping import is_mapping
 from mopo_pl.config.schema import Config
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
@@ -161,6 +162,8 @@ def _relations(config: Config) -> Iterator[str]:
         yield "stage=policy needs dynamics_from=<run folder>, the run whose ensemble it uses"
     if config.stage == "dynamics" and config.dynamics_from is not None:
         yield "stage=dynamics trains an ensemble: remove dynamics_from, which uses an existing one"
+    if is_mapping(config.dataset) and config.data.source is None:
+        yield f"dataset={config.dataset} does not say where the log is: set data.source in it"
     low, high = config.data.action_low, config.data.action_high
     if low is not None and high is not None and len(low) != len(high):
         yield f"data.action_low has {len(low)} dimensions, but data.action_high has {len(high)}"

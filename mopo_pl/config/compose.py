@@ -6,7 +6,7 @@ Later sources override earlier ones: dataclass defaults, dataset, preset, traine
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mopo_pl.config.keys import (
     text_keys,
 )
 from mopo_pl.config.logger_choice import chosen_loggers, with_defaults
+from mopo_pl.config.mapping import is_mapping, read_mapping
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
@@ -75,7 +76,7 @@ def compose(arguments: Sequence[str]) -> Config:
     pairs = _pairs(arguments, problems)
     config = _open()
     selected = _selected(pairs, config, problems)
-    for layer in _layers(selected, problems):
+    for layer in _layers(selected, {key for key, _ in pairs}, problems):
         config = _merged(config, layer, problems)
     return _checked(_overridden(_with_loggers(config, pairs, problems), pairs, problems), problems)
 
@@ -175,24 +176,29 @@ def _with_loggers(config: DictConfig, pairs: list[tuple[str, str]], problems: li
 
 
 def _names_data(choice: str) -> bool:
-    """Return whether a dataset name looks like a file or an id rather than a misspelt choice."""
-    return bool(re.search(r"[/.\\]|-v\d+$", choice))
+    """Return whether a dataset name looks like a file, a folder or an id rather than a misspelt choice."""
+    return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
-def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
-    """Yield the files of the selected choices in order.
+def _layers(selected: dict[str, str], given: Collection[str], problems: list[str]) -> Iterable[_Layer]:
+    """Yield the files of the selected choices in order; `given`: keys of the command line.
 
     A preset is followed by the dataset's published λ and h for it.
     """
     published: DictConfig = OmegaConf.create({})
     for group in GROUPS:
         path = choices(group).get(selected.get(group, ""))
-        values = _load(path) if path is not None else OmegaConf.create({})
+        source = f"conf/{group}/{selected.get(group)}.yaml"
+        if group == "dataset" and path is None and is_mapping(selected[group]):
+            source = selected[group]
+            values = read_mapping(Path(source).expanduser(), given, problems)
+        else:
+            values = _load(path) if path is not None else OmegaConf.create({})
         if group == "dataset":
-            published = values.pop("published", published)
+            published = _published(values.pop("published", published), source, problems)
         if group == "trainer":
             values = OmegaConf.create({group: values})
-        yield _Layer(f"conf/{group}/{selected.get(group)}.yaml", values)
+        yield _Layer(source, values)
         if group == "preset" and selected["preset"] in published:
             numbers = published[selected["preset"]]
             yield _Layer(
@@ -200,6 +206,16 @@ def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
                 OmegaConf.create({"penalty": {"coef": numbers.coef}, "rollout": {"horizon": numbers.horizon}}),
             )
     yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
+
+
+def _published(numbers: Any, source: str, problems: list[str]) -> DictConfig:
+    """Return λ and h by preset, as they stand under `published`."""
+    if isinstance(numbers, DictConfig) and all(
+        isinstance(entry, DictConfig) and set(entry) == {"coef", "horizon"} for entry in numbers.values()
+    ):
+        return numbers
+    problems.append(f"{source}: published must hold {{coef: λ, horizon: h}} for each preset")
+    return OmegaConf.create({})
 
 
 def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:

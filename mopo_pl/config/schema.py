@@ -15,11 +15,11 @@ class ColumnsConfig:
     """Which array or column of the log holds what; null: the one of the names in docs/data.md that the log has; none: the log has none."""
 
     observation: Any = None
-    """Key, or a list of columns such as [temperature, "joint_*"]; a table (.csv, .parquet) needs it, or one column of a known name."""
+    """Key, or a list of columns such as [temperature, "joint_*"]; a table of plain columns needs it."""
     action: Any = None
-    """Key, or a list of columns; as `observation`."""
+    """Key, or a list of columns; a table of plain columns needs it."""
     reward: Optional[str] = None
-    """Key of the rewards; as `observation`."""
+    """Key of the rewards."""
     terminal: Optional[str] = None
     """Key of the flags that the task ended, so that no value follows."""
     truncated: Optional[str] = None
@@ -37,7 +37,7 @@ class DataConfig:
     """How the dataset is read."""
 
     source: Optional[str] = None
-    """What is opened: a path (.hdf5, .npz, .csv, .csv.gz, .parquet), a Minari id, or `collect:pendulum`; null: the value of `dataset`."""
+    """What is opened: a path (.hdf5, .npz, .csv, .csv.gz, .parquet, .arrow, .feather, or a folder of tables), a Minari id, or `collect:pendulum`; null: the value of `dataset`. In a mapping file, seen from its folder."""
     d4rl_folder: str = "~/.d4rl/datasets"
     """Folder that is searched for D4RL names such as `halfcheetah-medium-v2`."""
     time_limit: Optional[int] = None
@@ -246,7 +246,7 @@ class Config:
     """The configuration of one run."""
 
     dataset: str = "pendulum"
-    """A choice in conf/dataset, a Minari id, or a file: .hdf5, .npz, .csv, .csv.gz or .parquet."""
+    """A choice in conf/dataset, a Minari id, a file (.hdf5, .npz, .csv, .csv.gz, .parquet, .arrow, .feather), a folder of tables or of LeRobot, or a mapping file of your own (.yaml)."""
     preset: str = "default"
     """A choice in conf/preset."""
     seed: Any = 0
@@ -292,7 +292,9 @@ class Config:
     def dataset_label(self) -> str:
         """The dataset's name in folders and loggers: a file's without its folder and suffix."""
         path = Path(self.dataset)
-        return path.stem if path.suffix else self.dataset.replace("/", "-")
+        full = path.is_absolute() or self.dataset.startswith((".", "~"))
+        label = path.stem if path.suffix or full else self.dataset.replace("/", "-")
+        return label.strip(".-") or "log"
 
     @property
     def uses_model(self) -> bool:

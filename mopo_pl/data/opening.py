@@ -22,7 +22,9 @@ from mopo_pl.data.readers.minari import read_minari
 from mopo_pl.data.readers.names import NOTHING, SETTINGS, Columns, shown
 from mopo_pl.data.readers.npz import read_npz
 from mopo_pl.data.readers.pendulum import collect_pendulum
-from mopo_pl.data.readers.tables import read_table
+from mopo_pl.data.readers.tables.files import SUFFIXES
+from mopo_pl.data.readers.tables.lerobot import is_lerobot, read_lerobot
+from mopo_pl.data.readers.tables.reading import read_folder, read_table
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError
 
@@ -30,9 +32,7 @@ READERS: dict[str, Callable[[Path, Columns], RawLog]] = {
     ".hdf5": read_hdf5,
     ".h5": read_hdf5,
     ".npz": read_npz,
-    ".csv": read_table,
-    ".csv.gz": read_table,
-    ".parquet": read_table,
+    **dict.fromkeys(SUFFIXES, read_table),
 }
 NO_ENVIRONMENT = "none"
 """As `env_id`: use none, though the file may name one."""
@@ -107,17 +107,23 @@ def read(source: str, data: DataConfig) -> RawLog:
         return read_minari(_collect(source.removeprefix("collect:"), data))
     path, columns = Path(source).expanduser(), _columns(data.columns)
     reader = next((read for suffix, read in READERS.items() if path.name.lower().endswith(suffix)), None)
-    if reader is not None:
+    if reader is not None and not (path.is_dir() and reader is read_table):
         if not path.is_file():
             raise InputError(f"dataset={source}: there is no such file{_near(path)}")
         return reader(path, columns)
-    if path.exists():
+    if path.is_dir() and (is_lerobot(path) or any(entry.is_file() for entry in path.iterdir()) or not _is_id(source)):
+        return (read_lerobot if is_lerobot(path) else read_folder)(path, columns)
+    if path.is_file():
         raise InputError(f"dataset={source} is not a file ending in {', '.join(READERS)}")
-    if not re.search(r"-v\d+$", source):
+    if not _is_id(source):
         raise InputError(
-            f"dataset={source} is no file, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
+            f"dataset={source} is no file or folder, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
         )
     return _read_id(source, Path(data.d4rl_folder).expanduser(), columns)
+
+
+def _is_id(source: str) -> bool:
+    return re.search(r"-v\d+$", source) is not None
 
 
 def _columns(given: ColumnsConfig) -> Columns:

@@ -1,10 +1,31 @@
 """Console output of the first process only."""
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import lightning.fabric.utilities.rank_zero  # noqa: F401  sets rank_zero_only.rank from the launcher's variables
 from lightning_utilities.core.rank_zero import rank_zero_only
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
 @rank_zero_only
 def print_once(text: str) -> None:
     """Print text to standard output on rank 0 only."""
     print(text, flush=True)
+
+
+@contextmanager
+def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar on standard error while the block runs, on rank 0 and on a terminal only.
+
+    Yields a function that takes how much of `total` is done.
+    """
+    if not sys.stderr.isatty() or rank_zero_only.rank != 0:
+        yield lambda done: None
+        return
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
+        task = bar.add_task(text, total=total)
+        yield lambda done: bar.update(task, completed=done)

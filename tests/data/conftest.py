@@ -60,3 +60,16 @@ def open_log(tmp_path: Path) -> Callable[..., OfflineDataset]:
         return open_dataset(name=str(path), data=DataConfig(**data), env_id=env_id, env_kwargs=env_kwargs or {})
 
     return opened
+
+
+@pytest.fixture
+def same() -> Callable[[OfflineDataset, OfflineDataset], None]:
+    """Fails unless two logs are learned from alike: rows, ends, and which next states are true."""
+
+    def compare(log: OfflineDataset, expected: OfflineDataset) -> None:
+        assert log.transitions.rows.tolist() == expected.transitions.rows.tolist()
+        for name in ("episode_ends", "finished", "next_known"):
+            assert getattr(log, name).tolist() == getattr(expected, name).tolist(), name
+        assert log.hash == expected.hash
+
+    return compare

@@ -11,6 +11,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]
+Same = Callable[[OfflineDataset, OfflineDataset], None]
 Arrays = dict[str, Any]
 
 pytestmark = pytest.mark.parametrize("suffix", [".npz", ".hdf5"])
@@ -70,7 +71,7 @@ def test_interleaved_episodes_are_put_together(open_log: Open, tiny: Arrays, suf
     arrays = {key: array[order] for key, array in {**tiny, "episode_id": np.array([1, 1, 1, 2, 2, 3])}.items()}
     log = open_log(arrays, suffix)
     assert log.transitions.observations.flatten().tolist() == [0, 1, 2, 10, 11, 20]
-    (remark,) = [finding.text for finding in log.findings if finding.name == "reading"]
+    (remark,) = remarks(log)
     assert remark == "the rows of 3 episodes stand in 6 pieces; they are put together by episode_id"
 
 
@@ -82,17 +83,86 @@ def test_d3rlpy_1(open_log: Open, tiny: Arrays, suffix: str) -> None:
     assert log.finished.all()
 
 
-def test_stable_baselines_with_one_environment(open_log: Open, tiny: Arrays, suffix: str) -> None:
+def remarks(log: OfflineDataset) -> list[str]:
+    return [finding.text for finding in log.findings if finding.name == "reading" and finding.text]
+
+
+STABLE_BASELINES = {
+    "observations": "observations",
+    "next_observations": "next_observations",
+    "actions": "actions",
+    "rewards": "rewards",
+    "terminals": "dones",
+    "timeouts": "timeouts",
+}
+
+
+def test_stable_baselines_with_one_environment(open_log: Open, tiny: Arrays, suffix: str, same: Same) -> None:
+    arrays = {key: array[:, None] for key, array in renamed(tiny, **STABLE_BASELINES).items()}
+    expected = open_log(tiny)
+    same(open_log(arrays, suffix), expected)
+    arrays["dones"] = arrays["dones"] | arrays["timeouts"]
+    log = open_log(arrays, suffix)
+    same(log, expected)
+    assert remarks(log) == [
+        "dones is set at 1 time limits too, as Stable-Baselines3 writes it; those rows are not terminal"
+    ]
+
+
+def test_stable_baselines_with_several_environments(open_log: Open, tiny: Arrays, suffix: str, same: Same) -> None:
+    del tiny["next_observations"]
+    other = {key: array if array.dtype == bool else array * 0.5 for key, array in tiny.items()}
+    apart = {key: np.concatenate([tiny[key], other[key]]) for key in tiny}
+    apart["timeouts"] = np.isin(np.arange(12), [4, 5, 10])
+    expected = open_log(apart)
+    arrays = {key: np.stack([tiny[key], other[key]], 1) for key in tiny}
+    log = open_log({key: arrays[field] for field, key in STABLE_BASELINES.items() if field in arrays}, suffix)
+    assert log.transitions.rows.tolist() == expected.transitions.rows.tolist()
+    assert log.episode_ends.tolist() == expected.episode_ends.tolist() == [3, 5, 6, 9, 11, 12]
+    assert remarks(log) == ["2 environments stand side by side, 6 rows of each; they are put one after another"]
+
+
+def test_tianshou(open_log: Open, tiny: Arrays, suffix: str, same: Same) -> None:
     arrays = renamed(
         tiny,
-        observations="observations",
-        next_observations="next_observations",
-        actions="actions",
-        rewards="rewards",
-        terminals="dones",
-        timeouts="timeouts",
+        observations="obs",
+        next_observations="obs_next",
+        actions="act",
+        rewards="rew",
+        terminals="terminated",
+        timeouts="truncated",
     )
-    assert open_log({key: array[:, None] for key, array in arrays.items()}, suffix).hash == open_log(tiny).hash
+    expected = open_log(tiny)
+    log = open_log({**arrays, "done": tiny["terminals"] | tiny["timeouts"]}, suffix)
+    same(log, expected)
+    assert [finding.text for finding in log.findings if finding.level == "WARN"] == ["not used: done [6]"]
+
+
+def test_neorl(open_log: Open, tiny: Arrays, suffix: str, same: Same) -> None:
+    names = {"observations": "obs", "next_observations": "next_obs", "actions": "action", "rewards": "reward"}
+    arrays = renamed(tiny, **names, terminals="done")
+    expected = open_log(tiny)
+    same(open_log({**arrays, "index": np.array([0, 3, 5])}, suffix), expected)
+    same(open_log({**arrays, "index": np.array([0, 3, 5]), "truncated": tiny["timeouts"]}, suffix), expected)
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        {"index": np.arange(6)},
+        {"index": np.array([0, 3, 9])},
+        {"index": np.array([-1, 3])},
+        {"is_last": np.array([0, 0, 2, 0, 1, 1])},
+        {"t": np.array([b"a"] * 6)},
+    ],
+    ids=["row numbers", "beyond the rows", "before the rows", "no flags", "texts"],
+)
+def test_marks_that_say_nothing_of_rows_are_named(open_log: Open, tiny: Arrays, mark: Arrays, suffix: str) -> None:
+    (key, array), expected = next(iter(mark.items())), open_log(tiny)
+    log = open_log({**tiny, key: array}, suffix)
+    assert log.hash == expected.hash
+    unused = [finding.text for finding in log.findings if finding.name == "unused-arrays"]
+    assert unused == ([f"not used: {key} [6]"] if len(array) == 6 else [""])
 
 
 @pytest.fixture
@@ -108,8 +178,18 @@ def rlds() -> Arrays:
     }
 
 
-def test_rlds_steps_become_transitions(open_log: Open, rlds: Arrays, suffix: str) -> None:
+def test_rlds_steps_become_transitions(open_log: Open, rlds: Arrays, suffix: str, same: Same) -> None:
+    plain = {
+        "observations": np.array([[0], [1], [2], [10], [11]], np.float32),
+        "actions": np.array([[-1], [-0.5], [0.5], [0.25], [0.5]], np.float32),
+        "next_observations": np.array([[1], [2], [3], [11], [12]], np.float32),
+        "rewards": np.array([1, 2, 4, 8, 16], np.float32),
+        "terminals": np.array([0, 0, 1, 0, 0], bool),
+        "timeouts": np.array([0, 0, 0, 0, 1], bool),
+    }
+    expected = open_log(plain)
     log = open_log(rlds, suffix)
+    same(log, expected)
     assert log.transitions.rows.tolist() == [
         [0, -1, 1, 1, 0],
         [1, -0.5, 2, 2, 0],
@@ -121,12 +201,50 @@ def test_rlds_steps_become_transitions(open_log: Open, rlds: Arrays, suffix: str
     assert log.finished.all()
 
 
+def test_rlds_steps_that_are_missing_join_no_strangers(open_log: Open, rlds: Arrays, suffix: str) -> None:
+    """Without row 3, episode 1 has no last step; its row 2 then holds the last observation."""
+    log = open_log({key: np.delete(array, 3, 0) for key, array in rlds.items()}, suffix)
+    assert log.transitions.rows.tolist() == [
+        [0, -1, 1, 1, 0],
+        [1, -0.5, 2, 2, 0],
+        [10, 0.25, 11, 8, 0],
+        [11, 0.5, 12, 16, 0],
+    ]
+    rlds["reward"][1], rlds["t"] = np.nan, np.array([0, 1, 2, 3, 0, 1, 2])
+    log = open_log(rlds, suffix)
+    assert log.transitions.rows.tolist() == [[2, 0.5, 3, 4, 1], [10, 0.25, 11, 8, 0], [11, 0.5, 12, 16, 0]]
+    assert log.episode_ends.tolist() == [1, 3]
+
+
 def test_rlds_last_steps_with_an_action_are_transitions(open_log: Open, rlds: Arrays, suffix: str) -> None:
     rlds["action"][3] = 0.75
     log = open_log(rlds, suffix)
     assert len(log) == 7
     assert log.episode_ends.tolist() == [4, 7]
     assert log.next_known.tolist() == [True, True, True, False, True, True, False]
+
+
+def test_rows_with_a_time_and_a_missing_value_are_left_out(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(tiny, observations="obs", actions="action", rewards="reward", terminals="done")
+    arrays["obs"] = np.concatenate([arrays["obs"], arrays["obs"]], 1)
+    arrays["obs"][1, 1] = np.nan
+    with pytest.raises(InputError, match=r"obs has NaN, inf or numbers beyond float32 in 1 rows, the first is row 1"):
+        open_log(arrays, suffix)
+    log = open_log({**arrays, "t": np.arange(6)}, suffix)
+    assert log.transitions.observations[:, 0].tolist() == [0, 2, 10, 11, 20]
+    assert log.episode_ends.tolist() == [1, 2, 5]
+    assert log.next_known.tolist() == [False, False, True, True, False]
+    assert remarks(log) == [
+        "1 of 6 rows have missing values and are left out (obs 1); the rows around them are not joined"
+    ]
+
+
+def test_a_row_without_an_episode_joins_no_strangers(open_log: Open, tiny: Arrays, suffix: str) -> None:
+    arrays = renamed(tiny, observations="obs", actions="action", rewards="reward")
+    arrays |= {"done": np.zeros(6, bool), "t": np.arange(6)}
+    log = open_log({**arrays, "eps_id": np.array([1, 1, np.nan, 1, 1, 2])}, suffix)
+    assert log.transitions.observations[:, 0].tolist() == [0, 1, 10, 11, 20]
+    assert log.episode_ends.tolist() == [2, 4, 5]
 
 
 def test_a_mapping_goes_before_the_names(open_log: Open, tiny: Arrays, suffix: str) -> None:

@@ -1,13 +1,17 @@
 """Whether each array of the file has been used, and what the reader has changed."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 from mopo_pl.data.readers.names import shown
 
+LATER = r"next|new|after|following|later|t_?plus_?1|t\+1|\'"
+"""What the name of a next state has beside the name of the state."""
+
 
 def unused_arrays(log: Evidence) -> Iterator[Verdict]:
-    """STOP where one has the shape of the observations and no next states were found: it may hold them."""
+    """STOP where some have the shape, or the names, of the observations and no next states were found: they may hold them."""
     shape = log.raw.observations.shape
     alike = [array for array in log.raw.unused if array.shape == shape and log.raw.next_missing and not array.known]
     if alike:
@@ -18,13 +22,40 @@ def unused_arrays(log: Evidence) -> Iterator[Verdict]:
             f"set data.columns.next_observation={shown(alike[0].key)} if it holds them, "
             "else data.columns.next_observation=none",
         )
-    others = [array for array in log.raw.unused if array not in alike]
+    keys = [array.key for array in log.raw.unused if array not in alike]
+    later = _later(log.dataset.names.observations, keys) if log.raw.next_missing else []
+    if later:
+        names = ", ".join(f'"{shown(name)}"' for name in later)
+        yield Verdict(
+            "STOP",
+            f"{some([shown(name) for name in later])} are named after the observations and not used, and no next states "
+            "were found",
+            f"set data.columns.next_observation=[{names}] if they hold them, else data.columns.next_observation=none",
+        )
+    others = [array for array in log.raw.unused if array not in alike and array.key not in later]
     if others:
         yield Verdict(
             "WARN",
             f"not used: {some([f'{shown(array.key)} {list(array.shape)}' for array in others])}",
             "data.columns.FIELD=KEY names an array",
         )
+
+
+def _later(observations: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The columns that are named as each observation is, with the same word for what follows: `next_temp`, `temp_next`.
+
+    >>> _later(("temp", "flow"), ["flow_next", "temp_next", "temp_limit", "flow_limit"])
+    ['temp_next', 'flow_next']
+    """
+    if not observations:
+        return []
+    for key in keys:
+        before, found, after = key.partition(observations[0])
+        if found and re.search(LATER, before + after, re.IGNORECASE):
+            family = [f"{before}{name}{after}" for name in observations]
+            if set(family) <= set(keys):
+                return family
+    return []
 
 
 def reading(log: Evidence) -> Iterator[Verdict]:

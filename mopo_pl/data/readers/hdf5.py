@@ -9,8 +9,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mopo_pl.data.raw_log import RawLog
-from mopo_pl.data.readers.arrays import Shape, log_of_arrays
+from mopo_pl.data.raw_log import RawLog, Unused
+from mopo_pl.data.readers.arrays import Shape, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, listed, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
@@ -46,7 +46,8 @@ def read_hdf5(path: Path, columns: Columns) -> RawLog:
 
 
 def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The arrays at the top of the file; links to other files are not followed."""
+    """The arrays of the file by their full names; links to other files are not followed."""
+    groups = []
     for key in map(str, file):
         link = file.get(key, getlink=True)
         if isinstance(link, h5py.ExternalLink):
@@ -56,12 +57,38 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]
         if isinstance(link, h5py.SoftLink) and key not in file:
             raise InputError(f"{path} cannot be read as HDF5: {shown(key)} is a link to nothing")
         item = file[key]
-        if item.file.filename != file.filename or (
-            isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
-        ):
+        if _elsewhere(item, file):
             raise InputError(f"{path}: {shown(key)} lies in another file; copy it into this one")
         if isinstance(item, h5py.Dataset):
             yield key, item
+        elif isinstance(item, h5py.Group):
+            groups.append((key, item))
+    yield from _inside(groups, file)
+
+
+def _elsewhere(item: Any, file: h5py.File) -> bool:
+    """Whether an array, or a part of it, is stored in another file."""
+    other = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+    return bool(other) or item.file.filename != file.filename
+
+
+def _inside(groups: list[tuple[str, h5py.Group]], file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """The arrays of groups, and of the groups in them; each group once, as it may hold a link to itself."""
+    seen = set()
+    while groups:
+        prefix, group = groups.pop()
+        address = h5py.h5o.get_info(group.id).addr
+        if address in seen:
+            continue
+        seen.add(address)
+        for name in map(str, group):
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            item, key = group[name], f"{prefix}/{name}"
+            if isinstance(item, h5py.Group):
+                groups.append((key, item))
+            elif isinstance(item, h5py.Dataset) and not _elsewhere(item, file):
+                yield key, item
 
 
 def _of_arrays(path: Path, file: h5py.File, datasets: dict[str, h5py.Dataset], columns: Columns) -> RawLog:
@@ -70,7 +97,10 @@ def _of_arrays(path: Path, file: h5py.File, datasets: dict[str, h5py.Dataset], c
         key: () if dataset.shape is None else dataset.shape for key, dataset in datasets.items()
     }
     return log_of_arrays(
-        str(path), {**shapes, **dict.fromkeys(groups, ())}, lambda key: _array(datasets.get(key), key, path), columns
+        str(path),
+        {**shapes, **dict.fromkeys(groups, ())},
+        lambda _, keys: stacked([_array(datasets.get(key), key, path) for key in keys], keys, str(path)),
+        columns,
     )
 
 
@@ -107,7 +137,21 @@ def _of_episodes(path: Path, datasets: dict[str, h5py.Dataset], episodes: list[s
         raise InputError(f"{path}: its episodes differ in shape ({brief(error)})") from error
     ends = np.zeros(len(arrays["terminals"]), bool)
     ends[np.cumsum([len(part) for part in parts["terminated"]]) - 1] = True
-    return RawLog(source=str(path), ends=ends, **arrays)
+    return RawLog(source=str(path), ends=ends, unused=_unused(datasets, episodes, len(ends)), **arrays)
+
+
+def _unused(datasets: dict[str, h5py.Dataset], episodes: list[str], rows: int) -> list[Unused]:
+    """Further fields that each episode has, with a row for each of its steps."""
+    shapes = {key: dataset.shape or () for key, dataset in datasets.items()}
+    names = {key.rpartition("_")[0] for key in shapes if key.endswith(f"_{episodes[0]}")} - set(D3RLPY)
+    return [
+        Unused(name, (rows, *shapes[f"{name}_{episodes[0]}"][1:]), known=False)
+        for name in sorted(names)
+        if all(
+            shapes.get(f"{name}_{i}", ())[:1] == shapes[f"observations_{i}"][:1] and shapes[f"observations_{i}"]
+            for i in episodes
+        )
+    ]
 
 
 def _text(attribute: Any, name: str, path: Path) -> str:

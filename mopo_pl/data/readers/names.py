@@ -8,8 +8,8 @@ from mopo_pl.errors import InputError
 
 NAMES: dict[str, tuple[str, ...]] = {
     "observations": ("obs", "observations", "observation"),
-    "actions": ("action", "actions"),
-    "rewards": ("reward", "rewards"),
+    "actions": ("action", "actions", "act"),
+    "rewards": ("reward", "rewards", "rew"),
     "terminals": (
         *("done", "dones", "terminal", "terminals", "termination", "terminations"),
         *("terminated", "terminateds", "is_terminal"),
@@ -36,6 +36,8 @@ SETTINGS = {
     "times": "time",
 }
 """Each field and its key of `data.columns`."""
+DONE = {"done", "dones"}
+"""Keys that some libraries write next to a key of true terminals, and set at time limits too."""
 NOTHING = "none"
 """In `data.columns`: the log does not have the field."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
@@ -57,6 +59,8 @@ def find_fields(
             matches = list(_mapped(name, columns[name], present, source, problems))
         else:
             matches = [key for key in names if key in present]
+            if name == "terminals" and len(matches) > 1:
+                matches = [key for key in matches if key not in DONE] or matches
             if len(matches) > 1 and name not in ("ends", "starts"):
                 problems.append(
                     f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other{_or_map(name)}"

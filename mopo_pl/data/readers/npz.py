@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mopo_pl.data.raw_log import RawLog
-from mopo_pl.data.readers.arrays import Shape, log_of_arrays
+from mopo_pl.data.readers.arrays import Shape, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
@@ -29,7 +29,12 @@ def read_npz(path: Path, columns: Columns) -> RawLog:
         # Opened here: NumPy leaves a damaged file open that it opened itself.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             shapes = _shapes(file, path)
-            return log_of_arrays(str(path), shapes, lambda key: _member(file, key, path), columns)
+            return log_of_arrays(
+                str(path),
+                shapes,
+                lambda _, keys: stacked([_member(file, key, path) for key in keys], keys, str(path)),
+                columns,
+            )
     except InputError:
         raise
     except DAMAGE as error:

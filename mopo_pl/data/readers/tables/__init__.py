@@ -1,0 +1,1 @@
+"""Tables of one row a step: CSV, Parquet, Arrow; folders of them; LeRobot's folders."""

@@ -1,0 +1,215 @@
+"""`TableFile`: the columns and rows of a `.csv`, `.parquet`, `.arrow` or `.feather` file, in batches."""
+
+import gzip
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.data.readers.names import shown
+from mopo_pl.data.readers.sizes import brief, refuse_oversized
+from mopo_pl.errors import InputError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet", ".arrow", ".feather")
+BATCH = 65_536
+"""Rows that are read at once."""
+DELIMITERS = ",;\t"
+"""What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
+
+
+def suffix_of(path: Path) -> str:
+    """The one of `SUFFIXES` that a file ends in, or ''."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+
+
+class TableFile:
+    """A file that has been opened once, for the names and types of its columns."""
+
+    def __init__(self, path: Path) -> None:
+        """Raise InputError where the file is damaged, names a column twice, or pyarrow is not installed."""
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise InputError(f"{path} needs pyarrow: pip install -c constraints.txt -e '.[tables]'") from error
+        self.path, self.rows = path, None
+        with self._readable():
+            self.size = path.stat().st_size
+            self._schema = self._open_schema()
+            names: list[str] = self._schema.names
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise InputError(f"{path} has the column {shown(twice[0])} twice; rename one")
+        self.names = names
+
+    rows: int | None
+    """Of the file, None where it must be read to know them."""
+
+    def widths(self, names: Collection[str]) -> dict[str, int | None]:
+        """Entries of each list in a column of lists, as far as its first rows tell; None for other columns."""
+        import pyarrow as pa
+
+        found: dict[str, int | None] = dict.fromkeys(names)
+        unknown = []
+        for name in names:
+            kind = self._schema.field(name).type
+            if pa.types.is_fixed_size_list(kind):
+                found[name] = kind.list_size
+            elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+                unknown.append(name)
+        if unknown:
+            for batch, _ in self.batches(unknown, texts=(), rows=16):
+                found |= {name: next((len(row) for row in batch.column(name) if row.is_valid), 1) for name in unknown}
+                break
+        return found
+
+    def batches(
+        self, names: Sequence[str], *, texts: Collection[str], rows: int = BATCH
+    ) -> Iterator[tuple[Any, float]]:
+        """Yield RecordBatches of these columns, and which share of the file has been read.
+
+        `texts`: columns that are read as labels, not as numbers.
+        """
+        read = {".parquet": self._parquet, ".arrow": self._arrow, ".feather": self._arrow}.get(suffix_of(self.path))
+        with self._readable():
+            yield from self._csv(names, texts) if read is None else read(names, rows)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Raise InputError for whatever says that the file is damaged."""
+        from pyarrow import ArrowException
+
+        try:
+            yield
+        except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}") from error
+
+    def _open_schema(self) -> Any:
+        if suffix_of(self.path) == ".parquet":
+            from pyarrow import parquet
+
+            with parquet.ParquetFile(self.path) as file:
+                groups = [file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups)]
+                refuse_oversized(self.path, sum(groups))
+                self.rows = file.metadata.num_rows
+                return file.schema_arrow
+        if suffix_of(self.path) in (".arrow", ".feather"):
+            with self._ipc(None) as (reader, _):
+                return reader.schema
+        with self._csv_reader(self._csv_options) as (reader, _):
+            return reader.schema
+
+    def _parquet(self, names: Sequence[str], rows: int) -> Iterator[tuple[Any, float]]:
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            done = 0
+            for batch in file.iter_batches(batch_size=rows, columns=list(names)):
+                done += batch.num_rows
+                yield batch, done / max(file.metadata.num_rows, 1)
+
+    @contextmanager
+    def _ipc(self, names: Sequence[str] | None) -> Iterator[tuple[Any, Any]]:
+        """A reader of the file format, else of the stream format, which `.arrow` files may have as well."""
+        import pyarrow as pa
+        from pyarrow import ipc
+
+        fields = None if names is None else [self._schema.get_field_index(name) for name in names]
+        options = ipc.IpcReadOptions(included_fields=fields)
+        # Not mapped into memory: a file that is cut while it is read would end the process.
+        with pa.OSFile(str(self.path), "rb") as source:
+            try:
+                reader = ipc.open_file(source, options=options)
+            except pa.ArrowInvalid:
+                source.seek(0)
+                reader = ipc.open_stream(source, options=options)
+            with reader:
+                yield reader, source
+
+    def _arrow(self, names: Sequence[str], rows: int) -> Iterator[tuple[Any, float]]:
+        with self._ipc(names) as (reader, source):
+            count = getattr(reader, "num_record_batches", None)
+            batches = reader if count is None else map(reader.get_batch, range(count))
+            read = 0
+            for number, batch in enumerate(batches, 1):
+                read += batch.nbytes
+                refuse_oversized(self.path, read)
+                share = source.tell() / max(self.size, 1) if count is None else number / count
+                yield batch, share
+
+    @cached_property
+    def _csv_options(self) -> dict[str, Any]:
+        """How the columns are divided, and how decimals are written, from the first two lines."""
+        with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
+            first, second = (file.readline(2**20).decode(errors="replace") for _ in range(2))
+        delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
+        comma = delimiter == ";" and re.search(r"\d,\d", second) is not None
+        return {"delimiter": delimiter, "decimal_point": "," if comma else "."}
+
+    @contextmanager
+    def _csv_reader(self, how: dict[str, Any], **convert: Any) -> Iterator[tuple[Any, Any]]:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        with pa.OSFile(str(self.path), "rb") as source:
+            packed = self.path.name.lower().endswith(".gz")
+            with pa.CompressedInputStream(source, "gzip") if packed else source as stream:
+                reader = csv.open_csv(
+                    stream,
+                    parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
+                    convert_options=csv.ConvertOptions(
+                        decimal_point=how["decimal_point"], strings_can_be_null=True, **convert
+                    ),
+                )
+                with reader:
+                    yield reader, source
+
+    def _csv(self, names: Sequence[str], texts: Collection[str]) -> Iterator[tuple[Any, float]]:
+        """Types are those of the first block; where a later one has others, the rest is read at once."""
+        import pyarrow as pa
+
+        types = {name: self._schema.field(name).type for name in names}
+        types = {
+            name: pa.string() if name in texts else pa.float64() if _may_be_decimal(kind) else kind
+            for name, kind in types.items()
+        }
+        done = read = 0
+        try:
+            with self._csv_reader(self._csv_options, include_columns=list(names), column_types=types) as (
+                reader,
+                source,
+            ):
+                for batch in reader:
+                    done, read = done + batch.num_rows, read + batch.nbytes
+                    refuse_oversized(self.path, read)
+                    yield batch, min(source.tell() / max(self.size, 1), 1.0)
+        except pa.ArrowInvalid:
+            rest = self._whole_csv(names, texts).slice(done)
+            yield from ((batch, 1.0) for batch in rest.to_batches(BATCH))
+
+    def _whole_csv(self, names: Sequence[str], texts: Collection[str]) -> Any:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        how = self._csv_options
+        return csv.read_csv(
+            self.path,
+            parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
+            convert_options=csv.ConvertOptions(
+                decimal_point=how["decimal_point"],
+                strings_can_be_null=True,
+                include_columns=list(names),
+                column_types=dict.fromkeys(texts, pa.string()),
+            ),
+        )
+
+
+def _may_be_decimal(kind: Any) -> bool:
+    """Whether a column whose first values have this type may have decimals later."""
+    import pyarrow as pa
+
+    return pa.types.is_integer(kind) or pa.types.is_null(kind)

@@ -1,0 +1,113 @@
+"""From tables to a `RawLog`: a file, or a folder of files with the same columns."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.readers.arrays import Labels, Shape, log_of_arrays
+from mopo_pl.data.readers.names import Columns, find_fields, shown
+from mopo_pl.data.readers.tables.buffers import FieldBuffer
+from mopo_pl.data.readers.tables.files import SUFFIXES, TableFile, suffix_of
+from mopo_pl.distributed.console import progress
+from mopo_pl.errors import InputError
+
+REQUIRED = ("observations", "actions", "rewards")
+"""A table without terminals has none."""
+
+
+def read_table(path: Path, columns: Columns) -> RawLog:
+    """Read a file; raise InputError where it is damaged, or a column is missing or holds no numbers."""
+    return log_of_tables(str(path), [path], columns)
+
+
+def read_folder(folder: Path, columns: Columns) -> RawLog:
+    """Read the tables of a folder as one log, in the natural order of their names.
+
+    Raises InputError as `read_table`, and where the folder holds no tables, several kinds, or other columns in one.
+    """
+    files = tables_of(folder.iterdir())
+    if not files:
+        raise InputError(f"{folder} holds no tables ({', '.join(SUFFIXES)}), and no meta/info.json of LeRobot")
+    kinds = sorted({suffix_of(path) for path in files})
+    if len(kinds) > 1:
+        raise InputError(f"{folder} holds files of several kinds ({', '.join(kinds)}); keep those of one kind in it")
+    return log_of_tables(str(folder), files, columns)
+
+
+def tables_of(paths: Iterable[Path]) -> list[Path]:
+    """Those that are tables, `part-2` before `part-10`; hidden files are none."""
+    files = [path for path in paths if suffix_of(path) and path.name[0] not in "._" and path.is_file()]
+    return sorted(files, key=lambda path: [_natural(part) for part in path.parts])
+
+
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Texts and the numbers between them.
+
+    >>> sorted(["part-10", "part-9b", "part-9"], key=_natural)
+    ['part-9', 'part-9b', 'part-10']
+    """
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+def log_of_tables(
+    source: str, paths: Sequence[Path], columns: Columns, *, labels: Labels | None = None, ignored: Iterable[str] = ()
+) -> RawLog:
+    """Read files of the same columns as one log.
+
+    Args:
+        source: As messages call it.
+        paths: The files, in their order.
+        columns: The user's mapping.
+        labels: Names of the entries of columns of lists that have some.
+        ignored: Columns that are neither read by default nor named as unused.
+
+    """
+    files = [TableFile(path) for path in paths]
+    _refuse_other_columns(files)
+    asked = {key for keys in columns.values() for key in keys}
+    left_out = set(ignored) - asked
+    present = [name for name in files[0].names if name not in left_out]
+    found = find_fields(present, source, columns, REQUIRED)
+    widths = files[0].widths(present)
+    known = [file.rows for file in files]
+    total = None if None in known else sum(filter(None, known))
+    buffers = {name: FieldBuffer(name, {key: widths[key] for key in keys}, total) for name, keys in found.items()}
+    used = list(dict.fromkeys(key for keys in found.values() for key in keys))
+    ends = []
+    with progress(f"reading {source}", sum(file.size for file in files)) as show:
+        done = 0
+        for file in files:
+            row = 0
+            for batch, share in file.batches(used, texts=found.get("episodes", ())):
+                for buffer in buffers.values():
+                    buffer.append(batch, file.path, row)
+                row += batch.num_rows
+                show(done + int(share * file.size))
+            done += file.size
+            ends.append(len(buffers["rewards"]))
+    rows = ends[-1]
+    shapes: dict[str, Shape] = {key: (rows,) if (width := widths[key]) is None else (rows, width) for key in present}
+    named = {key: names for key, names in (labels or {}).items() if len(names) == widths.get(key)}
+    return log_of_arrays(
+        source,
+        shapes,
+        lambda name, _: buffers.pop(name).finished(),
+        columns,
+        required=REQUIRED,
+        drop_missing=True,
+        labels={**{key: (key,) for key in used if widths[key] is None}, **named},
+        file_ends=ends if len(ends) > 1 else (),
+    )
+
+
+def _refuse_other_columns(files: Sequence[TableFile]) -> None:
+    """Raise InputError for the first file whose columns are not those of the first."""
+    first = files[0]
+    for file in files[1:]:
+        lacking = [name for name in first.names if name not in file.names]
+        further = [name for name in file.names if name not in first.names]
+        if lacking:
+            raise InputError(f"{file.path} has no column {shown(lacking[0])}, which {first.path.name} has")
+        if further:
+            raise InputError(f"{file.path} has a column {shown(further[0])}, which {first.path.name} has not")
