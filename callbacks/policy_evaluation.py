@@ -9,7 +9,12 @@ import numpy as np
 from mopo_pl.callbacks.requirements import require
 from mopo_pl.distributed.collectives import gather_from_ranks, rank, world_size
 from mopo_pl.environments.episodes import Episodes, evaluate, interleave
+from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.module import SACModule
+
+PolicyModule = SACModule | CloningModule
+"""A LightningModule that trains a policy."""
+POLICY_MODULES = (SACModule, CloningModule)
 
 
 class PolicyEvaluation(L.Callback):
@@ -22,7 +27,7 @@ class PolicyEvaluation(L.Callback):
     def __init__(
         self,
         *,
-        policy_of: Callable[[SACModule], Callable[[np.ndarray], np.ndarray]],
+        policy_of: Callable[[PolicyModule], Callable[[np.ndarray], np.ndarray]],
         env_id: str,
         env_kwargs: Mapping[str, Any],
         episodes: int,
@@ -40,12 +45,12 @@ class PolicyEvaluation(L.Callback):
         """[updates, mean return] of each evaluation."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check the module; raise InputError for another one than a SACModule."""
-        require(self, pl_module, SACModule)
+        """Check the module; raise InputError for another one than `POLICY_MODULES`."""
+        require(self, pl_module, *POLICY_MODULES)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate when due. A policy that has diverged is not evaluated: the module ends the fit for it."""
-        assert isinstance(pl_module, SACModule)
+        assert isinstance(pl_module, POLICY_MODULES)
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not due or not all(bool(p.isfinite().all()) for p in pl_module.deployed_actor.parameters()):
             return
@@ -53,14 +58,14 @@ class PolicyEvaluation(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate for `Trainer.validate`, which returns the values. They do not enter `history`."""
-        assert isinstance(pl_module, SACModule)
+        assert isinstance(pl_module, POLICY_MODULES)
         self._note(pl_module)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """As `on_validation_epoch_end`, for `Trainer.test`."""
         self.on_validation_epoch_end(trainer, pl_module)
 
-    def _note(self, module: SACModule) -> float:
+    def _note(self, module: PolicyModule) -> float:
         """Evaluate, note the results in the metrics row, and return the mean return."""
         episodes = self.run(module)
         mean = float(episodes.returns.mean())
@@ -75,7 +80,7 @@ class PolicyEvaluation(L.Callback):
         """Mean return of the evaluation after exactly this number of updates; None where there was none."""
         return self.history[-1][1] if self.history and self.history[-1][0] == updates else None
 
-    def run(self, module: SACModule) -> Episodes:
+    def run(self, module: PolicyModule) -> Episodes:
         """One evaluation of the module as it is; each rank plays its share of the episodes.
 
         The actor is in evaluation mode meanwhile, as an exported policy is.

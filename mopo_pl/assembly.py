@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
+from mopo_pl.callbacks.policy_evaluation import PolicyModule
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
     Config,
@@ -44,6 +45,7 @@ from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, ACTOR_METHODS, ACTORS, TanhGaussianActor
+from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.losses import reachable_returns
 from mopo_pl.sac.module import SACModule
@@ -131,18 +133,13 @@ def build_batches(
 
 def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compile: bool) -> SACModule:
     """LightningModule 2, untrained. Raises ValueError where a cosine schedule has no length yet (`config.resolve`)."""
-    if settings.actor_schedule == "cosine" and settings.schedule_epochs is None:
-        raise ValueError("sac.schedule_epochs is still open: resolve the configuration first")
+    schedule_epochs = _schedule_epochs(settings)
     shape: dict[str, Any] = {
         "obs_dim": dataset.obs_dim,
         "action_dim": dataset.action_dim,
         "hidden_sizes": settings.hidden_sizes,
     }
-    normaliser = (
-        Normaliser.fit(dataset.transitions.observations)
-        if settings.normalise_observations
-        else Normaliser.identity(dataset.obs_dim)
-    )
+    normaliser = observation_normaliser(settings, dataset)
     actor = build_actor(settings, dataset, normaliser, seed=seed)
     critic = Critics(
         **shape,
@@ -168,10 +165,48 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         pessimism=settings.pessimism,
         target_bounds=bounds,
         actor_average=settings.actor_average,
-        schedule_epochs=settings.schedule_epochs if settings.actor_schedule == "cosine" else None,
+        schedule_epochs=schedule_epochs,
         seed=seed,
         compile=compile,
     )
+
+
+def observation_normaliser(settings: SACConfig, dataset: OfflineDataset) -> Normaliser:
+    """What actor and critics do to observations first: z-scores of the log, or nothing."""
+    if settings.normalise_observations:
+        return Normaliser.fit(dataset.transitions.observations)
+    return Normaliser.identity(dataset.obs_dim)
+
+
+def build_cloning(settings: SACConfig, dataset: OfflineDataset, *, seed: int) -> CloningModule:
+    """The module that clones the log's actions, untrained. Raises ValueError as `build_sac` does."""
+    schedule_epochs = _schedule_epochs(settings)
+    actor = build_actor(settings, dataset, observation_normaliser(settings, dataset), seed=seed)
+    return CloningModule(actor, actor_lr=settings.actor_lr, schedule_epochs=schedule_epochs)
+
+
+def build_logged_batches(settings: SACConfig, dataset: OfflineDataset, *, seed: int) -> OfflineDataModule:
+    """The DataModule of logged rows alone, for cloning, which reads no next state: every row is of use to it."""
+    return OfflineDataModule(
+        replace(dataset, next_known=torch.ones_like(dataset.next_known)),
+        batch_size=settings.batch_size,
+        real_ratio=1.0,
+        updates_per_epoch=settings.updates_per_epoch,
+        updates_per_step=settings.updates_per_step,
+        retain=1,
+        capacity=0,
+        refresh_folder=None,
+        seed=seed,
+    )
+
+
+def _schedule_epochs(settings: SACConfig) -> int | None:
+    """Length of the actor's cosine schedule; None: a constant step size."""
+    if settings.actor_schedule == "constant":
+        return None
+    if settings.schedule_epochs is None:
+        raise ValueError("sac.schedule_epochs is still open: resolve the configuration first")
+    return settings.schedule_epochs
 
 
 def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
@@ -308,11 +343,11 @@ def evaluation_seed(seed: int) -> int:
     return int(torch.randint(2**30, (), generator=generator_for(seed, "evaluation")))
 
 
-def as_policy(module: SACModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
+def as_policy(module: PolicyModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
     """What a run exports: the actor, and the bounds its actions are scaled back to."""
     return Policy(module.deployed_actor, dataset.action_low, dataset.action_high, meta)
 
 
-def _acting(module: SACModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:
+def _acting(module: PolicyModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:
     """The mean action in the environment's units."""
     return as_policy(module, dataset, {})

@@ -77,7 +77,11 @@ class Policy(nn.Module):
         return super().__call__(observation)
 
     def sample(self, observation: Array, generator: Generator) -> Array:
-        """As calling, but the action is drawn from π(a|s)."""
+        """As calling, but the action is drawn from π(a|s). Raises ValueError for a cloned policy: its σ was not trained."""
+        if self.meta.get("cloned"):
+            raise ValueError(
+                "behaviour cloning trains the mean action alone: call the policy instead of sampling from it"
+            )
         return self._act(observation, lambda s: self.actor.sample(s, generator))
 
     @torch.no_grad()

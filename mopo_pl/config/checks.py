@@ -157,8 +157,9 @@ def _relations(config: Config) -> Iterator[str]:
         )
     if sac.log_std_min >= sac.log_std_max:
         yield f"sac.log_std_min={sac.log_std_min} must be less than sac.log_std_max={sac.log_std_max}"
-    only_real = config.rollout.real_ratio == 1
-    if config.stage == "policy" and config.dynamics_from is None and not only_real:
+    if config.algorithm == "bc":
+        yield from _not_of_cloning(config)
+    if config.stage == "policy" and config.dynamics_from is None and config.uses_model:
         yield "stage=policy needs dynamics_from=<run folder>, the run whose ensemble it uses"
     if config.stage == "dynamics" and config.dynamics_from is not None:
         yield "stage=dynamics trains an ensemble: remove dynamics_from, which uses an existing one"
@@ -167,6 +168,17 @@ def _relations(config: Config) -> Iterator[str]:
     low, high = config.data.action_low, config.data.action_high
     if low is not None and high is not None and len(low) != len(high):
         yield f"data.action_low has {len(low)} dimensions, but data.action_high has {len(high)}"
+
+
+def _not_of_cloning(config: Config) -> Iterator[str]:
+    """Settings without a meaning for behaviour cloning that a user may expect to have one."""
+    if config.stage == "dynamics":
+        yield "stage=dynamics trains an ensemble, which algorithm=bc does not use: remove one of the two"
+    if config.dynamics_from is not None:
+        yield f"dynamics_from={config.dynamics_from} is not used by algorithm=bc: remove it"
+    for key in ("actor_average", "gradient_clip_norm"):
+        if getattr(config.sac, key) is not None:
+            yield f"sac.{key}={getattr(config.sac, key)} is for algorithm=sac: algorithm=bc has none"
 
 
 def _names(config: Config) -> Iterator[str]:

@@ -62,7 +62,7 @@ def _amounts(config: Config, rows: int) -> dict[str, int]:
     refreshes = math.ceil(epochs / config.rollout.every_n_epochs) if config.uses_model else 0
     model_epochs = config.dynamics.max_epochs if config.trains_model else 0
     return {
-        "policy": epochs * config.sac.updates_per_epoch,
+        "policy": epochs * config.sac.updates_per_epoch if config.algorithm == "sac" else 0,
         "ensemble": model_epochs * math.ceil(rows / config.dynamics.batch_size),
         "rollouts": refreshes * config.rollout.starts * config.rollout.horizon,
     }

@@ -131,7 +131,7 @@ class PenaltyConfig:
 
 @dataclass(frozen=True)
 class SACConfig:
-    """Soft actor-critic."""
+    """Soft actor-critic; behaviour cloning takes the actor, its learning rate and schedule, the batch and the updates from here."""
 
     actor: str = "tanh_gaussian"
     """Policy network: tanh_gaussian, or module:Class with the constructor and the methods of TanhGaussianActor."""
@@ -253,6 +253,8 @@ class Config:
     """Seed of all random generators; a list starts one run per seed."""
     seeds: Literal["auto", "side_by_side", "in_turn"] = "auto"
     """How a list of seeds is trained. side_by_side: one process per seed, several at a time, which share the CPU threads; in_turn: one run after another; auto: side_by_side if there are threads for at least two runs."""
+    algorithm: Literal["sac", "bc"] = "sac"
+    """What trains the policy. sac: soft actor-critic on logged and imagined transitions; bc: behaviour cloning, no model is trained."""
     stage: Literal["all", "dynamics", "policy"] = "all"
     """Which stages run: dynamics trains the ensemble, policy the policy; `policy` needs `dynamics_from`."""
     dynamics_from: Optional[str] = None
@@ -299,7 +301,7 @@ class Config:
     @property
     def uses_model(self) -> bool:
         """Whether the policy is trained on imagined transitions."""
-        return self.stage != "dynamics" and self.rollout.real_ratio < 1
+        return self.stage != "dynamics" and self.algorithm == "sac" and self.rollout.real_ratio < 1
 
     @property
     def trains_model(self) -> bool:

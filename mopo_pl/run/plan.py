@@ -5,7 +5,14 @@ from collections.abc import Callable
 
 import torch
 
-from mopo_pl.assembly import build_dynamics, build_penalised_model, build_refresh, build_sac, build_samples
+from mopo_pl.assembly import (
+    build_cloning,
+    build_dynamics,
+    build_penalised_model,
+    build_refresh,
+    build_sac,
+    build_samples,
+)
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
@@ -16,6 +23,7 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.module import SACModule
 
 TIMED = 5
@@ -53,10 +61,13 @@ def plan(config: Config) -> str:
         bytes_on_disk += 4.0 * parameters * 8
         model = dynamics.model()
     if config.stage != "dynamics":
-        sac = build_sac(config.sac, dataset, seed=config.seed, compile=False)
         updates = config.trainer.max_epochs * _updates_of_an_epoch(config)
-        lines.append(_policy_line(config, sac, updates))
-        seconds = updates * _seconds_of_an_update(config, dataset, sac)
+        if config.algorithm == "bc":
+            module = build_cloning(config.sac, dataset, seed=config.seed)
+        else:
+            module = build_sac(config.sac, dataset, seed=config.seed, compile=False)
+        lines.append(_policy_line(config, module, updates))
+        seconds = updates * _seconds_of_an_update(config, dataset, module)
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
             assert inputs.rule is not None
@@ -65,7 +76,7 @@ def plan(config: Config) -> str:
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
             generator = torch.Generator().manual_seed(0)
             chunk = _seconds_of(
-                lambda: branch(penalised, sac.actor.act, starts[: refresh.chunk], 1, refresh.limits, generator)
+                lambda: branch(penalised, module.actor.act, starts[: refresh.chunk], 1, refresh.limits, generator)
             )
             seconds += refreshes * config.rollout.horizon * config.rollout.starts / refresh.chunk * chunk
             bytes_on_disk += 2 * _buffer_bytes(config, dataset)
@@ -78,10 +89,11 @@ def plan(config: Config) -> str:
     return "\n".join(lines)
 
 
-def _policy_line(config: Config, sac: SACModule, updates: int) -> str:
-    actor, critics = (sum(p.numel() for p in network.parameters()) for network in (sac.actor, sac.critic))
+def _policy_line(config: Config, module: SACModule | CloningModule, updates: int) -> str:
+    networks = {"actor": module.actor} | ({"critics": module.critic} if isinstance(module, SACModule) else {})
+    sizes = ", ".join(f"{name} {sum(p.numel() for p in network.parameters())}" for name, network in networks.items())
     block = block_size(config.sac.updates_per_epoch, config.sac.updates_per_step)
-    line = f"policy    actor {actor}, critics {critics} parameters, {updates} updates, {block} in a training step"
+    line = f"policy    {sizes} parameters, {updates} updates, {block} in a training step"
     if config.uses_model:
         rows = config.rollout.starts * config.rollout.horizon
         line += f"; {rows} imagined rows a refresh, λ {config.penalty.coef} on {config.penalty.name}"
@@ -101,12 +113,14 @@ def _seconds_of_a_step(module: DynamicsModule, batch: Transitions) -> float:
     return _seconds_of(step)
 
 
-def _seconds_of_an_update(config: Config, dataset: OfflineDataset, sac: SACModule) -> float:
-    """Of SAC, on logged rows: imagined ones are of the same shape."""
-    optimizers, _ = sac.configure_optimizers()
+def _seconds_of_an_update(config: Config, dataset: OfflineDataset, module: SACModule | CloningModule) -> float:
+    """Of the policy, on logged rows: imagined ones are of the same shape."""
+    optimizers, _ = module.configure_optimizers()
     rows = dataset.transitions[torch.randint(len(dataset), (config.sac.batch_size,))]
+    if isinstance(module, CloningModule):
+        return _seconds_of(lambda: module.update(optimizers[0], rows))
     noise = torch.randn(2, *rows.actions.shape)
-    return _seconds_of(lambda: sac.update(optimizers, rows, noise, sac.average_rates(1)[0]))
+    return _seconds_of(lambda: module.update(optimizers, rows, noise, module.average_rates(1)[0]))
 
 
 def _seconds_of(work: Callable[[], object]) -> float:

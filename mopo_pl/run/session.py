@@ -156,8 +156,8 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
     if trainer.world_size > 1:
         world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts
         print_once(
-            f"{world} processes: an update takes {world} x {batch} = {world * batch} rows, "
-            f"a refresh {world} x {starts} = {world * starts} starts"
+            f"{world} processes: an update takes {world} x {batch} = {world * batch} rows"
+            + (f", a refresh {world} x {starts} = {world * starts} starts" if config.uses_model else "")
         )
     on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
     if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():

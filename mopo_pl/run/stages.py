@@ -11,8 +11,10 @@ from mopo_pl.assembly import (
     as_policy,
     build_batches,
     build_callbacks,
+    build_cloning,
     build_dynamics,
     build_evaluation,
+    build_logged_batches,
     build_penalised_model,
     build_refresh,
     build_sac,
@@ -165,7 +167,7 @@ def train_dynamics(
 def train_policy(
     config: Config, inputs: Inputs, model: TransitionModel | None, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
-    """Stage 2: train SAC on the log, and on rollouts where there is a model, and write `policy/`.
+    """Stage 2: train SAC on the log, and on rollouts where there is a model, or clone the log; write `policy/`.
 
     Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
     """
@@ -173,12 +175,16 @@ def train_policy(
         name="policy",
         max_epochs=config.trainer.max_epochs,
         at_most=False,
-        shown=("evaluation/return", "policy/q1", "policy/alpha", "rollout/penalty"),
+        shown=("evaluation/return", "policy/cloning_error", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
     seed, dataset = config.seed, inputs.dataset
-    module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
-    refreshes = context.folder.checkpoints / REFRESHES
-    data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
+    if config.algorithm == "bc":
+        module = build_cloning(config.sac, dataset, seed=seed)
+        data = build_logged_batches(config.sac, dataset, seed=seed)
+    else:
+        module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
+        refreshes = context.folder.checkpoints / REFRESHES
+        data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
@@ -187,6 +193,8 @@ def train_policy(
     module.to("cpu")
     if trainer.is_global_zero:
         meta = {"env_id": dataset.env_id, "env_kwargs": dict(dataset.env_kwargs)}
+        if config.algorithm == "bc":
+            meta["cloned"] = True  # σ is untrained
         as_policy(module, dataset, meta).save(context.folder.policy)
     trainer.strategy.barrier()
     return module.updates, evaluation.history if evaluation else [], seconds

@@ -1,4 +1,4 @@
-"""The equations of soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905), tensors in, tensors out.
+"""The equations of soft actor-critic (Haarnoja et al. 2018, arXiv:1812.05905) and of cloning, tensors in, tensors out.
 
 B rows; Q values of N critics are [N, B].
 """
@@ -65,6 +65,18 @@ def actor_loss(value: Tensor, log_prob: Tensor, alpha: Tensor) -> Tensor:
 def temperature_loss(log_alpha: Tensor, log_prob: Tensor, target_entropy: float) -> Tensor:
     """-log α · mean(log π + H̄) (equation 18, with log α for α as in the authors' code)."""
     return -(log_alpha * (log_prob + target_entropy)).mean()
+
+
+def cloning_error(actions: Tensor, logged: Tensor) -> Tensor:
+    """‖π(s) - a‖² [B], for a policy's mean actions and logged ones [B, A] in [-1, 1].
+
+    Its mean over the log is what behaviour cloning minimises (Pomerleau 1991; BC of Fujimoto & Gu 2021, arXiv:2106.06860,
+    table 1), at π(s) = E[a|s]: the maximum of the likelihood of a Gaussian around π(s) whose σ is fixed.
+
+    >>> cloning_error(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 0.5]]))
+    tensor([0.5000])
+    """
+    return (actions - logged).square().sum(-1)
 
 
 @torch.no_grad()

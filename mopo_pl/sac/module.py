@@ -73,8 +73,8 @@ class SACModule(LoggedModule):
         average. `schedule_epochs`: epochs of the cosine schedule of `actor_lr`; None: constant. `seed`: of the action noise.
         Raises InputError where hparams are of another class.
         """
-        actor = built("actor", actor, TanhGaussianActor, partial(_untrained, TanhGaussianActor))
-        critic = built("critic", critic, Critics, partial(_untrained, Critics))
+        actor = built("actor", actor, TanhGaussianActor, partial(untrained, TanhGaussianActor))
+        critic = built("critic", critic, Critics, partial(untrained, Critics))
         hparams = {
             "actor": network_hparams(actor, ACTOR_ARGUMENTS),
             "critic": network_hparams(critic, CRITIC_ARGUMENTS),
@@ -319,7 +319,7 @@ class SACModule(LoggedModule):
         self._saved_noise = checkpoint["sac"]["noise"]
 
 
-def _untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
+def untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
     """Return a network whose weights and normaliser are loaded later."""
     generator = generator_for(0, "overwritten")
     return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)

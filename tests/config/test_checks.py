@@ -56,6 +56,10 @@ REFUSED = [
     (["sac.log_std_min=2"], "sac.log_std_min=2.0 must be less than sac.log_std_max=2.0"),
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
     (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),
+    (["algorithm=bc", "stage=dynamics"], "stage=dynamics trains an ensemble, which algorithm=bc does not use"),
+    (["algorithm=bc", "dynamics_from=x"], "dynamics_from=x is not used by algorithm=bc: remove it"),
+    (["algorithm=bc", "sac.actor_average=0.9"], "sac.actor_average=0.9 is for algorithm=sac: algorithm=bc has none"),
+    (["algorithm=bc", "sac.gradient_clip_norm=1"], "sac.gradient_clip_norm=1.0 is for algorithm=sac"),
     (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
     (
         ["termination=off"],
@@ -109,6 +113,7 @@ def test_a_problem_is_reported_in_one_message(refused: Refused, arguments: list[
         ["dynamics.patience=0"],
         ["stage=policy", "dynamics_from=x"],
         ["stage=policy", "preset=offline-sac"],
+        ["stage=policy", "preset=bc"],
         ["stage=policy", "rollout.real_ratio=1"],
         ["trainer.strategy=ddp_find_unused_parameters_true"],
         ["trainer.precision=bf16-mixed"],

@@ -135,6 +135,7 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
     },
     "mbpo": {"penalty.coef": 0.0, "penalty.name": "none", "rollout.real_ratio": 0.05},
     "offline-sac": {"rollout.real_ratio": 1.0},
+    "bc": {"algorithm": "bc", "sac.actor_lr": 3e-4, "sac.normalise_observations": True, "trainer.max_epochs": 100},
 }
 
 

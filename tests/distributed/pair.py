@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import mopo_pl.sac.cloning
 import mopo_pl.sac.module
 from mopo_pl.callbacks import MemberSelection, RanksAgree
 from mopo_pl.data.packing import assemble
@@ -25,6 +26,7 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.module import SACModule
 
@@ -37,16 +39,13 @@ class FixedDraws(SACModule):
 
     def draw_noise(self, batch: Transitions) -> Tensor:
         generator = torch.Generator().manual_seed(self.updates)
-        return self.share(torch.randn(len(batch), 2, ROWS, ACTION, generator=generator, dtype=torch.float64))
-
-    def share(self, rows: Tensor) -> Tensor:
-        return rows[..., self.global_rank :: self.trainer.world_size, :]
+        return share(self, torch.randn(len(batch), 2, ROWS, ACTION, generator=generator, dtype=torch.float64))
 
 
 class FixedRows:
     """Each rank's part of the same batches."""
 
-    def __init__(self, module: FixedDraws) -> None:
+    def __init__(self, module: L.LightningModule) -> None:
         self.module = module
 
     def __len__(self) -> int:
@@ -56,7 +55,12 @@ class FixedRows:
         generator = torch.Generator().manual_seed(7)
         for _ in range(len(self)):
             rows = torch.randn(BLOCK, ROWS, Transitions.width(OBS, ACTION), generator=generator, dtype=torch.float64)
-            yield Transitions(self.module.share(rows), OBS, ACTION)
+            yield Transitions(share(self.module, rows), OBS, ACTION)
+
+
+def share(module: L.LightningModule, rows: Tensor) -> Tensor:
+    """This rank's part of rows [..., ROWS, n]."""
+    return rows[..., module.global_rank :: module.trainer.world_size, :]
 
 
 def trainer(world: int, epochs: int, callbacks: list[L.Callback]) -> L.Trainer:
@@ -99,6 +103,16 @@ def train_sac(world: int, callbacks: list[L.Callback]) -> tuple[L.Trainer, nn.Mo
     ran = trainer(world, 1, callbacks)
     ran.fit(module, train_dataloaders=FixedRows(module))
     return ran, module
+
+
+def train_cloning(world: int, callbacks: list[L.Callback]) -> nn.Module:
+    shape: dict[str, Any] = {"obs_dim": OBS, "action_dim": ACTION, "hidden_sizes": (16, 16)}
+    limits = {"log_std_min": -5.0, "log_std_max": 2.0}
+    normaliser = Normaliser.identity(OBS)
+    actor = TanhGaussianActor(**shape, **limits, normaliser=normaliser, generator=generator_for(0, "actor"))
+    module = CloningModule(actor, actor_lr=1e-3, schedule_epochs=None).double()
+    trainer(world, 1, callbacks).fit(module, train_dataloaders=FixedRows(module))
+    return module
 
 
 def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
@@ -151,8 +165,9 @@ def main(folder: Path, world: int, mutant: bool, watched: bool, temperature_only
             return averaged(gradients) if temperature_only and len(gradients) > 1 else gradients
 
         mopo_pl.sac.module.mean_over_ranks = own  # type: ignore[attr-defined]
+        mopo_pl.sac.cloning.mean_over_ranks = own  # type: ignore[attr-defined]
     ran, sac = train_sac(world, [] if mutant and not watched else [RanksAgree()])
-    left: dict[str, Any] = {"sac": sac.state_dict()}
+    left: dict[str, Any] = {"sac": sac.state_dict(), "cloning": train_cloning(world, []).state_dict()}
     if not mutant:
         ran, dynamics, selection = train_dynamics(world)
         left |= {"dynamics": dynamics.state_dict(), "best": selection.best, "epochs": selection.epochs}

@@ -34,12 +34,12 @@ def distance(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) ->
     return max(float((first[name] - second[name]).abs().max()) for name in first if first[name].is_floating_point())
 
 
-@pytest.mark.parametrize("stage", ["sac", "dynamics"])
+@pytest.mark.parametrize("stage", ["sac", "cloning", "dynamics"])
 def test_two_processes_come_to_the_weights_of_one_on_all_rows(left: dict[str, Any], stage: str) -> None:
     assert distance(left["1-0"][stage], left["2-0"][stage]) < 1e-12
 
 
-@pytest.mark.parametrize("stage", ["sac", "dynamics"])
+@pytest.mark.parametrize("stage", ["sac", "cloning", "dynamics"])
 def test_both_processes_hold_the_same_bits(left: dict[str, Any], stage: str) -> None:
     first, second = left["2-0"][stage], left["2-1"][stage]
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -58,9 +58,10 @@ def test_the_weights_moved(left: dict[str, Any]) -> None:
     assert distance(left["2-0"]["sac"], left["2-0-mutant"]["sac"]) > 1e-6
 
 
-def test_gradients_that_are_not_averaged_let_the_processes_drift_apart(left: dict[str, Any]) -> None:
-    assert distance(left["2-0-mutant"]["sac"], left["2-1-mutant"]["sac"]) > 1e-3
-    assert distance(left["1-0"]["sac"], left["2-0-mutant"]["sac"]) > 1e-3
+@pytest.mark.parametrize("stage", ["sac", "cloning"])
+def test_gradients_that_are_not_averaged_let_the_processes_drift_apart(left: dict[str, Any], stage: str) -> None:
+    assert distance(left["2-0-mutant"][stage], left["2-1-mutant"][stage]) > 1e-3
+    assert distance(left["1-0"][stage], left["2-0-mutant"][stage]) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def test_lightning_recommends_no_sums_that_are_made_already(ran: tuple[Path, str
     assert ran[1].count("sync_dist") == 0
 
 
-@pytest.mark.parametrize("stage", ["dynamics", "policy"])
-def test_callbacks_of_both_processes_are_shown_the_same_values(ran: tuple[Path, str], stage: str) -> None:
+@pytest.mark.parametrize(("stage", "values"), [("dynamics", 7), ("policy", 7), ("cloning", 1)])
+def test_callbacks_of_both_processes_are_shown_the_same_values(ran: tuple[Path, str], stage: str, values: int) -> None:
     first, second = (torch.load(ran[0] / f"{stage}-{rank}.pt") for rank in (0, 1))
     assert first == second
-    assert len(first) > 6
+    assert len(first) >= values

@@ -24,6 +24,8 @@ from small_stages import (  # noqa: E402
     small_samples,
 )
 
+from mopo_pl.assembly import build_cloning, build_logged_batches  # noqa: E402
+from mopo_pl.config.schema import SACConfig  # noqa: E402
 from mopo_pl.data.packing import assemble  # noqa: E402
 from mopo_pl.data.raw_log import RawLog  # noqa: E402
 
@@ -32,11 +34,15 @@ def main(folder: Path) -> None:
     ones = np.ones(2)
     raw = RawLog(source="a test", **linear_arrays(400))  # type: ignore[arg-type]
     dataset = assemble(raw, name="test", bounds=(-ones, ones), time_limit=None, clip_actions=False)
+    settings = SACConfig(hidden_sizes=[16], schedule_epochs=3, updates_per_epoch=5)
     for stage, module, data, callbacks in (
         ("dynamics", small_dynamics(dataset), small_samples(dataset), [selection()]),
         ("policy", small_sac(dataset), small_batches(dataset), [small_refresh(dataset)]),
+        ("cloning", build_cloning(settings, dataset, seed=0), build_logged_batches(settings, dataset, seed=0), []),
     ):
-        monitored = {"dynamics": "dynamics/holdout_mse_0", "policy": "policy/q1"}[stage]
+        monitored = {"dynamics": "dynamics/holdout_mse_0", "policy": "policy/q1", "cloning": "policy/cloning_error"}[
+            stage
+        ]
         quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = L.Trainer(
             accelerator="cpu",
