@@ -1,6 +1,7 @@
 """Regenerates the imagined data with the current policy."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -94,6 +95,9 @@ class RolloutRefresh(L.Callback):
         same Trainer goes on with the one it has.
         """
         self.model = self.model.to(pl_module.device)
+        if self.model.value_coef:
+            assert isinstance(pl_module, SACModule)
+            self.model = replace(self.model, value=pl_module.value, discount=pl_module.discount)
         self.limits = self.limits.to(pl_module.device)
         resumes = trainer.ckpt_path is not None
         if resumes or self._generator is None or self._generator.device != pl_module.device:
@@ -151,7 +155,7 @@ class RolloutRefresh(L.Callback):
                 self._step,
             )
             data.model_buffer.append(rollout.transitions.rows.flatten(0, 1), rollout.valid.flatten())
-            statistics.add(rollout, self.model.coef)
+            statistics.add(rollout)
             ends.append(rollout.ends)
             running.append(rollout.running)
         data.model_buffer.end()

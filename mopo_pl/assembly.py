@@ -283,6 +283,7 @@ def build_penalised_model(
         transition=model,
         penalty=build_penalty(settings.name),
         coef=settings.coef,
+        value_coef=settings.value_coef,
         termination=termination,
         reward=reward,
         log=LogStatistics.of(dataset),

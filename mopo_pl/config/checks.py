@@ -133,6 +133,7 @@ def _ranges(config: Config) -> Iterator[str]:
             yield f"{key}={value} must be positive"
     not_negative = {
         "penalty.coef": config.penalty.coef,
+        "penalty.value_coef": config.penalty.value_coef,
         **({} if sac.pessimism is None else {"sac.pessimism": sac.pessimism}),
         "rollout.range_widths": config.rollout.range_widths,
         "dynamics.patience": dynamics.patience,

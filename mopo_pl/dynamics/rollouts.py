@@ -18,6 +18,8 @@ from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
 """π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
+Value = Callable[[Tensor], Tensor]
+"""V: from s [B, D] to what the policy is believed to earn from there [B]."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,12 @@ class Draws(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - λ·max(0, u - u_free)), and the termination rule of its episodes; r stands for r̂ where it is known."""
+    """M̃ = (T̂, r̂ - cost), and the termination rule of its episodes; r stands for r̂ where it is known.
+
+    cost = λ·max(0, u - u_free) + λ_V·std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites i, whose means are r_i and s'_i: how far
+    they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
+    penalise the critics' targets.
+    """
 
     transition: TransitionModel
     penalty: Penalty
@@ -71,6 +78,12 @@ class PenalisedModel:
     termination: Rule
     free: float = 0.0
     """u_free: u up to here costs nothing."""
+    value_coef: float = 0.0
+    """λ_V, of no dimension; above 0, `value` must be given."""
+    value: Value | None = None
+    """V of the present policy."""
+    discount: float = 0.0
+    """γ of V."""
     reward: Reward | None = None
     """r(s, a, s'); None: the learned one, r̂."""
     log: LogStatistics | None = None
@@ -110,19 +123,37 @@ class PenalisedModel:
         return self.penalty(mean, std, **{name: known[name] for name in self.extras})
 
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        """Simulate one step from s, a [B, …]: the transitions with the penalised reward, and max(0, u - u_free) [B]."""
+        """Simulate one step from s, a [B, …]: the transitions with the penalised reward, and its cost [B].
+
+        Raises ValueError where a value is needed and was not given.
+        """
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         with torch.autocast(
             observations.device.type, enabled=False
         ):  # networks alone may round, not a user's functions
             seen = self._in_log_units(actions)
             u = self._penalised(observations, seen, mean, std)
-            u = (u - self.free).clamp(min=0) if self.free else u
+            cost = self.coef * ((u - self.free).clamp(min=0) if self.free else u)
+            if self.value_coef:
+                cost = cost + self.value_coef * self._value_spread(observations, seen, mean)
             next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
             if self.reward is not None:
                 reward = self.reward(observations, seen, next_observations)
             terminal = self.termination(observations, seen, next_observations)
-        return Transitions.pack(observations, actions, next_observations, reward - self.coef * u, terminal), u
+        return Transitions.pack(observations, actions, next_observations, reward - cost, terminal), cost
+
+    def _value_spread(self, observations: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
+        """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D], for actions in the log's units."""
+        if self.value is None:
+            raise ValueError("value_coef needs a value: give PenalisedModel(value=..., discount=...)")
+        means = mean[self.transition.elites]
+        rows, members = len(observations), len(means)
+        before, acted = observations.repeat(members, 1), seen.repeat(members, 1)
+        after = before + means[..., 1:].flatten(0, 1)
+        reward = means[..., 0].flatten() if self.reward is None else self.reward(before, acted, after)
+        ended = self.termination(before, acted, after)
+        worth = reward + self.discount * torch.where(ended, 0.0, self.value(after))
+        return worth.view(members, rows).std(0, unbiased=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +162,8 @@ class Rollout:
 
     transitions: Transitions
     """[h, B, W]."""
-    penalties: Tensor
-    """max(0, u - u_free) [h, B]."""
+    costs: Tensor
+    """What was subtracted from the predicted rewards [h, B]."""
     valid: Tensor
     """[h, B] bool."""
     non_finite: Tensor
@@ -149,7 +180,7 @@ class Step(NamedTuple):
     """One step of B rollouts: its entries of `Rollout`, then the next states and whether each episode continues."""
 
     rows: Tensor
-    penalties: Tensor
+    costs: Tensor
     valid: Tensor
     non_finite: Tensor
     out_of_range: Tensor
@@ -176,13 +207,13 @@ def one_step(
 
     A row that is not `alive` any more continues from its start and is not valid.
     """
-    imagined, u = model.step(observations, policy(observations, draws.policy), draws)
+    imagined, cost = model.step(observations, policy(observations, draws.policy), draws)
     finite = imagined.rows.isfinite().all(-1)
     sound = finite & limits.hold(imagined.next_observations)
     goes_on = alive & sound & (imagined.terminals == 0)
     return Step(
         rows=imagined.rows,
-        penalties=u,
+        costs=cost,
         valid=alive & sound,
         non_finite=alive & ~finite,
         out_of_range=alive & finite & ~sound,
@@ -230,7 +261,7 @@ def branch(
     rows = torch.stack([made.rows for made in steps])
     return Rollout(
         transitions=Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim),
-        penalties=torch.stack([made.penalties for made in steps]),
+        costs=torch.stack([made.costs for made in steps]),
         valid=torch.stack([made.valid for made in steps]),
         non_finite=torch.stack([made.non_finite for made in steps]),
         out_of_range=torch.stack([made.out_of_range for made in steps]),
@@ -245,10 +276,10 @@ class RolloutStatistics:
     def __init__(self, device: torch.device | str) -> None:
         self.sums = torch.zeros(8, dtype=torch.float64, device=device)
 
-    def add(self, rollout: Rollout, coef: float) -> None:
-        """Add one chunk of rollouts. `coef`: λ, with which the penalty was subtracted."""
+    def add(self, rollout: Rollout) -> None:
+        """Add one chunk of rollouts."""
         valid, rewards = rollout.valid, rollout.transitions.rewards
-        penalty = torch.where(valid, coef * rollout.penalties, 0.0)
+        penalty = torch.where(valid, rollout.costs, 0.0)
         predicted = torch.where(valid, rewards, 0.0) + penalty
         ended = (rollout.transitions.terminals * valid).sum()
         starts = torch.full_like(ended, valid.shape[1])

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -71,7 +72,9 @@ def plan(config: Config) -> str:
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
             assert inputs.rule is not None
+            assert isinstance(module, SACModule)
             penalised = build_penalised_model(config.penalty, model, inputs.rule, dataset, inputs.reward)
+            penalised = replace(penalised, value=module.value, discount=module.discount)
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)
             generator = torch.Generator().manual_seed(0)

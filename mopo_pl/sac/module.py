@@ -24,6 +24,7 @@ from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, h
 from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
+from mopo_pl.sac.losses import lower_estimate
 from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
@@ -104,6 +105,7 @@ class SACModule(LoggedModule):
         self.log_alpha = nn.Parameter(torch.tensor(alpha_init).log())
         self.actor_lr, self.critic_lr, self.alpha_lr = actor_lr, critic_lr, alpha_lr
         self.schedule_epochs, self.seed = schedule_epochs, seed
+        self.discount, self.pessimism = discount, pessimism
         self._gradients = SACGradients(
             actor=actor,
             critic=critic,
@@ -257,6 +259,10 @@ class SACModule(LoggedModule):
     def deployed_actor(self) -> TanhGaussianActor:
         """The actor that is evaluated and exported: the running average where there is one."""
         return self.actor if self.average_actor is None else self.average_actor
+
+    def value(self, observations: Tensor) -> Tensor:
+        """V(s) [B] of s [B, D]: the `lower_estimate` of the target critics at the mean action of the present actor."""
+        return lower_estimate(self.target_critic(observations, self.actor.mean_action(observations)), self.pessimism)
 
     def _average_weights(self) -> Params:
         return {} if self.average_actor is None else parameters_of(self.average_actor)

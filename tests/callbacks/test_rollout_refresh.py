@@ -1,6 +1,7 @@
 """When and with what the model buffer is filled."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.rollouts import StateLimits
 from mopo_pl.errors import Diverged
+from mopo_pl.nn.random_streams import generator_for
 
 Make = Callable[..., OfflineDataset]
 
@@ -125,8 +127,32 @@ def test_rollouts_follow_the_policy_of_their_epoch(make_dataset: Make) -> None:
     assert not torch.equal(kept.rows[1][120:], frozen.rows[1][120:])
 
 
+def test_the_value_that_elites_are_compared_by_is_that_of_the_present_policy(make_dataset: Make) -> None:
+    """λ_V in the refreshes of a moving policy, from its own critics and actor, by hand on the newest rows."""
+    dataset = make_dataset()
+    refresh = small_refresh(dataset)
+    refresh.model = replace(refresh.model, coef=0.0, value_coef=0.5)
+    module, kept = small_sac(dataset), Notes(refresh)
+    trainer = quiet_trainer([refresh, kept], 3)
+    trainer.fit(module, datamodule=small_batches(dataset))
+    refresh.on_fit_start(trainer, module)
+    rows = dataset.transitions[:30]
+    draws = refresh.model.draw(rows.observations, generator_for(0, "x"))
+    with torch.no_grad():
+        _, costs = refresh.model.step(rows.observations, rows.actions, draws)
+        mean, _ = refresh.model.transition.predict(torch.cat([rows.observations, rows.actions], -1))
+        worth = []
+        for elite in (2, 0):
+            after = rows.observations + mean[elite, :, 1:]
+            q = module.target_critic(after, module.actor.mean_action(after)).amin(0)
+            worth.append(mean[elite, :, 0] + 0.9 * q)
+    torch.testing.assert_close(costs, 0.5 * (worth[0] - worth[1]).abs() / 2, rtol=1e-4, atol=1e-5)
+    assert (costs > 0).all()
+
+
+@pytest.mark.parametrize("value_coef", [0.0, 0.5])
 def test_a_compiled_refresh_is_the_eager_one(
-    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    make_dataset: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], value_coef: float
 ) -> None:
     """Traced, without machine code: three whole chunks by the graph, and the start that is left over."""
     graphs: list[str] = []
@@ -137,7 +163,14 @@ def test_a_compiled_refresh_is_the_eager_one(
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
     dataset = make_dataset()
-    eager, compiled = (run(dataset, 2, compile=flag).rows for flag in (False, True))
+    made = []
+    for flag in (False, True):
+        refresh = small_refresh(dataset, compile=flag)
+        refresh.model = replace(refresh.model, value_coef=value_coef)
+        kept = Notes(refresh)
+        quiet_trainer([refresh, kept], 2).fit(small_sac(dataset), datamodule=small_batches(dataset))
+        made.append(kept.rows)
+    eager, compiled = made
     torch.testing.assert_close(compiled, eager, rtol=1e-5, atol=1e-5)
     assert len(graphs) == 1
     assert capsys.readouterr().out.count("the rollouts' step is compiled") == 1
@@ -203,7 +236,7 @@ def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_
         assert torch.equal(resumed, expected)
 
 
-def test_the_callback_of_a_fit_fills_the_ring_of_the_next_too(make_dataset: Make) -> None:
+def test_the_callback_of_a_fit_fills_the_model_buffer_of_the_next_too(make_dataset: Make) -> None:
     dataset = make_dataset()
     refresh = small_refresh(dataset)
     rows = []

@@ -33,6 +33,7 @@ REFUSED = [
     (["sac.discount=1"], "sac.discount=1.0 must lie in [0, 1)"),
     (["sac.discount=.nan"], "sac.discount=nan must lie in [0, 1)"),
     (["sac.tau=0"], "sac.tau=0.0 must lie in (0, 1]"),
+    (["penalty.value_coef=-1"], "penalty.value_coef=-1.0 must not be negative"),
     (["sac.critics=1"], "sac.critics=1 must be at least 2 and below 1024: their minimum is the value"),
     (["sac.tau=2"], "sac.tau=2.0 must lie in (0, 1]"),
     *[

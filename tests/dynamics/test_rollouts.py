@@ -120,19 +120,21 @@ def test_both_the_state_and_the_reward_are_sampled_with_the_deviation_of_the_dra
 def test_the_penalty_is_taken_over_all_members_not_the_elites() -> None:
     """Member 3 is no elite and the least certain: ‖σ‖ = 2·√3 over the reward and two coordinates."""
     model = penalised(NamingModel([0, 2], [0.0, 0.0, 0.0, 2.0, 0.0, 0.0, 0.0]), penalty=max_aleatoric, coef=1.5)
-    imagined, u = imagine(model, torch.zeros(50, OBS))
-    torch.testing.assert_close(u, torch.full((50,), 2 * math.sqrt(3)))
+    imagined, cost = imagine(model, torch.zeros(50, OBS))
+    torch.testing.assert_close(cost, torch.full((50,), 1.5 * 2 * math.sqrt(3)))
     predicted = 100 + imagined.next_observations[:, 0]
-    torch.testing.assert_close(imagined.rewards, predicted - 1.5 * u)
+    torch.testing.assert_close(imagined.rewards, predicted - cost)
 
 
 def test_the_coefficient_enters_as_reward_minus_lambda_u_and_nowhere_else() -> None:
     starts = torch.zeros(30, OBS)
     free, priced = (roll(penalised(NamingModel([1, 5]), penalty=disagreement, coef=c), starts, 3) for c in (0.0, 2.0))
-    torch.testing.assert_close(priced.transitions.rewards, free.transitions.rewards - 2.0 * free.penalties)
-    assert (free.penalties > 0).all()
+    u = disagreement(*NamingModel([1, 5]).predict(torch.zeros(30, OBS + ACTIONS)))
+    torch.testing.assert_close(priced.transitions.rewards, free.transitions.rewards - 2.0 * u)
+    assert (u > 0).all()
     assert torch.equal(priced.transitions.next_observations, free.transitions.next_observations)
-    assert torch.equal(priced.penalties, free.penalties)
+    torch.testing.assert_close(priced.costs, (2.0 * u).expand(3, 30))
+    assert (free.costs == 0).all()
 
 
 def test_a_known_reward_takes_the_place_of_the_learned_one_and_is_penalised() -> None:
@@ -160,6 +162,54 @@ def test_a_known_reward_sees_actions_in_the_logs_units(make_dataset: Callable[..
     starts = torch.zeros(3, OBS)
     made, _ = model.step(starts, torch.tensor([[-1.0], [0.0], [1.0]]), model.draw(starts, generator_for(0, "x")))
     assert made.rewards.tolist() == [2.0, 4.0, 6.0]
+
+
+def test_elites_that_differ_about_the_worth_of_a_step_cost_their_standard_deviation() -> None:
+    """Elite i pays 100 + i and leads to s + i: worth 100 + i + 0.9·V(s + i), without V where s₀ + i exceeds 4."""
+
+    def value(states: Tensor) -> Tensor:
+        return 10 * states[:, 0] + states[:, 1]
+
+    model = penalised(
+        NamingModel([1, 2, 6], [0.5] * MEMBERS),
+        penalty=max_aleatoric,
+        coef=2.0,
+        termination=lambda s, a, after: after[:, 0] > 4,
+        value_coef=0.25,
+        value=value,
+        discount=0.9,
+    )
+    starts = torch.tensor([[0.0, 0.0], [1.5, -1.0], [3.0, 7.0]])
+    _, costs = imagine(model, starts)
+    for row, (first, second) in enumerate(starts.tolist()):
+        worth = []
+        for elite in (1, 2, 6):
+            alive = first + elite <= 4
+            worth.append(100 + elite + 0.9 * alive * (10 * (first + elite) + second + elite))
+        mean = sum(worth) / 3
+        spread = math.sqrt(sum((each - mean) ** 2 for each in worth) / 3)
+        assert float(costs[row]) == pytest.approx(2.0 * 0.5 * math.sqrt(3) + 0.25 * spread, rel=1e-5)
+
+
+def test_the_spread_is_of_the_known_reward_where_there_is_one() -> None:
+    model = penalised(
+        NamingModel([0, 4]),
+        reward=lambda s, a, after: after[:, 1] ** 2,
+        value_coef=1.0,
+        value=lambda states: torch.zeros(len(states)),
+        discount=0.9,
+    )
+    _, costs = imagine(model, torch.tensor([[0.0, 3.0]]))
+    assert costs.tolist() == [(7.0**2 - 3.0**2) / 2]
+
+
+def test_elites_that_agree_cost_nothing_and_a_missing_value_is_named() -> None:
+    agreeing = penalised(NamingModel([3, 3]), value_coef=1.0, value=lambda states: states[:, 0], discount=0.9)
+    assert imagine(agreeing, torch.zeros(5, OBS))[1].tolist() == [0.0] * 5
+    with pytest.raises(
+        ValueError, match=r"value_coef needs a value: give PenalisedModel\(value=\.\.\., discount=\.\.\.\)"
+    ):
+        imagine(replace(agreeing, value=None), torch.zeros(5, OBS))
 
 
 # When rows end --------------------------------------------------------------------------------------------------------
@@ -331,7 +381,7 @@ def doubled(coef: float = 1.0) -> PenalisedModel:
 
 
 def parts(rollout: Rollout) -> list[Tensor]:
-    return [rollout.transitions.rows, rollout.penalties, rollout.valid, rollout.non_finite, rollout.out_of_range]
+    return [rollout.transitions.rows, rollout.costs, rollout.valid, rollout.non_finite, rollout.out_of_range]
 
 
 def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> None:
@@ -406,6 +456,14 @@ def test_the_compiled_step_follows_a_known_reward(traced: list[int]) -> None:
     assert len(traced) == 3
 
 
+def test_the_compiled_step_follows_the_value_of_the_elites(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    for coef in (0.0, 0.5):
+        model = replace(doubled(), value_coef=coef, value=lambda states: states.square().sum(-1), discount=0.9)
+        assert_compiled_is_eager(step, model, starts)
+    assert len(traced) == 2
+
+
 def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
     step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     box = StateBox.of_columns({"0": [-0.5, None], "1": [None, 0.5]}, ["0", "1"])
@@ -460,7 +518,7 @@ def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule_nor_reward() -> No
 # Statistics -----------------------------------------------------------------------------------------------------------
 
 
-def statistics_by_hand(rollouts: list[Rollout], coef: float) -> dict[str, float]:
+def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     rows, ended, non_finite, out_of_range, starts, penalty, reward, size = 0, 0, 0, 0, 0, 0.0, 0.0, 0.0
     for rollout in rollouts:
         horizon, width = rollout.valid.shape
@@ -470,10 +528,10 @@ def statistics_by_hand(rollouts: list[Rollout], coef: float) -> dict[str, float]
                 non_finite += bool(rollout.non_finite[step, row])
                 out_of_range += bool(rollout.out_of_range[step, row])
                 if rollout.valid[step, row]:
-                    u = coef * float(rollout.penalties[step, row])
-                    predicted = float(rollout.transitions.rewards[step, row]) + u
+                    cost = float(rollout.costs[step, row])
+                    predicted = float(rollout.transitions.rewards[step, row]) + cost
                     rows, ended = rows + 1, ended + int(rollout.transitions.terminals[step, row])
-                    penalty, reward, size = penalty + u, reward + predicted, size + abs(predicted)
+                    penalty, reward, size = penalty + cost, reward + predicted, size + abs(predicted)
     return {
         "transitions": rows,
         "length": rows / starts,
@@ -501,8 +559,8 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
     chunks = [roll(model, columns(s), 4, limits=limits) for s in ([0.0, 2.0, -9.0], [-6.0, -5.0, -9.8], [2.5])]
     statistics = RolloutStatistics("cpu")
     for chunk in chunks:
-        statistics.add(chunk, 0.5)
-    by_hand = statistics_by_hand(chunks, 0.5)
+        statistics.add(chunk)
+    by_hand = statistics_by_hand(chunks)
     assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 1)
     assert statistics.summary() == pytest.approx(by_hand)
 
@@ -510,7 +568,7 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
 def test_statistics_of_a_refresh_that_imagined_nothing_count_nothing() -> None:
     statistics = RolloutStatistics("cpu")
     nothing = penalised(Counting(lambda states, mean: mean * math.nan))
-    statistics.add(roll(nothing, columns([0.0, 1.0]), 3), 0.0)
+    statistics.add(roll(nothing, columns([0.0, 1.0]), 3))
     summary = statistics.summary()
     assert (summary["transitions"], summary["length"], summary["non_finite"]) == (0, 0, 2)
     assert all(math.isfinite(value) for value in summary.values())

@@ -82,9 +82,9 @@ class Added(PenalisedModel):
     """The penalty added instead of subtracted."""
 
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        made, u = super().step(observations, actions, draws)
-        made.rows[:, -2] += 2 * self.coef * u
-        return made, u
+        made, cost = super().step(observations, actions, draws)
+        made.rows[:, -2] += 2 * cost
+        return made, cost
 
 
 class OneElite(TransitionModel):
