@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+r"""Trains declared variants on declared logs with several seeds, and prints the table of docs/results.md.
+
+python benchmarks/returns.py --data ~/logs --logs hopper-mix dmsd --variants default bc --seeds 0 1 2
+python benchmarks/returns.py --table
+
+Every run trains an ensemble of its own. A run that was stopped is resumed by the same command; a finished one is kept as a
+small JSON file in benchmarks/results/returns/. `--at-once` runs train beside each other, one thread each. `--table` prints
+what is there, without training. The code must not change meanwhile: start it in a worktree of a commit.
+
+Logs: `pendulum` is made by the program. `dmsd` and `safety` are NeoRL-2's files. The mixes are HDF5 files with the keys of D4RL:
+Hopper: 50 000 steps each of random actions, a2c and ppo; Walker2d: random, a2c, trpo; HalfCheetah: random, trpo, ppo, sac.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from curves import read_run
+
+from mopo_pl.storage.atomic_write import atomic_write
+
+KEPT = Path(__file__).parent / "results" / "returns"
+
+
+class Log(NamedTuple):
+    """A log: its file in `--data`, None where the program makes it; its keys; and epochs of a run."""
+
+    file: str | None
+    keys: tuple[str, ...]
+    epochs: int
+
+
+LOGS = {
+    "pendulum": Log(None, ("dataset=pendulum",), 15),
+    "dmsd": Log("DMSD-high-100000-train.npz", ("env_id=mopo_pl/DMSD-v0",), 60),
+    "safety": Log("SafetyHalfCheetah-high-100000-train.npz", ("env_id=mopo_pl/SafetyHalfCheetah-v0",), 60),
+    "hopper-mix": Log("hopper-mix.hdf5", ("env_id=Hopper-v5",), 60),
+    "walker2d-mix": Log("walker2d-mix.hdf5", ("env_id=Walker2d-v5",), 60),
+    "halfcheetah-mix": Log("halfcheetah-mix.hdf5", ("env_id=HalfCheetah-v5",), 60),
+}
+
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "bc": ("preset=bc",),
+    "mbpo": ("preset=mbpo",),
+    "offline-sac": ("preset=offline-sac",),
+    "d4rl-v2": ("preset=d4rl-v2", "penalty.coef=2.5", "rollout.horizon=5"),
+    # Each without one mechanism of the default.
+    "no value penalty": ("penalty.value_coef=0",),
+    "all of u costs": ("penalty.free_quantile=null",),
+    "5 % logged rows": ("rollout.real_ratio=0.05",),
+    "starts from the log alone": ("rollout.continue_share=0",),
+    "no average of the actor": ("sac.actor_average=null",),
+    "no LayerNorm": ("sac.critic_layer_norm=false",),
+    "unbounded targets": ("sac.bound_targets=false",),
+    "raw observations": ("sac.normalise_observations=false",),
+    "steps of 5": ("rollout.horizon=5", "rollout.starts=10000"),
+}
+
+
+class Cell(NamedTuple):
+    """One run."""
+
+    log: str
+    variant: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """As a file is called."""
+        return f"{self.log}_{self.variant}_s{self.seed}".replace(" ", "-").replace("%", "percent")
+
+    @property
+    def kept(self) -> Path:
+        """Where its result is."""
+        return KEPT / f"{self.name}.json"
+
+
+def command(cell: Cell, options: argparse.Namespace) -> list[str]:
+    """The arguments of a new run."""
+    log = LOGS[cell.log]
+    if log.file is not None and not (options.data / log.file).exists():
+        raise SystemExit(f"{options.data / log.file}: there is no such file; --data names the folder of the logs")
+    dataset = [] if log.file is None else [f"dataset={options.data / log.file}"]
+    common = ["threads=1", "evaluation.every_n_epochs=2", "logger=none", f"seed={cell.seed}"]
+    return [*VARIANTS[cell.variant], *dataset, *log.keys, f"trainer.max_epochs={options.epochs or log.epochs}", *common]
+
+
+def train(cell: Cell, options: argparse.Namespace) -> None:
+    """Begin the run, or go on with it; keep its result. Prints what failed, so that the other runs go on."""
+    folder = options.runs / cell.name
+    if not (folder / "result.json").exists():
+        begun = (folder / "config.yaml").exists()
+        arguments = [f"resume={folder}"] if begun else [*command(cell, options), f"run_dir={folder}"]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with folder.with_suffix(".log").open("a") as output:
+            done = subprocess.run(
+                [sys.executable, "-m", "mopo_pl", "train", *arguments], stdout=output, stderr=subprocess.STDOUT
+            )
+        if done.returncode:
+            print(f"{cell.name}: exit code {done.returncode}, see {folder.with_suffix('.log')}", file=sys.stderr)
+            return
+    run = {"log": cell.log, "variant": cell.variant, **read_run(folder)}
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with atomic_write(cell.kept) as aside:
+        aside.write_text(json.dumps(run, separators=(",", ":")) + "\n")
+    print(f"{cell.name}: last ten {run['result']['last10_return']:.0f}", file=sys.stderr)
+
+
+def kept_runs() -> Iterator[dict[str, Any]]:
+    """The results in benchmarks/results/returns/, in the order of `LOGS` and `VARIANTS`."""
+    order = {(log, variant): (i, j) for i, log in enumerate(LOGS) for j, variant in enumerate(VARIANTS)}
+    runs = [json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))]
+    yield from sorted(runs, key=lambda run: (*order[run["log"], run["variant"]], run["seed"]))
+
+
+def table(runs: list[dict[str, Any]]) -> str:
+    """Markdown: one row a log and variant, a figure a seed.
+
+    *Last ten*: mean of the last ten evaluations. *Between evaluations*: their standard deviation. *Final*: the last weights over 20
+    other episodes.
+    """
+    lines = [
+        "| log | mean of the log | variant | updates | last ten, each seed | between evaluations | final | seconds of a run |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for log, variant in dict.fromkeys((run["log"], run["variant"]) for run in runs):
+        own = [run for run in runs if (run["log"], run["variant"]) == (log, variant)]
+        tens = [[mean for _, mean, _ in run["curve"][-10:]] for run in own]
+        seconds = statistics.median(sum(filter(None, run["seconds"].values())) for run in own)
+        cells = [
+            log,
+            f"{own[0]['result']['behaviour_return']:.0f}",
+            variant,
+            str(own[0]["curve"][-1][0]),
+            ", ".join(f"{run['result']['last10_return']:.0f}" for run in own),
+            ", ".join(f"{statistics.pstdev(ten):.0f}" for ten in tens),
+            ", ".join(f"{run['result']['final_return']:.0f}" for run in own),
+            f"{seconds:.0f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path(), help="folder of the logs (default: the current one)")
+    parser.add_argument("--logs", nargs="*", choices=LOGS, default=list(LOGS), help="(default: all)")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=["default"], help="(default: default)")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="epochs of 1000 updates (default: 60; pendulum 15)")
+    parser.add_argument("--at-once", type=int, default=1, help="runs beside each other (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/returns"), help="folder of the runs (%(default)s)")
+    parser.add_argument("--table", action="store_true", help="print the table of what is kept, without training")
+    options = parser.parse_args()
+    if not options.table:
+        cells = [
+            Cell(*of) for of in ((log, v, s) for s in options.seeds for log in options.logs for v in options.variants)
+        ]
+        left = [cell for cell in cells if not cell.kept.exists()]
+        for cell in left:
+            command(cell, options)  # what is missing is said before anything is trained
+        with ThreadPoolExecutor(options.at_once) as pool:
+            list(pool.map(lambda cell: train(cell, options), left))
+    print(table(list(kept_runs())))
+
+
+if __name__ == "__main__":
+    main()
