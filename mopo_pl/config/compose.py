@@ -21,6 +21,10 @@ from mopo_pl.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
+PUBLISHED_KEYS = {"coef": "penalty.coef", "horizon": "rollout.horizon", "termination": "termination"}
+"""What a dataset's file may say under `published`, and the key that takes it."""
+PRESETS_OF_PUBLISHED = ("d4rl-v2", "paper")
+"""Presets whose λ and h are those published for the dataset: there are no others that would stand for them."""
 CHANGEABLE_ON_RESUME = (
     "logger",
     "evaluation",
@@ -69,7 +73,9 @@ def compose(arguments: Sequence[str]) -> Config:
     selected = _selected(pairs, config, problems)
     for layer in _layers(selected, problems):
         config = _merged(config, layer, problems)
-    return _checked(_overridden(_with_loggers(config, pairs, problems), pairs, problems), problems)
+    config = _overridden(_with_loggers(config, pairs, problems), pairs, problems)
+    problems += _unpublished(config, selected, pairs)
+    return _checked(config, problems)
 
 
 def config_from_file(path: Path) -> Config:
@@ -174,24 +180,55 @@ def _names_data(choice: str) -> bool:
 def _layers(selected: dict[str, str], problems: list[str]) -> Iterable[_Layer]:
     """Yield the files of the selected choices in order.
 
-    A preset is followed by the dataset's published λ and h for it.
+    A preset is followed by what the dataset's file says was published for it.
     """
-    published: DictConfig = OmegaConf.create({})
     for group in GROUPS:
-        path = choices(group).get(selected.get(group, ""))
+        path = _file_of(group, selected.get(group, ""))
         values = _load(path) if path is not None else OmegaConf.create({})
         if group == "dataset":
-            published = values.pop("published", published)
+            values.pop("published", None)
         if group == "trainer":
             values = OmegaConf.create({group: values})
-        yield _Layer(f"conf/{group}/{selected.get(group)}.yaml", values)
-        if group == "preset" and selected["preset"] in published:
-            numbers = published[selected["preset"]]
-            yield _Layer(
-                "published",
-                OmegaConf.create({"penalty": {"coef": numbers.coef}, "rollout": {"horizon": numbers.horizon}}),
-            )
+        yield _Layer(f"conf/{group}/{path.stem if path is not None else selected.get(group)}.yaml", values)
+        if group == "preset":
+            published = OmegaConf.create({})
+            for name, value in _published(selected).items():
+                OmegaConf.update(published, PUBLISHED_KEYS[name], value)
+            yield _Layer("published", published)
     yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
+
+
+def _file_of(group: str, choice: str) -> Path | None:
+    """The file of a choice, None where there is none; a D4RL file has that of the dataset it is named after.
+
+    >>> _file_of("dataset", "logs/hopper_medium-v2.hdf5").stem
+    'hopper-medium-v2'
+    """
+    path = Path(choice)
+    if group == "dataset" and path.suffix in (".hdf5", ".h5"):
+        choice = path.stem.replace("_", "-")
+    return choices(group).get(choice)
+
+
+def _published(selected: dict[str, str]) -> dict[str, Any]:
+    """What the dataset's file says was published for the preset, by its names."""
+    path = _file_of("dataset", selected["dataset"])
+    published = {} if path is None else _load(path).get("published", {})
+    return dict(published.get(selected["preset"], {}))
+
+
+def _unpublished(config: DictConfig, selected: dict[str, str], pairs: list[tuple[str, str]]) -> Iterable[str]:
+    """A problem where a preset of published λ and h has none for the dataset, and the user gives none."""
+    uses_model = config.stage != "dynamics" and config.algorithm == "sac" and config.rollout.real_ratio < 1
+    if selected["preset"] not in PRESETS_OF_PUBLISHED or not uses_model:
+        return
+    known, given = _published(selected), {key for key, _ in pairs}
+    missing = [key for name in ("coef", "horizon") if (key := PUBLISHED_KEYS[name]) not in given and name not in known]
+    if missing:
+        yield (
+            f"preset={selected['preset']}: no λ and h are published for dataset={selected['dataset']}: "
+            f"give {' and '.join(f'{key}=' for key in missing)}"
+        )
 
 
 def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:
