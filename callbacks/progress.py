@@ -37,7 +37,7 @@ class StageProgress(ProgressBar):
         if self._enabled and sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
             self._bar = Progress(*columns, transient=True)
-            self._task = self._bar.add_task(self.stage, total=1.0)
+            self._task = self._bar.add_task(self.stage, total=None if self._done_before is None else 1.0)
             self._bar.start()
 
     def on_train_batch_end(
@@ -50,28 +50,32 @@ class StageProgress(ProgressBar):
     def _show(self, trainer: L.Trainer, print_line: Callable[[str], None]) -> None:
         share = self._share(trainer)
         if self._bar is not None:
-            self._bar.update(self._task, completed=share, description=self._text(trainer))
+            self._bar.update(self._task, completed=share or 0.0, description=self._text(trainer))
         elif time.monotonic() - self._printed >= self.every_seconds:
             self._printed = time.monotonic()
-            print_line(f"{self._text(trainer)}  {share:4.0%}  {self._left(share)}")
+            print_line(self._text(trainer) + ("" if share is None else f"  {share:4.0%}  {self._left(share)}"))
 
     def _left(self, share: float) -> str:
         """How long the rest will take at the pace so far."""
-        done = share - self._done_before
+        done = share - (self._done_before or 0.0)
         if done <= 0:
             return ""
         left = (time.monotonic() - self._start) * (1 - share) / done
         return f"{'at most ' if self.at_most else ''}{_clock(left)} left"
 
-    def _share(self, trainer: L.Trainer) -> float:
+    def _share(self, trainer: L.Trainer) -> float | None:
+        """Share of the stage that is done; None where it has no last epoch."""
         epochs, batches = trainer.max_epochs or 1, trainer.num_training_batches
+        if epochs < 0:
+            return None
         done = trainer.current_epoch + trainer.fit_loop.epoch_loop.batch_progress.current.completed / max(batches, 1)
         return min(done / epochs, 1.0)
 
     def _text(self, trainer: L.Trainer) -> str:
         values = trainer.callback_metrics
         shown = [f"{name.split('/')[-1]} {float(values[name]):.4g}" for name in self.shown if name in values]
-        return f"{self.stage}  epoch {trainer.current_epoch + 1}/{trainer.max_epochs}  " + "  ".join(shown)
+        last = "" if trainer.max_epochs == -1 else f"/{trainer.max_epochs}"
+        return f"{self.stage}  epoch {trainer.current_epoch + 1}{last}  " + "  ".join(shown)
 
     def _close(self) -> None:
         if self._bar is not None:

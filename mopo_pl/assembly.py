@@ -41,7 +41,7 @@ from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
-from mopo_pl.nn.layers import Normaliser
+from mopo_pl.nn.layers import Normaliser, normal_
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, ACTOR_METHODS, ACTORS, TanhGaussianActor
@@ -95,6 +95,10 @@ def build_dynamics(
         target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
         generator=generator_for(seed, "ensemble weights"),
     )
+    if not settings.truncated_init:
+        generator = generator_for(seed, "ensemble weights")
+        for layer in ensemble.layers:
+            normal_(layer, generator)
     return DynamicsModule(
         ensemble,
         elites=settings.elites,

@@ -61,7 +61,6 @@ def _counts(config: Config) -> Iterator[str]:
         "dynamics.elites": dynamics.elites,
         "dynamics.batch_size": dynamics.batch_size,
         "dynamics.updates_per_step": dynamics.updates_per_step,
-        "dynamics.max_epochs": dynamics.max_epochs,
         "dynamics.holdout_max": dynamics.holdout_max,
         "rollout.horizon": rollout.horizon,
         "rollout.starts": rollout.starts,
@@ -80,7 +79,9 @@ def _counts(config: Config) -> Iterator[str]:
     optional = {
         "threads": config.threads,
         "sac.schedule_epochs": sac.schedule_epochs,
+        "dynamics.max_epochs": dynamics.max_epochs,
         "data.time_limit": config.data.time_limit,
+        "data.max_rows": config.data.max_rows,
     }
     counts |= {key: value for key, value in optional.items() if value is not None}
     for key, value in counts.items():

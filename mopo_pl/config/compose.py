@@ -30,6 +30,11 @@ from mopo_pl.errors import InputError
 
 CONF = Path(__file__).parents[1] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
+PUBLISHED_KEYS = {"coef": "penalty.coef", "horizon": "rollout.horizon", "termination": "termination"}
+"""What a dataset's file may say under `published`, and the key that takes it."""
+MALFORMED = "published must hold {coef: λ, horizon: h} for each preset"
+PRESETS_OF_PUBLISHED = ("d4rl-v2", "paper")
+"""Presets whose λ and h are those published for the dataset: there are no others that would stand for them."""
 CHANGEABLE_ON_RESUME = (
     "logger",
     "evaluation",
@@ -78,7 +83,10 @@ def compose(arguments: Sequence[str]) -> Config:
     selected = _selected(pairs, config, problems)
     for layer in _layers(selected, {key for key, _ in pairs}, problems):
         config = _merged(config, layer, problems)
-    return _checked(_overridden(_with_loggers(config, pairs, problems), pairs, problems), problems)
+    config = _overridden(_with_loggers(config, pairs, problems), pairs, problems)
+    if not any(problem.endswith(MALFORMED) for problem in problems):
+        problems += _unpublished(config, selected, pairs)
+    return _checked(config, problems)
 
 
 def config_from_file(path: Path) -> Config:
@@ -183,39 +191,69 @@ def _names_data(choice: str) -> bool:
 def _layers(selected: dict[str, str], given: Collection[str], problems: list[str]) -> Iterable[_Layer]:
     """Yield the files of the selected choices in order; `given`: keys of the command line.
 
-    A preset is followed by the dataset's published λ and h for it.
+    A preset is followed by what the dataset's file says was published for it.
     """
-    published: DictConfig = OmegaConf.create({})
     for group in GROUPS:
-        path = choices(group).get(selected.get(group, ""))
-        source = f"conf/{group}/{selected.get(group)}.yaml"
+        path = _file_of(group, selected.get(group, ""))
+        source = f"conf/{group}/{path.stem if path is not None else selected.get(group)}.yaml"
         if group == "dataset" and path is None and is_mapping(selected[group]):
             source = selected[group]
             values = read_mapping(Path(source).expanduser(), given, problems)
         else:
             values = _load(path) if path is not None else OmegaConf.create({})
-        if group == "dataset":
-            published = _published(values.pop("published", published), source, problems)
+        if group == "dataset" and not _is_published(values.pop("published", {})):
+            problems.append(f"{source}: {MALFORMED}")
         if group == "trainer":
             values = OmegaConf.create({group: values})
         yield _Layer(source, values)
-        if group == "preset" and selected["preset"] in published:
-            numbers = published[selected["preset"]]
-            yield _Layer(
-                "published",
-                OmegaConf.create({"penalty": {"coef": numbers.coef}, "rollout": {"horizon": numbers.horizon}}),
-            )
+        if group == "preset":
+            published = OmegaConf.create({})
+            for name, value in _published(selected).items():
+                OmegaConf.update(published, PUBLISHED_KEYS[name], value)
+            yield _Layer("published", published)
     yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
 
 
-def _published(numbers: Any, source: str, problems: list[str]) -> DictConfig:
-    """Return λ and h by preset, as they stand under `published`."""
-    if isinstance(numbers, DictConfig) and all(
-        isinstance(entry, DictConfig) and set(entry) == {"coef", "horizon"} for entry in numbers.values()
-    ):
-        return numbers
-    problems.append(f"{source}: published must hold {{coef: λ, horizon: h}} for each preset")
-    return OmegaConf.create({})
+def _file_of(group: str, choice: str) -> Path | None:
+    """The file of a choice, None where there is none; a D4RL file has that of the dataset it is named after.
+
+    >>> _file_of("dataset", "logs/hopper_medium-v2.hdf5").stem
+    'hopper-medium-v2'
+    """
+    path = Path(choice)
+    if group == "dataset" and path.suffix in (".hdf5", ".h5"):
+        choice = path.stem.replace("_", "-")
+    return choices(group).get(choice)
+
+
+def _published(selected: dict[str, str]) -> dict[str, Any]:
+    """What the dataset's file says was published for the preset, by its names."""
+    choice = selected["dataset"]
+    path = Path(choice).expanduser() if is_mapping(choice) else _file_of("dataset", choice)
+    published = _load(path).get("published", {}) if path is not None and path.is_file() else {}
+    return dict(published.get(selected["preset"], {})) if _is_published(published) else {}
+
+
+def _is_published(numbers: Any) -> bool:
+    """Whether what stands under `published` holds λ and h by preset."""
+    if not isinstance(numbers, DictConfig | dict):
+        return False
+    entries = [entry for entry in numbers.values() if isinstance(entry, DictConfig | dict)]
+    return len(entries) == len(numbers) and all(set(entry) <= PUBLISHED_KEYS.keys() for entry in entries)
+
+
+def _unpublished(config: DictConfig, selected: dict[str, str], pairs: list[tuple[str, str]]) -> Iterable[str]:
+    """A problem where a preset of published λ and h has none for the dataset, and the user gives none."""
+    uses_model = config.stage != "dynamics" and config.algorithm == "sac" and config.rollout.real_ratio < 1
+    if selected["preset"] not in PRESETS_OF_PUBLISHED or not uses_model:
+        return
+    known, given = _published(selected), {key for key, _ in pairs}
+    missing = [key for name in ("coef", "horizon") if (key := PUBLISHED_KEYS[name]) not in given and name not in known]
+    if missing:
+        yield (
+            f"preset={selected['preset']}: no λ and h are published for dataset={selected['dataset']}: "
+            f"give {' and '.join(f'{key}=' for key in missing)}"
+        )
 
 
 def _merged(config: DictConfig, layer: _Layer, problems: list[str]) -> DictConfig:

@@ -16,6 +16,8 @@ COMPILE_THRESHOLDS = {"policy": 5000, "ensemble": 20_000, "rollouts": 5_000_000}
 Measured on two CPU cores: compiling takes about 20 s against 5 ms per policy update, up to a minute against 10 ms per
 ensemble update, and 15 s against 3 µs per imagined transition.
 """
+UNLIMITED_EPOCHS = 100
+"""Epochs that an ensemble without a limit is taken to need, for the choice of what is compiled."""
 
 
 def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
@@ -60,7 +62,7 @@ def _amounts(config: Config, rows: int) -> dict[str, int]:
     """Return the number of policy updates, ensemble updates and imagined transitions of the run."""
     epochs = 0 if config.stage == "dynamics" else config.trainer.max_epochs
     refreshes = math.ceil(epochs / config.rollout.every_n_epochs) if config.uses_model else 0
-    model_epochs = config.dynamics.max_epochs if config.trains_model else 0
+    model_epochs = (config.dynamics.max_epochs or UNLIMITED_EPOCHS) if config.trains_model else 0
     return {
         "policy": epochs * config.sac.updates_per_epoch if config.algorithm == "sac" else 0,
         "ensemble": model_epochs * math.ceil(rows / config.dynamics.batch_size),

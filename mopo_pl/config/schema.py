@@ -42,6 +42,10 @@ class DataConfig:
     """Folder that is searched for D4RL names such as `halfcheetah-medium-v2`."""
     time_limit: Optional[int] = None
     """Length at which longer episodes are truncated (D4RL v0, which marks no time limits: 1000) [steps]."""
+    drop_time_limits: bool = False
+    """Leave out rows at time limits, as D4RL's own loader does; false: they are used where their next state is known."""
+    max_rows: Optional[int] = None
+    """Number of rows that are used, the last ones of the file; null: all."""
     action_low: Optional[list[float]] = None
     """Lower action bounds, one per dimension; null: those of the file or the environment, else -1."""
     action_high: Optional[list[float]] = None
@@ -79,8 +83,10 @@ class DynamicsConfig:
     """Train on standardised targets; rewards, states and u keep their units. false: as the original code."""
     beta: float = 0.5
     """β of β-NLL (Seitzer et al. 2022): 0 is the likelihood of the original code, 1 is close to squared error."""
-    max_epochs: int = 200
-    """Maximum number of passes over the bootstrap samples [epochs]."""
+    truncated_init: bool = True
+    """Draw initial weights from a normal distribution cut at two standard deviations; false: from the whole distribution."""
+    max_epochs: Optional[int] = 200
+    """Maximum number of passes over the bootstrap samples [epochs]; null: none, `patience` alone ends the training."""
     patience: int = 5
     """Consecutive epochs without improvement of any member that are tolerated; training stops at the next one."""
     improvement: float = 0.01

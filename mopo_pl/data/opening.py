@@ -16,7 +16,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.checks import findings_of
 from mopo_pl.data.findings import Finding, of_level
 from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog, problems_of, squeeze
+from mopo_pl.data.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.hdf5 import read_hdf5
 from mopo_pl.data.readers.minari import read_minari
 from mopo_pl.data.readers.names import NOTHING, SETTINGS, Columns, shown
@@ -79,8 +79,17 @@ def examine(
         problems = [wrong]
     if problems:
         return None, tuple(Finding("STOP", "arrays", problem) for problem in problems)
+    if data.max_rows is not None:
+        keep_last(raw, data.max_rows)
     # What lies beyond the bounds is a finding: the rest of the log can still be looked at.
-    dataset = assemble(raw, name=name, bounds=bounds, time_limit=data.time_limit, clip_actions=True)
+    dataset = assemble(
+        raw,
+        name=name,
+        bounds=bounds,
+        time_limit=data.time_limit,
+        clip_actions=True,
+        drop_time_limits=data.drop_time_limits,
+    )
     findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
     return replace(dataset, findings=findings), findings
 

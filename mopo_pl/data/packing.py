@@ -15,8 +15,18 @@ SAME = 1e-3
 """Distance up to which a next state is the next row's: rounding, not a reset [standard deviations of a column]."""
 
 
-def assemble(raw: RawLog, *, name: str, bounds: Bounds, time_limit: int | None, clip_actions: bool) -> OfflineDataset:
+def assemble(
+    raw: RawLog,
+    *,
+    name: str,
+    bounds: Bounds,
+    time_limit: int | None,
+    clip_actions: bool,
+    drop_time_limits: bool = False,
+) -> OfflineDataset:
     """Check the arrays and pack them; `bounds` are those that -1 and +1 stand for.
+
+    `drop_time_limits`: the next states of rows at time limits count as not known, so that neither stage uses these rows.
 
     Raises InputError with all that is wrong: shapes, lengths, discrete actions, NaN and inf, actions out of bounds.
     """
@@ -33,6 +43,8 @@ def assemble(raw: RawLog, *, name: str, bounds: Bounds, time_limit: int | None, 
     rows = np.empty((len(raw.rewards), Transitions.width(raw.observations.shape[1], raw.actions.shape[1])), np.float32)
     ends = _episode_ends(raw, time_limit)
     known = _next_known(raw, ends)
+    if drop_time_limits:
+        known &= ~_limited(raw, ends, time_limit)
     if not (known | np.asarray(raw.terminals, bool)).any():
         raise InputError(f"{raw.source}: no row has a known next observation or is terminal; add next_observations")
     _fill(rows, raw, ends, scaled(raw.actions, bounds).clip(-1, 1))
@@ -90,6 +102,14 @@ def _next_known(raw: RawLog, ends: np.ndarray) -> np.ndarray:
     if raw.next_observations is None:
         known[ends - 1] = False
     return known
+
+
+def _limited(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
+    """Rows at time limits [N] bool."""
+    limited = np.zeros(len(raw.rewards), bool) if raw.timeouts is None else np.array(raw.timeouts, bool)
+    if time_limit is not None:
+        limited[ends[np.diff(ends, prepend=0) == time_limit] - 1] = True
+    return limited
 
 
 def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, actions: np.ndarray) -> None:

@@ -76,6 +76,13 @@ def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
         yield "next_observations", raw.next_observations, 2
 
 
+def keep_last(raw: RawLog, rows: int) -> None:
+    """Leave out all but the last `rows` rows of arrays that are sound."""
+    kept = np.arange(len(raw.rewards))[-rows:]
+    raw.take(kept)
+    raw.ends = None if raw.ends is None else raw.ends[kept]
+
+
 def marked_ends(raw: RawLog) -> np.ndarray:
     """Rows that the file marks as the last of an episode, in any way [N] bool."""
     marks = [raw.terminals, *(flags for flags in (raw.timeouts, raw.ends) if flags is not None)]

@@ -45,6 +45,16 @@ def ant(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Ten
     return ~(next_observations.isfinite().all(-1) & (height >= 0.2) & (height <= 1.0))
 
 
+def within(limit: float, rule: Rule) -> Rule:
+    """The rule that also ends an episode where a coordinate of s' is not within ±`limit`."""
+
+    def bounded(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+        outside = ~(next_observations.abs() < limit).all(-1)
+        return outside | rule(observations, actions, next_observations)
+
+    return bounded
+
+
 RULES: dict[str, Rule] = {
     "never": never,
     "halfcheetah": never,
@@ -55,6 +65,9 @@ RULES: dict[str, Rule] = {
     "hopper": hopper,
     "walker2d": walker2d,
     "ant": ant,
+    # As OfflineRL-Kit has them.
+    "halfcheetah-within-100": within(100, never),
+    "walker2d-within-100": within(100, walker2d),
 }
 
 

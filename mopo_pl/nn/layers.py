@@ -77,6 +77,17 @@ def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
     layer.bias.zero_()
 
 
+@torch.no_grad()
+def normal_(layer: nn.Module, generator: Generator) -> None:
+    """As `truncated_normal_`, from the whole distribution.
+
+    OfflineRL-Kit cuts at ±2 in units of the weights, which is eight standard deviations of four inputs, and more of more.
+    """
+    assert isinstance(layer, BatchedLinear)
+    layer.weight.normal_(0.0, 1 / (2 * math.sqrt(layer.weight.shape[-2])), generator=generator)
+    layer.bias.zero_()
+
+
 class Normaliser(nn.Module):
     """Standardise the last dimension with fixed statistics: (x - mean)/std.
 

@@ -49,16 +49,16 @@ def plan(config: Config) -> str:
         samples = build_samples(config.dynamics, dataset, seed=config.seed)
         dynamics = build_dynamics(config.dynamics, samples, seed=config.seed, compile=False)
         parameters = sum(p.numel() for p in dynamics.ensemble.parameters())
+        most = config.dynamics.max_epochs
+        limit = "any number of epochs" if most is None else f"at most {most} epochs"
         lines.append(
-            f"dynamics  {config.dynamics.members} members, {parameters} parameters, at most {config.dynamics.max_epochs} "
-            f"epochs of {samples.steps} steps"
+            f"dynamics  {config.dynamics.members} members, {parameters} parameters, {limit} of {samples.steps} steps"
         )
         epoch = samples.steps * _seconds_of_a_step(
             dynamics, samples.log_rows[samples.bootstrap[:, : samples.batch_size]]
         )
-        estimates.append(
-            f"ensemble {_duration(epoch)} an epoch, at most {_duration(config.dynamics.max_epochs * epoch)}"
-        )
+        total = "" if most is None else f", at most {_duration(most * epoch)}"
+        estimates.append(f"ensemble {_duration(epoch)} an epoch{total}")
         bytes_on_disk += 4.0 * parameters * 8
         model = dynamics.model()
     if config.stage != "dynamics":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -131,7 +132,7 @@ def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
     """Raise InputError where a stage that is continued has more epochs behind it than it is given."""
     stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
     if not (folder.path / "dynamics.json").exists():
-        stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs)
+        stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs or sys.maxsize)
     for stage, (key, given) in stages.items():
         begun = CheckpointFiles(folder.checkpoints, stage).epochs_begun()
         if begun > given:

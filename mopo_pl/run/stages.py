@@ -45,6 +45,7 @@ class Stage:
 
     name: str
     max_epochs: int
+    """-1: no limit."""
     at_most: bool
     """Whether it may end before its last epoch."""
     shown: tuple[str, ...]
@@ -149,7 +150,7 @@ def train_dynamics(
     """Stage 1: fit the ensemble to the log and write `dynamics.*`."""
     stage = Stage(
         name="dynamics",
-        max_epochs=settings.max_epochs,
+        max_epochs=settings.max_epochs or -1,
         at_most=True,
         shown=("dynamics/train_loss", "dynamics/holdout_mse_0"),
     )

@@ -140,6 +140,28 @@ def test_an_environments_id_names_its_rule(env_id: str, family: str | None) -> N
     assert rule_for(env_id) == family
 
 
+@pytest.mark.parametrize(
+    ("name", "alive"), [("halfcheetah-within-100", [0.0, 0.0, 0.0]), ("walker2d-within-100", [1.2, 0.0, 0.0])]
+)
+def test_the_kits_rules_end_where_a_coordinate_reaches_100(name: str, alive: list[float]) -> None:
+    rule = termination_rule(name, None)
+    edge = [99.9, -99.9, 100.0, -100.0, INF, NAN]
+    states = [[*alive[:2], value] for value in edge]
+    assert ended(rule, alive, *states) == [False, False, False, True, True, True, True]
+    assert ended(rule, [100.0, 0.0, 0.0], [-100.0, 0.0, 0.0]) == [True, True]
+
+
+def test_the_kits_walker_falls_as_gymnasiums_does() -> None:
+    states = torch.tensor(
+        [[z, angle, v] for z in (0.79, 0.81, 1.99, 2.01) for angle in (-1.1, 0.9) for v in (-9.0, 9.0)]
+    )
+    nothing = torch.zeros(len(states), 1)
+    expected = walker2d(states, nothing, states)
+    assert torch.equal(RULES["walker2d-within-100"](states, nothing, states), expected)
+    assert expected.any()
+    assert not expected.all()
+
+
 def test_the_named_rule_wins_over_the_environments() -> None:
     assert termination_rule("never", "Hopper-v5") is never
     assert termination_rule("Walker2d-v5", "Hopper-v5") is walker2d
