@@ -7,7 +7,7 @@ from typing import Any
 
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.mapping import is_mapping
-from mopo_pl.config.schema import Config
+from mopo_pl.config.schema import Config, SACConfig
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names in `dynamics.penalties.PENALTIES`, repeated here so that torch is not imported (a test compares them)."""
@@ -179,7 +179,7 @@ def _not_of_cloning(config: Config) -> Iterator[str]:
     if config.dynamics_from is not None:
         yield f"dynamics_from={config.dynamics_from} is not used by algorithm=bc: remove it"
     for key in ("actor_average", "gradient_clip_norm"):
-        if getattr(config.sac, key) is not None:
+        if getattr(config.sac, key) not in (None, getattr(SACConfig(), key)):
             yield f"sac.{key}={getattr(config.sac, key)} is for algorithm=sac: algorithm=bc has none"
 
 

@@ -101,19 +101,19 @@ class DynamicsConfig:
 class RolloutConfig:
     """Branched rollouts of the current policy in the learned model."""
 
-    horizon: int = 5
+    horizon: int = 20
     """h: length of a rollout [steps]."""
-    starts: int = 50_000
-    """Rollouts per refresh of the model buffer, each from a random state of the dataset, on each device."""
+    starts: int = 2500
+    """Rollouts per refresh of the model buffer, on each device."""
     every_n_epochs: int = 1
     """Policy epochs between refreshes of the model buffer."""
     retain_epochs: int = 5
     """Number of refreshes that the model buffer keeps; the oldest is dropped first."""
-    real_ratio: float = 0.05
+    real_ratio: float = 0.5
     """Fraction of each batch drawn from the dataset; 1: no model is used."""
     chunk: int = 5000
     """Maximum number of rollouts computed together; limits memory and keeps a chunk's activations in cache."""
-    continue_share: float = 0.0
+    continue_share: float = 0.8
     """Share of the starts at which rollouts of the last refresh were still running; the rest are logged states."""
     range_widths: float = 10.0
     """Distance beyond the dataset's range at which an imagined state's rollout is dropped [widths of that range]."""
@@ -125,15 +125,15 @@ class RolloutConfig:
 class PenaltyConfig:
     """The penalised reward r̃ = r̂ − λ·u(s, a)."""
 
-    name: str = "max_aleatoric"
+    name: str = "ensemble_std"
     """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`, which may ask for observations, actions and log."""
-    coef: float = 2.5
+    coef: float = 1.0
     """λ [reward per unit of u]; with `relative` in units of mean |r| / mean u over the log."""
-    relative: bool = False
+    relative: bool = True
     """λ in units of mean |r| / mean u over logged transitions, so that one value serves logs of different scale."""
-    value_coef: float = 0.0
+    value_coef: float = 1.0
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
-    free_quantile: Optional[float] = None
+    free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
 
 
@@ -145,7 +145,7 @@ class SACConfig:
     """Policy network: tanh_gaussian, or module:Class with the constructor and the methods of TanhGaussianActor."""
     hidden_sizes: list[int] = field(default_factory=lambda: [256, 256])
     """Widths of the hidden layers of the actor and the critics."""
-    actor_lr: float = 1e-4
+    actor_lr: float = 3e-4
     """Learning rate of the actor's Adam."""
     critic_lr: float = 3e-4
     """Learning rate of the critics' Adam."""
@@ -163,7 +163,7 @@ class SACConfig:
     """Transitions per update, on each device."""
     target_entropy: Optional[float] = None
     """H̄, the target entropy [nats]; null: minus the number of action dimensions."""
-    alpha_init: float = 1.0
+    alpha_init: float = 0.1
     """Initial temperature α."""
     alpha_max: Optional[float] = 1.0
     """Upper limit of α in the losses; null: none."""
@@ -177,15 +177,15 @@ class SACConfig:
     """Limit of the norm of the critics' gradient and of the actor's; null: none."""
     critics: int = 2
     """Number of critics."""
-    critic_layer_norm: bool = False
+    critic_layer_norm: bool = True
     """LayerNorm (without scale and shift) in the critics' hidden layers."""
     pessimism: Optional[float] = None
     """κ: value estimate mean − κ·std over the critics; null: their minimum."""
-    bound_targets: bool = False
+    bound_targets: bool = True
     """Clip the critics' targets into the range of discounted returns that the log's rewards allow."""
-    actor_average: Optional[float] = None
+    actor_average: Optional[float] = 0.9997
     """Decay per update of a running average of the actor, which is then evaluated and exported; null: none."""
-    normalise_observations: bool = False
+    normalise_observations: bool = True
     """Standardise the observations for actor and critics, with the statistics of the dataset."""
     updates_per_epoch: int = 1000
     """Updates per epoch of the policy stage."""

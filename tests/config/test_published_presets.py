@@ -36,6 +36,7 @@ SHARED: dict[str, Any] = {
     "penalty.name": "max_aleatoric",
     "penalty.relative": False,
     "penalty.free_quantile": None,
+    "penalty.value_coef": 0.0,
     # Both load by d4rl.qlearning_dataset, which skips rows at time limits.
     "data.drop_time_limits": True,
     # SAC.
@@ -153,7 +154,7 @@ def test_numbers_that_are_given_or_not_needed_are_not_asked_for(printed: Printed
 
 
 def test_other_presets_ask_for_nothing(printed: Printed) -> None:
-    for preset in ("default", "fast", "mbpo", "offline-sac", "bc"):
+    for preset in ("default", "mbpo", "offline-sac", "bc"):
         printed("dataset=my.npz", f"preset={preset}")
 
 
