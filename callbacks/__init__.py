@@ -5,6 +5,7 @@ Imported as `mopo_pl.callbacks` (see docs/architecture.md).
 
 from mopo_pl.callbacks.checkpoints import Checkpoints, Interrupted
 from mopo_pl.callbacks.member_selection import MemberSelection
+from mopo_pl.callbacks.online_steps import OnlineSteps, PolicySnapshots
 from mopo_pl.callbacks.policy_evaluation import PolicyEvaluation
 from mopo_pl.callbacks.progress import StageProgress
 from mopo_pl.callbacks.rank_agreement import RanksAgree
@@ -14,7 +15,9 @@ __all__ = [
     "Checkpoints",
     "Interrupted",
     "MemberSelection",
+    "OnlineSteps",
     "PolicyEvaluation",
+    "PolicySnapshots",
     "RanksAgree",
     "RolloutRefresh",
     "StageProgress",

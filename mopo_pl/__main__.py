@@ -1,13 +1,18 @@
-"""`python -m mopo_pl train | evaluate | inspect | theory`."""
+"""`python -m mopo_pl train | evaluate | inspect | collect | relabel | theory`."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mopo_pl import cli
-from mopo_pl.errors import InputError
+from mopo_pl.errors import Diverged, InputError, Unwritable
 
+LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
+"""Those of `collection.command.LEVELS`, repeated here so that torch is not imported (a test compares them)."""
+TASKS = ("halfcheetah-jump", "ant-angle")
+"""Those of `collection.relabelling.TASKS`, repeated for the same reason."""
 STOPPED = 3
 """Exit code of `inspect` where a log must not be trained on."""
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
@@ -19,18 +24,29 @@ MOST_STATES, MOST_DISCOUNT = 60, 0.999
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code.
 
-    0; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C; or that of `train`.
+    0; 1 where a collection failed; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C,
+    128 + the number of another signal; or that of `train`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return cli.main(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    # argparse takes key=value before the first --option alone.
+    if rest and (not hasattr(options, "settings") or any(word.startswith("-") or "=" not in word for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        options.settings = [*options.settings, *rest]
+    options.arguments = arguments
     try:
         return options.act(options)
     except InputError as error:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
+    except (Diverged, Unwritable) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.FAILED
     except KeyboardInterrupt:
         return cli.INTERRUPTED
 
@@ -52,6 +68,30 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.set_defaults(act=_inspect)
+    collect = commands.add_parser(
+        "collect", help="collect a log in an environment; the same command resumes a killed one"
+    )
+    collect.add_argument("env_id", help="Gymnasium id")
+    collect.add_argument("out", help="what is written: a file ending in .hdf5 or .npz, or a Minari id ending in -v0")
+    collect.add_argument("settings", nargs="*", help="key=value: seed, sac.*, evaluation.*, env_kwargs.*, threads")
+    collect.add_argument(
+        "--policy",
+        help="random, sac (learns there), module:function of the observation, or a run folder (default: random)",
+    )
+    collect.add_argument("--level", choices=LEVELS, help="of soft actor-critic's policies, as D4RL defines it")
+    collect.add_argument("--steps", type=int, help="rows of the log (default: 1000000)")
+    collect.add_argument("--train-steps", type=int, default=1_000_000, help="steps of learning (default: %(default)s)")
+    collect.add_argument("--start-steps", type=int, default=5000, help="random steps before it (default: %(default)s)")
+    collect.add_argument("--medium-return", type=float, help="return of a medium policy (default: a third of the way)")
+    collect.add_argument("--noise", type=float, default=0.0, help="added to actions, in half their range (default: 0)")
+    collect.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
+    collect.add_argument("--folder", type=Path, help="what a killed collection leaves (default: runs/collected/<name>)")
+    collect.set_defaults(act=_collect)
+    relabel = commands.add_parser("relabel", help="write a collected log with the reward of another task")
+    relabel.add_argument("source", help="as dataset= of train.py")
+    relabel.add_argument("out", help="what is written: a file ending in .hdf5 or .npz, or a Minari id ending in -v0")
+    relabel.add_argument("--reward", choices=TASKS, required=True, help="the task (docs/data.md)")
+    relabel.set_defaults(act=_relabel)
     theory = commands.add_parser("theory", help="evaluate the proof behind the penalty on a small random MDP")
     theory.add_argument(
         "--seed", type=int, help=f"seed of the MDP and its inaccurate model (default: {THEORY['seed']})"
@@ -95,6 +135,33 @@ def _inspect(options: argparse.Namespace) -> int:
     told = as_json(config.dataset, log.dataset, log.findings) if options.json else as_text(log.dataset, log.findings)
     cli.show(told)
     return STOPPED if worst(log.findings) == "STOP" else 0
+
+
+def _collect(options: argparse.Namespace) -> int:
+    from mopo_pl.collection.command import Collection, collect
+
+    learns = options.level not in (None, "random")
+    collection = Collection(
+        env_id=options.env_id,
+        out=options.out,
+        policy=options.policy or ("sac" if learns else "random"),
+        level=options.level,
+        steps=options.steps if options.steps is not None or options.level == "medium-replay" else 1_000_000,
+        train_steps=options.train_steps,
+        start_steps=options.start_steps,
+        medium_return=options.medium_return,
+        noise=options.noise,
+        settings=(f"seed={options.seed}", *options.settings),
+        command=shlex.join(["python", "-m", "mopo_pl", *options.arguments]),
+    )
+    return collect(collection, options.folder)
+
+
+def _relabel(options: argparse.Namespace) -> int:
+    from mopo_pl.collection.relabelling import relabel
+
+    command = shlex.join(["python", "-m", "mopo_pl", *options.arguments])
+    return relabel(options.source, options.out, options.reward, command)
 
 
 def _theory(options: argparse.Namespace) -> int:

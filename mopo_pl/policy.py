@@ -84,6 +84,10 @@ class Policy(nn.Module):
             )
         return self._act(observation, lambda s: self.actor.sample(s, generator))
 
+    def with_noise(self, observation: Array, noise: Tensor) -> Array:
+        """As `sample`, with ε [A] or [B, A] given: low + (tanh(μ(s) + σ(s)ε) + 1)/2 · (high - low)."""
+        return self._act(observation, lambda s: self.actor.act(s, noise.to(s)))
+
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
         states = self._states(observation)

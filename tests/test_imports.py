@@ -8,11 +8,11 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     *("errors", "config", "distributed", "storage", "nn", "environments"),
-    *("data", "dynamics", "sac", "policy", "callbacks", "assembly", "run", "cli", "__main__"),
+    *("data", "dynamics", "sac", "policy", "callbacks", "assembly", "run", "collection", "cli", "__main__"),
 ]
 """Files and folders of mopo_pl, from the ground up: each imports none that stands after it."""
 
-READS_SCHEMA = {"config", "data", "assembly", "run", "cli"}
+READS_SCHEMA = {"config", "data", "assembly", "run", "collection", "cli"}
 
 
 def imports() -> Iterator[tuple[str, Path, str]]:

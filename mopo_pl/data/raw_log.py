@@ -46,6 +46,8 @@ class RawLog:
     """Arrays of N rows that no field took."""
     next_missing: bool = False
     """Whether next states are taken from the next row because no key named them."""
+    infos: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further numbers of the environment at each step, by name [N]; training does not use them."""
     remarks: list[str] = field(default_factory=list)
     """What the reader left out or rearranged, one sentence each."""
     env_id: str | None = None
@@ -62,6 +64,7 @@ class RawLog:
         for name, array, _ in fields_of(self):
             if len(array) > rows.max(initial=-1):
                 setattr(self, name, array[rows])
+        self.infos = {name: array[rows] for name, array in self.infos.items()}
 
 
 def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:

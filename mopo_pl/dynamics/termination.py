@@ -60,11 +60,13 @@ RULES: dict[str, Rule] = {
     "halfcheetah": never,
     "safetyhalfcheetah": never,
     "swimmer": never,
+    "halfcheetahjump": never,
     "pendulum": never,
     "dmsd": never,
     "hopper": hopper,
     "walker2d": walker2d,
     "ant": ant,
+    "antangle": ant,
     # As OfflineRL-Kit has them.
     "halfcheetah-within-100": within(100, never),
     "walker2d-within-100": within(100, walker2d),

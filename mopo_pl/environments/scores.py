@@ -37,8 +37,13 @@ def normalised_score(env_id: str, value: float) -> float | None:
     >>> normalised_score("CartPole-v1", 500.0) is None
     True
     """
-    name = family(env_id).replace("adroithand", "")
-    if name not in REFERENCES:
+    known = references(env_id)
+    if known is None:
         return None
-    low, high = REFERENCES[name]
+    low, high = known
     return 100 * (value - low) / (high - low)
+
+
+def references(env_id: str) -> tuple[float, float] | None:
+    """Returns of score 0 and score 100 of an environment, or None where none are known."""
+    return REFERENCES.get(family(env_id).replace("adroithand", ""))

@@ -107,7 +107,7 @@ def train_sac(world: int, callbacks: list[L.Callback]) -> tuple[L.Trainer, nn.Mo
 
 def train_cloning(world: int, callbacks: list[L.Callback]) -> nn.Module:
     shape: dict[str, Any] = {"obs_dim": OBS, "action_dim": ACTION, "hidden_sizes": (16, 16)}
-    limits = {"log_std_min": -5.0, "log_std_max": 2.0}
+    limits: dict[str, Any] = {"log_std_min": -5.0, "log_std_max": 2.0}
     normaliser = Normaliser.identity(OBS)
     actor = TanhGaussianActor(**shape, **limits, normaliser=normaliser, generator=generator_for(0, "actor"))
     module = CloningModule(actor, actor_lr=1e-3, schedule_epochs=None).double()

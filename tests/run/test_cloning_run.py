@@ -48,7 +48,7 @@ def test_its_policy_acts_and_does_not_sample(cloned: Path, capsys: pytest.Captur
     assert "Pendulum-v1  2 deterministic episodes" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("batch", [1, 20, 33])
+@pytest.mark.parametrize("batch", [20, 33])
 def test_a_run_stopped_anywhere_ends_as_if_it_had_not_been(
     cloned: Path, train: Train, stop_after: StopAfter, same_weights: Same, rows: Rows, batch: int
 ) -> None:

@@ -1,6 +1,8 @@
 """From named arrays to a `RawLog`: which array is which field, and where episodes end."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,9 @@ MATRICES = ("observations", "actions", "next_observations")
 """Fields of several columns."""
 MARKS = ("ends", "starts", "episodes", "times")
 """Fields that only say where episodes end."""
+
+INFOS = "infos/"
+"""Beginning of the keys of an environment's further numbers, as D4RL calls them."""
 
 Shape = tuple[int, ...]
 Labels = Mapping[str, Sequence[str]]
@@ -66,6 +71,11 @@ def log_of_arrays(
         unused=_unused(shapes, used, rows),
         next_missing="next_observations" not in found and "next_observations" not in columns,
         remarks=remarks,
+        infos={
+            key.removeprefix(INFOS): load("infos", [key])
+            for key in shapes
+            if key.startswith(INFOS) and shapes[key] == (rows,)
+        },
         **arrays,
     )
     if any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
@@ -117,7 +127,7 @@ def _unused(shapes: Mapping[str, Shape], used: set[str], rows: int) -> list[Unus
     return [
         Unused(key, shape, key in known)
         for key, shape in shapes.items()
-        if key not in used and shape[:1] == (rows,) and rows > 1
+        if key not in used and not key.startswith(INFOS) and shape[:1] == (rows,) and rows > 1
     ]
 
 
@@ -285,3 +295,14 @@ def _without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:
     log.take(np.flatnonzero(keep))
     log.remarks.append(f"RLDS: {int((~keep).sum())} last steps hold an observation alone, the next of the step before")
     return log
+
+
+def environment_arguments(text: str, path: Path) -> dict[str, Any]:
+    """Arguments of an environment from their JSON; raise InputError where it is none."""
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InputError(f"{path}: env_kwargs must be a JSON object such as {{}}, not {shown(text)}")
+    return arguments

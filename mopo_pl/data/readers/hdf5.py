@@ -1,6 +1,5 @@
 """`.hdf5` logs: arrays by name at the top of the file, or d3rlpy's one array per field and episode."""
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +9,7 @@ import h5py
 import numpy as np
 
 from mopo_pl.data.raw_log import RawLog, Unused
-from mopo_pl.data.readers.arrays import Shape, log_of_arrays, stacked
+from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, listed, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
@@ -33,7 +32,7 @@ def read_hdf5(path: Path, columns: Columns) -> RawLog:
             if "env_id" in file.attrs:
                 log.env_id = _text(file.attrs["env_id"], "env_id", path)
             if "env_kwargs" in file.attrs:
-                log.env_kwargs = _arguments(_text(file.attrs["env_kwargs"], "env_kwargs", path), path)
+                log.env_kwargs = environment_arguments(_text(file.attrs["env_kwargs"], "env_kwargs", path), path)
             return log
     except BlockingIOError as error:
         raise InputError(f"{path} is open for writing in another program: close it there first") from error
@@ -163,13 +162,3 @@ def _text(attribute: Any, name: str, path: Path) -> str:
     if not isinstance(attribute, str):
         raise InputError(f"{path}: the attribute {name} must be a text, not {type(attribute).__name__}")
     return attribute
-
-
-def _arguments(text: str, path: Path) -> dict[str, Any]:
-    try:
-        arguments = json.loads(text)
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InputError(f"{path}: the attribute env_kwargs must be a JSON object such as {{}}, not {shown(text)}")
-    return arguments

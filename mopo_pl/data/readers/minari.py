@@ -41,6 +41,7 @@ def read_minari(name: str) -> RawLog:
         terminals=np.concatenate([episode.terminations for episode in episodes]),
         timeouts=np.concatenate([_last_is_limit(episode) for episode in episodes]),
         bounds=(action_space.low.ravel(), action_space.high.ravel()),
+        infos=_infos(episodes),
         **_environment(dataset),
     )
 
@@ -53,6 +54,16 @@ def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
         raise InputError(
             f"Minari dataset {name} is damaged ({brief(error)}); delete it and download it again"
         ) from error
+
+
+def _infos(episodes: list[Any]) -> dict[str, np.ndarray]:
+    """One number a step of each name [N]; Minari stores T + 1, the first of which belongs to the reset."""
+    columns: dict[str, list[np.ndarray]] = {}
+    for episode in episodes:
+        for name, values in (episode.infos or {}).items():
+            if np.shape(values) == (len(episode.rewards) + 1,):
+                columns.setdefault(name, []).append(np.asarray(values)[1:])
+    return {name: np.concatenate(parts) for name, parts in columns.items() if len(parts) == len(episodes)}
 
 
 def _flat(values: np.ndarray) -> np.ndarray:

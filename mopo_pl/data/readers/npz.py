@@ -10,35 +10,52 @@ import numpy as np
 from numpy.lib import format as npy
 
 from mopo_pl.data.raw_log import RawLog
-from mopo_pl.data.readers.arrays import Shape, log_of_arrays, stacked
+from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
 NPY = b"\x93NUMPY"
 """First bytes of a single array."""
+ENVIRONMENT = ("env_id", "env_kwargs")
+"""Keys that say where a log comes from."""
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What NumPy and zipfile raise of damaged archives."""
 
 
 def read_npz(path: Path, columns: Columns) -> RawLog:
-    """Read a log; raise InputError where the file is damaged or a key is missing."""
+    """Read a log; `env_id` and `env_kwargs` (JSON), each a single text, are taken where the file has them.
+
+    Raises InputError where the file is damaged or a key is missing.
+    """
     try:
         if not zipfile.is_zipfile(path):
             raise InputError(_no_archive(path))
         # Opened here: NumPy leaves a damaged file open that it opened itself.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             shapes = _shapes(file, path)
-            return log_of_arrays(
+            log = log_of_arrays(
                 str(path),
                 shapes,
                 lambda _, keys: stacked([_member(file, key, path) for key in keys], keys, str(path)),
                 columns,
             )
+            _take_environment(log, {key: _member(file, key, path) for key in ENVIRONMENT if key in shapes}, path)
+            return log
     except InputError:
         raise
     except DAMAGE as error:
         raise InputError(f"{path} cannot be read as .npz: it is damaged or no such file ({brief(error)})") from error
+
+
+def _take_environment(log: RawLog, texts: dict[str, np.ndarray], path: Path) -> None:
+    for key, text in texts.items():
+        if text.shape != () or text.dtype.kind != "U":
+            raise InputError(f"{path}: {key} must be a single text, not an array of shape {text.shape} of {text.dtype}")
+    if "env_id" in texts:
+        log.env_id = str(texts["env_id"])
+    if "env_kwargs" in texts:
+        log.env_kwargs = environment_arguments(str(texts["env_kwargs"]), path)
 
 
 def _no_archive(path: Path) -> str:

@@ -1,12 +1,7 @@
 """The log that comes with the project: a mediocre controller in Gymnasium's Pendulum-v1, kept as a Minari dataset."""
 
-import os
 import shutil
-import tempfile
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 import gymnasium
 import minari
@@ -14,13 +9,12 @@ import numpy as np
 from minari.data_collector import EpisodeBuffer
 
 from mopo_pl.data.readers.minari import read_minari, store
+from mopo_pl.data.readers.minari_store import written_aside
 from mopo_pl.errors import InputError
 
 ENV_ID = "Pendulum-v1"
 EPISODE = 200
 """Pendulum's time limit [steps]."""
-ASIDE = ".collecting-"
-"""Beginning of the name of a folder that a log is collected in; the number of its process follows."""
 
 
 def pendulum_id(steps: int, seed: int) -> str:
@@ -38,7 +32,7 @@ def collect_pendulum(steps: int, seed: int) -> str:
     name = pendulum_id(steps, seed)
     if not _is_whole(name, steps):
         shutil.rmtree(store() / name, ignore_errors=True)
-        with _written_aside(name), warnings.catch_warnings():
+        with written_aside(name), warnings.catch_warnings():
             # Minari asks for a person to write to and a link to the code.
             warnings.simplefilter("ignore", UserWarning)
             minari.create_dataset_from_buffers(
@@ -103,43 +97,3 @@ def _control(observation: np.ndarray) -> float:
     # Energy relative to the upright rest (m = l = 1, g = 10, inertia 1/3): pump while it is below.
     energy = speed**2 / 6 + 5 * (cosine - 1)
     return float(-2.0 * np.sign(energy) * np.sign(speed if speed else 1.0))
-
-
-def _publish(written: Path, place: Path) -> None:
-    """Moves a finished dataset over, unless another process was first: its log is the same."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.replace(written, place)
-    except OSError:
-        if not place.is_dir():
-            raise
-
-
-@contextmanager
-def _written_aside(name: str) -> Iterator[None]:
-    """Let Minari write into a store next to its own, then move the finished dataset over: a kill leaves nothing half."""
-    folder = store()
-    try:
-        _remove_abandoned(folder)
-        aside = Path(tempfile.mkdtemp(prefix=f"{ASIDE}{os.getpid()}-", dir=folder))
-    except OSError as error:
-        raise InputError(f"{folder} cannot be written ({error.strerror}); set MINARI_DATASETS_PATH") from error
-    before = os.environ.get("MINARI_DATASETS_PATH")
-    os.environ["MINARI_DATASETS_PATH"] = str(aside)
-    try:
-        yield
-        _publish(aside / name, folder / name)
-    finally:
-        if before is None:
-            del os.environ["MINARI_DATASETS_PATH"]
-        else:
-            os.environ["MINARI_DATASETS_PATH"] = before
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Remove what a collection that was killed on this machine left."""
-    for left in folder.glob(f"{ASIDE}*"):
-        process = left.name.removeprefix(ASIDE).partition("-")[0]
-        if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():
-            shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,167 @@
+"""Soft actor-critic that learns in the environment: its replay buffer, and its policies on the way."""
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from mopo_pl.assembly import build_sac, evaluation_seed
+from mopo_pl.callbacks import OnlineSteps, PolicyEvaluation, PolicySnapshots
+from mopo_pl.config.compose import to_yaml
+from mopo_pl.config.resolve import resolve
+from mopo_pl.config.schema import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.packing import assemble
+from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.replay_buffer import ReplayDataModule
+from mopo_pl.distributed.signals import SignalHandler
+from mopo_pl.environments.scores import normalised_score
+from mopo_pl.environments.stepping import SteppedEnvironment
+from mopo_pl.errors import InputError
+from mopo_pl.policy import Policy
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.stages import Stage, StageContext, fit_stage
+from mopo_pl.storage.checkpoints import REFRESHES
+
+SAC_SETTINGS = (
+    # As Haarnoja et al. 2018 (arXiv:1812.05905), appendix D, for all tasks.
+    *("sac.actor_lr=3e-4", "sac.alpha_lr=3e-4", "sac.actor_schedule=constant", "sac.alpha_max=null"),
+    *("sac.log_std_min=-20", "logger=none", "evaluation.every_n_epochs=5"),
+)
+"""What `collect` sets of the configuration, before the settings of the command line."""
+MEDIUM_SHARE = 1 / 3
+"""Share of the way from a random policy's return to the final one's at which D4RL's `medium` policies were taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """What a training in the environment leaves."""
+
+    rows: np.ndarray
+    """All steps taken [N, R], the random ones first."""
+    start_steps: int
+    """Random steps before the first update; one step was taken for each update after them."""
+    history: list[list[float]]
+    """[updates, mean return] of each evaluation."""
+    returns: np.ndarray
+    """Returns of the random episodes, none where none ended."""
+    final: Policy
+    snapshots: PolicySnapshots
+
+    def medium(self, wanted: float | None) -> int:
+        """Updates of the first policy whose evaluation reached `wanted`.
+
+        None: a third of the way from the random episodes' mean return to that of the last ten evaluations. Raises InputError
+        where no evaluation did.
+        """
+        way = "--medium-return"
+        if wanted is None:
+            low = float(self.returns.mean()) if len(self.returns) else self.history[0][1]
+            high = float(np.mean([value for _, value in self.history[-10:]]))
+            wanted = low + MEDIUM_SHARE * (high - low)
+            way = f"a third of the way from {low:.1f} (random) to {high:.1f} (final),"
+        reached = next((int(updates) for updates, value in self.history if value >= wanted), None)
+        if reached is None:
+            best = max(value for _, value in self.history)
+            raise InputError(
+                f"no evaluation reached {way} {wanted:.1f}, the best is {best:.1f}: give a lower --medium-return, or collect "
+                "into another --folder with more --train-steps"
+            )
+        return reached
+
+    def policy(self, updates: int) -> Policy:
+        """The policy kept after so many updates."""
+        return Policy.load(self.snapshots.path(updates))
+
+
+def train_online(
+    config: Config,
+    environment: SteppedEnvironment,
+    folder: RunFolder,
+    signals: SignalHandler,
+    *,
+    steps: int,
+    start_steps: int,
+    stop_at: float | None,
+) -> Learned:
+    """Train for `steps` steps in the environment, or until an evaluation reaches `stop_at`; continue what `folder` has.
+
+    Raises Interrupted where a signal asks for it, after a checkpoint.
+    """
+    epochs = math.ceil((steps - start_steps) / config.sac.updates_per_epoch)
+    config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
+    config = resolve(config, rows=steps, threads=torch.get_num_threads(), device="cpu")
+    assert config.threads is not None
+    torch.set_num_threads(config.threads)
+    folder.checkpoints.mkdir(parents=True, exist_ok=True)
+    resumed = folder.config.exists()
+    folder.write(folder.config, to_yaml(config))
+    layout, low, high = environment.layout, environment.action_low, environment.action_high
+    module = build_sac(config.sac, _spaces(environment), seed=config.seed, compile="policy" in config.compile)
+    data = ReplayDataModule(
+        layout,
+        capacity=start_steps + epochs * config.sac.updates_per_epoch,
+        action_low=low,
+        action_high=high,
+        batch_size=config.sac.batch_size,
+        updates_per_epoch=config.sac.updates_per_epoch,
+        updates_per_step=config.sac.updates_per_step,
+        folder=folder.checkpoints / REFRESHES,
+        seed=config.seed,
+    )
+    meta = {"env_id": environment.env_id, "env_kwargs": dict(config.env_kwargs)}
+    evaluation = PolicyEvaluation(
+        policy_of=lambda module: Policy(module.deployed_actor, low, high, meta),
+        env_id=environment.env_id,
+        env_kwargs=config.env_kwargs,
+        episodes=config.evaluation.episodes,
+        every_n_epochs=min(config.evaluation.every_n_epochs, epochs),
+        seed=evaluation_seed(config.seed),
+        score=partial(normalised_score, environment.env_id),
+    )
+    snapshots = PolicySnapshots(
+        folder.path / "snapshots",
+        evaluation,
+        policy_of=lambda module: Policy(module.deployed_actor, low, high, meta),
+        stop_at=stop_at,
+    )
+    stage = Stage(
+        name="policy",
+        max_epochs=epochs,
+        at_most=stop_at is not None,
+        shown=("evaluation/return", "policy/q1", "policy/alpha"),
+    )
+    context = replace(StageContext.of(config, folder, signals), resumed=resumed)
+    online = OnlineSteps(environment, start_steps=start_steps, seed=config.seed)
+    fit_stage(stage, module, data, [online, evaluation, snapshots], context)
+    module.to("cpu")
+    final = Policy(module.deployed_actor, low, high, meta)
+    final.save(folder.policy)
+    rows = data.rows[: data.size].cpu().numpy()
+    return Learned(
+        rows=rows,
+        start_steps=start_steps,
+        history=evaluation.history,
+        returns=episode_returns(layout.fields(rows[:start_steps])),
+        final=final,
+        snapshots=snapshots,
+    )
+
+
+def episode_returns(fields: dict[str, np.ndarray]) -> np.ndarray:
+    """Undiscounted returns of the episodes that ended, by a terminal or a time limit."""
+    ends = np.flatnonzero(fields["terminals"] | fields["timeouts"]) + 1
+    totals = np.concatenate([[0.0], np.cumsum(fields["rewards"], dtype=np.float64)])
+    return np.diff(totals[np.concatenate([[0], ends])])
+
+
+def _spaces(environment: SteppedEnvironment) -> OfflineDataset:
+    """A log of one step, of which soft actor-critic takes the dimensions alone."""
+    layout = environment.layout
+    nothing = np.zeros((1, layout.width), np.float32)
+    raw = RawLog(source=environment.env_id, **layout.fields(nothing))  # type: ignore[arg-type]
+    low, high = environment.action_low, environment.action_high
+    raw.actions = ((low + high) / 2)[None]
+    return assemble(raw, name=environment.env_id, bounds=(low, high), time_limit=None, clip_actions=False)
