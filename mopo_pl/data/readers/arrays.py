@@ -221,10 +221,11 @@ def _regroup(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     ids = marks.get("episodes")
     if ids is None:
         return
-    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    pieces = 1 + int((place[1:] != place[:-1]).sum())
-    if pieces == len(first):
+    begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    pieces = len(begins)
+    if len(np.unique(ids[begins])) == pieces:
         return
+    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first[place], kind="stable")
     log.take(order)
     marks.update({name: mark[order] for name, mark in marks.items()})

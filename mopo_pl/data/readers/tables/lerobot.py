@@ -57,7 +57,7 @@ def read_lerobot(folder: Path, columns: Columns) -> RawLog:
             f"{folder} has no rewards: next.reward is not among its features {listed(features)}; "
             "data.columns.reward=KEY names another"
         )
-    paths = tables_of((folder / "data").rglob("*.parquet"))
+    paths = lerobot_files(folder)[1:]
     if not paths:
         raise InputError(f"{folder} has no Parquet files in data/: download them all")
     mapping = {**_defaults(features, states), **columns}
@@ -76,6 +76,11 @@ def read_lerobot(folder: Path, columns: Columns) -> RawLog:
         _judge_ends(log)
     _say_what_is_left_out(log, info, pictures, rows=sum(TableFile(path).rows or 0 for path in paths))
     return log
+
+
+def lerobot_files(folder: Path) -> list[Path]:
+    """The description, and the files of the rows in their order."""
+    return [folder / "meta" / "info.json", *tables_of((folder / "data").rglob("*.parquet"))]
 
 
 def _info(path: Path) -> dict[str, Any]:
