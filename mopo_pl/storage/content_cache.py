@@ -78,7 +78,7 @@ def _checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(np.atleast_1d(tensor.contiguous().numpy())).cast("B") if tensor.numel() else memoryview(b"")
+    return np.atleast_1d(tensor.contiguous().numpy()).view(np.uint8).data
 
 
 def _limit(folder: Path) -> None:

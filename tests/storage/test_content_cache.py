@@ -66,7 +66,7 @@ def test_the_folder_is_bounded_and_what_was_used_last_is_kept(tmp_path: Path, mo
 def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     for name, age in (("old", 4000), ("new", 100)):
         (tmp_path / f".part-{name}").write_bytes(b"part")
-        os.utime(tmp_path / f".part-{name}", (time.time() - age,) * 2)
+        os.utime(tmp_path / f".part-{name}", (0, time.time() - age))
     store(tmp_path, "key", TENSORS, VALUES)
     assert {path.name for path in tmp_path.iterdir()} == {".part-new", "key.safetensors"}
 

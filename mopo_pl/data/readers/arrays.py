@@ -68,7 +68,7 @@ def log_of_arrays(
         remarks=remarks,
         **arrays,
     )
-    if any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
+    if not rows or any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
         return log  # which is refused for it
     squeeze(log)
     if found.get("terminals") == ["dones"] and found.get("timeouts") == ["timeouts"]:
@@ -245,11 +245,13 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
             counts[key] = int(absent.sum())
     if not counts:
         return
+    each = ", ".join(f"{shown(key)} {count}" for key, count in counts.items())
     keep = np.flatnonzero(~missing)
+    if not len(keep):
+        raise InputError(f"{log.source}: each of its {rows} rows has a missing value ({each}); no row is left")
     log.take(keep)
     marks.update({name: mark[keep] for name, mark in marks.items()})
-    marks["gaps"] = np.append(np.diff(keep) > 1, keep[-1:] < rows - 1)
-    each = ", ".join(f"{shown(key)} {count}" for key, count in counts.items())
+    marks["gaps"] = np.append(np.diff(keep) > 1, keep[-1] < rows - 1)
     log.remarks.append(
         f"{int(missing.sum())} of {rows} rows have missing values and are left out ({each}); "
         "the rows around them are not joined"

@@ -119,11 +119,10 @@ def _judge_ends(log: RawLog) -> None:
 
     LeRobot marks the last row of every episode as done. `log.timeouts` holds the success of each row.
     """
-    assert log.timeouts is not None
     done, success = (np.asarray(flags) == 1 for flags in (log.terminals, log.timeouts))
-    log.terminals, log.timeouts = done & success, done & ~success
+    log.terminals, log.timeouts = done & success, (limits := done & ~success)
     log.keys = {**log.keys, "terminals": "next.done with next.success", "timeouts": "next.done without next.success"}
-    cut = int(log.timeouts.sum())
+    cut = int(limits.sum())
     if cut:
         log.remarks.append(
             f"{cut} of {int(done.sum())} episodes are done without success: they are taken as cut by a time limit; "
