@@ -25,6 +25,14 @@ def minari_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store
 
 
+@pytest.fixture(scope="session", autouse=True)
+def user_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of its own too."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder
+
+
 @pytest.fixture
 def nothing_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be compiled fails the test, instead of saying so and going on eagerly."""
@@ -70,3 +78,9 @@ def npz_log(tmp_path: Path) -> Path:
     path = tmp_path / "log.npz"
     np.savez(path, allow_pickle=False, **linear_arrays(400))
     return path
+
+
+@pytest.fixture
+def linear() -> Callable[[int], dict[str, np.ndarray]]:
+    """Makes the arrays of the linear-Gaussian log."""
+    return linear_arrays

@@ -56,6 +56,8 @@ class DataConfig:
     """Length of a dataset that is collected by this program (`collect:…`) [steps]."""
     collect_seed: int = 0
     """Seed of a dataset that is collected by this program."""
+    cache: bool = True
+    """Keep a log of 20 MB and more, as it was read and checked, in the user's cache folder, from which the next start reads it."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from mopo_pl.data.findings import Finding
+from mopo_pl.data.raw_log import blocks
 
 TOLERANCE = 1e-4
 """Share of half the range by which rounding may carry an action over its bounds."""
@@ -35,7 +36,9 @@ def scaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
 
 def beyond_bounds(actions: np.ndarray, bounds: Bounds, where: str, *, clip: bool) -> Finding | None:
     """STOP for actions beyond their bounds; where the user has them clipped, what that does to them."""
-    overshoot = (np.abs(scaled(actions, bounds)) - 1).max(1)
+    overshoot = np.empty(len(actions), np.float32)
+    for part in blocks(len(actions)):
+        overshoot[part] = (np.abs(scaled(actions[part], bounds)) - 1).max(1)
     outside = overshoot > TOLERANCE
     if not outside.any():
         return None

@@ -1,9 +1,10 @@
 """What `dataset=` names, opened: files, Minari ids, D4RL names, logs that are collected here."""
 
 import difflib
+import hashlib
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,20 @@ import numpy as np
 
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.action_bounds import bounds_problem
+from mopo_pl.data.cached_dataset import key_of, load_dataset, store_dataset
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.checks import findings_of
 from mopo_pl.data.findings import Finding, of_level
 from mopo_pl.data.packing import assemble
 from mopo_pl.data.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.hdf5 import read_hdf5
-from mopo_pl.data.readers.minari import read_minari
+from mopo_pl.data.readers.minari import minari_files, read_minari
 from mopo_pl.data.readers.names import NOTHING, SETTINGS, Columns, shown
 from mopo_pl.data.readers.npz import read_npz
 from mopo_pl.data.readers.pendulum import collect_pendulum
 from mopo_pl.data.readers.tables.files import SUFFIXES
-from mopo_pl.data.readers.tables.lerobot import is_lerobot, read_lerobot
-from mopo_pl.data.readers.tables.reading import read_folder, read_table
+from mopo_pl.data.readers.tables.lerobot import is_lerobot, lerobot_files, read_lerobot
+from mopo_pl.data.readers.tables.reading import read_folder, read_table, tables_of
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError
 
@@ -66,9 +68,48 @@ def examine(
 ) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
     """As `open_dataset`, with what is wrong with the log as findings; the dataset is None where it cannot be packed.
 
-    Raises InputError where the file cannot be read or lacks a field, and where the environment cannot be made.
+    A large log that was opened before comes from the cache (`data.cache`). Raises InputError where the file cannot be read
+    or lacks a field, and where the environment cannot be made.
     """
-    raw = read(data.source or name, data)
+    source = data.source or name
+    files = files_of(source, data) if data.cache else []
+    states = _states(files)
+    how = asdict(replace(data, cache=True, d4rl_folder=""))
+    key = key_of(files, {"name": name, "data": how, "env_id": env_id, "env_kwargs": dict(env_kwargs)})
+    if key is not None and (found := load_dataset(key)) is not None:
+        dataset, spaces = found
+        if spaces == _spaces_digest(dataset.env_id, dataset.env_kwargs):
+            return dataset, dataset.findings
+    dataset, findings = _examine(source, name, data, env_id, env_kwargs)
+    if key is not None and dataset is not None and states == _states(files):
+        store_dataset(key, dataset, _spaces_digest(dataset.env_id, dataset.env_kwargs))
+    return dataset, findings
+
+
+def _states(files: Sequence[Path]) -> list[tuple[int, int]]:
+    """Size and time of change of each file, so that one that is written while it is read is not cached."""
+    return [(status.st_size, status.st_mtime_ns) for status in (path.stat() for path in files)]
+
+
+def _spaces_digest(env_id: str | None, env_kwargs: Mapping[str, Any]) -> str:
+    """Of what a log was compared with: shapes and bounds of an environment's spaces."""
+    if env_id is None:
+        return ""
+    environment = make_environment(env_id, env_kwargs)
+    spaces = (environment.observation_space, environment.action_space)
+    environment.close()
+    digest = hashlib.sha256(str(spaces[0].shape).encode())
+    for space in spaces:
+        if isinstance(space, gymnasium.spaces.Box):
+            digest.update(np.stack([space.low.ravel(), space.high.ravel()]).astype(np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def _examine(
+    source: str, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]
+) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
+    """Read and check the log behind a source."""
+    raw = read(source, data)
     _settle_environment(raw, env_id, env_kwargs)
     squeeze(raw)
     space, problems = (None, []) if raw.env_id is None else _spaces(raw)
@@ -90,8 +131,17 @@ def examine(
         clip_actions=True,
         drop_time_limits=data.drop_time_limits,
     )
+    _share_memory(raw, dataset)
     findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
     return replace(dataset, findings=findings), findings
+
+
+def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:
+    """Let what is packed to the bit be there once: a large log does not fit into memory twice."""
+    for name in ("observations", "next_observations"):
+        array = getattr(raw, name)
+        if array is not None and array.dtype == np.float32:
+            setattr(raw, name, getattr(dataset.transitions, name).numpy())
 
 
 def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str, Any]) -> None:
@@ -129,6 +179,21 @@ def read(source: str, data: DataConfig) -> RawLog:
             f"dataset={source} is no file or folder, no choice in conf/dataset, and no id (those end in -v0, -v1, …)"
         )
     return _read_id(source, Path(data.d4rl_folder).expanduser(), columns)
+
+
+def files_of(source: str, data: DataConfig) -> list[Path]:
+    """All files that a log consists of; none where it has none, or must be collected or downloaded first."""
+    path = Path(source).expanduser()
+    if source.startswith("collect:"):
+        return []
+    if path.is_dir():
+        return lerobot_files(path) if is_lerobot(path) else tables_of(path.iterdir())
+    if path.is_file():
+        return [path] if path.name.lower().endswith(tuple(READERS)) else []
+    if not _is_id(source):
+        return []
+    d4rl = [path for path in _d4rl_files(source, Path(data.d4rl_folder).expanduser()) if path.is_file()]
+    return d4rl[:1] or minari_files(source)
 
 
 def _is_id(source: str) -> bool:

@@ -7,7 +7,7 @@ import torch
 
 from mopo_pl.data.action_bounds import Bounds, beyond_bounds, bounds_problem, scaled
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw_log import RawLog, marked_ends, problems_of, squeeze
+from mopo_pl.data.raw_log import RawLog, blocks, marked_ends, moments, problems_of, squeeze
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
 
@@ -47,7 +47,7 @@ def assemble(
         known &= ~_limited(raw, ends, time_limit)
     if not (known | np.asarray(raw.terminals, bool)).any():
         raise InputError(f"{raw.source}: no row has a known next observation or is terminal; add next_observations")
-    _fill(rows, raw, ends, scaled(raw.actions, bounds).clip(-1, 1))
+    _fill(rows, raw, ends, bounds)
     packed = torch.from_numpy(rows)
     return OfflineDataset(
         name=name,
@@ -67,9 +67,13 @@ def assemble(
 def goes_on(raw: RawLog) -> np.ndarray:
     """Whether a row's next state is the next row's state, up to rounding [N - 1] bool; needs `next_observations`."""
     assert raw.next_observations is not None
-    later = raw.observations[1:].astype(np.float64)
-    tolerance = SAME * raw.observations.std(0, dtype=np.float64) + 1e-6 * np.abs(later)
-    return (np.abs(raw.next_observations[:-1] - later) <= tolerance).all(1)
+    following, states = raw.next_observations[:-1], raw.observations[1:]
+    spread, same = moments(raw.observations)[1], np.empty(len(states), bool)
+    for part in blocks(len(states)):
+        later = states[part].astype(np.float64)
+        tolerance = SAME * spread + 1e-6 * np.abs(later)
+        same[part] = (np.abs(following[part] - later) <= tolerance).all(1)
+    return same
 
 
 def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
@@ -112,7 +116,7 @@ def _limited(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarra
     return limited
 
 
-def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, actions: np.ndarray) -> None:
+def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, bounds: Bounds) -> None:
     """Writes column block by column block into the one packed array.
 
     Where the file does not tell what followed, the next row does; at an episode's end nothing does, and the row's own
@@ -120,7 +124,8 @@ def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, actions: np.ndarray) 
     """
     dim, stop = raw.observations.shape[1], raw.observations.shape[1] + raw.actions.shape[1]
     rows[:, :dim] = raw.observations
-    rows[:, dim:stop] = actions
+    for part in blocks(len(rows)):
+        rows[part, dim:stop] = scaled(raw.actions[part], bounds).clip(-1, 1)
     if raw.next_observations is not None:
         rows[:, stop:-2] = raw.next_observations
     else:

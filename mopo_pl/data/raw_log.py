@@ -8,6 +8,27 @@ import numpy as np
 
 from mopo_pl.data.dataset import ColumnNames
 
+BLOCK = 2**16
+"""Rows that are computed with at once, so that large logs take no memory beside their own."""
+
+
+def blocks(rows: int, size: int | None = None) -> Iterator[slice]:
+    """All rows, `size` at a time, else `BLOCK`.
+
+    >>> list(blocks(5, size=2))
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    size = size or BLOCK
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
+
+
+def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column, in float64 [D]."""
+    rows = max(len(array), 1)
+    mean = sum((array[part].sum(0, dtype=np.float64) for part in blocks(len(array))), np.zeros(array.shape[1])) / rows
+    squares = sum((((array[part] - mean) ** 2).sum(0) for part in blocks(len(array))), np.zeros(array.shape[1]))
+    return mean, np.sqrt(squares / rows)
+
 
 class Unused(NamedTuple):
     """An array of a log that no field took, though it has as many rows."""
@@ -138,9 +159,11 @@ def _shape_problems(raw: RawLog) -> Iterator[str]:
 
 def _value_problems(raw: RawLog) -> Iterator[str]:
     for name, array, _ in fields_of(raw):
-        # Rows are kept as float32, in which what is beyond its range would be inf; NaN compares false.
-        bad = ~(np.abs(array) <= np.finfo(np.float32).max)
-        bad = bad.any(1) if bad.ndim == 2 else bad
+        bad = np.zeros(len(array), bool)
+        for part in blocks(len(array)):
+            # Rows are kept as float32, in which what is beyond its range would be inf; NaN compares false.
+            wrong = ~(np.abs(array[part]) <= np.finfo(np.float32).max)
+            bad[part] = wrong.any(1) if wrong.ndim == 2 else wrong
         if bad.any():
             first = int(bad.argmax())
             yield (

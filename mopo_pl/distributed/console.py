@@ -22,7 +22,7 @@ def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
 
     Yields a function that takes how much of `total` is done.
     """
-    if not sys.stderr.isatty() or rank_zero_only.rank != 0:
+    if not sys.stderr.isatty() or getattr(rank_zero_only, "rank", 0) != 0:
         yield lambda done: None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -1,5 +1,6 @@
 """Folders of tables as one log, and what the columns of a table may hold."""
 
+import contextlib
 import gzip
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from pyarrow import csv, feather, ipc, parquet
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.opening import open_dataset
-from mopo_pl.data.readers import arrays
+from mopo_pl.data.readers import arrays, sizes
 from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]
@@ -311,6 +312,67 @@ def test_columns_may_be_of_many_types(tmp_path: Path, plant: dict[str, list[Any]
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:
     (tmp_path / "plant.csv").write_text("temp,temp,valve,gain\n1,2,0,1\n")
     refused(tmp_path / "plant.csv", "has the column temp twice; rename one")
+
+
+def test_lists_of_nothing_are_refused(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    plant["valve"] = [[]] * 12
+    write(tmp_path / "plant.parquet", pa.table({**plant, "valve": pa.array(plant["valve"], pa.list_(pa.float32()))}))
+    refused(tmp_path / "plant.parquet", "valve has no columns")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_without_rows_are_refused(tmp_path: Path, plant: dict[str, list[Any]], kind: str) -> None:
+    write(tmp_path / f"plant{kind}", pa.table(plant).slice(0, 0))
+    refused(tmp_path / f"plant{kind}", "temp, flow has no rows", columns=by(episode="run", time="clock"))
+
+
+def test_a_table_whose_rows_all_have_missing_values_is_refused(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    plant["flow"], plant["gain"][:2] = [None] * 12, [None, None]
+    write(tmp_path / "plant.parquet", pa.table(plant))
+    refused(tmp_path / "plant.parquet", "each of its 12 rows has a missing value (flow 12, gain 2); no row is left")
+
+
+# Damage
+
+
+@pytest.mark.parametrize("kind", [".csv.gz", ".arrow", ".stream.arrow", ".csv"])
+def test_a_table_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, plant: dict[str, list[Any]], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    write(tmp_path / f"plant{kind}", pa.table(plant))
+    monkeypatch.setattr(sizes, "ALWAYS_READ", 0)
+    monkeypatch.setattr(sizes, "MOST_PACKED", 0.01)
+    refused(tmp_path / f"plant{kind}", "declares arrays of", "damaged", columns=by(episode="run"))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damage_ends_in_a_sentence(tmp_path: Path, plant: dict[str, list[Any]], kind: str) -> None:
+    """Bytes that are changed may lead Arrow beyond the memory, which would end the process."""
+    path, rng = tmp_path / f"plant{kind}", np.random.default_rng(0)
+    write(
+        path,
+        pa.table({**plant, "flow": pa.array(plant["flow"], pa.float32()), "list": [[1.0]] * 12}).drop(
+            ["list"] * ("csv" in kind)
+        ),
+    )
+    content = path.read_bytes()
+    for _ in range(60):
+        damaged = np.frombuffer(content, np.uint8).copy()
+        damaged[rng.integers(len(content), size=3)] = rng.integers(256, size=3)
+        path.write_bytes(damaged.tobytes()[: len(content) - int(rng.integers(2) * rng.integers(len(content)))])
+        with contextlib.suppress(InputError):
+            opened(path, by(episode="run", time="clock"))
+
+
+@pytest.mark.parametrize("kind", [".arrow", ".stream.arrow"])
+def test_texts_that_lie_beyond_the_memory_are_refused(tmp_path: Path, plant: dict[str, list[Any]], kind: str) -> None:
+    """Arrow believes the offsets of a file; to follow these would end the process."""
+    path = tmp_path / f"plant{kind}"
+    write(path, pa.table({**plant, "run": ["seven %"] * 12}))
+    offsets = np.array([0, 7, 14], np.int32).tobytes()
+    assert offsets in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(offsets, np.array([0, 7, 2**30], np.int32).tobytes()))
+    refused(path, "cannot be read as a table", columns=by(episode="run"))
 
 
 # How CSV files are written

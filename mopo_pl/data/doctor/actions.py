@@ -7,6 +7,7 @@ import numpy as np
 from mopo_pl.data.action_bounds import TOLERANCE, beyond_bounds, scaled
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 from mopo_pl.data.doctor.regression import explained
+from mopo_pl.data.raw_log import blocks, moments
 
 ENOUGH = 200
 """Rows from which shares mean something."""
@@ -22,8 +23,11 @@ def beyond(log: Evidence) -> Iterator[Verdict]:
 
 def saturated(log: Evidence) -> Iterator[Verdict]:
     """Columns that are nearly always at a bound."""
-    size = np.abs(scaled(log.raw.actions, log.bounds))
-    share = ((size > 0.999) & (size <= 1 + TOLERANCE)).mean(0)
+    count = np.zeros(log.raw.actions.shape[1])
+    for part in blocks(log.rows):
+        size = np.abs(scaled(log.raw.actions[part], log.bounds))
+        count += ((size > 0.999) & (size <= 1 + TOLERANCE)).sum(0)
+    share = count / log.rows
     if log.rows >= ENOUGH and (share > 0.95).any():
         yield Verdict(
             "WARN",
@@ -47,14 +51,14 @@ def narrow(log: Evidence) -> Iterator[Verdict]:
 
 def without_exploration(log: Evidence) -> Iterator[Verdict]:
     """Actions that the state alone determines: what another action does cannot be told."""
-    actions = log.raw.actions.astype(np.float64)
-    varied = actions.std(0) > 0
+    varied = moments(log.raw.actions)[1] > 0
     if log.rows < ENOUGH or not varied.any():
         return
     taken = np.linspace(0, log.rows - 1, min(log.rows, 100 * ENOUGH)).astype(int)
-    states = (log.observations[taken] - log.observations.mean(0)) / log.spread
+    states = (log.raw.observations[taken].astype(np.float64) - log.moments[0]) / log.spread
+    actions = log.raw.actions[taken].astype(np.float64)[:, varied]
     features = np.tanh(states @ np.random.default_rng(0).standard_normal((states.shape[1], 64)))
-    if explained(np.concatenate([states, features], 1), actions[taken][:, varied]).min() > 0.999:
+    if explained(np.concatenate([states, features], 1), actions).min() > 0.999:
         yield Verdict(
             "WARN",
             "actions are a function of the state: without exploration the log does not tell what another action does",

@@ -8,6 +8,7 @@ from mopo_pl.data.doctor import actions, columns, ends, names, next_states, rows
 from mopo_pl.data.doctor.evidence import Check, Evidence
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.raw_log import RawLog
+from mopo_pl.distributed.console import progress
 
 CHECKS: dict[str, Check] = {
     "unused-arrays": names.unused_arrays,
@@ -43,6 +44,8 @@ CHECKS: dict[str, Check] = {
 def findings_of(raw: RawLog, dataset: OfflineDataset, *, bounds: Bounds, clip: bool) -> Iterator[Finding]:
     """What each check finds; a check that finds nothing yields OK."""
     log = Evidence(raw, dataset, bounds, clip)
-    for name, check in CHECKS.items():
-        found = [Finding(verdict.level, name, verdict.text, verdict.fix) for verdict in check(log)]
-        yield from found or [Finding("OK", name, "")]
+    with progress(f"checking {raw.source}", len(CHECKS)) as show:
+        for number, (name, check) in enumerate(CHECKS.items()):
+            show(number)
+            found = [Finding(verdict.level, name, verdict.text, verdict.fix) for verdict in check(log)]
+            yield from found or [Finding("OK", name, "")]

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict
+from mopo_pl.data.raw_log import blocks
 
 SCALES = 1000.0
 """Ratio of two columns' standard deviations from which the smaller one is hardly seen."""
@@ -18,14 +19,15 @@ HUGE = 1e4
 
 def constant(log: Evidence) -> Iterator[Verdict]:
     """Columns of one value."""
-    same = (log.raw.observations == log.raw.observations[0]).all(0)
+    states = log.raw.observations
+    same = np.logical_and.reduce([(states[part] == states[0]).all(0) for part in blocks(len(states))])
     if same.any():
         yield Verdict("WARN", f"observation columns never change: {log.columns(same)}", "leave them out")
 
 
 def scales(log: Evidence) -> Iterator[Verdict]:
     """Columns of far different size."""
-    spread = log.observations.std(0)
+    spread = log.moments[1]
     changing = np.flatnonzero(spread > 0)
     if len(changing) < 2:
         return
@@ -41,17 +43,16 @@ def scales(log: Evidence) -> Iterator[Verdict]:
 
 def stuck(log: Evidence) -> Iterator[Verdict]:
     """A sensor that repeats one value for many steps, and else never does."""
-    still = (log.raw.observations[1:] == log.raw.observations[:-1]) & log.inside[:, None]
     steps = max(int(log.inside.sum()), 1)
-    for column in np.flatnonzero(still.any(0)):
-        first, length = _runs(still[:, column])
+    for column, values in enumerate(log.raw.observations.T):
+        first, length = _runs((values[1:] == values[:-1]) & log.inside)
         long = length >= STUCK
         rest = int(length[~long].sum())
         if long.any() and rest <= 0.01 * steps and length[long].sum() <= 0.5 * steps:
             at = int(first[long][0])
             yield Verdict(
                 "WARN",
-                f"{log.column(int(column))} repeats one value for {int(length[long].max())} steps, {int(long.sum())} "
+                f"{log.column(column)} repeats one value for {int(length[long].max())} steps, {int(long.sum())} "
                 f"times, from row {at} on; else it changes at each step",
                 "look for a sensor that was stuck, and leave those rows out",
             )
@@ -68,9 +69,11 @@ def counters(log: Evidence) -> Iterator[Verdict]:
     """Clocks and row numbers: the same step in each row."""
     if log.inside.sum() < STUCK:
         return
-    steps = (log.observations[1:] - log.observations[:-1])[log.inside]
-    usual = np.median(steps, 0)
-    counts = (usual != 0) & ((np.abs(steps - usual) <= 1e-2 * np.abs(usual)).mean(0) > 0.99)
+    counts = np.zeros(log.raw.observations.shape[1], bool)
+    for column in range(len(counts)):
+        steps = log.steps(column)
+        usual = np.median(steps)
+        counts[column] = usual != 0 and (np.abs(steps - usual) <= 1e-2 * np.abs(usual)).mean() > 0.99
     if counts.any():
         yield Verdict(
             "WARN",
@@ -83,13 +86,12 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
     """Columns whose steps are smaller than float32 tells at such values."""
     if not log.inside.any():
         return
-    steps = np.abs(log.observations[1:] - log.observations[:-1])[log.inside]
-    steps[steps == 0] = np.nan
-    moving = ~np.isnan(steps).all(0)
-    usual = np.full(steps.shape[1], np.inf)
-    usual[moving] = np.nanmedian(steps[:, moving], 0)
-    resolution = np.spacing(np.abs(log.observations).max(0).astype(np.float32))
-    coarse = resolution > COARSE * usual
+    coarse = np.zeros(log.raw.observations.shape[1], bool)
+    for column in range(len(coarse)):
+        steps = np.abs(log.steps(column))
+        steps = steps[steps != 0]
+        resolution = np.spacing(np.abs(log.values(column)).max().astype(np.float32))
+        coarse[column] = len(steps) and resolution > COARSE * np.median(steps)
     if coarse.any():
         yield Verdict(
             "WARN",

@@ -10,7 +10,10 @@ import numpy as np
 from mopo_pl.data.action_bounds import Bounds
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Level
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.raw_log import RawLog, blocks, moments
+
+NEAR = 2**12
+"""Rows whose columns are read one after another while they are near to the processor."""
 
 
 class Verdict(NamedTuple):
@@ -37,16 +40,45 @@ class Evidence:
         """N."""
         return len(self.raw.rewards)
 
+    def values(self, column: int) -> np.ndarray:
+        """An observation column [N] float64."""
+        return self.raw.observations[:, column].astype(np.float64)
+
+    def steps(self, column: int) -> np.ndarray:
+        """Differences of a column from row to row inside episodes float64."""
+        return np.diff(self.values(column))[self.inside]
+
     @cached_property
-    def observations(self) -> np.ndarray:
-        """[N, D] float64."""
-        return self.raw.observations.astype(np.float64)
+    def moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation of each observation column [D]."""
+        return moments(self.raw.observations)
 
     @cached_property
     def spread(self) -> np.ndarray:
         """Standard deviation of each observation column, 1 where it is constant [D]."""
-        spread = self.observations.std(0)
+        spread = self.moments[1]
         return np.where(spread > 0, spread, 1.0)
+
+    @cached_property
+    def signatures(self) -> np.ndarray:
+        """One number for each row, the same for equal rows [N] uint64."""
+        words = self.dataset.transitions.rows.numpy().view(np.uint32)
+        factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64, endpoint=False) | np.uint64(1)
+        total = np.zeros(len(words), np.uint64)
+        for part in blocks(len(words), NEAR):
+            for column, factor in enumerate(factors):
+                total[part] += (words[part, column] + np.uint64(1)) * factor
+        return total
+
+    @cached_property
+    def copies(self) -> np.ndarray:
+        """Whether an episode of two steps or more has been there before [K] bool."""
+        seen, copies = set(), np.zeros(len(self.lengths), bool)
+        for number, (end, length) in enumerate(zip(self.ends + 1, self.lengths, strict=True)):
+            content = self.signatures[end - length : end].tobytes()
+            copies[number] = length > 1 and content in seen
+            seen.add(content)
+        return copies
 
     @cached_property
     def ends(self) -> np.ndarray:

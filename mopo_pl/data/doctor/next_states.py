@@ -5,14 +5,17 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.doctor.regression import MOST as LOOKED_AT
 from mopo_pl.data.doctor.regression import explained
 from mopo_pl.data.packing import goes_on
-from mopo_pl.data.raw_log import marked_ends
+from mopo_pl.data.raw_log import blocks, marked_ends
 
 ENOUGH = 20
 """Rows from which shares mean something."""
 MANY = 500
 """Rows from which a fit to them means something."""
+FITTED = 100_000
+"""Rows that a fit is made to, of logs that have more."""
 FAR = 3.0
 """Steps across a border, in the 99th percentile of steps inside episodes, from which they join strangers."""
 
@@ -23,7 +26,7 @@ def copied(log: Evidence) -> Iterator[Verdict]:
     if following is None or log.rows < ENOUGH:
         return
     moving = _moving(log)
-    same = (following[:-1] == log.raw.observations[:-1]).all(1) & moving
+    same = _alike(following[:-1], log.raw.observations[:-1]) & moving
     if 2 * same.sum() > moving.sum():
         yield Verdict(
             "STOP",
@@ -41,8 +44,8 @@ def shifted(log: Evidence) -> Iterator[Verdict]:
         return
     moving = _moving(log)[:-1]
     for direction, same in (
-        ("late", (following[:-2] == states[2:]).all(1)),
-        ("early", (following[1:-1] == states[:-2]).all(1)),
+        ("late", _alike(following[:-2], states[2:])),
+        ("early", _alike(following[1:-1], states[:-2])),
     ):
         count = int((same & moving).sum())
         if 2 * count > moving.sum():
@@ -83,10 +86,13 @@ def across_borders(log: Evidence) -> Iterator[Verdict]:
         return
     marked = marked_ends(log.raw)[:-1]
     joined = marked & goes_on(log.raw)
-    steps = np.sqrt((((following - log.observations) / log.spread) ** 2).mean(1))[:-1]
     inside = ~marked
     if joined.sum() < 3 or 2 * joined.sum() <= marked.sum() or not inside.any():
         return
+    steps = np.empty(log.rows - 1)
+    for part in blocks(log.rows - 1):
+        change = following[part] - log.raw.observations[part].astype(np.float64)
+        steps[part] = np.sqrt(((change / log.spread) ** 2).mean(1))
     usual = np.quantile(steps[inside], 0.99)
     if np.median(steps[joined]) > FAR * usual:
         yield Verdict(
@@ -117,10 +123,10 @@ def shuffled(log: Evidence) -> Iterator[Verdict]:
     """The next row is taken for what followed, and has nothing to do with its row."""
     if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
-    here = np.flatnonzero(log.inside)
-    inputs = np.concatenate([log.observations, log.raw.actions], 1)[here]
-    shares = explained(inputs, log.observations[here + 1])
-    changing = log.observations.std(0) > 0
+    here = _spaced(np.flatnonzero(log.inside), LOOKED_AT)
+    states = log.raw.observations
+    shares = explained(np.concatenate([states[here], log.raw.actions[here]], 1, dtype=np.float64), states[here + 1])
+    changing = log.moments[1] > 0
     if changing.any() and shares[changing].max() < 0.05:
         yield Verdict(
             "STOP",
@@ -134,13 +140,11 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
     if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
     here = np.flatnonzero(log.inside)
-    change = (log.observations[1:] - log.observations[:-1])[here] / log.spread
-    moving = (change != 0).mean(0) > 0.5
+    moving = np.array([(log.steps(column) != 0).mean() > 0.5 for column in range(len(log.spread))])
     if not moving.any():
         return
-    inputs = np.concatenate([log.observations / log.spread, log.raw.actions], 1)[here]
     far = np.zeros(log.rows, bool)
-    far[here] = _outlying(inputs, change[:, moving]) > 12
+    far[here] = _outlying(log, here, moving) > 12
     count = int(far.sum())
     if not 0 < count <= 0.05 * len(here):
         return
@@ -164,30 +168,60 @@ def _period(log: Evidence, far: np.ndarray) -> int | None:
     return period if len(rows) >= 3 and period >= ENOUGH else None
 
 
-def _outlying(inputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Distance from a linear fit to the nearer rows, in their root mean square [N]."""
-    inputs = np.concatenate([inputs, np.ones((len(inputs), 1))], 1)
+def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Distance of the changes after some rows from a linear fit to the nearer ones, in their root mean square [n]."""
+    fitted = _spaced(here, FITTED)
+    inputs, targets = _changes(log, fitted, moving)
     near = np.ones(len(inputs), bool)
     distance = np.zeros(len(inputs))
+    weights, scale = np.zeros((inputs.shape[1], targets.shape[1])), np.ones(targets.shape[1])
     for _ in range(3):
         weights = np.linalg.lstsq(inputs[near], targets[near], rcond=None)[0]
         errors = targets - inputs @ weights
         scale = np.sqrt((errors[near] ** 2).mean(0)) + 1e-3 * np.abs(targets[near]).mean(0) + 1e-12
         distance = np.sqrt(((errors / scale) ** 2).mean(1))
         near = distance <= np.quantile(distance, 0.95)
+    if len(fitted) == len(here):
+        return distance
+    distance = np.empty(len(here))
+    for part in blocks(len(here)):
+        inputs, targets = _changes(log, here[part], moving)
+        distance[part] = np.sqrt((((targets - inputs @ weights) / scale) ** 2).mean(1))
     return distance
+
+
+def _changes(log: Evidence, rows: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """States, actions and a one [n, D + A + 1], and how the moving columns change after those rows, in their spread."""
+    states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
+    inputs = np.concatenate([states / log.spread, log.raw.actions[rows], np.ones((len(rows), 1))], 1)
+    return inputs, ((later - states) / log.spread)[:, moving]
+
+
+def _spaced(rows: np.ndarray, most: int) -> np.ndarray:
+    """All of them, or as many as are allowed, evenly spaced."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def _like_beginnings(log: Evidence, far: np.ndarray) -> bool:
     """Whether the rows after those marked lie where the marked episodes begin, and few others do."""
-    starts = log.observations[log.ends[:-1] + 1]
+    starts = log.raw.observations[log.ends[:-1] + 1].astype(np.float64)
     if len(starts) < 5 or far.sum() < 3:
         return False
-    margin = 0.25 * (starts.max(0) - starts.min(0)) + 1e-9
-    like = ((log.observations >= starts.min(0) - margin) & (log.observations <= starts.max(0) + margin)).all(1)
+    margin, like = 0.25 * (starts.max(0) - starts.min(0)) + 1e-9, np.empty(log.rows, bool)
+    for part in blocks(log.rows):
+        states = log.raw.observations[part].astype(np.float64)
+        like[part] = ((states >= starts.min(0) - margin) & (states <= starts.max(0) + margin)).all(1)
     return bool(like[np.flatnonzero(far) + 1].mean() >= 0.8 and like.mean() < 0.5)
 
 
 def _moving(log: Evidence) -> np.ndarray:
     """Rows inside episodes after which the state changes [N - 1] bool."""
-    return ~marked_ends(log.raw)[:-1] & (log.raw.observations[1:] != log.raw.observations[:-1]).any(1)
+    return ~marked_ends(log.raw)[:-1] & ~_alike(log.raw.observations[1:], log.raw.observations[:-1])
+
+
+def _alike(states: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether two states are equal [n] bool."""
+    alike = np.empty(len(states), bool)
+    for part in blocks(len(states)):
+        alike[part] = (states[part] == others[part]).all(1)
+    return alike

@@ -78,7 +78,7 @@ def log_of_arrays(
         },
         **arrays,
     )
-    if any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
+    if not rows or any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
         return log  # which is refused for it
     squeeze(log)
     if found.get("terminals") == ["dones"] and found.get("timeouts") == ["timeouts"]:
@@ -231,10 +231,11 @@ def _regroup(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     ids = marks.get("episodes")
     if ids is None:
         return
-    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    pieces = 1 + int((place[1:] != place[:-1]).sum())
-    if pieces == len(first):
+    begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    pieces = len(begins)
+    if len(np.unique(ids[begins])) == pieces:
         return
+    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
     order = np.argsort(first[place], kind="stable")
     log.take(order)
     marks.update({name: mark[order] for name, mark in marks.items()})
@@ -254,11 +255,13 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
             counts[key] = int(absent.sum())
     if not counts:
         return
+    each = ", ".join(f"{shown(key)} {count}" for key, count in counts.items())
     keep = np.flatnonzero(~missing)
+    if not len(keep):
+        raise InputError(f"{log.source}: each of its {rows} rows has a missing value ({each}); no row is left")
     log.take(keep)
     marks.update({name: mark[keep] for name, mark in marks.items()})
-    marks["gaps"] = np.append(np.diff(keep) > 1, keep[-1:] < rows - 1)
-    each = ", ".join(f"{shown(key)} {count}" for key, count in counts.items())
+    marks["gaps"] = np.append(np.diff(keep) > 1, keep[-1] < rows - 1)
     log.remarks.append(
         f"{int(missing.sum())} of {rows} rows have missing values and are left out ({each}); "
         "the rows around them are not joined"

@@ -76,10 +76,9 @@ def _inside(groups: list[tuple[str, h5py.Group]], file: h5py.File) -> Iterator[t
     seen = set()
     while groups:
         prefix, group = groups.pop()
-        address = h5py.h5o.get_info(group.id).addr
-        if address in seen:
+        if group in seen:
             continue
-        seen.add(address)
+        seen.add(group)
         for name in map(str, group):
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 continue

@@ -46,6 +46,12 @@ def read_minari(name: str) -> RawLog:
     )
 
 
+def minari_files(name: str) -> list[Path]:
+    """The files of a dataset of the local store; none where it has to be downloaded."""
+    folder = store() / name / "data"
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
     """Those that have steps."""
     try:

@@ -29,9 +29,7 @@ class FieldBuffer:
         """
         self.field, self.widths = field, widths
         large = field in MATRICES and (rows or 0) >= LARGE
-        self._array = np.empty(
-            (rows or 0, sum(width or 1 for width in widths.values())), np.float32 if large else float
-        )
+        self._array = np.empty((rows or 0, sum(map(_columns, widths.values()))), np.float32 if large else float)
         self._rows = 0
         self._origin: dict[str, int] = {}
         self._labels: dict[Any, int] = {}
@@ -56,8 +54,8 @@ class FieldBuffer:
             except ArrowException as error:
                 raise InputError(f"{path}: column {shown(key)} cannot be read as numbers: {brief(error)}") from error
             with np.errstate(over="ignore"):  # inf is refused later, with its row
-                self._array[self._rows : needed, place : place + (width or 1)] = values
-            place += width or 1
+                self._array[self._rows : needed, place : place + _columns(width)] = values
+            place += _columns(width)
         self._rows = needed
 
     def finished(self) -> np.ndarray:
@@ -117,10 +115,10 @@ class FieldBuffer:
         else:
             column = column.cast(pa.timestamp("ns", getattr(kind, "tz", None)))
         column = column.cast(pa.int64())
-        first = pc.min(column).as_py()
+        first = pc.call_function("min", [column]).as_py()
         if first is not None:
             self._origin.setdefault(key, first)
-        return pc.subtract(column, self._origin.get(key, 0))
+        return pc.call_function("subtract", [column, self._origin.get(key, 0)])
 
     def _numbered(self, column: Any) -> np.ndarray:
         """A number for each label, in the order of their first rows [n] float64; NaN where one is missing."""
@@ -137,7 +135,7 @@ class FieldBuffer:
 
         width = self.widths[key] or 0
         there = column.is_valid().to_numpy(zero_copy_only=False)
-        lengths = pc.fill_null(pc.list_value_length(column), width).to_numpy(zero_copy_only=False)
+        lengths = pc.call_function("list_value_length", [column]).fill_null(width).to_numpy(zero_copy_only=False)
         other = lengths != width
         if other.any():
             at = int(other.argmax())
@@ -146,8 +144,13 @@ class FieldBuffer:
             )
         values = np.full((len(column), width), np.nan)
         flat = column.drop_null().flatten() if column.null_count else column.flatten()
-        values[there] = self._numbers(flat, key, path, row).reshape(-1, width)
+        if width:
+            values[there] = self._numbers(flat, key, path, row).reshape(-1, width)
         return values
+
+
+def _columns(width: int | None) -> int:
+    return 1 if width is None else width
 
 
 def _refuse_words(column: Any, key: str, path: Path, row: int) -> None:

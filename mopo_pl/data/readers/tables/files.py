@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -83,7 +84,7 @@ class TableFile:
 
         try:
             yield
-        except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError) as error:
+        except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}") from error
@@ -136,6 +137,8 @@ class TableFile:
             batches = reader if count is None else map(reader.get_batch, range(count))
             read = 0
             for number, batch in enumerate(batches, 1):
+                # Arrow believes lengths and offsets; those of a damaged file would lead beyond the memory.
+                batch.validate(full=True)
                 read += batch.nbytes
                 refuse_oversized(self.path, read)
                 share = source.tell() / max(self.size, 1) if count is None else number / count

@@ -57,7 +57,7 @@ def read_lerobot(folder: Path, columns: Columns) -> RawLog:
             f"{folder} has no rewards: next.reward is not among its features {listed(features)}; "
             "data.columns.reward=KEY names another"
         )
-    paths = tables_of((folder / "data").rglob("*.parquet"))
+    paths = lerobot_files(folder)[1:]
     if not paths:
         raise InputError(f"{folder} has no Parquet files in data/: download them all")
     mapping = {**_defaults(features, states), **columns}
@@ -76,6 +76,11 @@ def read_lerobot(folder: Path, columns: Columns) -> RawLog:
         _judge_ends(log)
     _say_what_is_left_out(log, info, pictures, rows=sum(TableFile(path).rows or 0 for path in paths))
     return log
+
+
+def lerobot_files(folder: Path) -> list[Path]:
+    """The description, and the files of the rows in their order."""
+    return [folder / "meta" / "info.json", *tables_of((folder / "data").rglob("*.parquet"))]
 
 
 def _info(path: Path) -> dict[str, Any]:
@@ -114,11 +119,10 @@ def _judge_ends(log: RawLog) -> None:
 
     LeRobot marks the last row of every episode as done. `log.timeouts` holds the success of each row.
     """
-    assert log.timeouts is not None
     done, success = (np.asarray(flags) == 1 for flags in (log.terminals, log.timeouts))
-    log.terminals, log.timeouts = done & success, done & ~success
+    log.terminals, log.timeouts = done & success, (limits := done & ~success)
     log.keys = {**log.keys, "terminals": "next.done with next.success", "timeouts": "next.done without next.success"}
-    cut = int(log.timeouts.sum())
+    cut = int(limits.sum())
     if cut:
         log.remarks.append(
             f"{cut} of {int(done.sum())} episodes are done without success: they are taken as cut by a time limit; "

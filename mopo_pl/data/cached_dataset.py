@@ -1,0 +1,100 @@
+"""Logs that were opened before, by their content and by how they are read."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import mopo_pl
+from mopo_pl.data.dataset import ColumnNames, OfflineDataset
+from mopo_pl.data.findings import Finding
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.storage import content_cache
+
+SMALLEST = 20_000_000
+"""Size of a log from which it is cached; a smaller one is read in no time [bytes]."""
+FOLDER = "logs"
+"""In the cache folder of mopo_pl."""
+
+
+def key_of(files: Sequence[Path], how: Mapping[str, Any]) -> str | None:
+    """Return the key of a log; None where it is small, or a file cannot be read.
+
+    Args:
+        files: All that the log consists of, in their order.
+        how: Everything else that what is read depends on, of JSON.
+
+    """
+    try:
+        if not files or sum(path.stat().st_size for path in files) < SMALLEST:
+            return None
+        digest = hashlib.sha256(json.dumps([how, _code()], sort_keys=True).encode())
+        for path in files:
+            with path.open("rb") as file:
+                digest.update(f"\0{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+        return digest.hexdigest()
+    except (OSError, TypeError):
+        return None
+
+
+@cache
+def _code() -> str:
+    """Of the readers and checks themselves: another version of them may read a log in another way."""
+    digest = hashlib.sha256(mopo_pl.__version__.encode())
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def load_dataset(key: str) -> tuple[OfflineDataset, str] | None:
+    """Return a log with its findings, and the digest of the environment's spaces that it was checked with."""
+    found = content_cache.load(content_cache.cache_folder(FOLDER), key)
+    if found is None:
+        return None
+    tensors, values = found
+    dataset = OfflineDataset(
+        name=values["name"],
+        hash=values["hash"],
+        transitions=Transitions(tensors["rows"], values["obs_dim"], values["action_dim"]),
+        episode_ends=tensors["episode_ends"],
+        finished=tensors["finished"],
+        next_known=tensors["next_known"],
+        action_low=tensors["action_low"].numpy(),
+        action_high=tensors["action_high"].numpy(),
+        env_id=values["env_id"],
+        env_kwargs=values["env_kwargs"],
+        names=ColumnNames(*map(tuple, values["names"])),
+        findings=tuple(Finding(*finding) for finding in values["findings"]),
+    )
+    return dataset, values["spaces"]
+
+
+def store_dataset(key: str, dataset: OfflineDataset, spaces: str) -> None:
+    """Keep a log with its findings; `spaces`: digest of the spaces of its environment."""
+    values = {
+        "name": dataset.name,
+        "hash": dataset.hash,
+        "obs_dim": dataset.obs_dim,
+        "action_dim": dataset.action_dim,
+        "env_id": dataset.env_id,
+        "env_kwargs": dict(dataset.env_kwargs),
+        "names": [dataset.names.observations, dataset.names.actions],
+        "findings": [(finding.level, finding.name, finding.text, finding.fix) for finding in dataset.findings],
+        "spaces": spaces,
+    }
+    tensors = {
+        "rows": dataset.transitions.rows,
+        "episode_ends": dataset.episode_ends,
+        "finished": dataset.finished,
+        "next_known": dataset.next_known,
+        "action_low": torch.as_tensor(dataset.action_low),
+        "action_high": torch.as_tensor(dataset.action_high),
+    }
+    try:
+        content_cache.store(content_cache.cache_folder(FOLDER), key, tensors, values)
+    except (TypeError, ValueError):
+        return  # arguments of the environment that are not of JSON
