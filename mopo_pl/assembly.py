@@ -19,6 +19,7 @@ from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.callbacks.policy_evaluation import PolicyModule
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
+    ClassifierConfig,
     Config,
     DynamicsConfig,
     EvaluationConfig,
@@ -38,6 +39,9 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
+from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
+from mopo_pl.dynamics.terminals.module import TerminalModule
+from mopo_pl.dynamics.terminals.samples import TerminalDataModule
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
@@ -113,6 +117,35 @@ def build_dynamics(
 def build_selection(settings: DynamicsConfig) -> MemberSelection:
     """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
     return MemberSelection(patience=settings.patience, improvement=settings.improvement)
+
+
+def build_terminal_samples(settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int) -> TerminalDataModule:
+    """The rows the classifier of terminals sees; raises ValueError where one kind has too few."""
+    return TerminalDataModule(
+        dataset,
+        batch_size=settings.batch_size,
+        updates_per_epoch=settings.updates_per_epoch,
+        holdout_fraction=settings.holdout_fraction,
+        seed=seed,
+    )
+
+
+def build_terminals(settings: ClassifierConfig, samples: TerminalDataModule, *, seed: int) -> TerminalModule:
+    """The LightningModule of the classifier of terminals, untrained, for the rows of `samples`."""
+    classifier = TerminalClassifier(
+        obs_dim=samples.rows.obs_dim,
+        action_dim=samples.rows.action_dim,
+        hidden_sizes=settings.hidden_sizes,
+        share=samples.share,
+        normaliser=samples.normaliser(),
+        generator=generator_for(seed, "classifier weights"),
+    )
+    return TerminalModule(
+        classifier,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule_updates=settings.epochs * settings.updates_per_epoch,
+    )
 
 
 # Stage 2: the policy
