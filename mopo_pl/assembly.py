@@ -19,6 +19,7 @@ from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
 from mopo_pl.callbacks.policy_evaluation import PolicyModule
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
+    ClassifierConfig,
     Config,
     DynamicsConfig,
     EvaluationConfig,
@@ -38,6 +39,9 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
+from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
+from mopo_pl.dynamics.terminals.module import TerminalModule
+from mopo_pl.dynamics.terminals.samples import TerminalDataModule
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
@@ -85,7 +89,7 @@ def build_dynamics(
 ) -> DynamicsModule:
     """LightningModule 1, untrained, for the rows of `samples`."""
     log = samples.log_rows
-    raw = Normaliser.identity(1 + log.obs_dim)
+    raw = Normaliser.identity(1 + log.newest_dim)
     ensemble = GaussianEnsemble(
         obs_dim=log.obs_dim,
         action_dim=log.action_dim,
@@ -94,6 +98,7 @@ def build_dynamics(
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
         generator=generator_for(seed, "ensemble weights"),
+        newest_dim=None if log.history == 1 else log.newest_dim,
     )
     if not settings.truncated_init:
         generator = generator_for(seed, "ensemble weights")
@@ -113,6 +118,35 @@ def build_dynamics(
 def build_selection(settings: DynamicsConfig) -> MemberSelection:
     """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
     return MemberSelection(patience=settings.patience, improvement=settings.improvement)
+
+
+def build_terminal_samples(settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int) -> TerminalDataModule:
+    """The rows the classifier of terminals sees; raises ValueError where one kind has too few."""
+    return TerminalDataModule(
+        dataset,
+        batch_size=settings.batch_size,
+        updates_per_epoch=settings.updates_per_epoch,
+        holdout_fraction=settings.holdout_fraction,
+        seed=seed,
+    )
+
+
+def build_terminals(settings: ClassifierConfig, samples: TerminalDataModule, *, seed: int) -> TerminalModule:
+    """The LightningModule of the classifier of terminals, untrained, for the rows of `samples`."""
+    classifier = TerminalClassifier(
+        obs_dim=samples.rows.obs_dim,
+        action_dim=samples.rows.action_dim,
+        hidden_sizes=settings.hidden_sizes,
+        share=samples.share,
+        normaliser=samples.normaliser(),
+        generator=generator_for(seed, "classifier weights"),
+    )
+    return TerminalModule(
+        classifier,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        schedule_updates=settings.epochs * settings.updates_per_epoch,
+    )
 
 
 # Stage 2: the policy
@@ -291,6 +325,7 @@ def build_penalised_model(
         termination=termination,
         reward=reward,
         log=LogStatistics.of(dataset),
+        window=dataset.window,
     )
     if not settings.relative and settings.free_quantile is None:
         return plain
@@ -350,7 +385,8 @@ def evaluation_seed(seed: int) -> int:
 
 def as_policy(module: PolicyModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
     """What a run exports: the actor, and the bounds its actions are scaled back to."""
-    return Policy(module.deployed_actor, dataset.action_low, dataset.action_high, meta)
+    bounds = dataset.action_low, dataset.action_high
+    return Policy(module.deployed_actor, *bounds, meta, history=dataset.transitions.history)
 
 
 def _acting(module: PolicyModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:

@@ -46,7 +46,14 @@ def problems_of(config: Config) -> list[str]:
 
 
 def _not_finite(config: Config) -> Iterator[str]:
-    for section in (config.dynamics, config.rollout, config.penalty, config.sac, config.checkpoint):
+    for section in (
+        config.dynamics,
+        config.classifier,
+        config.rollout,
+        config.penalty,
+        config.sac,
+        config.checkpoint,
+    ):
         for entry in fields(section):
             value = getattr(section, entry.name)
             if isinstance(value, float) and not isfinite(value):
@@ -62,6 +69,8 @@ def _counts(config: Config) -> Iterator[str]:
         "dynamics.batch_size": dynamics.batch_size,
         "dynamics.updates_per_step": dynamics.updates_per_step,
         "dynamics.holdout_max": dynamics.holdout_max,
+        "classifier.epochs": config.classifier.epochs,
+        "classifier.updates_per_epoch": config.classifier.updates_per_epoch,
         "rollout.horizon": rollout.horizon,
         "rollout.starts": rollout.starts,
         "rollout.every_n_epochs": rollout.every_n_epochs,
@@ -75,6 +84,7 @@ def _counts(config: Config) -> Iterator[str]:
         "evaluation.final_episodes": evaluation.final_episodes,
         "trainer.max_epochs": config.trainer.max_epochs,
         "data.collect_steps": config.data.collect_steps,
+        "data.history": config.data.history,
     }
     optional = {
         "threads": config.threads,
@@ -91,7 +101,10 @@ def _counts(config: Config) -> Iterator[str]:
         yield f"data.collect_seed={config.data.collect_seed} must be at least 0"
     if config.trainer.limit_train_batches == 0:
         yield "trainer.limit_train_batches=0 would train nothing"
-    for key, sizes in {"dynamics.hidden_sizes": dynamics.hidden_sizes, "sac.hidden_sizes": sac.hidden_sizes}.items():
+    hidden = {"dynamics": dynamics.hidden_sizes, "classifier": config.classifier.hidden_sizes, "sac": sac.hidden_sizes}
+    if config.classifier.batch_size < 2 or config.classifier.batch_size % 2:
+        yield f"classifier.batch_size={config.classifier.batch_size} must be even and at least 2: half of the rows are terminal"
+    for key, sizes in {f"{section}.hidden_sizes": sizes for section, sizes in hidden.items()}.items():
         if not sizes or min(sizes) < 1:
             yield f"{key}={sizes} must be a list of layer widths, each at least 1"
 
@@ -112,6 +125,8 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"rollout.max_dropped={config.rollout.max_dropped} must lie in [0, 1]"
     if not 0 < dynamics.holdout_fraction < 1:
         yield f"dynamics.holdout_fraction={dynamics.holdout_fraction} must lie between 0 and 1"
+    if not 0 < config.classifier.holdout_fraction < 1:
+        yield f"classifier.holdout_fraction={config.classifier.holdout_fraction} must lie between 0 and 1"
     if not 0 <= dynamics.beta <= 1:
         yield f"dynamics.beta={dynamics.beta} must lie in [0, 1]"
     if not 0 <= dynamics.improvement < 1:
@@ -122,6 +137,7 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"sac.tau={sac.tau} must lie in (0, 1]"
     positive = {
         "dynamics.learning_rate": dynamics.learning_rate,
+        "classifier.learning_rate": config.classifier.learning_rate,
         "sac.actor_lr": sac.actor_lr,
         "sac.critic_lr": sac.critic_lr,
         "sac.alpha_lr": sac.alpha_lr,
@@ -139,6 +155,7 @@ def _ranges(config: Config) -> Iterator[str]:
         "rollout.range_widths": config.rollout.range_widths,
         "dynamics.patience": dynamics.patience,
         "dynamics.bound_coef": dynamics.bound_coef,
+        "classifier.weight_decay": config.classifier.weight_decay,
         "checkpoint.every_minutes": config.checkpoint.every_minutes,
         **{f"dynamics.weight_decay[{i}]": value for i, value in enumerate(dynamics.weight_decay)},
     }
@@ -222,7 +239,7 @@ def _termination(given: Any) -> Iterator[str]:
     bounds = given.get("bounds") if isinstance(given, dict) and given.keys() == {"bounds"} else None
     if not isinstance(bounds, dict) or not bounds:
         yield (
-            f"termination={format_value(given)} must be never, module:function, an environment id, or limits of "
+            f"termination={format_value(given)} must be never, learned, module:function, an environment id, or limits of "
             "observation columns, such as {bounds: {temp: [0, 90]}}"
         )
         return

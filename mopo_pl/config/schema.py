@@ -52,6 +52,8 @@ class DataConfig:
     """Upper action bounds, one per dimension; null: those of the file or the environment, else +1."""
     clip_actions: bool = False
     """Clip actions outside the bounds instead of refusing the dataset."""
+    history: int = 1
+    """Observations, and actions between them, that a state holds: more than 1 for systems with delay. Termination rules and known rewards get the newest observation."""
     collect_steps: int = 20_000
     """Length of a dataset that is collected by this program (`collect:…`) [steps]."""
     collect_seed: int = 0
@@ -97,6 +99,26 @@ class DynamicsConfig:
     """Fraction of the transitions held out for validation, limited by `holdout_max`."""
     holdout_max: int = 1000
     """Maximum number of transitions held out."""
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """The classifier of terminal rows that `termination=learned` trains after the ensemble."""
+
+    hidden_sizes: list[int] = field(default_factory=lambda: [128, 128])
+    """Widths of the hidden layers."""
+    learning_rate: float = 1e-3
+    """First learning rate of AdamW, which falls to 0 along a cosine."""
+    weight_decay: float = 0.1
+    """AdamW's decay of the weights."""
+    batch_size: int = 256
+    """Transitions per update, half of them terminal, on each device."""
+    epochs: int = 10
+    """Epochs of training; each ends with a row of metrics of the held-out transitions."""
+    updates_per_epoch: int = 500
+    """Updates per epoch."""
+    holdout_fraction: float = 0.2
+    """Fraction of the terminal rows, and of the others, that the threshold is chosen on and the rule is judged by."""
 
 
 @dataclass(frozen=True)
@@ -280,7 +302,7 @@ class Config:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
     """Arguments of `gymnasium.make`."""
     termination: Any = None
-    """Rule that ends imagined episodes: `never`, `module:function`, an environment id, or limits of observation columns such as {bounds: {temp: [0, 90], "joint_*": [-1, 1]}}; null: the built-in rule for `env_id`."""
+    """Rule that ends imagined episodes: `never`, `learned` (from the log's terminals, see `classifier`), `module:function`, an environment id, or limits of observation columns such as {bounds: {temp: [0, 90], "joint_*": [-1, 1]}}; null: the built-in rule for `env_id`."""
     reward: Optional[str] = None
     """Known reward of imagined steps: `module:function` of (s, a, s'), actions in the log's units; null: the learned reward."""
     compile: Any = "auto"
@@ -289,6 +311,7 @@ class Config:
     """CPU threads of torch; null: torch's default, divided among runs that train side by side."""
     data: DataConfig = field(default_factory=DataConfig)
     dynamics: DynamicsConfig = field(default_factory=DynamicsConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     sac: SACConfig = field(default_factory=SACConfig)
@@ -298,7 +321,7 @@ class Config:
     logger: dict[str, Any] = field(default_factory=lambda: {"csv": {}})
     """Loggers: names in a list, or a map from name to arguments: csv, tensorboard, wandb, mlflow, module:Class; {}: only metrics.jsonl."""
     callbacks: list[str] = field(default_factory=list)
-    """Further Lightning callbacks of both stages, each module:Class (or a function), called without arguments."""
+    """Further Lightning callbacks of all stages, each module:Class (or a function), called without arguments."""
 
     @property
     def dataset_label(self) -> str:
@@ -317,3 +340,8 @@ class Config:
     def trains_model(self) -> bool:
         """Whether the run trains an ensemble (stage 1)."""
         return self.dynamics_from is None and (self.stage == "dynamics" or self.uses_model)
+
+    @property
+    def learns_termination(self) -> bool:
+        """Whether the run trains a rule of termination, after the ensemble."""
+        return self.trains_model and self.termination == "learned"

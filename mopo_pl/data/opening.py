@@ -17,6 +17,7 @@ from mopo_pl.data.cached_dataset import key_of, load_dataset, store_dataset
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.checks import findings_of
 from mopo_pl.data.findings import Finding, of_level
+from mopo_pl.data.history import with_history
 from mopo_pl.data.packing import assemble
 from mopo_pl.data.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.hdf5 import read_hdf5
@@ -133,7 +134,7 @@ def _examine(
     )
     _share_memory(raw, dataset)
     findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
-    return replace(dataset, findings=findings), findings
+    return replace(with_history(dataset, data.history), findings=findings), findings
 
 
 def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:

@@ -17,12 +17,13 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.reward import NAME as REWARD_CHECK
 from mopo_pl.data.doctor.reward import reward_findings
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
-from mopo_pl.data.doctor.rule import rule_findings
+from mopo_pl.data.doctor.rule import learnable_findings, rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.rewards import Reward, known_reward
+from mopo_pl.dynamics.terminals.rule import LearnedRule, load_rule
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
@@ -36,7 +37,7 @@ class Examined:
     """None where its arrays cannot be packed."""
     findings: tuple[Finding, ...]
     rule: Rule | None = None
-    """None where nothing is imagined, or a check says what is wrong with it."""
+    """None where nothing is imagined, the run learns it, or a check says what is wrong with it."""
     reward: Reward | None = None
     """None where the learned reward is used, nothing is imagined, or a check says what is wrong with it."""
 
@@ -49,7 +50,7 @@ class Inputs:
     model: TransitionModel | None
     """None where the run trains one, or uses none."""
     rule: Rule | None
-    """When imagined episodes end; None where nothing is imagined."""
+    """When imagined episodes end; None where nothing is imagined, or the run learns it."""
     reward: Reward | None
     """r(s, a, s'); None: the learned one."""
 
@@ -92,22 +93,53 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
 
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
     """The termination rule, and what is wrong with it, by itself and on the log."""
+    if config.termination == "learned":
+        return _about_learned_rule(config, dataset)
     env_id = config.env_id if dataset is None else dataset.env_id
     by_column = isinstance(config.termination, dict)
     if not config.uses_model or (dataset is None and (config.termination is None or by_column)):
         return None, ()
     try:
-        columns = () if dataset is None else dataset.names.of_observations(dataset.obs_dim)
+        columns = (
+            () if dataset is None else dataset.names.of_observations(dataset.obs_dim)[: dataset.transitions.newest_dim]
+        )
         rule = termination_rule(config.termination, env_id, columns)
         if dataset is None:
             return rule, ()
         name = format_value(config.termination or env_id)
         try_rule(rule, name, dataset)
-        ended = _called(lambda: _over_rows(rule, dataset), f"termination={name}")
+        ended = _called(lambda: over_rows(rule, dataset), f"termination={name}")
     except InputError as error:
         return None, tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
     found = tuple(rule_findings(name, ended, dataset, reads_next=rule is not never))
     return rule, found or (Finding("OK", RULE_CHECK, ""),)
+
+
+def _about_learned_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
+    """Whether the log has what a rule can be learned from; with `dynamics_from`, the rule that was learned there."""
+    if dataset is None or not (config.uses_model or config.learns_termination):
+        return None, ()
+    if config.learns_termination:
+        return None, tuple(learnable_findings(dataset)) or (Finding("OK", RULE_CHECK, ""),)
+    try:
+        rule = load_rule(Path(str(config.dynamics_from)))
+        ours = dataset.transitions.newest_dim, dataset.action_dim
+        theirs = (rule.classifier.obs_dim, rule.classifier.action_dim)
+        if ours != theirs:
+            raise InputError(
+                f"dynamics_from={config.dynamics_from}: its learned rule is for {theirs[0]} observation and {theirs[1]} "
+                f"action dimensions; the data have {ours[0]} and {ours[1]}"
+            )
+    except InputError as error:
+        return None, tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
+    return rule, learned_findings(rule, dataset) or (Finding("OK", RULE_CHECK, ""),)
+
+
+def learned_findings(rule: LearnedRule, dataset: OfflineDataset) -> tuple[Finding, ...]:
+    """A WARN where a learned rule contradicts the log so often that a given one would stop the run."""
+    found = rule_findings("learned", over_rows(rule, dataset), dataset)
+    fix = "give limits of columns or a function, if you know what ends an episode"
+    return tuple(replace(finding, level="WARN", fix=fix) for finding in found if finding.level == "STOP")
 
 
 def _about_reward(config: Config, dataset: OfflineDataset | None) -> tuple[Reward | None, tuple[Finding, ...]]:
@@ -120,18 +152,21 @@ def _about_reward(config: Config, dataset: OfflineDataset | None) -> tuple[Rewar
         if reward is None or dataset is None:
             return reward, ()
         try_reward(reward, name, dataset)
-        given = _called(lambda: _over_rows(reward, dataset), f"reward={name}")
+        given = _called(lambda: over_rows(reward, dataset), f"reward={name}")
     except InputError as error:
         return None, tuple(Finding("STOP", REWARD_CHECK, problem) for problem in error.problems)
     return reward, tuple(reward_findings(name, given, dataset)) or (Finding("OK", REWARD_CHECK, ""),)
 
 
-def _over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
+def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
     """What a function of (s, a, s') gives for each logged row [N]."""
     rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
     with torch.no_grad():
         parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        return torch.cat([function(part.observations, scaled(part.actions), part.next_observations) for part in parts])
+        made = [
+            function(part.newest_observations, scaled(part.actions), part.newest_next_observations) for part in parts
+        ]
+    return torch.cat(made)
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -197,9 +232,10 @@ def try_reward(reward: Reward, name: str, dataset: OfflineDataset) -> None:
 def _on_three_rows(function: Callable[[Tensor, Tensor, Tensor], Any], name: str, dataset: OfflineDataset) -> Any:
     rows = dataset.transitions[:TRIED]
     actions = LogStatistics.of(dataset).in_log_units(rows.actions)
-    given = [rows.observations.clone(), actions.clone(), rows.next_observations.clone()]
+    arguments = rows.newest_observations, actions, rows.newest_next_observations
+    given = [argument.clone() for argument in arguments]
     made = _called(lambda: function(*given), name)
-    if not all(map(torch.equal, given, (rows.observations, actions, rows.next_observations))):
+    if not all(map(torch.equal, given, arguments)):
         raise InputError(f"{name} changes its arguments in place; let it work on copies")
     return made
 
@@ -230,7 +266,7 @@ def _shape(value: object) -> tuple[int, ...] | None:
 
 def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members: int) -> None:
     """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
-    shape = (members, TRIED, 1 + dataset.obs_dim)
+    shape = (members, TRIED, 1 + dataset.transitions.newest_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
     rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
     known = {"observations": rows.observations.clone(), "actions": log.in_log_units(rows.actions), "log": log}

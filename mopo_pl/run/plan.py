@@ -22,6 +22,7 @@ from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch
+from mopo_pl.dynamics.termination import never
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.cloning import CloningModule
@@ -61,6 +62,11 @@ def plan(config: Config) -> str:
         estimates.append(f"ensemble {_duration(epoch)} an epoch{total}")
         bytes_on_disk += 4.0 * parameters * 8
         model = dynamics.model()
+    if config.learns_termination:
+        updates = config.classifier.epochs * config.classifier.updates_per_epoch
+        lines.append(
+            f"ends      learned from {int(dataset.transitions.terminals.sum())} terminal rows, {updates} updates"
+        )
     if config.stage != "dynamics":
         updates = config.trainer.max_epochs * _updates_of_an_epoch(config)
         if config.algorithm == "bc":
@@ -71,9 +77,9 @@ def plan(config: Config) -> str:
         seconds = updates * _seconds_of_an_update(config, dataset, module)
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
-            assert inputs.rule is not None
             assert isinstance(module, SACModule)
-            penalised = build_penalised_model(config.penalty, model, inputs.rule, dataset, inputs.reward)
+            # A rule that is yet to be learned takes hardly any of the time.
+            penalised = build_penalised_model(config.penalty, model, inputs.rule or never, dataset, inputs.reward)
             penalised = replace(penalised, value=module.value, discount=module.discount)
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)

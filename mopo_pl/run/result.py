@@ -88,6 +88,8 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     """The summary printed at the end of a run."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
     lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
+    if "termination" in result:
+        lines.append(f"ends     {_ends(result['termination'])}")
     if result["final_return"] is not None:
         spread = f"{result['final_return']:.1f} ± {result['final_return_std']:.1f}"
         lines.append(f"policy   mean return {spread} over {result['final_episodes']} deterministic episodes")
@@ -99,6 +101,17 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
     if result["final_return"] is not None:
         lines.append(f"again    python -m mopo_pl evaluate {folder.path} --episodes 100 --seed 1")
     return "\n".join(lines)
+
+
+def _ends(learned: dict[str, Any]) -> str:
+    """How good the learned rule of termination is."""
+    holdout = learned["holdout"]
+    others = holdout["rows"] - holdout["terminal"]
+    return (
+        f"learned: held-out AUC {holdout['auc']:.4f}, calibration error {holdout['calibration_error']:.4f}; from a probability "
+        f"of {learned['threshold']:.2f} on, {holdout['found']} of {holdout['terminal']} terminal rows and {holdout['false']} of "
+        f"{others} others"
+    )
 
 
 def evaluate_run(folder: Path, episodes: int, seed: int, actor: Callable[..., TanhGaussianActor] | None) -> int:

@@ -33,6 +33,7 @@ from mopo_pl.distributed.launch import (
 )
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
+from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
@@ -40,7 +41,7 @@ from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, save_result, summary
-from mopo_pl.run.stages import StageContext, train_dynamics, train_policy
+from mopo_pl.run.stages import StageContext, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import sha256_of
@@ -108,7 +109,9 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
         return Path(os.environ[SHARED_PATH]), False
     checksum = None
     if config.dynamics_from is not None:
-        checksum = sha256_of(Path(config.dynamics_from) / "dynamics.safetensors")
+        names = ["dynamics", *(["termination"] if config.termination == "learned" else [])]
+        checksums = [sha256_of(Path(config.dynamics_from) / f"{name}.safetensors") for name in names]
+        checksum = checksums[0] if len(checksums) == 1 else "+".join(map(str, checksums))
     resolved = resolve(
         config,
         rows=len(inputs.dataset),
@@ -190,7 +193,7 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
 
 
 def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHandler) -> dict[str, Any] | None:
-    """Both stages in order; the result, None on all processes but the first."""
+    """All stages in order; the result, None on all processes but the first."""
     dataset, model, context = inputs.dataset, inputs.model, StageContext.of(config, folder, signals)
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}
@@ -200,6 +203,14 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
             train_dynamics(config.dynamics, dataset, context, seed=config.seed, compile=compile)
         model = load_model(folder.path)
         seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
+    ends = None
+    if config.learns_termination:
+        if not (folder.path / "termination.json").exists():
+            train_termination(config.classifier, dataset, context, seed=config.seed)
+        inputs = replace(inputs, rule=load_rule(folder.path))
+        facts = json.loads((folder.path / "termination.json").read_text())
+        seconds["termination"] = facts["seconds"]
+        ends = {name: facts[name] for name in ("threshold", "holdout")}
     if config.stage != "dynamics":
         model = model if config.uses_model else None
         updates, curve, seconds["policy"] = train_policy(config, inputs, model, context)
@@ -209,6 +220,8 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
         episodes, actor = config.evaluation.final_episodes, actor_class(config.sac.actor)
         final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor)
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
+    if ends is not None:
+        result["termination"] = ends
     save_result(folder, result)
     return result
 

@@ -1,4 +1,4 @@
-"""The two stages of a run: each fits a LightningModule by a Trainer, from its newest checkpoint where there is one."""
+"""The stages of a run: each fits a LightningModule by a Trainer, from its newest checkpoint where there is one."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,16 +20,20 @@ from mopo_pl.assembly import (
     build_sac,
     build_samples,
     build_selection,
+    build_terminal_samples,
+    build_terminals,
 )
 from mopo_pl.callbacks import Checkpoints, RanksAgree
-from mopo_pl.config.schema import Config, DynamicsConfig, TrainerConfig
+from mopo_pl.config.schema import ClassifierConfig, Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.findings import of_level
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
+from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
 from mopo_pl.errors import PeerLost
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.inputs import Inputs
+from mopo_pl.run.inputs import Inputs, learned_findings
 from mopo_pl.run.loggers import open_loggers
 from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.trainer import build_trainer
@@ -162,6 +166,26 @@ def train_dynamics(
         best = [] if selection.best is None else selection.best.tolist()
         facts = {"holdout_mse": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
         save_model(model, context.folder.path, facts)
+    trainer.strategy.barrier()
+
+
+def train_termination(settings: ClassifierConfig, dataset: OfflineDataset, context: StageContext, *, seed: int) -> None:
+    """After stage 1: fit the classifier of terminals, choose its threshold on held-out rows, and write `termination.*`."""
+    stage = Stage(
+        name="termination",
+        max_epochs=settings.epochs,
+        at_most=False,
+        shown=("termination/train_loss", "termination/holdout_auc"),
+    )
+    samples = build_terminal_samples(settings, dataset, seed=seed)
+    module = build_terminals(settings, samples, seed=seed)
+    trainer, seconds = fit_stage(stage, module, samples, [], context)
+    module.to("cpu")
+    if trainer.is_global_zero:
+        rule, facts = chosen_rule(module.classifier, samples.held_out().to("cpu"))
+        save_rule(rule, context.folder.path, {**facts, "seconds": seconds, "dataset": dataset.hash})
+        for warning in of_level("WARN", learned_findings(rule, dataset)):
+            print_once(f"warning: {warning}")
     trainer.strategy.barrier()
 
 

@@ -52,7 +52,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
 
 
 class CheckpointFiles:
-    """The checkpoints of one stage in `folder`; `stage` is "dynamics" or "policy"."""
+    """The checkpoints of one stage in `folder`; `stage` is "dynamics", "termination" or "policy"."""
 
     def __init__(self, folder: Path, stage: str) -> None:
         self.folder, self.stage = folder, stage

@@ -15,7 +15,8 @@ AT_LEAST_ONE = [
     *("rollout.horizon", "rollout.starts", "rollout.every_n_epochs", "rollout.retain_epochs", "rollout.chunk"),
     *("sac.batch_size", "sac.updates_per_epoch", "sac.schedule_epochs"),
     *("evaluation.episodes", "evaluation.every_n_epochs", "evaluation.final_episodes"),
-    *("trainer.max_epochs", "data.collect_steps", "data.time_limit", "threads"),
+    *("classifier.epochs", "classifier.updates_per_epoch"),
+    *("trainer.max_epochs", "data.collect_steps", "data.time_limit", "data.history", "threads"),
 ]
 
 
@@ -64,7 +65,7 @@ REFUSED = [
     (["data.action_low=[1]", "data.action_high=[1,2]"], "data.action_low has 1 dimensions, but data.action_high has 2"),
     (
         ["termination=off"],
-        "termination=false must be never, module:function, an environment id, or limits of observation columns, "
+        "termination=false must be never, learned, module:function, an environment id, or limits of observation columns, "
         "such as {bounds: {temp: [0, 90]}}",
     ),
     (["termination={box: {temp: [0, 90]}}"], "termination={box: {temp: [0, 90]}} must be never"),
@@ -81,6 +82,14 @@ REFUSED = [
         ["termination={bounds: {temp: [.nan, 1]}}"],
         "termination.bounds.temp=[NaN, 1] must be a lower and a higher number",
     ),
+    *[
+        ([f"classifier.batch_size={size}"], f"classifier.batch_size={size} must be even and at least 2")
+        for size in (0, 1, 7)
+    ],
+    (["classifier.holdout_fraction=1"], "classifier.holdout_fraction=1.0 must lie between 0 and 1"),
+    (["classifier.learning_rate=0"], "classifier.learning_rate=0.0 must be positive"),
+    (["classifier.weight_decay=-1"], "classifier.weight_decay=-1.0 must not be negative"),
+    (["classifier.hidden_sizes=[0]"], "classifier.hidden_sizes=[0] must be a list of layer widths"),
     (["reward=mine"], "reward=mine must name a function of (s, a, s') as module:function"),
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp is not supported"),
     (["trainer.strategy=ddp_static_graph"], "trainer.strategy=ddp_static_graph is not supported"),

@@ -30,6 +30,8 @@ from mopo_pl.dynamics.rollouts import (
     compiled_step,
     one_step,
 )
+from mopo_pl.dynamics.terminals.classifier import unfitted
+from mopo_pl.dynamics.terminals.rule import LearnedRule
 from mopo_pl.dynamics.termination import StateBox, never
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
@@ -469,6 +471,15 @@ def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int
     box = StateBox.of_columns({"0": [-0.5, None], "1": [None, 0.5]}, ["0", "1"])
     assert_compiled_is_eager(step, replace(doubled(), termination=box), starts)
     assert len(traced) == 1
+
+
+def test_the_compiled_step_ends_rollouts_by_a_learned_rule(traced: list[int]) -> None:
+    """Of weights in single precision, in rollouts in double precision."""
+    network = unfitted(obs_dim=OBS, action_dim=ACTIONS, hidden_sizes=[8], share=0.5)
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    for threshold in (-0.1, 0.1):
+        assert_compiled_is_eager(step, replace(doubled(), termination=LearnedRule(network, threshold)), starts)
+    assert len(traced) >= 1
 
 
 def test_a_box_moves_to_the_device_of_the_model() -> None:

@@ -13,6 +13,10 @@ from mopo_pl.data.findings import Finding
 NAME = "termination-rule"
 FEW = 5
 """Contradictions up to which none stops."""
+FEWEST_TO_LEARN = 5
+"""Terminal rows with a known next state without which no rule can be learned, and as many others."""
+ENOUGH_TO_LEARN = 50
+"""Terminal rows with a known next state below which a learned rule is a WARN."""
 SHARE_GOING_ON = 0.01
 """Share of the rows that go on, above which a rule that ends them stops."""
 SHARE_TERMINAL = 0.05
@@ -58,3 +62,35 @@ def rule_findings(rule: str, ended: Tensor, dataset: OfflineDataset, *, reads_ne
                 f"termination={rule} {text.format(count=count, total=total)} (row {some_rows(np.asarray(wrong))})",
                 fix,
             )
+
+
+def learnable_findings(dataset: OfflineDataset) -> Iterator[Finding]:
+    """Whether the log has the rows that a rule can be learned from."""
+    terminal = dataset.transitions.terminals.bool()
+    total, known = int(terminal.sum()), int((terminal & dataset.next_known).sum())
+    others = int((~terminal & dataset.next_known).sum())
+    known_of = f"{known} terminal rows with a known next state" + (f" (of {total})" if known < total else "")
+    if total == 0:
+        text, fix = "termination=learned: the log has no terminal row to learn from", "termination=never fits it"
+        yield Finding("STOP", NAME, text, fix)
+    elif known < FEWEST_TO_LEARN:
+        yield Finding(
+            "STOP",
+            NAME,
+            f"termination=learned: the log has {known_of}, and at least {FEWEST_TO_LEARN} are needed",
+            "add next observations, or give limits of columns or a function",
+        )
+    elif others < FEWEST_TO_LEARN:
+        yield Finding(
+            "STOP",
+            NAME,
+            f"termination=learned: {others} rows of the log are not terminal, and at least {FEWEST_TO_LEARN} are needed",
+            "give limits of columns or a function",
+        )
+    elif known < ENOUGH_TO_LEARN:
+        yield Finding(
+            "WARN",
+            NAME,
+            f"termination=learned: the log has {known_of}, which is little to learn from",
+            "look at the held-out AUC in termination.json, or give limits of columns or a function",
+        )

@@ -1,0 +1,99 @@
+"""The learned rule of termination, and its files `termination.safetensors` and `termination.json`."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.terminals.classifier import CLASSIFIER_ARGUMENTS, TerminalClassifier, unfitted
+from mopo_pl.dynamics.terminals.scores import area_under_curve, best_threshold, reliability
+from mopo_pl.errors import InputError
+from mopo_pl.nn.hparams import plain_arguments
+from mopo_pl.storage.atomic_write import atomic_write
+
+REPAIR = "remove termination.safetensors and termination.json there, and resume that run, which fits it again"
+"""Advice for a rule that cannot be read."""
+
+
+class LearnedRule(nn.Module):
+    """Ends an episode where the classifier's log odds reach a threshold."""
+
+    threshold: Tensor
+
+    def __init__(self, classifier: TerminalClassifier, threshold: float) -> None:
+        """`classifier`: is frozen in place; `threshold`: log odds, in the log, from which on a step is terminal."""
+        super().__init__()
+        self.classifier = classifier.eval().requires_grad_(False)
+        self.register_buffer("threshold", torch.tensor(threshold, dtype=torch.float32))
+
+    def forward(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
+        """Whether the task ended [B] bool, from s [B, D], a [B, A] in the log's units, s' [B, D]; NaN counts as ended."""
+        return ~(self.classifier(observations, actions, next_observations) < self.threshold)
+
+    def hash(self) -> str:
+        """SHA-256 of weights, statistics, threshold, and the share of terminal rows."""
+        digest = hashlib.sha256(repr(self.classifier.share).encode())
+        for name, tensor in sorted(self.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+@torch.no_grad()
+def chosen_rule(classifier: TerminalClassifier, held_out: Transitions) -> tuple[LearnedRule, dict[str, Any]]:
+    """The rule with the threshold of the highest F1 on held-out rows [n, W], and its facts on them.
+
+    AUC, calibration error and reliability do not depend on the threshold.
+    """
+    log_odds = classifier(held_out.observations, held_out.actions, held_out.next_observations).float().cpu()
+    terminal = held_out.terminals.bool().cpu()
+    threshold = best_threshold(log_odds, terminal)
+    bins, error = reliability(log_odds, terminal)
+    rule = LearnedRule(classifier, threshold.log_odds)
+    return rule, {
+        "threshold": float(rule.threshold.double().sigmoid()),
+        "holdout": {
+            "rows": len(held_out),
+            "terminal": int(terminal.sum()),
+            "found": threshold.found,
+            "false": threshold.false,
+            "auc": area_under_curve(log_odds, terminal),
+            "calibration_error": error,
+            "reliability": [bin._asdict() for bin in bins],
+        },
+    }
+
+
+def save_rule(rule: LearnedRule, folder: Path, facts: dict[str, Any]) -> None:
+    """Write both files atomically. `facts` are added to the JSON."""
+    description = {"shape": plain_arguments(rule.classifier, CLASSIFIER_ARGUMENTS), "hash": rule.hash(), **facts}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in rule.state_dict().items()}
+    with atomic_write(folder / "termination.safetensors") as aside:
+        aside.write_bytes(save(weights))
+    with atomic_write(folder / "termination.json") as aside:
+        aside.write_text(json.dumps(description, indent=2) + "\n")
+
+
+def load_rule(folder: Path) -> LearnedRule:
+    """Read what `save_rule` wrote. Raises InputError where a file is missing or damaged, or the hash differs."""
+    try:
+        description = json.loads((folder / "termination.json").read_text())
+        weights = load_file(folder / "termination.safetensors")
+        rule = LearnedRule(unfitted(**description["shape"]), 0.0)
+        rule.load_state_dict(weights)
+        sound = rule.hash() == description["hash"]
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no learned rule: its run was not trained with termination=learned") from error
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{folder} holds a damaged learned rule ({error}): {REPAIR}") from error
+    if not sound:
+        raise InputError(
+            f"{folder / 'termination.safetensors'} does not fit termination.json: the hash differs: {REPAIR}"
+        )
+    return rule
