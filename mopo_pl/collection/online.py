@@ -28,7 +28,10 @@ from mopo_pl.storage.checkpoints import REFRESHES
 SAC_SETTINGS = (
     # As Haarnoja et al. 2018 (arXiv:1812.05905), appendix D, for all tasks.
     *("sac.actor_lr=3e-4", "sac.alpha_lr=3e-4", "sac.actor_schedule=constant", "sac.alpha_max=null"),
-    *("sac.log_std_min=-20", "logger=none", "evaluation.every_n_epochs=5"),
+    *("sac.alpha_init=1", "sac.log_std_min=-20", "sac.critic_layer_norm=false", "sac.actor_average=null"),
+    # Both would need a log.
+    *("sac.normalise_observations=false", "sac.bound_targets=false"),
+    *("logger=none", "evaluation.every_n_epochs=5"),
 )
 """What `collect` sets of the configuration, before the settings of the command line."""
 MEDIUM_SHARE = 1 / 3
