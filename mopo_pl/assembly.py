@@ -89,7 +89,7 @@ def build_dynamics(
 ) -> DynamicsModule:
     """LightningModule 1, untrained, for the rows of `samples`."""
     log = samples.log_rows
-    raw = Normaliser.identity(1 + log.obs_dim)
+    raw = Normaliser.identity(1 + log.newest_dim)
     ensemble = GaussianEnsemble(
         obs_dim=log.obs_dim,
         action_dim=log.action_dim,
@@ -98,6 +98,7 @@ def build_dynamics(
         normaliser=samples.normaliser(),
         target_normaliser=samples.target_normaliser() if settings.normalise_targets else raw,
         generator=generator_for(seed, "ensemble weights"),
+        newest_dim=None if log.history == 1 else log.newest_dim,
     )
     if not settings.truncated_init:
         generator = generator_for(seed, "ensemble weights")
@@ -324,6 +325,7 @@ def build_penalised_model(
         termination=termination,
         reward=reward,
         log=LogStatistics.of(dataset),
+        window=dataset.window,
     )
     if not settings.relative and settings.free_quantile is None:
         return plain
@@ -383,7 +385,8 @@ def evaluation_seed(seed: int) -> int:
 
 def as_policy(module: PolicyModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
     """What a run exports: the actor, and the bounds its actions are scaled back to."""
-    return Policy(module.deployed_actor, dataset.action_low, dataset.action_high, meta)
+    bounds = dataset.action_low, dataset.action_high
+    return Policy(module.deployed_actor, *bounds, meta, history=dataset.transitions.history)
 
 
 def _acting(module: PolicyModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
 
+from mopo_pl.data.window import Window
 from mopo_pl.errors import InputError
 from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
 from mopo_pl.nn.layers import Normaliser
@@ -19,8 +20,8 @@ from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-FORMAT = 2
-"""Of a policy with an actor of the user's own; without one it is 1, which older versions read."""
+FORMAT = 3
+"""Of a policy with a window of observations; 2 with an actor of the user's own; else 1, which older versions read."""
 
 
 class Policy(nn.Module):
@@ -57,10 +58,22 @@ class Policy(nn.Module):
         action_low: np.ndarray | Tensor,
         action_high: np.ndarray | Tensor,
         meta: Mapping[str, Any],
+        *,
+        history: int = 1,
     ) -> None:
-        """`action_low`, `action_high` [A]: what -1 and +1 stand for; `meta`: kept in the JSON file."""
+        """`action_low`, `action_high` [A]: what -1 and +1 stand for; `meta`: kept in the JSON file.
+
+        `history`: k > 1 for an actor whose states hold the last k observations and the actions between them. The policy
+        then keeps them: call it once a step, and `reset` before each episode.
+        """
         super().__init__()
-        self.actor, self.meta = actor, dict(meta)
+        self.actor, self.meta, self.history = actor, dict(meta), history
+        actions = len(action_low)
+        self.obs_dim = (actor.obs_dim + actions) // history - actions
+        """D: columns of an observation."""
+        self._window = Window(self.obs_dim, actions, history)
+        self._last: tuple[Tensor, Tensor] | None = None
+        """State and action in [-1, 1] of the last step, where states hold several observations."""
         self.register_buffer("action_low", torch.as_tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.as_tensor(action_high, dtype=torch.float32))
 
@@ -84,24 +97,45 @@ class Policy(nn.Module):
             )
         return self._act(observation, lambda s: self.actor.sample(s, generator))
 
+    def reset(self) -> None:
+        """Forget the last observations and actions: the next call is the first step of an episode, or of several."""
+        self._last = None
+
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
-        states = self._states(observation)
+        states = self._with_history(self._states(observation))
         low, high = self.action_low.to(states), self.action_high.to(states)
+        chosen = squashed(states)
+        if self.history > 1:
+            self._last = states, chosen
         # Clamped: rounding must not leave the action space.
-        action = (low + (squashed(states) + 1) / 2 * (high - low)).clamp(low, high)
+        action = (low + (chosen + 1) / 2 * (high - low)).clamp(low, high)
         return action if isinstance(observation, Tensor) else action.cpu().numpy()
+
+    def _with_history(self, observations: Tensor) -> Tensor:
+        """The actor's states, from observations [..., D] and the last step."""
+        if self.history == 1:
+            return observations
+        if self._last is None:
+            return self._window.first(observations)
+        states, actions = self._last
+        if states.shape[:-1] != observations.shape[:-1]:
+            raise ValueError(
+                f"the last step was of observations {[*states.shape[:-1], self.obs_dim]}, this one is of "
+                f"{list(observations.shape)}: call policy.reset() before another episode"
+            )
+        return self._window.following(states.to(observations), actions.to(observations), observations)
 
     def _states(self, observation: Any) -> Tensor:
         """An observation as a tensor of the actor's device and precision [..., D]."""
         values = _real_tensor(observation)
         if values is None or values.dim() == 0:
             raise ValueError(
-                f"an observation is a vector of {self.actor.obs_dim} real numbers, or a batch of such; "
+                f"an observation is a vector of {self.obs_dim} real numbers, or a batch of such; "
                 f"this is {_described(observation)}"
             )
-        if values.shape[-1] != self.actor.obs_dim:
-            raise ValueError(f"observation has shape {tuple(values.shape)}; the last must be {self.actor.obs_dim}")
+        if values.shape[-1] != self.obs_dim:
+            raise ValueError(f"observation has shape {tuple(values.shape)}; the last must be {self.obs_dim}")
         parameter = next(self.actor.parameters())
         states = values.to(device=parameter.device, dtype=parameter.dtype)
         # While torch traces, no value is known.
@@ -118,7 +152,8 @@ class Policy(nn.Module):
         actor = self.actor
         own = {} if type(actor) is TanhGaussianActor else {CLASS: class_name(type(actor))}
         description = {
-            "format": FORMAT if own else 1,
+            "format": 3 if self.history > 1 else 2 if own else 1,
+            **({"history": self.history} if self.history > 1 else {}),
             "actor": {**plain_arguments(actor, ACTOR_ARGUMENTS), **own},
             "action_low": self.action_low.tolist(),
             "action_high": self.action_high.tolist(),
@@ -156,7 +191,7 @@ class Policy(nn.Module):
         weights = load_file(folder / "policy.safetensors")
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
-        shape = description.pop("actor")
+        shape, history = description.pop("actor"), description.pop("history", 1)
         saved = shape.pop(CLASS, None)
         if saved is not None and make is None:
             name = saved.rpartition(":")[2]
@@ -172,7 +207,7 @@ class Policy(nn.Module):
         kind = TanhGaussianActor if saved is None or make is None else make
         actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
-        return cls(actor, low, high, description).eval().requires_grad_(False)
+        return cls(actor, low, high, description, history=history).eval().requires_grad_(False)
 
 
 def _real_tensor(observation: Any) -> Tensor | None:

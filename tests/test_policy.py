@@ -57,6 +57,64 @@ def test_a_loaded_policy_acts_exactly_as_the_saved_one(tmp_path: Path, states: n
     assert loaded.meta == {"env_id": "Some-v0"}
 
 
+def with_history(seed: int = 0) -> Policy:
+    """Of two observations [2] and the action [2] between them."""
+    actor = TanhGaussianActor(
+        obs_dim=6,
+        action_dim=2,
+        hidden_sizes=(8,),
+        log_std_min=-4.0,
+        log_std_max=1.5,
+        normaliser=Normaliser.identity(6),
+        generator=generator_for(seed, "actor"),
+    )
+    return Policy(actor, LOW, HIGH, {}, history=2)
+
+
+def test_a_policy_with_a_history_remembers_the_last_step_until_it_is_reset(states: np.ndarray) -> None:
+    made, observations = with_history(), torch.as_tensor(states[:, :2])
+    first, second = made(observations[:5]), made(observations[5:10])
+    start = torch.cat([observations[:5], observations[:5], torch.zeros(5, 2)], -1)
+    done = made.actor.mean_action(start)
+    torch.testing.assert_close(first, torch.tensor([1.0, 5.0]) + torch.tensor([2.0, 5.0]) * done)
+    state = torch.cat([observations[5:10], observations[:5], done], -1)
+    torch.testing.assert_close(
+        second, torch.tensor([1.0, 5.0]) + torch.tensor([2.0, 5.0]) * made.actor.mean_action(state)
+    )
+    with pytest.raises(ValueError, match=r"was of observations \[5, 2\], this one is of \[2\]: call policy.reset\(\)"):
+        made(observations[0])
+    made.reset()
+    assert torch.equal(made(observations[:5]), first)
+    assert not torch.equal(made(observations[:5]), first)
+
+
+def test_a_sampled_action_is_remembered_too(states: np.ndarray) -> None:
+    made, stream = with_history(), generator_for(0, "x")
+    made.sample(states[0, :2], stream)
+    observation = torch.as_tensor(states[0, :2])
+    drawn = made.actor.sample(torch.cat([observation, observation, torch.zeros(2)]), generator_for(0, "x"))
+    after = made(torch.as_tensor(states[1, :2]))
+    state = torch.cat([torch.as_tensor(states[1, :2]), observation, drawn])
+    torch.testing.assert_close(
+        after, torch.tensor([1.0, 5.0]) + torch.tensor([2.0, 5.0]) * made.actor.mean_action(state)
+    )
+
+
+def test_a_history_is_saved_with_the_policy(tmp_path: Path, states: np.ndarray) -> None:
+    saved = with_history()
+    saved(states[:, :2])
+    saved.save(tmp_path)
+    told = json.loads((tmp_path / "policy.json").read_text())
+    assert (told["format"], told["history"]) == (3, 2)
+    loaded = Policy.load(tmp_path)
+    assert (loaded.history, loaded.meta) == (2, {})
+    saved.reset()
+    for row in range(3):
+        assert np.array_equal(saved(states[row, :2]), loaded(states[row, :2]))
+    policy().save(tmp_path / "plain")
+    assert json.loads((tmp_path / "plain" / "policy.json").read_text()).keys() & {"history"} == set()
+
+
 def test_a_run_folder_is_as_good_as_the_policys_own(tmp_path: Path, states: np.ndarray) -> None:
     saved = policy()
     saved.save(tmp_path / "policy")

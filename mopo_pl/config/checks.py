@@ -84,6 +84,7 @@ def _counts(config: Config) -> Iterator[str]:
         "evaluation.final_episodes": evaluation.final_episodes,
         "trainer.max_epochs": config.trainer.max_epochs,
         "data.collect_steps": config.data.collect_steps,
+        "data.history": config.data.history,
     }
     optional = {
         "threads": config.threads,

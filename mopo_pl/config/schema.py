@@ -52,6 +52,8 @@ class DataConfig:
     """Upper action bounds, one per dimension; null: those of the file or the environment, else +1."""
     clip_actions: bool = False
     """Clip actions outside the bounds instead of refusing the dataset."""
+    history: int = 1
+    """Observations, and actions between them, that a state holds: more than 1 for systems with delay. Termination rules and known rewards get the newest observation."""
     collect_steps: int = 20_000
     """Length of a dataset that is collected by this program (`collect:…`) [steps]."""
     collect_seed: int = 0

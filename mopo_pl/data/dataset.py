@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.data.window import Window
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class OfflineDataset:
     def action_dim(self) -> int:
         """A."""
         return self.transitions.action_dim
+
+    @property
+    def window(self) -> Window | None:
+        """Layout of the states where they hold several observations, else None."""
+        log = self.transitions
+        return None if log.history == 1 else Window(log.newest_dim, log.action_dim, log.history)
 
     def episode_lengths(self) -> Tensor:
         """Steps of each episode [K]."""

@@ -15,6 +15,7 @@ from mopo_pl.data.action_bounds import bounds_problem
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.checks import findings_of
 from mopo_pl.data.findings import Finding, of_level
+from mopo_pl.data.history import with_history
 from mopo_pl.data.packing import assemble
 from mopo_pl.data.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.hdf5 import read_hdf5
@@ -91,7 +92,7 @@ def examine(
         drop_time_limits=data.drop_time_limits,
     )
     findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
-    return replace(dataset, findings=findings), findings
+    return replace(with_history(dataset, data.history), findings=findings), findings
 
 
 def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str, Any]) -> None:

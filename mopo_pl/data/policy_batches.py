@@ -1,6 +1,7 @@
 """Batches for the policy: a share of logged rows, the rest imagined."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class OfflineDataModule(L.LightningDataModule):
         parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
         if imagined:
             parts.append(self.model_buffer.at(torch.cat(places)).unflatten(0, (updates, imagined)))
-        return Transitions(torch.cat(parts, 1), self.log_rows.obs_dim, self.log_rows.action_dim)
+        return replace(self.log_rows, rows=torch.cat(parts, 1))
 
     def __len__(self) -> int:
         """Blocks of an epoch."""

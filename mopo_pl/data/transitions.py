@@ -23,6 +23,8 @@ class Transitions:
     """D."""
     action_dim: int
     """A."""
+    history: int = 1
+    """Observations that each s holds, the newest first (`data.window.Window`)."""
 
     @classmethod
     def pack(
@@ -60,6 +62,21 @@ class Transitions:
     def observations(self) -> Tensor:
         """s [..., D]."""
         return self.rows[..., : self.obs_dim]
+
+    @property
+    def newest_dim(self) -> int:
+        """Columns of one observation: D, where s holds one."""
+        return (self.obs_dim + self.action_dim) // self.history - self.action_dim
+
+    @property
+    def newest_observations(self) -> Tensor:
+        """The newest observation of s [..., newest_dim]."""
+        return self.observations[..., : self.newest_dim]
+
+    @property
+    def newest_next_observations(self) -> Tensor:
+        """The newest observation of s' [..., newest_dim]."""
+        return self.next_observations[..., : self.newest_dim]
 
     @property
     def actions(self) -> Tensor:

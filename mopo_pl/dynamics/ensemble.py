@@ -9,7 +9,7 @@ from torch.nn.functional import softplus
 
 from mopo_pl.nn.layers import BatchedLinear, Normaliser, in_full_precision, truncated_normal_
 
-ENSEMBLE_ARGUMENTS = ("obs_dim", "action_dim", "members", "hidden_sizes")
+ENSEMBLE_ARGUMENTS = ("obs_dim", "action_dim", "members", "hidden_sizes", "newest_dim")
 """Arguments of the ensemble's constructor that are plain values, which it holds as attributes."""
 MAX_LOG_VAR = 0.5
 MIN_LOG_VAR = -10.0
@@ -39,17 +39,20 @@ class GaussianEnsemble(nn.Module):
         normaliser: Normaliser,
         target_normaliser: Normaliser,
         generator: Generator,
+        newest_dim: int | None = None,
     ) -> None:
         """Draw the initial weights from `generator`.
 
         `obs_dim`, `action_dim`: D and A. `members`: E. `hidden_sizes`: widths of the hidden layers. `normaliser`: of (s, a)
-        [D + A]. `target_normaliser`: of (r, Δs) [1 + D].
+        [D + A]. `target_normaliser`: of (r, Δs) [1 + D]. `newest_dim`: columns of s whose change is predicted, the first ones,
+        where s holds older observations too.
         """
         super().__init__()
         self.obs_dim, self.action_dim, self.members = obs_dim, action_dim, members
         self.hidden_sizes = tuple(hidden_sizes)
         self.normaliser, self.target_normaliser = normaliser, target_normaliser
-        targets = 1 + obs_dim
+        self.newest_dim = newest_dim
+        targets = 1 + (obs_dim if newest_dim is None else newest_dim)
         sizes = [obs_dim + action_dim, *hidden_sizes, 2 * targets]
         self.layers = nn.ModuleList(
             BatchedLinear(members=members, inputs=i, outputs=o) for i, o in itertools.pairwise(sizes)

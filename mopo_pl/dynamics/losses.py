@@ -17,8 +17,8 @@ from mopo_pl.nn.layers import Params
 
 
 def model_target(transitions: Transitions) -> Tensor:
-    """(r, s' - s) [..., 1 + D] in raw units."""
-    change = transitions.next_observations - transitions.observations
+    """(r, s' - s) [..., 1 + D] in raw units; of the newest observations where s holds several."""
+    change = transitions.newest_next_observations - transitions.newest_observations
     return torch.cat([transitions.rewards.unsqueeze(-1), change], -1)
 
 

@@ -69,6 +69,8 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     """Write both files atomically; return the model's hash. `facts` are added to the JSON."""
     ensemble = model.ensemble
     shape = plain_arguments(ensemble, ENSEMBLE_ARGUMENTS)
+    if shape["newest_dim"] is None:  # as earlier versions read it
+        del shape["newest_dim"]
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in ensemble.state_dict().items()}
@@ -94,7 +96,9 @@ def load_model(folder: Path) -> TransitionModel:
         raise InputError(f"{folder} holds a damaged model ({error}): {REPAIR}") from error
 
 
-def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequence[int]) -> GaussianEnsemble:
+def untrained(
+    *, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequence[int], newest_dim: int | None = None
+) -> GaussianEnsemble:
     """Return an ensemble whose weights and normalisers are loaded later."""
     return GaussianEnsemble(
         obs_dim=obs_dim,
@@ -102,8 +106,9 @@ def untrained(*, obs_dim: int, action_dim: int, members: int, hidden_sizes: Sequ
         members=members,
         hidden_sizes=hidden_sizes,
         normaliser=Normaliser.identity(obs_dim + action_dim),
-        target_normaliser=Normaliser.identity(1 + obs_dim),
+        target_normaliser=Normaliser.identity(1 + (newest_dim or obs_dim)),
         generator=generator_for(0, "overwritten"),
+        newest_dim=newest_dim,
     )
 
 

@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.data.window import Window
 from mopo_pl.distributed.collectives import sum_over_ranks
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty, extras_of
@@ -86,6 +87,8 @@ class PenalisedModel:
     """γ of V."""
     reward: Reward | None = None
     """r(s, a, s'); None: the learned one, r̂."""
+    window: Window | None = None
+    """Where s holds several observations: the rule and r see the newest, and the model predicts its change."""
     log: LogStatistics | None = None
     """Statistics that the penalty may ask for, and the bounds of the actions that it, the rule and r see; None: [-1, 1]."""
     extras: tuple[str, ...] = field(init=False)
@@ -107,7 +110,10 @@ class PenalisedModel:
         """Draw the random numbers of one step from states [B, D]."""
         shape = (len(observations), self.transition.ensemble.action_dim)
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
-        return Draws(noise, *self.transition.draw(observations, generator))
+        return Draws(noise, *self.transition.draw(self._newest(observations), generator))
+
+    def _newest(self, states: Tensor) -> Tensor:
+        return states if self.window is None else self.window.newest(states)
 
     def uncertainty(self, observations: Tensor, actions: Tensor) -> Tensor:
         """u(s, a) [B] of s [B, D] and a [B, A] in [-1, 1]."""
@@ -135,25 +141,39 @@ class PenalisedModel:
             u = self._penalised(observations, seen, mean, std)
             cost = self.coef * ((u - self.free).clamp(min=0) if self.free else u)
             if self.value_coef:
-                cost = cost + self.value_coef * self._value_spread(observations, seen, mean)
-            next_observations, reward = self.transition.sample(observations, mean, std, draws.member, draws.outcome)
+                cost = cost + self.value_coef * self._value_spread(observations, actions, seen, mean)
+            newest = self._newest(observations)
+            after, reward = self.transition.sample(newest, mean, std, draws.member, draws.outcome)
             if self.reward is not None:
-                reward = self.reward(observations, seen, next_observations)
-            terminal = self.termination(observations, seen, next_observations)
-        return Transitions.pack(observations, actions, next_observations, reward - cost, terminal), cost
+                reward = self.reward(newest, seen, after)
+            terminal = self.termination(newest, seen, after)
+            next_observations = self._state_after(observations, actions, after)
+        packed = Transitions.pack(observations, actions, next_observations, reward - cost, terminal)
+        return replace(packed, history=self.history), cost
 
-    def _value_spread(self, observations: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
-        """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D], for actions in the log's units."""
+    def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
+        """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D]; `seen`: the actions in the log's units."""
         if self.value is None:
             raise ValueError("value_coef needs a value: give PenalisedModel(value=..., discount=...)")
         means = mean[self.transition.elites]
         rows, members = len(observations), len(means)
-        before, acted = observations.repeat(members, 1), seen.repeat(members, 1)
+        states, acted = observations.repeat(members, 1), seen.repeat(members, 1)
+        before = self._newest(states)
         after = before + means[..., 1:].flatten(0, 1)
         reward = means[..., 0].flatten() if self.reward is None else self.reward(before, acted, after)
         ended = self.termination(before, acted, after)
-        worth = reward + self.discount * torch.where(ended, 0.0, self.value(after))
+        following = self._state_after(states, actions.repeat(members, 1), after)
+        worth = reward + self.discount * torch.where(ended, 0.0, self.value(following))
         return worth.view(members, rows).std(0, unbiased=False)
+
+    def _state_after(self, states: Tensor, actions: Tensor, newest: Tensor) -> Tensor:
+        """s' [B, D], of the newest observation in it, s and a in [-1, 1]."""
+        return newest if self.window is None else self.window.following(states, actions, newest)
+
+    @property
+    def history(self) -> int:
+        """Observations that a state holds."""
+        return 1 if self.window is None else self.window.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,7 +280,7 @@ def branch(
         steps.append(made)
     rows = torch.stack([made.rows for made in steps])
     return Rollout(
-        transitions=Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim),
+        transitions=Transitions(rows, starts.shape[-1], model.transition.ensemble.action_dim, model.history),
         costs=torch.stack([made.costs for made in steps]),
         valid=torch.stack([made.valid for made in steps]),
         non_finite=torch.stack([made.non_finite for made in steps]),

@@ -37,7 +37,8 @@ def evaluate(
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
     `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
-    depend on the other episodes stepped with it. An episode in which `act` gives NaN or inf ends there, with return NaN.
+    depend on the other episodes stepped with it. Where `act` has a method `reset`, as a Policy has, it is called before
+    each group of episodes. An episode in which `act` gives NaN or inf ends there, with return NaN.
     Raises InputError if the environment cannot be created, or returns an observation or a reward that is not finite.
     """
     make = partial(make_environment, env_id, env_kwargs)
@@ -77,6 +78,8 @@ def _play(
     environments = SyncVectorEnv([make] * len(numbers))
     try:
         observations, _ = environments.reset(seed=[seed + number for number in numbers])
+        if (begin := getattr(act, "reset", None)) is not None:
+            begin()
         running = np.ones(len(numbers), dtype=bool)
         returns, lengths = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
         while running.any():

@@ -100,7 +100,9 @@ def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | 
     if not config.uses_model or (dataset is None and (config.termination is None or by_column)):
         return None, ()
     try:
-        columns = () if dataset is None else dataset.names.of_observations(dataset.obs_dim)
+        columns = (
+            () if dataset is None else dataset.names.of_observations(dataset.obs_dim)[: dataset.transitions.newest_dim]
+        )
         rule = termination_rule(config.termination, env_id, columns)
         if dataset is None:
             return rule, ()
@@ -121,7 +123,8 @@ def _about_learned_rule(config: Config, dataset: OfflineDataset | None) -> tuple
         return None, tuple(learnable_findings(dataset)) or (Finding("OK", RULE_CHECK, ""),)
     try:
         rule = load_rule(Path(str(config.dynamics_from)))
-        ours, theirs = (dataset.obs_dim, dataset.action_dim), (rule.classifier.obs_dim, rule.classifier.action_dim)
+        ours = dataset.transitions.newest_dim, dataset.action_dim
+        theirs = (rule.classifier.obs_dim, rule.classifier.action_dim)
         if ours != theirs:
             raise InputError(
                 f"dynamics_from={config.dynamics_from}: its learned rule is for {theirs[0]} observation and {theirs[1]} "
@@ -160,7 +163,10 @@ def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: Off
     rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
     with torch.no_grad():
         parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        return torch.cat([function(part.observations, scaled(part.actions), part.next_observations) for part in parts])
+        made = [
+            function(part.newest_observations, scaled(part.actions), part.newest_next_observations) for part in parts
+        ]
+    return torch.cat(made)
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -226,9 +232,10 @@ def try_reward(reward: Reward, name: str, dataset: OfflineDataset) -> None:
 def _on_three_rows(function: Callable[[Tensor, Tensor, Tensor], Any], name: str, dataset: OfflineDataset) -> Any:
     rows = dataset.transitions[:TRIED]
     actions = LogStatistics.of(dataset).in_log_units(rows.actions)
-    given = [rows.observations.clone(), actions.clone(), rows.next_observations.clone()]
+    arguments = rows.newest_observations, actions, rows.newest_next_observations
+    given = [argument.clone() for argument in arguments]
     made = _called(lambda: function(*given), name)
-    if not all(map(torch.equal, given, (rows.observations, actions, rows.next_observations))):
+    if not all(map(torch.equal, given, arguments)):
         raise InputError(f"{name} changes its arguments in place; let it work on copies")
     return made
 
@@ -259,7 +266,7 @@ def _shape(value: object) -> tuple[int, ...] | None:
 
 def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members: int) -> None:
     """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
-    shape = (members, TRIED, 1 + dataset.obs_dim)
+    shape = (members, TRIED, 1 + dataset.transitions.newest_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
     rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
     known = {"observations": rows.observations.clone(), "actions": log.in_log_units(rows.actions), "log": log}

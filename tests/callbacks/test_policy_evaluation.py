@@ -169,3 +169,23 @@ def test_the_curve_survives_a_resumption(make_dataset: Make, tmp_path: Path) -> 
     second = quiet_trainer([small_refresh(dataset), after], 3)
     second.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt")))
     assert after.history == unbroken.history
+
+
+def test_what_remembers_is_reset_before_each_group_of_episodes() -> None:
+    """Otherwise the first action of a group would depend on the group before it."""
+
+    class Remembering:
+        seen: int | None = None
+
+        def reset(self) -> None:
+            self.seen = 0
+
+        def __call__(self, observations: np.ndarray) -> np.ndarray:
+            assert self.seen is not None
+            self.seen += 1
+            return np.full((len(observations), 2), self.seen, np.float32)
+
+    act = Remembering()
+    act.seen = 17
+    episodes = evaluate(act, env_id="Counter-v0", env_kwargs={}, numbers=range(GROUP + 2), seed=0)
+    assert [int(value) for value in episodes.returns] == [sum(range(1, n + 1)) for n in episodes.lengths]

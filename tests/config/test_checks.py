@@ -16,7 +16,7 @@ AT_LEAST_ONE = [
     *("sac.batch_size", "sac.updates_per_epoch", "sac.schedule_epochs"),
     *("evaluation.episodes", "evaluation.every_n_epochs", "evaluation.final_episodes"),
     *("classifier.epochs", "classifier.updates_per_epoch"),
-    *("trainer.max_epochs", "data.collect_steps", "data.time_limit", "threads"),
+    *("trainer.max_epochs", "data.collect_steps", "data.time_limit", "data.history", "threads"),
 ]
 
 

@@ -20,6 +20,9 @@ from mopo_pl import Policy
 from mopo_pl import __main__ as program
 from mopo_pl.cli import main
 from mopo_pl.distributed.launch import join_process_group
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.session import final_evaluation
+from mopo_pl.sac.actor import TanhGaussianActor
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -35,6 +38,16 @@ def three(mean, std):
 
 def paid(observations, actions, next_observations):
     return torch.full((len(observations),), 3.0)
+
+def newest(observations, actions, next_observations):
+    # The pendulum's.
+    cos, sin, velocity = observations[:, 0], observations[:, 1], observations[:, 2]
+    assert observations.shape[1] == next_observations.shape[1] == 3
+    return -(torch.atan2(sin, cos) ** 2 + 0.1 * velocity**2 + 0.001 * actions[:, 0] ** 2)
+
+def newest_ends(observations, actions, next_observations):
+    assert observations.shape[1] == next_observations.shape[1] == 3
+    return (next_observations.abs() > 100).any(-1)
 
 def always(observations, actions, next_observations):
     return torch.ones(len(observations), dtype=torch.bool)
@@ -186,6 +199,27 @@ def test_a_known_reward_is_what_imagined_steps_are_paid(
     )
     assert main([*settings, "--dry-run"]) == 0
     assert f"λ 2.5 on none, reward {own_module}:paid" in capsys.readouterr().out
+
+
+def test_a_run_with_a_history_exports_a_policy_that_keeps_it(
+    train: Train, own_module: str, rows: Rows, stop_after: Callable[[int | None], int], same_weights: Same
+) -> None:
+    """Rule and reward see single observations; evaluation, a resume and a later evaluation take the same windows."""
+    settings = ["data.history=3", f"reward={own_module}:newest", f"termination={own_module}:newest_ends"]
+    whole = train("whole", *settings)
+    described = json.loads((whole / "dynamics.json").read_text())["shape"]
+    assert (described["obs_dim"], described["newest_dim"]) == (11, 3)
+    policy = Policy.load(whole)
+    assert (policy.history, policy.obs_dim, policy(np.zeros(3, np.float32)).shape) == (3, 3, (1,))
+    result = json.loads((whole / "result.json").read_text())
+    assert rows(whole)[-1]["evaluation/length"] == 200
+    again = final_evaluation(RunFolder(whole), episodes=3, seed=0, actor=TanhGaussianActor)
+    assert again.returns.mean() == result["final_return"]
+    stop_after(35)
+    stopped = train("stopped", *settings, code=130)
+    stop_after(None)
+    assert main([f"resume={stopped}"]) == 0
+    assert same_weights(stopped, whole, POLICY)
 
 
 def test_a_known_environments_rule_can_be_named(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

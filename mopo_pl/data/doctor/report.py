@@ -49,7 +49,7 @@ def _numbers(dataset: OfflineDataset) -> dict[str, Any]:
         "terminals": int(dataset.transitions.terminals.sum()),
         "unknown_next_states": int((~dataset.next_known).sum()),
         "mean_return": float(returns.mean()),
-        "observations": [dataset.names.observation(i) for i in range(dataset.obs_dim)],
+        "observations": [dataset.names.observation(i) for i in range(dataset.transitions.newest_dim)],
         "actions": [dataset.names.action(i) for i in range(dataset.action_dim)],
     }
 
@@ -68,11 +68,11 @@ def describe(dataset: OfflineDataset) -> str:
         f"episodes  {len(lengths)}; length min {lengths.min():.0f}, median {lengths.median():.0f}, max {lengths.max():.0f}",
         f"ends      {terminals} terminal, {limits} by a time limit, {int((~dataset.finished).sum())} cut by the file's end",
         f"returns   mean {returns.mean():.2f} ± {_spread(returns):.2f}, min {returns.min():.2f}, max {returns.max():.2f}",
-        f"shapes    {dataset.obs_dim} observations, {dataset.action_dim} actions",
+        f"shapes    {dataset.transitions.newest_dim} observations, {dataset.action_dim} actions",
         "",
         f"{'column':<12}{'min':>12}{'mean':>12}{'max':>12}{'spread':>12}",
     ]
-    lines += [_range(dataset.names.observation(i), log.observations[:, i]) for i in range(dataset.obs_dim)]
+    lines += [_range(dataset.names.observation(i), log.observations[:, i]) for i in range(log.newest_dim)]
     low, high = torch.as_tensor(dataset.action_low), torch.as_tensor(dataset.action_high)
     actions = low + (log.actions + 1) / 2 * (high - low)
     lines += [_range(dataset.names.action(i), actions[:, i]) for i in range(dataset.action_dim)]

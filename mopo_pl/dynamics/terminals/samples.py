@@ -17,7 +17,8 @@ from mopo_pl.nn.random_streams import generator_for
 
 
 class TerminalDataModule(L.LightningDataModule):
-    """Batches [B, W] for training, half of them terminal rows, and the holdout [n, W]; actions are in the log's units.
+    """Batches [B, W] for training, half of them terminal rows, and the holdout [n, W]; actions are in the log's units, and
+    states are single observations, as rules of termination see them.
 
     Terminal rows are few: rows of a batch are drawn from each kind, with replacement, which weighs both alike in
     expectation. Rows without a true next state are left out. With several ranks a batch spans `batch_size` rows on each.
@@ -32,7 +33,7 @@ class TerminalDataModule(L.LightningDataModule):
         logged = dataset.transitions[dataset.next_known]
         actions = LogStatistics.of(dataset).in_log_units(logged.actions)
         self.rows = Transitions.pack(
-            logged.observations, actions, logged.next_observations, logged.rewards, logged.terminals
+            logged.newest_observations, actions, logged.newest_next_observations, logged.rewards, logged.terminals
         )
         terminal, split = logged.terminals.bool(), generator_for(seed, "terminal holdout")
         held_out, self.train = [], []

@@ -1,0 +1,40 @@
+"""States that hold the last observations and actions, for systems with delay (`data.history`)."""
+
+from dataclasses import replace
+
+import torch
+
+from mopo_pl.data.dataset import ColumnNames, OfflineDataset
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.data.window import Window
+
+
+def with_history(dataset: OfflineDataset, steps: int) -> OfflineDataset:
+    """The same rows with the window of the last `steps` observations and actions as state; as it is for 1.
+
+    The hash stays: it names the log.
+    """
+    if steps == 1:
+        return dataset
+    log, window = dataset.transitions, Window(dataset.obs_dim, dataset.action_dim, steps)
+    lengths = dataset.episode_lengths()
+    row = torch.arange(len(log))
+    age = row - (dataset.episode_ends - lengths).repeat_interleave(lengths)
+    seen = [log.observations[row - age.clamp(max=lag)] for lag in range(steps)]
+    done = [
+        torch.where((age >= lag).unsqueeze(-1), log.actions[(row - lag).clamp(min=0)], 0.0) for lag in range(1, steps)
+    ]
+    states = torch.cat([*seen, *done], -1)
+    after = window.following(states, log.actions, log.next_observations)
+    rows = replace(Transitions.pack(states, log.actions, after, log.rewards, log.terminals), history=steps)
+    return replace(dataset, transitions=rows, names=_names(dataset, steps))
+
+
+def _names(dataset: OfflineDataset, steps: int) -> ColumnNames:
+    """Such as `temp`, `temp 1 ago` and `valve 1 ago`; none where the log has none."""
+    names, lags = dataset.names, range(1, steps)
+    if not names.observations:
+        return names
+    older = [f"{name} {lag} ago" for lag in lags for name in names.observations]
+    actions = [f"{name} {lag} ago" for lag in lags for name in map(names.action, range(dataset.action_dim))]
+    return replace(names, observations=(*names.observations, *older, *actions))
