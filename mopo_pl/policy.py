@@ -68,9 +68,10 @@ class Policy(nn.Module):
         """
         super().__init__()
         self.actor, self.meta, self.history = actor, dict(meta), history
-        self.obs_dim = (actor.obs_dim + actor.action_dim) // history - actor.action_dim
+        actions = len(action_low)
+        self.obs_dim = (actor.obs_dim + actions) // history - actions
         """D: columns of an observation."""
-        self._window = Window(self.obs_dim, actor.action_dim, history)
+        self._window = Window(self.obs_dim, actions, history)
         self._last: tuple[Tensor, Tensor] | None = None
         """State and action in [-1, 1] of the last step, where states hold several observations."""
         self.register_buffer("action_low", torch.as_tensor(action_low, dtype=torch.float32))
