@@ -126,7 +126,7 @@ def opened(path: Path) -> dict[str, float | str]:
     """Open the log in this process; return seconds, memory [MB] and hash."""
     begin = time.perf_counter()
     from mopo_pl.config.schema import ColumnsConfig, DataConfig
-    from mopo_pl.data.opening import open_dataset
+    from mopo_pl.data.log.opening import open_dataset
 
     imported = time.perf_counter()
     columns = ColumnsConfig()

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from mopo_pl.config.schema import Config
-from mopo_pl.data.model_buffer import ModelBuffer
+from mopo_pl.data.batches.model_buffer import ModelBuffer
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.storage.buffer_files import RefreshFiles
 

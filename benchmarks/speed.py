@@ -42,10 +42,10 @@ from mopo_pl.callbacks import Checkpoints, RolloutRefresh, StageProgress
 from mopo_pl.config.compose import compose
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.policy_batches import OfflineDataModule
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.model import TransitionModel

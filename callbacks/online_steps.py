@@ -10,7 +10,7 @@ import torch
 
 from mopo_pl.callbacks.policy_evaluation import PolicyEvaluation
 from mopo_pl.callbacks.requirements import require
-from mopo_pl.data.replay_buffer import ReplayDataModule
+from mopo_pl.data.batches.replay_buffer import ReplayDataModule
 from mopo_pl.environments.stepping import SteppedEnvironment
 from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.policy import Policy

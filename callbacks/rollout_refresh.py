@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from mopo_pl.callbacks.requirements import require
-from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.distributed.console import print_once
 from mopo_pl.dynamics.rollouts import (

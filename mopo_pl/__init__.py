@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mopo_pl.data.batches.policy_batches import OfflineDataModule
     from mopo_pl.data.dataset import OfflineDataset
-    from mopo_pl.data.opening import open_dataset
-    from mopo_pl.data.policy_batches import OfflineDataModule
+    from mopo_pl.data.log.opening import open_dataset
     from mopo_pl.data.transitions import Transitions
     from mopo_pl.dynamics.bootstrap import EnsembleDataModule
     from mopo_pl.dynamics.module import DynamicsModule
@@ -21,12 +21,12 @@ __version__ = "0.1.0"
 _HOMES = {
     "DynamicsModule": "mopo_pl.dynamics.module",
     "EnsembleDataModule": "mopo_pl.dynamics.bootstrap",
-    "OfflineDataModule": "mopo_pl.data.policy_batches",
+    "OfflineDataModule": "mopo_pl.data.batches.policy_batches",
     "OfflineDataset": "mopo_pl.data.dataset",
     "Policy": "mopo_pl.policy",
     "SACModule": "mopo_pl.sac.module",
     "Transitions": "mopo_pl.data.transitions",
-    "open_dataset": "mopo_pl.data.opening",
+    "open_dataset": "mopo_pl.data.log.opening",
 }
 
 __all__ = [

@@ -27,10 +27,10 @@ from mopo_pl.config.schema import (
     RolloutConfig,
     SACConfig,
 )
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
-from mopo_pl.data.opening import examine, open_dataset
-from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.log.opening import examine, open_dataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.nn import compilation
 
 os.environ.setdefault("WANDB_MODE", "offline")

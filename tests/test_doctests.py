@@ -41,7 +41,7 @@ def test_public_names_have_examples_and_none_is_skipped() -> None:
     tests = {test.name: test for name in modules() for test in examples(name)}
     shown = (
         "policy.Policy",
-        "data.opening.open_dataset",
+        "data.log.opening.open_dataset",
         "theory.statements.theorem",
         "dynamics.penalties.max_aleatoric",
     )

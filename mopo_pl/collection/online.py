@@ -12,10 +12,10 @@ from mopo_pl.callbacks import OnlineSteps, PolicyEvaluation, PolicySnapshots
 from mopo_pl.config.compose import to_yaml
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
+from mopo_pl.data.batches.replay_buffer import ReplayDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
-from mopo_pl.data.replay_buffer import ReplayDataModule
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.environments.stepping import SteppedEnvironment

@@ -9,8 +9,8 @@ import numpy as np
 from mopo_pl.collection.online import episode_returns
 from mopo_pl.collection.writing import refuse_target, write_log
 from mopo_pl.config.schema import DataConfig
-from mopo_pl.data.opening import examine, read
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.opening import examine, read
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.console import print_once
 from mopo_pl.environments.out_of_distribution import angle_reward, jump_reward
 from mopo_pl.errors import InputError

@@ -15,7 +15,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.findings import of_level
-from mopo_pl.data.opening import examine
+from mopo_pl.data.log.opening import examine
 from mopo_pl.data.readers.arrays import INFOS
 from mopo_pl.data.readers.minari import store
 from mopo_pl.data.readers.minari_store import written_aside

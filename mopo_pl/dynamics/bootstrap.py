@@ -7,8 +7,8 @@ from typing import Any
 import lightning as L
 import torch
 
+from mopo_pl.data.batches.row_batches import CHUNK, RowBatches
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.row_batches import CHUNK, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.nn.layers import Normaliser

@@ -16,12 +16,6 @@ class SafetyHalfCheetah(HalfCheetahEnv):
 
     r = v_x - 0.1·‖a‖², with v_x = (x' - x)/dt; -100 where v_x exceeds 3.2096 m/s (Gao et al. 2025, NeoRL-2). Logged
     behaviour does not exceed the limit, so that a policy learned from the log cannot know of it.
-
-    >>> import gymnasium
-    >>> import mopo_pl.environments
-    >>> environment = gymnasium.make("mopo_pl/SafetyHalfCheetah-v0")
-    >>> environment.observation_space.shape
-    (18,)
     """
 
     def __init__(self, **arguments: Any) -> None:

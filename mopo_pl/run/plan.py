@@ -16,9 +16,9 @@ from mopo_pl.assembly import (
 )
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config, TrainerConfig
+from mopo_pl.data.batches.policy_batches import block_size
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import of_level
-from mopo_pl.data.policy_batches import block_size
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch

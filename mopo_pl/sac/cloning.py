@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.data.row_batches import NoValidation
+from mopo_pl.data.batches.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import mean_over_ranks
 from mopo_pl.errors import InputError

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.data.row_batches import NoValidation
+from mopo_pl.data.batches.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
 from mopo_pl.errors import InputError

@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from torch import Tensor
 
 from mopo_pl.callbacks import Checkpoints, MemberSelection, RolloutRefresh
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback
 from small_stages import differing, quiet_trainer, saver, small_batches, small_refresh, small_sac, weights
 
 from mopo_pl.callbacks import RolloutRefresh
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.rollouts import StateLimits
 from mopo_pl.errors import Diverged

@@ -17,7 +17,7 @@ from mopo_pl.collection import command, recording, relabelling
 from mopo_pl.collection.online import episode_returns
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.environments.stepping import SteppedEnvironment
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.policy import Policy

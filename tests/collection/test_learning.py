@@ -14,9 +14,9 @@ from small_training import SAC
 from mopo_pl.__main__ import main
 from mopo_pl.callbacks import OnlineSteps
 from mopo_pl.config.schema import DataConfig
-from mopo_pl.data import replay_buffer
+from mopo_pl.data.batches import replay_buffer
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.policy import Policy
 
 Collect = Callable[..., int]

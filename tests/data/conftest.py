@@ -10,7 +10,7 @@ import pytest
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 
 Arrays = dict[str, Any]
 

@@ -11,7 +11,7 @@ import pytest
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.doctor.checks import CHECKS
 from mopo_pl.data.findings import Finding
-from mopo_pl.data.opening import examine, open_dataset
+from mopo_pl.data.log.opening import examine, open_dataset
 from mopo_pl.data.readers.pendulum import collect_pendulum
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError

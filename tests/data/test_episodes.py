@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.report import describe
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 
 Open = Callable[..., OfflineDataset]
 Arrays = dict[str, Any]

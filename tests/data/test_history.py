@@ -12,9 +12,9 @@ from torch import Tensor
 from mopo_pl import assembly
 from mopo_pl.config.schema import DynamicsConfig, PenaltyConfig
 from mopo_pl.data.dataset import ColumnNames, OfflineDataset
-from mopo_pl.data.history import with_history
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.history import with_history
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.window import Window
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, branch
 from mopo_pl.dynamics.termination import never

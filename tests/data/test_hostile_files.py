@@ -19,7 +19,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.data.readers.pendulum import collect_pendulum
 from mopo_pl.errors import InputError
 

@@ -12,10 +12,11 @@ import pytest
 from pyarrow import parquet
 
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
-from mopo_pl.data import cached_dataset, opening, raw_log
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor import evidence, next_states
-from mopo_pl.data.opening import examine
+from mopo_pl.data.log import cached_dataset, opening
+from mopo_pl.data.log.opening import examine
+from mopo_pl.data.readers import raw_log
 from mopo_pl.data.readers.pendulum import collect_pendulum
 
 Same = Callable[[OfflineDataset, OfflineDataset], None]

@@ -13,7 +13,7 @@ from minari.data_collector import EpisodeBuffer
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Minari wants an author of every dataset

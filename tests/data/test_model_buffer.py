@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mopo_pl.data.model_buffer import ModelBuffer
+from mopo_pl.data.batches.model_buffer import ModelBuffer
 
 CAPACITY = 5
 

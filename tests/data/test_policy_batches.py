@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.policy_batches import OfflineDataModule
 
 Make = Callable[..., OfflineDataset]
 IMAGINED = 1000.0
@@ -142,7 +142,9 @@ def test_starts_come_from_their_own_stream_and_leave_the_batches_alone(make_data
 
 def test_starts_are_logged_states_each_as_likely(make_dataset: Make) -> None:
     dataset = make_dataset(40)
-    with patch("mopo_pl.data.policy_batches.torch.randint", lambda high, size, **_: torch.arange(high).expand(size)):
+    with patch(
+        "mopo_pl.data.batches.policy_batches.torch.randint", lambda high, size, **_: torch.arange(high).expand(size)
+    ):
         starts = mixture(dataset).sample_starts(40, torch.Generator())
     assert torch.equal(starts, dataset.transitions.observations)
 

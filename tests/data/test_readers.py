@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.data.readers.hdf5 import read_hdf5
 from mopo_pl.data.readers.npz import read_npz
 from mopo_pl.errors import InputError

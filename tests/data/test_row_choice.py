@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from mopo_pl.config.schema import DataConfig
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
-from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 
 Open = Callable[..., OfflineDataset]

@@ -12,7 +12,7 @@ from pyarrow import csv, parquet
 
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 
 Table = dict[str, list]

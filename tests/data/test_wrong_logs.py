@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.opening import open_dataset
+from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import mopo_pl.sac.cloning
 import mopo_pl.sac.module
 from mopo_pl.callbacks import MemberSelection, RanksAgree
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble

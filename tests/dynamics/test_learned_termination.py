@@ -16,8 +16,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from mopo_pl import assembly
 from mopo_pl.config.schema import ClassifierConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.packing import assemble
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
 from mopo_pl.dynamics.terminals.rule import LearnedRule, chosen_rule, load_rule, save_rule
 from mopo_pl.dynamics.terminals.samples import TerminalDataModule

@@ -26,8 +26,8 @@ from small_stages import (  # noqa: E402
 
 from mopo_pl.assembly import build_cloning, build_logged_batches  # noqa: E402
 from mopo_pl.config.schema import SACConfig  # noqa: E402
-from mopo_pl.data.packing import assemble  # noqa: E402
-from mopo_pl.data.raw_log import RawLog  # noqa: E402
+from mopo_pl.data.log.packing import assemble  # noqa: E402
+from mopo_pl.data.readers.raw_log import RawLog  # noqa: E402
 
 
 def main(folder: Path) -> None:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mopo_pl.assembly import build_cloning, build_logged_batches
 from mopo_pl.config.schema import SACConfig
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.errors import Diverged, InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for

@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from plain_sac import ACTIONS, PlainSAC, networks, rows
 from torch import Tensor, nn
 
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.losses import temperature

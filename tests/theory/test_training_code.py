@@ -15,7 +15,7 @@ from finite_pipeline import DISCOUNT, ELITES, EVERYWHERE, MEMBERS, STATES, TERMI
 from torch import Generator, Tensor
 
 from mopo_pl.callbacks import RolloutRefresh
-from mopo_pl.data.policy_batches import OfflineDataModule
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import max_aleatoric, none

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mopo_pl.data.action_bounds import TOLERANCE, beyond_bounds, scaled
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.raw_log import blocks, moments
+from mopo_pl.data.log.action_bounds import TOLERANCE, beyond_bounds, scaled
+from mopo_pl.data.readers.raw_log import blocks, moments
 
 ENOUGH = 200
 """Rows from which shares mean something."""

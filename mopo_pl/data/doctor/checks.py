@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from mopo_pl.data.action_bounds import Bounds
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor import actions, columns, ends, names, next_states, rows
 from mopo_pl.data.doctor.evidence import Check, Evidence
 from mopo_pl.data.findings import Finding
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.log.action_bounds import Bounds
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.console import progress
 
 CHECKS: dict[str, Check] = {

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict
-from mopo_pl.data.raw_log import blocks
+from mopo_pl.data.readers.raw_log import blocks
 
 SCALES = 1000.0
 """Ratio of two columns' standard deviations from which the smaller one is hardly seen."""

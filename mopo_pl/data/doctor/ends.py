@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
-from mopo_pl.data.raw_log import marked_ends
+from mopo_pl.data.readers.raw_log import marked_ends
 
 LONG = 1000
 """Rows from which a log without any marked end is suspicious."""

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mopo_pl.data.action_bounds import Bounds
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Level
-from mopo_pl.data.raw_log import RawLog, blocks, moments
+from mopo_pl.data.log.action_bounds import Bounds
+from mopo_pl.data.readers.raw_log import RawLog, blocks, moments
 
 NEAR = 2**12
 """Rows whose columns are read one after another while they are near to the processor."""

@@ -7,8 +7,8 @@ import numpy as np
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
 from mopo_pl.data.doctor.regression import MOST as LOOKED_AT
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.packing import goes_on
-from mopo_pl.data.raw_log import blocks, marked_ends
+from mopo_pl.data.log.packing import goes_on
+from mopo_pl.data.readers.raw_log import blocks, marked_ends
 
 ENOUGH = 20
 """Rows from which shares mean something."""

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mopo_pl.data.dataset import ColumnNames
-from mopo_pl.data.raw_log import RawLog, Unused, fields_of, marked_ends, squeeze
 from mopo_pl.data.readers.names import NAMES, REQUIRED, Columns, find_fields, listed, shown
+from mopo_pl.data.readers.raw_log import RawLog, Unused, fields_of, marked_ends, squeeze
 from mopo_pl.errors import InputError
 
 SKIP = 1.5

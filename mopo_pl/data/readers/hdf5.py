@@ -8,9 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from mopo_pl.data.raw_log import RawLog, Unused
 from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, listed, shown
+from mopo_pl.data.readers.raw_log import RawLog, Unused
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 

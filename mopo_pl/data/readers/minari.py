@@ -12,7 +12,7 @@ import numpy as np
 from minari.dataset.minari_dataset import MinariDataset
 from minari.storage.datasets_root_dir import get_dataset_path
 
-from mopo_pl.data.raw_log import RawLog
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.sizes import brief
 from mopo_pl.errors import InputError
 

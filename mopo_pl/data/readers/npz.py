@@ -9,9 +9,9 @@ from typing import IO
 import numpy as np
 from numpy.lib import format as npy
 
-from mopo_pl.data.raw_log import RawLog
 from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, shown
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 

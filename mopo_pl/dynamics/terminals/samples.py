@@ -7,9 +7,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from mopo_pl.data.batches.row_batches import CHUNK, RowBatches
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.rule import FEWEST_TO_LEARN
-from mopo_pl.data.row_batches import CHUNK, RowBatches
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.layers import Normaliser

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mopo_pl.data.raw_log import RawLog
 from mopo_pl.data.readers.names import Columns, listed, shown
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.files import TableFile
 from mopo_pl.data.readers.tables.reading import log_of_tables, tables_of
 from mopo_pl.errors import InputError

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mopo_pl.data.raw_log import RawLog
 from mopo_pl.data.readers.arrays import Labels, Shape, log_of_arrays
 from mopo_pl.data.readers.names import Columns, find_fields, shown
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.buffers import FieldBuffer
 from mopo_pl.data.readers.tables.files import SUFFIXES, TableFile, suffix_of
 from mopo_pl.distributed.console import progress

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mopo_pl.data.findings import Finding
-from mopo_pl.data.raw_log import blocks
+from mopo_pl.data.readers.raw_log import blocks
 
 TOLERANCE = 1e-4
 """Share of half the range by which rounding may carry an action over its bounds."""

@@ -5,9 +5,9 @@ import hashlib
 import numpy as np
 import torch
 
-from mopo_pl.data.action_bounds import Bounds, beyond_bounds, bounds_problem, scaled
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.raw_log import RawLog, blocks, marked_ends, moments, problems_of, squeeze
+from mopo_pl.data.log.action_bounds import Bounds, beyond_bounds, bounds_problem, scaled
+from mopo_pl.data.readers.raw_log import RawLog, blocks, marked_ends, moments, problems_of, squeeze
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
 

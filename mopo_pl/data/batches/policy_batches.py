@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Generator, Tensor
 
+from mopo_pl.data.batches.model_buffer import ModelBuffer
+from mopo_pl.data.batches.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.model_buffer import ModelBuffer
-from mopo_pl.data.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.errors import InputError

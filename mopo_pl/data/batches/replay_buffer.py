@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mopo_pl.data.policy_batches import block_size
-from mopo_pl.data.row_batches import NoValidation
+from mopo_pl.data.batches.policy_batches import block_size
+from mopo_pl.data.batches.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.environments.stepping import StepLayout
 from mopo_pl.errors import InputError

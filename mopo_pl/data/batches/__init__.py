@@ -1,0 +1,1 @@
+"""Batches for the Trainer, and the buffers that they are drawn from."""
