@@ -363,7 +363,9 @@ def build_refresh(
     )
 
 
-def build_evaluation(settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int) -> PolicyEvaluation:
+def build_evaluation(
+    settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int, heed: Callable[[], None] = lambda: None
+) -> PolicyEvaluation:
     """The callback that scores the policy in the log's environment; raises ValueError where it has none."""
     if dataset.env_id is None:
         raise ValueError("the log names no environment, and none was given")
@@ -375,6 +377,7 @@ def build_evaluation(settings: EvaluationConfig, dataset: OfflineDataset, *, see
         every_n_epochs=settings.every_n_epochs,
         seed=evaluation_seed(seed),
         score=partial(normalised_score, dataset.env_id),
+        heed=heed,
     )
 
 

@@ -48,6 +48,8 @@ CHANGEABLE_ON_RESUME = (
 """Keys that may be given with `resume=`: they do not affect weights that are already trained."""
 CHANGES_ROUNDING = ("compile", "threads")
 """Further keys that may be given with `resume=`; the resumed run is then no longer bit-identical."""
+MOVED = "data.source"
+"""Where the log lies: `resume=RUN dataset=PATH` changes it for a log that was moved, whose hash must be the same."""
 OTHER_FLAGS = {
     "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
     "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
@@ -80,8 +82,11 @@ def compose(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     config = _open()
+    source = _run_with_the_log(pairs, problems)
+    if source is not None:
+        config.dataset = source.dataset
     selected = _selected(pairs, config, problems)
-    for layer in _layers(selected, {key for key, _ in pairs}, problems):
+    for layer in _layers(selected, {key for key, _ in pairs}, problems, source):
         config = _merged(config, layer, problems)
     config = _overridden(_with_loggers(config, pairs, problems), pairs, problems)
     if not any(problem.endswith(MALFORMED) for problem in problems):
@@ -188,15 +193,48 @@ def _names_data(choice: str) -> bool:
     return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
-def _layers(selected: dict[str, str], given: Collection[str], problems: list[str]) -> Iterable[_Layer]:
+def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Config | None:
+    """Return the configuration of the run that `dynamics_from` names, where the command line names no dataset.
+
+    Its ensemble is of no use with another log. A run's configuration may come from someone else: names of Python code in
+    it are followed only where the command line repeats them.
+    """
+    given = dict(pairs)
+    if "dynamics_from" not in given or "dataset" in given:
+        return None
+    path = Path(given["dynamics_from"]).expanduser() / "config.yaml"
+    try:
+        source = config_from_file(path)
+    except InputError as error:
+        problems += [
+            *error.problems,
+            f"dynamics_from={given['dynamics_from']} does not say which log it is of: give dataset=",
+        ]
+        return None
+    for key in ("env_id", "termination", "reward"):
+        value = getattr(source, key)
+        if isinstance(value, str) and ":" in value and key not in given:
+            problems.append(
+                f"{path}: {key}={value} names Python code, which another run's file must not run by itself: read that code, "
+                f"then give {key}={value} on the command line too"
+            )
+    return source
+
+
+def _layers(
+    selected: dict[str, str], given: Collection[str], problems: list[str], source_of_log: Config | None
+) -> Iterable[_Layer]:
     """Yield the files of the selected choices in order; `given`: keys of the command line.
 
-    A preset is followed by what the dataset's file says was published for it.
+    A preset is followed by what the dataset's file says was published for it. `source_of_log`: a run whose log is taken as it
+    read it.
     """
+    stored: DictConfig = OmegaConf.structured(source_of_log or Config)
     for group in GROUPS:
         path = _file_of(group, selected.get(group, ""))
         source = f"conf/{group}/{path.stem if path is not None else selected.get(group)}.yaml"
-        if group == "dataset" and path is None and is_mapping(selected[group]):
+        moved = source_of_log is not None and not Path(selected["dataset"]).expanduser().exists()
+        if group == "dataset" and path is None and is_mapping(selected[group]) and not moved:
             source = selected[group]
             values = read_mapping(Path(source).expanduser(), given, problems)
         else:
@@ -206,11 +244,17 @@ def _layers(selected: dict[str, str], given: Collection[str], problems: list[str
         if group == "trainer":
             values = OmegaConf.create({group: values})
         yield _Layer(source, values)
+        if group == "dataset" and source_of_log is not None:
+            yield _Layer(
+                "dynamics_from", OmegaConf.masked_copy(stored, ["env_id", "env_kwargs", "termination", "reward"])
+            )
         if group == "preset":
             published = OmegaConf.create({})
             for name, value in _published(selected).items():
                 OmegaConf.update(published, PUBLISHED_KEYS[name], value)
             yield _Layer("published", published)
+    if source_of_log is not None:
+        yield _Layer("dynamics_from", OmegaConf.masked_copy(stored, ["data"]))
     yield _Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
 
 
@@ -360,11 +404,16 @@ def _resumed(arguments: Sequence[str]) -> Config:
     pairs = _pairs(arguments, problems)
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
     stored = _open(config_from_file(folder / "config.yaml"))
-    rest = [(key, text) for key, text in pairs if key != "resume"]
+    moved = [text for key, text in pairs if key == "dataset"]
+    for place in moved:
+        if place in choices("dataset") or is_mapping(place):
+            problems.append(f"dataset={place}: with resume=, dataset= says where the run's log lies now: give its file")
+        OmegaConf.update(stored, MOVED, place)
+    rest = [(key, text) for key, text in pairs if key not in ("resume", "dataset")]
     for key, text in rest:
         if not is_within(key, (*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING)):
             problems.append(
-                f"{key}={text}: a resumed run keeps its configuration; only these may be given with resume=: {', '.join((*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING))}"
+                f"{key}={text}: a resumed run keeps its configuration; only these may be given with resume=: {', '.join((*CHANGEABLE_ON_RESUME, *CHANGES_ROUNDING, 'dataset'))}"
             )
     if problems:
         raise InputError(problems)

@@ -56,6 +56,10 @@ class SignalHandler:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
+    def overdue(self, seconds: float) -> int | None:
+        """Return the number of the signal if it arrived more than so many seconds ago, else None."""
+        return self.received if self._at and time.monotonic() - self._at > seconds else None
+
     def reinstall_callback(self) -> LambdaCallback:
         """Return a callback that replaces Lightning's signal handlers by this one at the start of training.
 

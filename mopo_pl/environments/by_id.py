@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
+import numpy as np
 
 import mopo_pl.environments  # noqa: F401  registers the package's own
 from mopo_pl.config.registry import add_current_folder
@@ -44,7 +45,7 @@ def _warnings_said_once() -> Iterator[None]:
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
     """Create an environment by `gymnasium.make(env_id, **env_kwargs)`.
 
-    Raises InputError if the id is unknown, a package is missing, or the environment does not accept `env_kwargs`.
+    Raises InputError if the id is unknown, a package is missing, the environment does not accept `env_kwargs`, or raises.
     """
     if ":" in env_id:
         add_current_folder()
@@ -60,3 +61,55 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.En
         raise InputError(f"env_id={env_id} cannot be created: {error}{hint}") from error
     except TypeError as error:
         raise InputError(f"env_kwargs={dict(env_kwargs)} are not accepted by {env_id}: {error}") from error
+    except (Exception, SystemExit) as error:  # an environment may raise anything
+        with_arguments = f" with env_kwargs={dict(env_kwargs)}" if env_kwargs else ""
+        raise InputError(f"env_id={env_id} cannot be created{with_arguments}: {_in_brief(error)}") from error
+
+
+def tried_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
+    """Create an environment as `make_environment` does, and call `reset` and `step` once, with the action nearest to 0.
+
+    Raises InputError, also where one of the calls raises, or gives anything but finite numbers of the environment's spaces.
+    The environment must be closed by the caller.
+    """
+    environment = make_environment(env_id, env_kwargs)
+    what = "reset"
+    try:
+        with _warnings_said_once():
+            _refuse_values(environment.reset(seed=0), ("observation",), environment, f"reset of env_id={env_id}")
+            what = "step"
+            space = environment.action_space
+            if isinstance(space, gymnasium.spaces.Box):
+                action = np.zeros(space.shape, space.dtype).clip(space.low, space.high)
+                made = environment.step(action)
+                fields = ("observation", "reward", "terminated", "truncated")
+                _refuse_values(made, fields, environment, f"step of env_id={env_id}")
+    except InputError:
+        environment.close()
+        raise
+    except (Exception, SystemExit) as error:  # an environment may raise anything
+        environment.close()
+        raise InputError(
+            f"env_id={env_id} fails when its {what} is tried: {_in_brief(error)}; mend it or its env_kwargs, or set env_id=none"
+        ) from error
+    return environment
+
+
+def _in_brief(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _refuse_values(made: Any, fields: tuple[str, ...], environment: gymnasium.Env, where: str) -> None:
+    """Raise InputError unless `made` is a tuple of these fields and an info, of the right shapes and finite."""
+    if not isinstance(made, tuple) or len(made) != len(fields) + 1:
+        raise InputError(
+            f"{where} must give {', '.join(fields)} and info, as in Gymnasium; it gave "
+            + (f"{len(made)} values" if isinstance(made, tuple) else f"a {type(made).__name__}")
+        )
+    for field, value in zip(fields, made, strict=False):
+        shape = environment.observation_space.shape or () if field == "observation" else ()
+        numbers = np.asarray(value, np.float64)
+        if numbers.shape != shape:
+            raise InputError(f"{where} gave {field} of shape {list(numbers.shape)}, not {list(shape)}")
+        if not np.isfinite(numbers).all():
+            raise InputError(f"{where} gave {field} with NaN or inf: mend the environment, or choose another")

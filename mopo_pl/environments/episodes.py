@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.vector import SyncVectorEnv
 
+from mopo_pl.distributed.console import print_once
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError
 
+MOST_STEPS = 10_000
+"""Steps after which an episode is cut in an environment without a limit of its own."""
 GROUP = 25
 """Environments stepped together: a batch large enough for one policy call, with few idle environments at the end."""
 
@@ -33,16 +36,20 @@ def evaluate(
     env_kwargs: Mapping[str, Any],
     numbers: range,
     seed: int,
+    heed: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
-    `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
+    `heed`: called before each step; what it raises ends the evaluation. `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
     depend on the other episodes stepped with it. Where `act` has a method `reset`, as a Policy has, it is called before
     each group of episodes. An episode in which `act` gives NaN or inf ends there, with return NaN.
+    An environment without a limit of steps is cut after `MOST_STEPS`.
     Raises InputError if the environment cannot be created, or returns an observation or a reward that is not finite.
     """
     make = partial(make_environment, env_id, env_kwargs)
-    groups = [_play(act, make, numbers[first : first + GROUP], seed, env_id) for first in range(0, len(numbers), GROUP)]
+    groups = [
+        _play(act, make, numbers[first : first + GROUP], seed, env_id, heed) for first in range(0, len(numbers), GROUP)
+    ]
     return _joined(groups)
 
 
@@ -73,6 +80,7 @@ def _play(
     numbers: range,
     seed: int,
     env_id: str,
+    heed: Callable[[], None],
 ) -> Episodes:
     """Run one episode in each of `len(numbers)` environments; steps after an episode's end do not count."""
     environments = SyncVectorEnv([make] * len(numbers))
@@ -82,7 +90,9 @@ def _play(
             begin()
         running = np.ones(len(numbers), dtype=bool)
         returns, lengths = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
+        most = None if all(map(_has_limit, environments.envs)) else MOST_STEPS
         while running.any():
+            heed()
             _require_finite("an observation", observations[running], env_id)
             actions = act(np.where(running[:, None], observations, 0.0))
             lost = np.asarray(~np.isfinite(actions).all(-1))
@@ -93,9 +103,27 @@ def _play(
             returns += np.where(running, rewards, 0.0)
             lengths += running
             running &= ~(terminal | truncated)
+            if most is not None and (running & (lengths >= most)).any():
+                running &= lengths < most
+                _say_cut(env_id)
     finally:
         environments.close()
     return Episodes(returns, lengths)
+
+
+def _has_limit(environment: gymnasium.Env) -> bool:
+    """Whether its time limit is known to Gymnasium. One that an environment keeps itself is not; such an episode may be cut."""
+    limit = None if environment.spec is None else environment.spec.max_episode_steps
+    return limit is not None and limit > 0
+
+
+@cache
+def _say_cut(env_id: str) -> None:
+    """Say it once."""
+    print_once(
+        f"warning: env_id={env_id} has no limit of steps: episodes are cut after {MOST_STEPS}; env_kwargs.max_episode_steps "
+        "sets one"
+    )
 
 
 def _require_finite(what: str, values: np.ndarray, env_id: str) -> None:

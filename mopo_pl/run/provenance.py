@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, CHANGES_ROUNDING, MOVED
 from mopo_pl.config.keys import format_value, is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -65,7 +65,7 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
             f"{folder.path} began on {then['processes']} processes, and this is {now['processes']}: resume it on as many"
         )
     for key, (old, new) in _differences(then["config"], now["config"]).items():
-        if is_within(key, CHANGEABLE_ON_RESUME):
+        if is_within(key, CHANGEABLE_ON_RESUME) or key == MOVED:
             print_once(f"changed since the run began: {key} is {new}, was {old}")
         elif is_within(key, CHANGES_ROUNDING):
             print_once(f"changed since the run began: {key} is {new}, was {old}; the run will not end in the same bits")

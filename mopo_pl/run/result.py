@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
@@ -114,13 +115,46 @@ def _ends(learned: dict[str, Any]) -> str:
     )
 
 
-def evaluate_run(folder: Path, episodes: int, seed: int, actor: Callable[..., TanhGaussianActor] | None) -> int:
-    """Print mean, spread and score of deterministic episodes; raises InputError where the run has no environment."""
+def evaluate_run(
+    folder: Path,
+    episodes: int,
+    seed: int,
+    actor: Callable[..., TanhGaussianActor] | None,
+    *,
+    env_id: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+) -> int:
+    """Print mean, spread and score of deterministic episodes.
+
+    `env_id`: another environment than the run's, with `env_kwargs` alone as its arguments; without it, `env_kwargs` replace
+    those of the run. Raises InputError where there is no environment, where it does not fit the policy, and where the policy's
+    actions are no numbers.
+    """
     policy = Policy.load(folder, actor=actor)
-    env_id = policy.meta.get("env_id")
     if env_id is None:
-        raise InputError(f"{folder} was trained without env_id: there is no environment to evaluate in")
-    result = evaluate(policy, env_id=env_id, env_kwargs=policy.meta["env_kwargs"], numbers=range(episodes), seed=seed)
+        env_id = policy.meta.get("env_id")
+        env_kwargs = policy.meta.get("env_kwargs", {}) if env_kwargs is None else env_kwargs
+    if env_id is None:
+        raise InputError(
+            f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "
+            f"python -m mopo_pl evaluate {folder} env_id=NAME"
+        )
+    env_kwargs = {} if env_kwargs is None else env_kwargs
+    environment = tried_environment(env_id, env_kwargs)
+    environment.close()
+    for what, space, columns in (
+        ("observations", environment.observation_space, policy.obs_dim),
+        ("actions", environment.action_space, len(policy.action_low)),
+    ):
+        if space.shape != (columns,):
+            raise InputError(
+                f"env_id={env_id} has {what} of shape {list(space.shape or ())}, the policy of {folder} has {[columns]}: is it "
+                "the right environment, and are env_kwargs missing?"
+            )
+    result = evaluate(policy, env_id=env_id, env_kwargs=env_kwargs, numbers=range(episodes), seed=seed)
+    lost = int(np.isnan(result.returns).sum())
+    if lost:
+        raise InputError(f"the policy of {folder} gave actions that are no numbers in {lost} of {episodes} episodes")
     mean = float(result.returns.mean())
     print(f"{env_id}  {episodes} deterministic episodes from seed {seed}")
     print(

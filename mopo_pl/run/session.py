@@ -41,7 +41,7 @@ from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, save_result, summary
-from mopo_pl.run.stages import StageContext, train_dynamics, train_policy, train_termination
+from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import sha256_of
@@ -218,7 +218,8 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
         return None
     if config.stage != "dynamics" and dataset.env_id is not None:
         episodes, actor = config.evaluation.final_episodes, actor_class(config.sac.actor)
-        final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor)
+        heed = leaving_if_overdue(signals)
+        final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor, heed=heed)
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     if ends is not None:
         result["termination"] = ends
@@ -227,7 +228,12 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
 
 
 def final_evaluation(
-    folder: RunFolder, *, episodes: int, seed: int, actor: Callable[..., TanhGaussianActor]
+    folder: RunFolder,
+    *,
+    episodes: int,
+    seed: int,
+    actor: Callable[..., TanhGaussianActor],
+    heed: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Score the exported policy in the environment that it names, as a user of the folder would."""
     policy = Policy.load(folder.path, actor=actor)
@@ -237,4 +243,5 @@ def final_evaluation(
         env_kwargs=policy.meta["env_kwargs"],
         numbers=range(episodes),
         seed=evaluation_seed(seed) + FINAL_SEED_OFFSET,
+        heed=heed,
     )

@@ -23,7 +23,7 @@ from mopo_pl.assembly import (
     build_terminal_samples,
     build_terminals,
 )
-from mopo_pl.callbacks import Checkpoints, RanksAgree
+from mopo_pl.callbacks import Checkpoints, Interrupted, RanksAgree
 from mopo_pl.config.schema import ClassifierConfig, Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import of_level
@@ -39,6 +39,8 @@ from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
 
+PATIENCE = 10.0
+"""Time that an evaluation may go on after a signal [s]."""
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
 
@@ -189,6 +191,20 @@ def train_termination(settings: ClassifierConfig, dataset: OfflineDataset, conte
     trainer.strategy.barrier()
 
 
+def leaving_if_overdue(signals: SignalHandler) -> Callable[[], None]:
+    """A function that raises Interrupted where a signal has waited for the end of an evaluation for too long.
+
+    A shorter evaluation ends first, and its epoch is saved. One that is left is made again on resume.
+    """
+
+    def leave() -> None:
+        number = signals.overdue(PATIENCE)
+        if number is not None:
+            raise Interrupted(number)
+
+    return leave
+
+
 def train_policy(
     config: Config, inputs: Inputs, model: TransitionModel | None, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
@@ -210,7 +226,8 @@ def train_policy(
         module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
         refreshes = context.folder.checkpoints / REFRESHES
         data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
-    evaluation = build_evaluation(config.evaluation, dataset, seed=seed) if dataset.env_id else None
+    heed = leaving_if_overdue(context.signals)
+    evaluation = build_evaluation(config.evaluation, dataset, seed=seed, heed=heed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
     best_by = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)

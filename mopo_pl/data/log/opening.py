@@ -28,7 +28,7 @@ from mopo_pl.data.readers.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.tables.files import SUFFIXES
 from mopo_pl.data.readers.tables.lerobot import is_lerobot, lerobot_files, read_lerobot
 from mopo_pl.data.readers.tables.reading import read_folder, read_table, tables_of
-from mopo_pl.environments.by_id import make_environment
+from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.errors import InputError
 
 READERS: dict[str, Callable[[Path, Columns], RawLog]] = {
@@ -247,7 +247,7 @@ def _d4rl_files(name: str, folder: Path) -> list[Path]:
 def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, list[str]]:
     """The environment's action space, and where the log does not fit the environment."""
     assert raw.env_id is not None
-    environment = make_environment(raw.env_id, raw.env_kwargs)
+    environment = tried_environment(raw.env_id, raw.env_kwargs)
     observation, action = environment.observation_space, environment.action_space
     environment.close()
     if not isinstance(observation, gymnasium.spaces.Box) or not isinstance(action, gymnasium.spaces.Box):
