@@ -160,7 +160,7 @@ def test_a_log_is_refused_with_the_environment_that_does_not_step(
 @pytest.fixture
 def make_log(npz_log: Any) -> Callable[..., Any]:
     from mopo_pl.config.schema import DataConfig
-    from mopo_pl.data.opening import open_dataset
+    from mopo_pl.data.log.opening import open_dataset
 
     data = DataConfig(action_low=[-1.0, -1.0], action_high=[1.0, 1.0])
     return lambda env_id: open_dataset(name=str(npz_log), data=data, env_id=env_id, env_kwargs={})
