@@ -109,6 +109,14 @@ def test_a_missing_row_of_an_interleaved_episode_ends_its_own_segment(opened: Op
     assert log.episode_ends.tolist() == [1, 3, 6]
 
 
+def test_a_missing_row_that_may_be_of_any_episode_ends_them_all(opened: Opened, table: Table) -> None:
+    order = [0, 4, 1, 5, 2, 6, 3]
+    table["run"][5] = None
+    log = opened({key: [values[row] for row in order] for key, values in table.items()}, episode="run")
+    assert log.transitions.observations[:, 0].tolist() == [20, 21, 22, 23, 30, 32]
+    assert log.episode_ends.tolist() == [2, 4, 5, 6]
+
+
 def test_rows_that_were_removed_show_in_time(opened: Opened, table: Table) -> None:
     left = {key: [value for row, value in enumerate(values) if row != 2] for key, values in table.items()}
     log = opened(left, episode="run", time="time")

@@ -15,9 +15,11 @@ from mopo_pl.errors import InputError
 SKIP = 1.5
 """Time between two rows, in medians of it, from which rows are missing between them."""
 LARGE = 2_000_000
-"""Rows from which observations and actions are held in float32, as they are learned from, to save memory."""
+"""Rows from which observations, actions and rewards are held in float32, as they are learned from, to save memory."""
 MATRICES = ("observations", "actions", "next_observations")
 """Fields of several columns."""
+NARROWED = (*MATRICES, "rewards")
+"""Fields that are held in float32 where the log is large."""
 MARKS = ("ends", "starts", "episodes", "times")
 """Fields that only say where episodes end."""
 
@@ -59,7 +61,7 @@ def log_of_arrays(
     _take_apart(arrays, remarks)
     rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
     if rows >= LARGE:
-        arrays |= {name: _narrowed(arrays[name]) for name in MATRICES if name in arrays}
+        arrays |= {name: _narrowed(arrays[name]) for name in NARROWED if name in arrays}
     arrays.setdefault("terminals", np.zeros(rows, bool))
     marks = {name: arrays.pop(name) for name in MARKS if name in arrays}
     readable = {name: flags for name, mark in marks.items() if (flags := _as_rows(name, mark, rows)) is not None}

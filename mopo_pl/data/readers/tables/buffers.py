@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mopo_pl.data.readers.arrays import LARGE, MATRICES
+from mopo_pl.data.readers.arrays import LARGE, MATRICES, NARROWED
 from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.sizes import brief
 from mopo_pl.errors import InputError
@@ -16,7 +16,7 @@ GROWTH = 1.125
 
 
 class FieldBuffer:
-    """Rows of one field, float64; float32 for observations and actions of large logs. NaN where a value is missing."""
+    """Rows of one field, float64; float32 for observations, actions and rewards of large logs. NaN where a value is missing."""
 
     def __init__(self, field: str, widths: Mapping[str, int | None], rows: int | None) -> None:
         """Reserve the array.
@@ -28,7 +28,7 @@ class FieldBuffer:
 
         """
         self.field, self.widths = field, widths
-        large = field in MATRICES and (rows or 0) >= LARGE
+        large = field in NARROWED and (rows or 0) >= LARGE
         self._array = np.empty((rows or 0, sum(map(_columns, widths.values()))), np.float32 if large else float)
         self._rows = 0
         self._origin: dict[str, int] = {}
@@ -43,7 +43,7 @@ class FieldBuffer:
 
         needed = self._rows + batch.num_rows
         if needed > len(self._array):
-            if self.field in MATRICES and needed >= LARGE and self._array.dtype == np.float64:
+            if self.field in NARROWED and needed >= LARGE and self._array.dtype == np.float64:
                 self._array = self._array.astype(np.float32)
             # The memory grows where it is, without a copy.
             self._array.resize((max(needed, int(GROWTH * needed)), self._array.shape[1]), refcheck=False)

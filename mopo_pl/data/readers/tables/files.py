@@ -211,6 +211,13 @@ class TableFile:
         )
 
 
+def release_memory() -> None:
+    """Give back what Arrow holds for later reads, which for a large log is hundreds of megabytes."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
 def _may_be_decimal(kind: Any) -> bool:
     """Whether a column whose first values have this type may have decimals later."""
     import pyarrow as pa

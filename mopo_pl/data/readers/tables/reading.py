@@ -8,7 +8,7 @@ from mopo_pl.data.readers.arrays import Labels, Shape, log_of_arrays
 from mopo_pl.data.readers.names import Columns, find_fields, shown
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.buffers import FieldBuffer
-from mopo_pl.data.readers.tables.files import SUFFIXES, TableFile, suffix_of
+from mopo_pl.data.readers.tables.files import SUFFIXES, TableFile, release_memory, suffix_of
 from mopo_pl.distributed.console import progress
 from mopo_pl.errors import InputError
 
@@ -86,6 +86,7 @@ def log_of_tables(
                 show(done + int(share * file.size))
             done += file.size
             ends.append(len(buffers["rewards"]))
+    release_memory()
     rows = ends[-1]
     shapes: dict[str, Shape] = {key: (rows,) if (width := widths[key]) is None else (rows, width) for key in present}
     named = {key: names for key, names in (labels or {}).items() if len(names) == widths.get(key)}
