@@ -168,7 +168,7 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         return torch.tanh(states[:, :2] - states[:, 3:5] + noise)
 
     model: PenalisedModel = assembly.build_penalised_model(
-        PenaltyConfig(name="none"), transition, rule, dataset, reward
+        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward
     )
     starts = dataset.transitions.observations[10:30]
     everywhere = StateLimits(torch.full((13,), -torch.inf), torch.full((13,), torch.inf))

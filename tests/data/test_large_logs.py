@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from pyarrow import parquet
 
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
@@ -156,16 +157,26 @@ def test_a_minari_dataset_is_cached_and_its_environment_asked_again(
     first = opened(name, DataConfig())
     assert opened(name, DataConfig()).hash == first.hash
     assert len(reads) == 1
-    make = opening.make_environment
+    make = opening.tried_environment
 
     def narrow(*given: Any) -> gymnasium.Env:
         environment = make(*given)
         environment.action_space = gymnasium.spaces.Box(-1, 1, (1,), np.float32)
         return environment
 
-    monkeypatch.setattr(opening, "make_environment", narrow)
+    monkeypatch.setattr(opening, "tried_environment", narrow)
     opened(name, DataConfig())
     assert len(reads) == 2
+
+
+def test_a_cached_log_is_given_any_history(path: Path, cache: Path, reads: list[str]) -> None:
+    """The log is kept as it is, and states of several observations are made of it each time."""
+    first = opened(path, DataConfig(columns=COLUMNS, history=3))
+    again, plain = opened(path, DataConfig(columns=COLUMNS, history=3)), opened(path)
+    assert len(reads) == 1
+    assert first.transitions.history == again.transitions.history == 3
+    assert torch.equal(first.transitions.rows, again.transitions.rows)
+    assert (plain.transitions.history, plain.obs_dim) == (1, first.transitions.newest_dim)
 
 
 # Blocks

@@ -75,16 +75,16 @@ def examine(
     source = data.source or name
     files = files_of(source, data) if data.cache else []
     states = _states(files)
-    how = asdict(replace(data, cache=True, d4rl_folder=""))
+    how = asdict(replace(data, cache=True, d4rl_folder="", history=1))
     key = key_of(files, {"name": name, "data": how, "env_id": env_id, "env_kwargs": dict(env_kwargs)})
     if key is not None and (found := load_dataset(key)) is not None:
         dataset, spaces = found
         if spaces == _spaces_digest(dataset.env_id, dataset.env_kwargs):
-            return dataset, dataset.findings
+            return with_history(dataset, data.history), dataset.findings
     dataset, findings = _examine(source, name, data, env_id, env_kwargs)
     if key is not None and dataset is not None and states == _states(files):
         store_dataset(key, dataset, _spaces_digest(dataset.env_id, dataset.env_kwargs))
-    return dataset, findings
+    return None if dataset is None else with_history(dataset, data.history), findings
 
 
 def _states(files: Sequence[Path]) -> list[tuple[int, int]]:
@@ -96,7 +96,7 @@ def _spaces_digest(env_id: str | None, env_kwargs: Mapping[str, Any]) -> str:
     """Of what a log was compared with: shapes and bounds of an environment's spaces."""
     if env_id is None:
         return ""
-    environment = make_environment(env_id, env_kwargs)
+    environment = tried_environment(env_id, env_kwargs)
     spaces = (environment.observation_space, environment.action_space)
     environment.close()
     digest = hashlib.sha256(str(spaces[0].shape).encode())
@@ -134,7 +134,7 @@ def _examine(
     )
     _share_memory(raw, dataset)
     findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
-    return replace(with_history(dataset, data.history), findings=findings), findings
+    return replace(dataset, findings=findings), findings
 
 
 def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:
