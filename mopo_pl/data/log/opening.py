@@ -28,7 +28,7 @@ from mopo_pl.data.readers.raw_log import RawLog, keep_last, problems_of, squeeze
 from mopo_pl.data.readers.tables.files import SUFFIXES
 from mopo_pl.data.readers.tables.lerobot import is_lerobot, lerobot_files, read_lerobot
 from mopo_pl.data.readers.tables.reading import read_folder, read_table, tables_of
-from mopo_pl.environments.by_id import make_environment, tried_environment
+from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.errors import InputError
 
 READERS: dict[str, Callable[[Path, Columns], RawLog]] = {
