@@ -202,6 +202,8 @@ def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Conf
     given = dict(pairs)
     if "dynamics_from" not in given or "dataset" in given:
         return None
+    if given.get("stage") == "dynamics" or given.get("algorithm") == "bc":
+        return None  # they take no ensemble, which is said alone
     path = Path(given["dynamics_from"]).expanduser() / "config.yaml"
     try:
         source = config_from_file(path)

@@ -121,7 +121,7 @@ def test_a_problem_is_reported_in_one_message(refused: Refused, arguments: list[
         ["sac.tau=1"],
         ["dynamics.elites=7"],
         ["dynamics.patience=0"],
-        ["stage=policy", "dynamics_from=x"],
+        ["stage=policy", "dynamics_from=x", "dataset=pendulum"],
         ["stage=policy", "preset=offline-sac"],
         ["stage=policy", "preset=bc"],
         ["stage=policy", "rollout.real_ratio=1"],

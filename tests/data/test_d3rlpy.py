@@ -52,13 +52,13 @@ def test_d3rlpy_2_is_the_arrays_it_holds(open_log: Open, same: Callable[..., Non
 
 def test_arrays_in_groups_are_named_and_can_be_mapped(open_log: Open, tiny: Arrays) -> None:
     following = tiny.pop("next_observations")
-    arrays = {**tiny, "infos/qpos": np.zeros((6, 4)), "infos/deep/after": following, "infos/few": np.zeros(3)}
-    with pytest.raises(InputError, match="infos/deep/after has the shape of the observations") as error:
+    arrays = {**tiny, "extra/qpos": np.zeros((6, 4)), "extra/deep/after": following, "extra/few": np.zeros(3)}
+    with pytest.raises(InputError, match="extra/deep/after has the shape of the observations") as error:
         open_log(arrays, ".h5")
-    assert "infos/few" not in str(error.value)
-    log = open_log(arrays, ".h5", columns=ColumnsConfig(next_observation="infos/deep/after"))
+    assert "extra/few" not in str(error.value)
+    log = open_log(arrays, ".h5", columns=ColumnsConfig(next_observation="extra/deep/after"))
     assert log.next_known.all()
-    assert "not used: infos/qpos [6, 4]" in [finding.text for finding in log.findings]
+    assert "not used: extra/qpos [6, 4]" in [finding.text for finding in log.findings]
 
 
 def test_groups_that_hold_themselves_are_read_once(tmp_path: Path, tiny: Arrays, open_log: Open) -> None:

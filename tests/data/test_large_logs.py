@@ -249,3 +249,17 @@ def test_a_fit_to_some_of_the_rows_finds_the_same_jumps(
     assert says in jumps()[0]
     monkeypatch.setattr(next_states, "FITTED", 600)
     assert says in jumps()[0]
+
+
+def test_the_key_depends_on_the_code_of_readers_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version of them may read the same files in another way."""
+    read, seen = Path.read_bytes, set()
+
+    def noted(path: Path) -> bytes:
+        seen.add(path.name)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", noted)
+    cached_dataset._code.cache_clear()
+    cached_dataset._code()
+    assert {"arrays.py", "hdf5.py", "ends.py", "packing.py", "cached_dataset.py"} <= seen

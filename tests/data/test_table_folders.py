@@ -15,6 +15,7 @@ from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.data.readers import arrays, sizes
+from mopo_pl.data.readers.tables.reading import read_table
 from mopo_pl.errors import InputError
 
 Open = Callable[..., OfflineDataset]
@@ -307,6 +308,14 @@ def test_columns_may_be_of_many_types(tmp_path: Path, plant: dict[str, list[Any]
     log = opened(tmp_path / "log.parquet", by(episode="run", time="clock"))
     np.testing.assert_allclose(log.transitions.rows, wanted.transitions.rows, rtol=1e-6)
     assert log.episode_ends.tolist() == [7, 12]
+
+
+def test_infos_of_a_step_are_read_beside_it(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    plant["infos/speed"], plant["temp"][2] = list(range(12)), None
+    write(tmp_path / "plant.parquet", pa.table(plant))
+    columns = {"observations": ["temp", "flow"], "actions": ["valve"], "rewards": ["gain"], "episodes": ["run"]}
+    log = read_table(tmp_path / "plant.parquet", columns)
+    assert log.infos["speed"].tolist() == [0, 1, *range(3, 12)]
 
 
 def test_a_column_named_twice_is_refused(tmp_path: Path) -> None:

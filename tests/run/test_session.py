@@ -165,7 +165,8 @@ def test_an_own_log_without_environment_trains_and_is_not_scored(
 
 
 def test_an_own_penalty_is_what_is_subtracted(train: Train, own_module: str, rows: Rows) -> None:
-    folder = train("run", f"penalty.name={own_module}:three", "penalty.coef=0.5")
+    of_u_alone = ["penalty.coef=0.5", "penalty.relative=false", "penalty.value_coef=0", "penalty.free_quantile=null"]
+    folder = train("run", f"penalty.name={own_module}:three", *of_u_alone)
     assert [row["rollout/penalty"] for row in rows(folder) if row["stage"] == "policy"] == [1.5, 1.5]
 
 
@@ -191,6 +192,7 @@ def test_a_known_reward_is_what_imagined_steps_are_paid(
     log["rewards"] = np.where(np.arange(400) % 3 == 0, log["rewards"], 3.0)
     np.savez(npz_log, **log)
     settings = [f"dataset={npz_log}", "termination=never", "penalty.name=none", f"reward={own_module}:paid"]
+    settings += ["penalty.coef=2.5", "penalty.value_coef=0"]
     folder = train("run", *settings)
     assert [row["rollout/reward"] for row in rows(folder) if row["stage"] == "policy"] == [3.0, 3.0]
     assert (
@@ -320,7 +322,8 @@ def test_a_run_without_environment_cannot_be_evaluated_and_says_so(
     folder = train("run", f"dataset={npz_log}", "termination=never", "preset=offline-sac")
     assert program.main(["evaluate", str(folder)]) == 2
     assert capsys.readouterr().err == (
-        f"error: {folder} was trained without env_id: there is no environment to evaluate in\n"
+        f"error: {folder} was trained without env_id: there is no environment to evaluate in; name one, python -m mopo_pl "
+        f"evaluate {folder} env_id=NAME\n"
     )
 
 

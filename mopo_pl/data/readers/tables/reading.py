@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mopo_pl.data.readers.arrays import Labels, Shape, log_of_arrays
+from mopo_pl.data.readers.arrays import INFOS, Labels, Shape, log_of_arrays
 from mopo_pl.data.readers.names import Columns, find_fields, shown
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.buffers import FieldBuffer
@@ -73,7 +73,9 @@ def log_of_tables(
     known = [file.rows for file in files]
     total = None if None in known else sum(filter(None, known))
     buffers = {name: FieldBuffer(name, {key: widths[key] for key in keys}, total) for name, keys in found.items()}
-    used = list(dict.fromkeys(key for keys in found.values() for key in keys))
+    infos = [key for key in present if key.startswith(INFOS) and widths[key] is None]
+    buffers |= {key: FieldBuffer(key, {key: None}, total) for key in infos}
+    used = list(dict.fromkeys([*(key for keys in found.values() for key in keys), *infos]))
     ends = []
     with progress(f"reading {source}", sum(file.size for file in files)) as show:
         done = 0
@@ -93,7 +95,7 @@ def log_of_tables(
     return log_of_arrays(
         source,
         shapes,
-        lambda name, _: buffers.pop(name).finished(),
+        lambda name, keys: buffers.pop(keys[0] if name == "infos" else name).finished(),
         columns,
         required=REQUIRED,
         drop_missing=True,
