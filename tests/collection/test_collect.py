@@ -245,7 +245,7 @@ def test_the_names_known_without_torch_are_those_of_the_code() -> None:
 
 
 def test_what_is_not_a_setting_is_an_unknown_argument(capsys: pytest.CaptureFixture[str]) -> None:
-    for line in (["collect", "Pendulum-v1", "a.hdf5", "--stps=3"], ["evaluate", "runs/latest", "a=b"]):
+    for line in (["collect", "Pendulum-v1", "a.hdf5", "--stps=3"], ["theory", "a=b"]):
         with pytest.raises(SystemExit) as ended:
             main(line)
         assert ended.value.code == 2

@@ -98,7 +98,7 @@ def test_a_link_to_another_hdf5_file_is_not_followed(tmp_path: Path, tiny: Array
     other = write_hdf5(tmp_path / "other.hdf5", tiny)
     path = write_hdf5(tmp_path / "log.hdf5", {key: tiny[key] for key in tiny if key != "rewards"})
     with h5py.File(path, "a") as file:
-        file["rewards"] = h5py.ExternalLink(str(other), "rewards")
+        file["rewards"] = h5py.ExternalLink(other.name, "rewards")
     refused(path, "rewards lies in another file", "other.hdf5")
 
 

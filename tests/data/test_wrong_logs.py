@@ -326,6 +326,12 @@ class Unbounded(gymnasium.Env):
     observation_space = gymnasium.spaces.Box(-1, 1, (1,))
     action_space = gymnasium.spaces.Box(-np.inf, np.inf, (1,))
 
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        return np.zeros(1, np.float32), 0.0, False, False, {}
+
 
 def test_an_environment_without_bounds_asks_for_them(open_log: Open, tiny: Arrays) -> None:
     gymnasium.register("Unbounded-v0", entry_point=lambda **_: Unbounded())

@@ -38,7 +38,10 @@ def compiled(options: list[str], rows: int = 512) -> list[str]:
         (["trainer.max_epochs=1", "compile=true"], ["ensemble", "policy", "rollouts"]),
         (["trainer.max_epochs=1", "compile=[rollouts,ensemble]"], ["ensemble", "rollouts"]),
         (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "stage=dynamics"], ["ensemble"]),
-        (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "dynamics_from=RUN"], ["policy", "rollouts"]),
+        (
+            ["trainer.max_epochs=20", "dynamics.max_epochs=10000", "dynamics_from=RUN", "dataset=log.npz"],
+            ["policy", "rollouts"],
+        ),
         (["trainer.max_epochs=20", "dynamics.max_epochs=10000", "rollout.real_ratio=1"], ["policy"]),
         (["trainer.max_epochs=1", "rollout.real_ratio=1", "compile=true"], ["policy"]),
     ],

@@ -27,7 +27,7 @@ def test_a_plan_counts_rows_parameters_and_updates(planned: Callable[..., dict[s
     assert "7 members, 3472 parameters, at most 2 epochs of 5 steps" in lines["dynamics"]
     # Actor 3·16+16 + 16·16+16 + 16·2+2; each critic 4·16+16 + 16·16+16 + 16+1.
     assert lines["policy"].startswith(
-        "actor 370, critics 738 parameters, 40 updates, 1 in a training step; 250 imagined rows a refresh, λ 2.5"
+        "actor 370, critics 738 parameters, 40 updates, 1 in a training step; 1000 imagined rows a refresh, λ 1.0 on ensemble_std"
     )
 
 

@@ -210,7 +210,7 @@ def test_a_run_without_checkpoints_starts_from_the_beginning(
     assert len(rows(folder)) == 4
 
 
-@pytest.mark.parametrize("argument", ["seed=1", "penalty.coef=1", "preset=paper", "dataset=x.npz", "trainer.devices=2"])
+@pytest.mark.parametrize("argument", ["seed=1", "penalty.coef=1", "preset=paper", "trainer.devices=2"])
 def test_what_would_change_the_run_is_refused_beside_resume(
     whole: Path, capsys: pytest.CaptureFixture[str], argument: str
 ) -> None:
