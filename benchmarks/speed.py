@@ -237,7 +237,7 @@ def bare_loop(module: SACModule, data: OfflineDataModule, fused: FusedUpdate | N
     assert fused is not None
     for _ in range(UPDATES // data.updates_per_step):
         batches = data.sample(data.updates_per_step)
-        fused.run(batches, module.draw_noise(batches))
+        fused.run(batches, module.draw_noise(batches), module.average_rates(len(batches)))
 
 
 class PlainEnsemble:
