@@ -9,12 +9,7 @@ import numpy as np
 from mopo_pl.callbacks.requirements import require
 from mopo_pl.distributed.collectives import gather_from_ranks, rank, world_size
 from mopo_pl.environments.episodes import Episodes, evaluate, interleave
-from mopo_pl.sac.cloning import CloningModule
-from mopo_pl.sac.module import SACModule
-
-PolicyModule = SACModule | CloningModule
-"""A LightningModule that trains a policy."""
-POLICY_MODULES = (SACModule, CloningModule)
+from mopo_pl.sac.policy_module import PolicyModule
 
 
 class PolicyEvaluation(L.Callback):
@@ -48,12 +43,12 @@ class PolicyEvaluation(L.Callback):
         """[updates, mean return] of each evaluation."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check the module; raise InputError for another one than `POLICY_MODULES`."""
-        require(self, pl_module, *POLICY_MODULES)
+        """Check the module; raise InputError where it trains no policy."""
+        require(self, pl_module, PolicyModule)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate when due. A policy that has diverged is not evaluated: the module ends the fit for it."""
-        assert isinstance(pl_module, POLICY_MODULES)
+        assert isinstance(pl_module, PolicyModule)
         due = (trainer.current_epoch + 1) % self.every_n_epochs == 0
         if not due or not all(bool(p.isfinite().all()) for p in pl_module.deployed_actor.parameters()):
             return
@@ -61,7 +56,7 @@ class PolicyEvaluation(L.Callback):
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate for `Trainer.validate`, which returns the values. They do not enter `history`."""
-        assert isinstance(pl_module, POLICY_MODULES)
+        assert isinstance(pl_module, PolicyModule)
         self._note(pl_module)
 
     def on_test_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
-from mopo_pl.callbacks.policy_evaluation import PolicyModule
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
     ClassifierConfig,
@@ -53,6 +52,7 @@ from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.critic import Critics
 from mopo_pl.sac.losses import reachable_returns
 from mopo_pl.sac.module import SACModule
+from mopo_pl.sac.policy_module import PolicyModule
 
 LOGGED_PENALTIES = 20_000
 """Rows of a log from which the mean of u is estimated."""

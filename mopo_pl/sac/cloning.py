@@ -6,25 +6,22 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.data.batches.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import mean_over_ranks
-from mopo_pl.errors import InputError
 from mopo_pl.nn.hparams import built, network_hparams
-from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates
+from mopo_pl.nn.logged_module import RowMeans, counting_updates
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.losses import cloning_error
-from mopo_pl.sac.module import untrained
+from mopo_pl.sac.policy_module import PolicyModule, untrained
 
 REPORT = ("cloning_error",)
 """What an update reports: the mean squared distance of the mean action from the logged one, before the update."""
 
 
-class CloningModule(LoggedModule):
+class CloningModule(PolicyModule):
     """K updates a batch of K: one step of Adam each on `losses.cloning_error` of the actor's mean action.
 
     Feed it an `OfflineDataModule(real_ratio=1)`. The actor is that of soft actor-critic; its σ is not trained, so that the
@@ -33,7 +30,7 @@ class CloningModule(LoggedModule):
     """
 
     LEARNING_RATES = "actor_lr"
-    BATCH_SIZE = "OfflineDataModule(batch_size=...)"
+    SUGGESTION = "a lower sac.actor_lr, and sac.normalise_observations=true"
 
     def __init__(
         self, actor: TanhGaussianActor | Mapping[str, Any], *, actor_lr: float, schedule_epochs: int | None
@@ -48,20 +45,8 @@ class CloningModule(LoggedModule):
             "schedule_epochs": schedule_epochs,
         }
         super().__init__(REPORT, hparams)
-        self.automatic_optimization = False
         self.actor, self.actor_lr, self.schedule_epochs = actor, actor_lr, schedule_epochs
         self.errors = RowMeans(REPORT)
-        self._updates = 0
-
-    @property
-    def deployed_actor(self) -> TanhGaussianActor:
-        """The actor that is evaluated and exported."""
-        return self.actor
-
-    @property
-    def updates(self) -> int:
-        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
-        return self._updates
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam; its step size follows a cosine over the run if asked to."""
@@ -89,21 +74,6 @@ class CloningModule(LoggedModule):
         optimizer.step()
         return error.detach()
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
-        return self.actor.mean_action(observations)
-
-    def val_dataloader(self) -> NoValidation:
-        """Return no validation for a fit without a DataModule; raises InputError in `Trainer.validate`, which needs transitions."""
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            raise InputError(
-                "Trainer.validate of a CloningModule needs logged transitions: datamodule=OfflineDataModule(...)"
-            )
-        return NoValidation()
-
-    def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
-
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
         """Compare mean actions with those of logged transitions [N, W]."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
@@ -113,28 +83,6 @@ class CloningModule(LoggedModule):
         """Log the mean over all logged transitions."""
         self.note({f"policy/logged_{name}": value for name, value in self.errors.compute().items()})
         self.errors.reset()
-
-    def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Same as `validation_step`."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Same as `on_validation_epoch_end`."""
-        self.on_validation_epoch_end()
-
-    def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
-        """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
-        return self(batch.observations)
-
-    def on_train_epoch_end(self) -> None:
-        """One row an epoch; then the schedule. Raises Diverged where the error or a weight is not finite."""
-        self.note({f"policy/{name}": value for name, value in self.means.compute().items()})
-        self.means.reset()
-        self.write_row("a lower sac.actor_lr, and sac.normalise_observations=true")
-        schedule = self.lr_schedulers()
-        # Beyond its length a cosine would rise again.
-        if isinstance(schedule, CosineAnnealingLR) and schedule.last_epoch < schedule.T_max:
-            schedule.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates."""

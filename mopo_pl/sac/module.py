@@ -7,28 +7,26 @@ from typing import Any, cast
 
 import torch
 from lightning.pytorch.core.optimizer import LightningOptimizer
-from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
-from mopo_pl.data.batches.row_batches import NoValidation
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import gather_from_ranks, mean_over_ranks, state_of_this_rank, world_size
-from mopo_pl.errors import InputError
 from mopo_pl.nn.functional_adam import JointAdam
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.hparams import built, network_hparams
-from mopo_pl.nn.layers import Normaliser, Params, parameters_of
-from mopo_pl.nn.logged_module import LoggedModule, RowMeans, counting_updates, hooks_need_gradients
+from mopo_pl.nn.layers import Params, parameters_of
+from mopo_pl.nn.logged_module import RowMeans, counting_updates, hooks_need_gradients
 from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
 from mopo_pl.sac.losses import lower_estimate
+from mopo_pl.sac.policy_module import PolicyModule, untrained
 from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
-class SACModule(LoggedModule):
+class SACModule(PolicyModule):
     """K updates a batch of K: critics, actor, temperature, target critics, in this order (Haarnoja et al. 2018).
 
     Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. What an update computes stands in
@@ -39,7 +37,7 @@ class SACModule(LoggedModule):
     """
 
     LEARNING_RATES = "actor_lr, critic_lr and alpha_lr"
-    BATCH_SIZE = "OfflineDataModule(batch_size=...)"
+    SUGGESTION = "a larger penalty.coef, a shorter rollout.horizon or a lower sac.critic_lr"
 
     def __init__(
         self,
@@ -97,7 +95,6 @@ class SACModule(LoggedModule):
             "compile": compile,
         }
         super().__init__(REPORT, hparams)
-        self.automatic_optimization = False
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
         self.actor_average = actor_average
@@ -121,7 +118,6 @@ class SACModule(LoggedModule):
         self.figures = RowMeans(FIGURES)
         self._compile = compile
         self._fused: FusedUpdate | None = None
-        self._updates = 0
         self._noise = generator_for(seed, "updates")
         self._saved_noise: list[Tensor] = []
         """Generator states from a checkpoint, one per rank."""
@@ -199,24 +195,6 @@ class SACModule(LoggedModule):
         self.means.update(reports)
         self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
 
-    def forward(self, observations: Tensor) -> Tensor:
-        """Return the mean action tanh μ(s) [..., A], in [-1, 1]."""
-        return self.deployed_actor.mean_action(observations)
-
-    def val_dataloader(self) -> NoValidation:
-        """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
-
-        Raises InputError in `Trainer.validate`, which needs transitions.
-        """
-        if self.trainer.state.fn != TrainerFn.FITTING:
-            raise InputError(
-                "Trainer.validate of a SACModule needs logged transitions: datamodule=OfflineDataModule(...)"
-            )
-        return NoValidation()
-
-    def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
-
     def on_validation_epoch_start(self) -> None:
         """Create the generator of validation's noise, the same at each validation; training never draws from it."""
         self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
@@ -232,22 +210,6 @@ class SACModule(LoggedModule):
         """Log the means over all logged transitions."""
         self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
         self.figures.reset()
-
-    def on_test_epoch_start(self) -> None:
-        """Same as `on_validation_epoch_start`."""
-        self.on_validation_epoch_start()
-
-    def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Same as `validation_step`."""
-        self.validation_step(batch, batch_idx)
-
-    def on_test_epoch_end(self) -> None:
-        """Same as `on_validation_epoch_end`."""
-        self.on_validation_epoch_end()
-
-    def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:
-        """Return the mean actions [N, A], in [-1, 1], at the states of transitions [N, W]."""
-        return self(batch.observations)
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
         """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""
@@ -295,24 +257,6 @@ class SACModule(LoggedModule):
             parameter.grad = gradients[name]
         optimizer.step()
 
-    def on_train_epoch_end(self) -> None:
-        """One row an epoch; then the actor's schedule. Raises Diverged where a mean or a weight is not finite.
-
-        Lightning calls this before callbacks that save, so that the last checkpoint is a good one.
-        """
-        self.note({f"policy/{name}": value for name, value in self.means.compute().items()})
-        self.means.reset()
-        self.write_row("a larger penalty.coef, a shorter rollout.horizon or a lower sac.critic_lr")
-        schedule = self.lr_schedulers()
-        # Beyond its length a cosine would rise again.
-        if isinstance(schedule, CosineAnnealingLR) and schedule.last_epoch < schedule.T_max:
-            schedule.step()
-
-    @property
-    def updates(self) -> int:
-        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
-        return self._updates
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the count of updates and every rank's noise stream, which are not parameters."""
         super().on_save_checkpoint(checkpoint)
@@ -323,12 +267,6 @@ class SACModule(LoggedModule):
         super().on_load_checkpoint(checkpoint)
         self._updates = checkpoint["sac"]["updates"]
         self._saved_noise = checkpoint["sac"]["noise"]
-
-
-def untrained(kind: Any, *, obs_dim: int, **arguments: Any) -> Any:
-    """Return a network whose weights and normaliser are loaded later."""
-    generator = generator_for(0, "overwritten")
-    return kind(obs_dim=obs_dim, **arguments, normaliser=Normaliser.identity(obs_dim), generator=generator)
 
 
 def _mean_over_ranks(gradients: Params) -> Params:

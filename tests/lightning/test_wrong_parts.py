@@ -39,7 +39,7 @@ class Boring(BoringModel):
     [
         (lambda data: selection(), "MemberSelection needs a DynamicsModule, and was given a Boring"),
         (small_refresh, "RolloutRefresh needs a SACModule, and was given a Boring"),
-        (lambda data: evaluation(), "PolicyEvaluation needs a SACModule or CloningModule, and was given a Boring"),
+        (lambda data: evaluation(), "PolicyEvaluation needs a PolicyModule, and was given a Boring"),
     ],
 )
 def test_a_callback_beside_a_module_of_another_kind(
