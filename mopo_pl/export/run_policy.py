@@ -45,8 +45,7 @@ class Policy:
         `reset` before each episode.
         """
         path = os.path.expanduser(path or os.path.join(HERE, "policy.npz"))
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = arrays_of(path)
         self.metadata = json.loads(str(arrays.pop("metadata")))
         if self.metadata["format"] > FORMAT:
             raise ValueError("%s is of a newer format than this run_policy.py: copy the one beside it" % path)
@@ -151,8 +150,8 @@ class Policy:
 
     def reset(self):
         """Forget the last step: the next call is the first of an episode, or of several."""
-        self._window: "tuple[np.ndarray, np.ndarray] | None" = None
-        self._last: "np.ndarray | None" = None
+        self._window: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: np.ndarray | None = None
 
     @property
     def outside(self):
@@ -193,16 +192,16 @@ class Policy:
         self.outside_now = ()
         if self._ranged:
             outside = finite & ((values < self._seen_low) | (values > self._seen_high))
-            rows = np.add.reduce(outside.reshape(-1, self.obs_dim), 0, np.int64)
+            rows = [int(np.count_nonzero(column)) for column in outside.reshape(-1, self.obs_dim).T]
             self._counts += rows
-            self.outside_now = tuple(name for name, count in zip(self.names, rows.tolist()) if count)
+            self.outside_now = tuple(name for name, count in zip(self.names, rows) if count)
         if finite.all():
             return values, None
         valid = finite.all(-1)
         self.invalid += int(valid.size - valid.sum())
         if self._on_invalid == "error":
-            wrong = (~finite).reshape(-1, self.obs_dim).any(0).tolist()
-            names = [name for name, bad in zip(self.names, wrong) if bad]
+            wrong = np.logical_not(finite).reshape(-1, self.obs_dim)
+            names = [name for name, column in zip(self.names, wrong.T) if np.any(column)]
             raise ValueError(
                 "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision, in column%s "
                 "%s%s" % ("s" if len(names) > 1 else "", ", ".join(names[:5]), " ..." if len(names) > 5 else "")
@@ -298,6 +297,12 @@ def described(observation):
     return "a %s of what are no real numbers" % type(observation).__name__
 
 
+def arrays_of(path):
+    """The arrays of a .npz file."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as opened:
+        return {name: opened[name] for name in opened.files}
+
+
 def digest_of(arrays):
     """SHA-256 over names, shapes and values of arrays."""
     digest = hashlib.sha256()
@@ -330,8 +335,7 @@ def check(folder=HERE):
     """Compare policy.npz with its checksum, and its actions with vectors.npz; 0 where both agree, else 1."""
     try:
         policy = Policy(os.path.join(folder, "policy.npz"))
-        with np.load(os.path.join(folder, "vectors.npz"), allow_pickle=False) as file:
-            vectors = {name: file[name] for name in ("observations", "actions")}
+        vectors = arrays_of(os.path.join(folder, "vectors.npz"))
     except Exception as error:  # whatever a damaged file leads to
         print("FAILED: policy.npz or vectors.npz cannot be read (%s)" % error)
         return 1
