@@ -17,7 +17,9 @@ NAMES = ColumnNames(("temp", "joint_a", "joint_b"), ("valve", "pump"))
 
 
 def test_ranges_are_those_of_the_log_in_its_own_units(make_dataset: Make) -> None:
-    log = replace(make_dataset(), names=NAMES, action_low=np.float32([0, -1]), action_high=np.float32([10, 1]))
+    log = replace(
+        make_dataset(), names=NAMES, action_low=np.array([0, -1], np.float32), action_high=np.array([10, 1], np.float32)
+    )
     observations, actions = signals_of(log, {"joint_*": "rad", "temp": "°C", "pump": "1/s"})
     assert observations.names == ("temp", "joint_a", "joint_b")
     assert (observations.units, actions.units) == (("°C", "rad", "rad"), ("", "1/s"))
@@ -54,7 +56,7 @@ def test_units_are_given_on_the_command_line() -> None:
 
 
 def test_a_description_is_read_back_to_the_bit_and_one_of_other_columns_is_not() -> None:
-    low, high = np.float32([0.1, -1 / 3]), np.float32([1e-30, 7])
+    low, high = np.array([0.1, -1 / 3], np.float32), np.array([1e-30, 7], np.float32)
     plain = Signals(("a", "b"), ("m", ""), low, high).plain()
     read = Signals.from_plain(plain, 2)
     assert read.plain() == plain
