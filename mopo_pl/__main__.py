@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | export | inspect | collect | relabel | theory`."""
+"""`python -m mopo_pl train | evaluate | export | inspect | push | collect | relabel | theory`."""
 
 import argparse
 import shlex
@@ -75,6 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
     export.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     export.set_defaults(act=_export)
+    push = commands.add_parser("push", help="write the card of a run's policy, and upload both")
+    push.add_argument("run", type=Path, help="run folder")
+    push.add_argument("--to", metavar="hub:OWNER/NAME", help="where to (default: nowhere, the folder is made ready)")
+    push.add_argument("--public", action="store_true", help="for all to see (default: a private repository)")
+    push.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
+    push.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
+    push.set_defaults(act=_push)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -167,6 +174,12 @@ def _export(options: argparse.Namespace) -> int:
         licence=options.licence,
         actor=_actor(options),
     )
+
+
+def _push(options: argparse.Namespace) -> int:
+    from mopo_pl.run.card import push_run
+
+    return push_run(options.run, to=options.to, public=options.public, licence=options.licence, actor=_actor(options))
 
 
 def _inspect(options: argparse.Namespace) -> int:

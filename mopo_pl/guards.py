@@ -127,7 +127,7 @@ class Guards(nn.Module):
         taken = action if valid is None else torch.where(valid.unsqueeze(-1), action, self._fallback(action))
         if self._limits is not None and self.last is not None:
             last = self.last.to(taken)
-            taken = taken.clamp(last - self._limits, last + self._limits).clamp(self._low, self._high)
+            taken = taken.clamp(last - self._limits, last + self._limits)  # between two actions within the bounds
         self.last = taken if remembers else None
         return taken
 

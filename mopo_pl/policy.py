@@ -20,6 +20,7 @@ from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.hub import downloaded, is_hub
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 3
@@ -236,12 +237,12 @@ class Policy(nn.Module):
 
     @classmethod
     def load(cls, folder: Path | str, actor: Callable[..., TanhGaussianActor] | None = None) -> "Policy":
-        """Reads a run folder, its `policy` folder, or one of the two files in it.
+        """Reads a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
 
         `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
         must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
         """
-        folder = Path(folder).expanduser()
+        folder = downloaded(str(folder)) if is_hub(folder) else Path(folder).expanduser()
         folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:

@@ -271,8 +271,8 @@ class Policy:
             )
         taken = action if valid is None else np.where(valid[..., np.newaxis], action, self._fallback())
         if self._limits is not None and self._last is not None:
+            # Between two actions within the bounds.
             taken = np.minimum(np.maximum(taken, self._last - self._limits), self._last + self._limits)
-            taken = np.minimum(np.maximum(taken, self._low), self._high)
         self._last = taken if remembers else None
         return taken
 

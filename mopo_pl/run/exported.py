@@ -79,7 +79,7 @@ def _with_signals(policy: Policy, dataset: OfflineDataset, config: Config) -> Po
     observations, actions = (signals.plain() for signals in signals_of(dataset, config.data.units))
     meta = {
         **policy.meta,
-        "dataset": {"name": dataset.name, "hash": dataset.hash, "rows": len(dataset)},
+        "dataset": {"name": config.dataset_label, "hash": dataset.hash, "rows": len(dataset)},
         "signals": {"observations": observations, "actions": actions},
     }
     made = Policy(policy.actor, policy.action_low, policy.action_high, meta, history=policy.history)

@@ -250,7 +250,8 @@ def _meta_of(config: Config, dataset: OfflineDataset, folder: RunFolder) -> dict
     return {
         "env_id": dataset.env_id,
         "env_kwargs": dict(dataset.env_kwargs),
-        "dataset": {"name": dataset.name, "hash": dataset.hash, "rows": len(dataset)},
+        # Not its path: a policy leaves this machine.
+        "dataset": {"name": config.dataset_label, "hash": dataset.hash, "rows": len(dataset)},
         "run": folder.path.name,
         "mopo_pl": mopo_pl.__version__,
         "signals": {"observations": observations.plain(), "actions": actions.plain()},
