@@ -222,6 +222,23 @@ def test_actions_never_leave_their_bounds(make: Callable[..., Any]) -> None:
             assert (actions <= HIGH).all()
 
 
+def test_rounding_does_not_leave_the_bounds(make_policy: Callable[..., Policy], tmp_path: Path) -> None:
+    """low + 2·(high - low)/2 is above high for these bounds in float32, and tanh 50 is 1."""
+    pairs = np.random.default_rng(0).uniform(-1, 1, (1000, 2)).astype(np.float32)
+    low, high = np.sort(pairs, 1).T
+    beyond = np.flatnonzero(low + np.float32(2) * ((high - low) / np.float32(2)) > high)[:2]
+    policy = make_policy()
+    head = policy.actor.layers[-1]
+    with torch.no_grad():
+        head.bias.add_(torch.tensor([1e4, 1e4, 0.0, 0.0]))  # type: ignore[union-attr]
+    policy = Policy(policy.actor, low[beyond], high[beyond], policy.meta)
+    how: Any = {"forms": ("numpy",), "logged": None, "distribution": False, "licence": "not stated"}
+    export_policy(policy, tmp_path, **how)
+    for act in (policy, run_policy.Policy(tmp_path / "policy.npz")):
+        assert np.array_equal(act(np.zeros(3)), high[beyond])
+        assert np.array_equal(act(np.zeros((2, 3)))[1], high[beyond])
+
+
 def test_both_forms_act_alike_through_any_faults(for_numpy: dict[int, Any]) -> None:
     delayed = for_numpy[3]
     rng = np.random.default_rng(2)
