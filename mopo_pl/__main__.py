@@ -1,10 +1,11 @@
-"""`python -m mopo_pl train | evaluate | inspect | collect | relabel | theory`."""
+"""`python -m mopo_pl train | evaluate | export | inspect | push | collect | relabel | theory`."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mopo_pl import cli
 from mopo_pl.errors import Diverged, InputError, Unwritable
@@ -13,6 +14,8 @@ LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
 """Those of `collection.command.LEVELS`, repeated here so that torch is not imported (a test compares them)."""
 TASKS = ("halfcheetah-jump", "ant-angle")
 """Those of `collection.relabelling.TASKS`, repeated for the same reason."""
+FORMS = ("numpy", "torch", "onnx")
+"""Those of `export.forms.FORMS`, repeated for the same reason."""
 STOPPED = 3
 """Exit code of `inspect` where a log must not be trained on."""
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
@@ -64,6 +67,21 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     evaluate.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     evaluate.set_defaults(act=_evaluate)
+    export = commands.add_parser("export", help="write the policy of a run as files that run without this project")
+    export.add_argument("run", type=Path, help="run folder, or its policy folder")
+    export.add_argument("--to", choices=(*FORMS, "all"), default="all", help="form (default: all that can be written)")
+    export.add_argument("--out", type=Path, metavar="FOLDER", help="where they are written (default: RUN/export)")
+    export.add_argument("--distribution", action="store_true", help="the means and log deviations as outputs too")
+    export.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
+    export.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
+    export.set_defaults(act=_export)
+    push = commands.add_parser("push", help="write the card of a run's policy, and upload both")
+    push.add_argument("run", type=Path, help="run folder")
+    push.add_argument("--to", metavar="hub:OWNER/NAME", help="where to (default: nowhere, the folder is made ready)")
+    push.add_argument("--public", action="store_true", help="for all to see (default: a private repository)")
+    push.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
+    push.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
+    push.set_defaults(act=_push)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -113,17 +131,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from mopo_pl.config.compose import compose
-    from mopo_pl.config.registry import lookup
     from mopo_pl.run.result import evaluate_run
 
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes} must be at least 1")
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
-    try:
-        actor = None if options.actor is None else lookup("actor", options.actor, {})
-    except ValueError as error:
-        raise InputError(f"--actor {options.actor}: {error}") from error
+    actor = _actor(options)
     given = [setting.partition("=")[0] for setting in options.settings]
     foreign = [key for key in given if key != "env_id" and key.partition(".")[0] != "env_kwargs"]
     if foreign:
@@ -137,6 +151,35 @@ def _evaluate(options: argparse.Namespace) -> int:
         env_id=config.env_id if "env_id" in given else None,
         env_kwargs=config.env_kwargs if any(key != "env_id" for key in given) else None,
     )
+
+
+def _actor(options: argparse.Namespace) -> Any:
+    """The class that --actor names, if it is given."""
+    from mopo_pl.config.registry import lookup
+
+    try:
+        return None if options.actor is None else lookup("actor", options.actor, {})
+    except ValueError as error:
+        raise InputError(f"--actor {options.actor}: {error}") from error
+
+
+def _export(options: argparse.Namespace) -> int:
+    from mopo_pl.run.exported import export_run
+
+    return export_run(
+        options.run,
+        forms=None if options.to == "all" else (options.to,),
+        out=options.out,
+        distribution=options.distribution,
+        licence=options.licence,
+        actor=_actor(options),
+    )
+
+
+def _push(options: argparse.Namespace) -> int:
+    from mopo_pl.run.card import push_run
+
+    return push_run(options.run, to=options.to, public=options.public, licence=options.licence, actor=_actor(options))
 
 
 def _inspect(options: argparse.Namespace) -> int:

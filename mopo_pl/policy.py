@@ -1,7 +1,7 @@
 """The trained policy; needs only torch, NumPy and safetensors."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,13 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Generator, Tensor, nn
 
+from mopo_pl.data.signals import Signals
 from mopo_pl.data.window import Window
 from mopo_pl.errors import InputError
+from mopo_pl.guards import Guards, OnInvalid
 from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.hub import downloaded, is_hub
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 3
@@ -76,12 +79,19 @@ class Policy(nn.Module):
         """State and action in [-1, 1] of the last step, where states hold several observations."""
         self.register_buffer("action_low", torch.as_tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.as_tensor(action_high, dtype=torch.float32))
+        signals = self.meta.get("signals", {})
+        self.observations = _signals(signals.get("observations"), self.obs_dim, "{}")
+        """The columns of an observation: names, units, ranges in the log."""
+        self.actions = _signals(signals.get("actions"), actions, "action {}")
+        """The columns of an action."""
+        self.guards = Guards(self.observations, self.actions, self.action_low, self.action_high)
 
     def forward(self, observation: Array) -> Array:
         """The deterministic action low + (tanh μ(s) + 1)/2 · (high - low).
 
-        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind. Raises ValueError for what is
-        no observation: another type, another D, a value that is not finite.
+        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind; or a dict of a number or of [B]
+        for each column by name, and gives an array. Raises ValueError for what is no observation: another type, another D,
+        other columns, a value that is not finite (`guard` sets what is done instead).
         """
         return self._act(observation, self.actor.mean_action)
 
@@ -103,17 +113,59 @@ class Policy(nn.Module):
 
     def reset(self) -> None:
         """Forget the last observations and actions: the next call is the first step of an episode, or of several."""
-        self._last = None
+        self._last = self.guards.last = None
+
+    def guard(
+        self,
+        *,
+        on_invalid: OnInvalid = "error",
+        safe_action: Sequence[float] | None = None,
+        rate_limits: Mapping[str, float] | None = None,
+    ) -> "Policy":
+        """Set what is done about wrong observations and fast actions; gives the policy itself.
+
+        Args:
+            on_invalid: What an observation with NaN or inf leads to: `error` (ValueError), `last` (the last action, or
+                `safe_action` where there is none yet), or `safe_action`.
+            safe_action: [A], within the bounds, in the environment's units.
+            rate_limits: Largest change of an action column in one step, in its unit, by name or pattern of names
+                (`action 0`, … where the log has no names). Fallbacks keep to it too. The first step is free.
+
+        With fallback `last` or a rate limit the policy remembers its last action: call it once a step, and `reset` before
+        each episode. Raises ValueError for values that do not fit the policy.
+
+        """
+        self.guards.configure(on_invalid, safe_action, rate_limits or {})
+        return self
+
+    @property
+    def outside(self) -> dict[str, int]:
+        """How many observations so far lay beyond the log's range, by column; 0 where the file does not know the range."""
+        return dict(zip(self.observations.names, self.guards.counts.tolist(), strict=True))
+
+    @property
+    def outside_now(self) -> tuple[str, ...]:
+        """The columns of the last call that lay beyond the log's range."""
+        return self.guards.outside_now
+
+    @property
+    def invalid(self) -> int:
+        """How many observations so far were not finite."""
+        return self.guards.invalid
 
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
-        states = self._with_history(self._states(observation))
+        observations = self._tensor(observation)
+        valid = self.guards.valid(observations)
+        states = self._with_history(observations if valid is None else self._held(observations))
         low, high = self.action_low.to(states), self.action_high.to(states)
         chosen = squashed(states)
-        if self.history > 1:
-            self._last = states, chosen
         # Clamped: rounding must not leave the action space.
-        action = (low + (chosen + 1) / 2 * (high - low)).clamp(low, high)
+        scaled = (low + (chosen + 1) / 2 * (high - low)).clamp(low, high)
+        action = self.guards.acted(scaled, valid)
+        if self.history > 1:
+            taken = chosen if action is scaled else (2 * (action - low) / (high - low) - 1).clamp(-1, 1)
+            self._last = states, taken
         return action if isinstance(observation, Tensor) else action.cpu().numpy()
 
     def _with_history(self, observations: Tensor) -> Tensor:
@@ -130,9 +182,14 @@ class Policy(nn.Module):
             )
         return self._window.following(states.to(observations), actions.to(observations), observations)
 
-    def _states(self, observation: Any) -> Tensor:
+    def _held(self, observations: Tensor) -> Tensor:
+        """Observations with the last ones in place of those that are not finite; at first, with the normaliser's mean."""
+        known = self.actor.normaliser.mean if self._last is None else self._last[0]
+        return torch.where(observations.isfinite().all(-1, keepdim=True), observations, known[..., : self.obs_dim])
+
+    def _tensor(self, observation: Any) -> Tensor:
         """An observation as a tensor of the actor's device and precision [..., D]."""
-        values = _real_tensor(observation)
+        values = _real_tensor(self._row(observation) if isinstance(observation, Mapping) else observation)
         if values is None or values.dim() == 0:
             raise ValueError(
                 f"an observation is a vector of {self.obs_dim} real numbers, or a batch of such; "
@@ -141,13 +198,21 @@ class Policy(nn.Module):
         if values.shape[-1] != self.obs_dim:
             raise ValueError(f"observation has shape {tuple(values.shape)}; the last must be {self.obs_dim}")
         parameter = next(self.actor.parameters())
-        states = values.to(device=parameter.device, dtype=parameter.dtype)
-        # While torch traces, no value is known.
-        if not torch.compiler.is_compiling() and not states.isfinite().all():
-            raise ValueError(
-                "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision"
+        return values.to(device=parameter.device, dtype=parameter.dtype)
+
+    def _row(self, columns: Mapping[str, Any]) -> Any:
+        """The columns of an observation that is given by name, in the policy's order [..., D]."""
+        names = self.observations.names
+        if columns.keys() != set(names):
+            missing, unknown = [name for name in names if name not in columns], [*(columns.keys() - set(names))]
+            wrong = (
+                f"lacks {', '.join(missing)}" if missing else f"has {', '.join(map(str, unknown))}, which is no column"
             )
-        return states
+            raise ValueError(f"an observation given as a dict holds each column by its name; this one {wrong}")
+        try:
+            return np.stack([np.asarray(columns[name]) for name in names], -1)
+        except ValueError as error:
+            raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
 
     def save(self, folder: Path | str) -> None:
         """Writes `policy.safetensors` and `policy.json`, each aside first and then renamed."""
@@ -172,12 +237,12 @@ class Policy(nn.Module):
 
     @classmethod
     def load(cls, folder: Path | str, actor: Callable[..., TanhGaussianActor] | None = None) -> "Policy":
-        """Reads a run folder, its `policy` folder, or one of the two files in it.
+        """Reads a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
 
         `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
         must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
         """
-        folder = Path(folder).expanduser()
+        folder = downloaded(str(folder)) if is_hub(folder) else Path(folder).expanduser()
         folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
         folder = folder / "policy" if (folder / "policy").is_dir() else folder
         try:
@@ -212,6 +277,11 @@ class Policy(nn.Module):
         actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor, low, high, description, history=history).eval().requires_grad_(False)
+
+
+def _signals(plain: Any, columns: int, numbered: str) -> Signals:
+    """The columns as the policy's file describes them; numbered, and of no known range, where it does not."""
+    return Signals.numbered(columns, numbered) if plain is None else Signals.from_plain(plain, columns)
 
 
 def _real_tensor(observation: Any) -> Tensor | None:

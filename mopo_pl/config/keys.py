@@ -50,7 +50,7 @@ def accepts_any_value(key: str) -> bool:
 
 def lies_in_open_map(key: str) -> bool:
     """Return whether the key is one of a map that takes any names."""
-    return key.startswith(("env_kwargs.", "logger.", "termination.bounds."))
+    return key.startswith(("data.units.", "env_kwargs.", "logger.", "termination.bounds."))
 
 
 def suggestion_for(word: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ DEEPEST = 20
 """Maps and lists inside each other."""
 NOT_OF_A_LOG = ("callbacks", "dataset", "dynamics_from", "logger", "preset", "resume", "run_dir")
 """Keys that a mapping may not set: they say where files go and what else runs, not what the log is."""
-NO_CODE = ("data.columns.", "data.source", "data.d4rl_folder", "trainer.max_time")
+NO_CODE = ("data.columns.", "data.units.", "data.source", "data.d4rl_folder", "trainer.max_time")
 """Keys whose values may hold a colon and never name code."""
 
 

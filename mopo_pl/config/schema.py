@@ -60,6 +60,8 @@ class DataConfig:
     """Seed of a dataset that is collected by this program."""
     cache: bool = True
     """Keep a log of 20 MB and more, as it was read and checked, in the user's cache folder, from which the next start reads it."""
+    units: dict[str, str] = field(default_factory=dict)
+    """Units of columns of observations and actions, such as `{temp: °C, "joint_*": rad}`: kept with the policy and its exports. Nothing is converted."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
 

@@ -19,6 +19,7 @@ from mopo_pl.data.doctor.reward import reward_findings
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import learnable_findings, rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
+from mopo_pl.data.signals import signals_of
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import Penalty, extras_of
@@ -62,6 +63,7 @@ def open_inputs(config: Config) -> Inputs:
     if log.dataset is None or problems:
         raise InputError(problems)
     dataset = replace(log.dataset, findings=log.findings)
+    signals_of(dataset, config.data.units)
     build_callbacks(config.callbacks)
     if config.stage != "dynamics":
         try_actor(config.sac, dataset)

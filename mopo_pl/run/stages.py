@@ -7,6 +7,7 @@ from typing import Any
 import lightning as L
 from omegaconf import OmegaConf
 
+import mopo_pl
 from mopo_pl.assembly import (
     as_policy,
     build_batches,
@@ -27,6 +28,7 @@ from mopo_pl.callbacks import Checkpoints, Interrupted, RanksAgree
 from mopo_pl.config.schema import ClassifierConfig, Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import of_level
+from mopo_pl.data.signals import signals_of
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
@@ -234,12 +236,26 @@ def train_policy(
     trainer, seconds = fit_stage(stage, module, data, callbacks, context, best_by)
     module.to("cpu")
     if trainer.is_global_zero:
-        meta = {"env_id": dataset.env_id, "env_kwargs": dict(dataset.env_kwargs)}
+        meta = _meta_of(config, dataset, context.folder)
         if config.algorithm == "bc":
             meta["cloned"] = True  # σ is untrained
         as_policy(module, dataset, meta).save(context.folder.policy)
     trainer.strategy.barrier()
     return module.updates, evaluation.history if evaluation else [], seconds
+
+
+def _meta_of(config: Config, dataset: OfflineDataset, folder: RunFolder) -> dict[str, Any]:
+    """What the policy's file says beside its weights: environment, log, run, and the columns by name, unit and range."""
+    observations, actions = signals_of(dataset, config.data.units)
+    return {
+        "env_id": dataset.env_id,
+        "env_kwargs": dict(dataset.env_kwargs),
+        # Not its path: a policy leaves this machine.
+        "dataset": {"name": config.dataset_label, "hash": dataset.hash, "rows": len(dataset)},
+        "run": folder.path.name,
+        "mopo_pl": mopo_pl.__version__,
+        "signals": {"observations": observations.plain(), "actions": actions.plain()},
+    }
 
 
 def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callback:

@@ -154,6 +154,11 @@ def test_names_of_columns_may_hold_a_colon(plant: Path) -> None:
     assert compose([f"dataset={plant}"]).data.columns.reward == "plc:yield"
 
 
+def test_units_may_hold_a_colon(plant: Path) -> None:
+    plant.write_text(PLANT.replace("  action_low", "  units: {temp: °C, valve: 'open:closed'}\n  action_low"))
+    assert compose([f"dataset={plant}"]).data.units == {"temp": "°C", "valve": "open:closed"}
+
+
 # Files that are none
 
 

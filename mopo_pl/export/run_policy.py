@@ -1,0 +1,374 @@
+"""Run the policy in policy.npz, with NumPy alone. Python 3.8 and NumPy 1.20 suffice.
+
+    from run_policy import Policy
+
+    policy = Policy()                 # policy.npz beside this file
+    action = policy(observation)      # [D] or [B, D], or a dict by column name; gives [A] or [B, A] float32
+
+`python run_policy.py` says what the policy reads and commands; `python run_policy.py --check` replays vectors.npz.
+
+This file is part of mopo_pl, licence MIT. The weights in policy.npz have the licence that their metadata state.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+FORMAT = 1
+HERE = os.path.dirname(os.path.abspath(__file__))
+ON_INVALID = ("error", "last", "safe_action")
+
+
+class Policy:
+    """Observations in the environment's units to actions in the environment's units, within their bounds.
+
+    The deterministic action low + (tanh mu(s) + 1)/2 * (high - low) of a network with ReLU, its scaling inside.
+
+    `metadata`: what policy.npz says of itself. `outside_now`: columns of the last call beyond the range of the log.
+    `invalid`: how many observations so far were not finite.
+    """
+
+    def __init__(self, path=None, on_invalid="error", safe_action=None, rate_limits=None):
+        """Read policy.npz.
+
+        path: the file (default: policy.npz beside this one).
+        on_invalid: what an observation with NaN or inf leads to: "error" (ValueError), "last" (the last action, or
+            safe_action where there is none yet), or "safe_action".
+        safe_action: one number for each action, within the bounds.
+        rate_limits: largest change of an action in one step, by name or pattern of names; the first step is free.
+
+        A policy with a history, a fallback "last" or a rate limit remembers its last step: call it once a step, and
+        `reset` before each episode.
+        """
+        path = os.path.expanduser(path or os.path.join(HERE, "policy.npz"))
+        arrays = arrays_of(path)
+        self.metadata = json.loads(str(arrays.pop("metadata")))
+        if self.metadata["format"] > FORMAT:
+            raise ValueError("%s is of a newer format than this run_policy.py: copy the one beside it" % path)
+        self.sha256 = digest_of(arrays)
+        signals = self.metadata["observations"], self.metadata["actions"]
+        self.names, self.action_names = signals[0]["names"], signals[1]["names"]
+        self.history = self.metadata["history"]
+        self.obs_dim, self.action_dim = len(self.names), len(self.action_names)
+        self._mean, self._std = arrays["mean"], arrays["std"]
+        self._low, self._high = arrays["action_low"], arrays["action_high"]
+        layers = sum(name.startswith("weight_") for name in arrays)
+        self._layers = [(arrays["weight_%d" % i], arrays["bias_%d" % i]) for i in range(layers)]
+        # Without a known range, the largest numbers of float32: one comparison finds NaN, inf and what lies outside.
+        most = np.full(self.obs_dim, np.finfo(np.float32).max, np.float32)
+        self._ranged = signals[0]["low"] is not None
+        self._seen_low = np.array(signals[0]["low"], np.float32) if self._ranged else -most
+        self._seen_high = np.array(signals[0]["high"], np.float32) if self._ranged else most
+        self._counts = np.zeros(self.obs_dim, np.int64)
+        self.outside_now, self.invalid = (), 0
+        self._configure(on_invalid, safe_action, rate_limits or {})
+        self._prepare()
+        self.reset()
+
+    def _configure(self, on_invalid, safe_action, rate_limits):
+        if on_invalid not in ON_INVALID:
+            raise ValueError("on_invalid=%r is none of %s" % (on_invalid, ", ".join(ON_INVALID)))
+        if on_invalid == "safe_action" and safe_action is None:
+            raise ValueError("on_invalid='safe_action' needs safe_action=[...], one number for each action column")
+        self._on_invalid, self._safe = on_invalid, None
+        if safe_action is not None:
+            given = np.array(safe_action, np.float32)
+            if given.shape != self._low.shape or not np.all((given >= self._low) & (given <= self._high)):
+                bounds = self._low.tolist(), self._high.tolist()
+                raise ValueError(
+                    "safe_action=%s is no action within the bounds %s to %s" % ((list(safe_action), *bounds))
+                )
+            self._safe = given
+        limits = np.full(self.action_dim, np.inf, np.float32)
+        for entry, limit in rate_limits.items():
+            taken = [name == entry or fnmatchcase(name, entry) for name in self.action_names]
+            if not any(taken) or not limit > 0:
+                wrong = "is not above 0" if any(taken) else "is of no action column: " + ", ".join(self.action_names)
+                raise ValueError("rate_limits: %s=%s %s" % (entry, limit, wrong))
+            limits[np.array(taken)] = limit
+        self._limits = limits if rate_limits else None
+
+    def _prepare(self):
+        """Buffers of one observation: the quick call allocates nothing but the action that it gives."""
+        self._quick = self.history == 1 and self._on_invalid != "last" and self._limits is None
+        self._shape = (self.obs_dim,)
+        self._raw, self._x = np.empty(self._shape, np.float64), np.empty(self._shape, np.float32)
+        self._above, self._below = np.empty(self._shape, np.bool_), np.empty(self._shape, np.bool_)
+        self._all_inside = np.ones(self._shape, np.bool_).tobytes()
+        # Column-major weights: the product adds up columns, which is the quicker one for wide layers of few inputs.
+        self._steps = [(np.asfortranarray(w), b, np.empty(len(b), np.float32)) for w, b in self._layers[:-1]]
+        weight, bias = self._layers[-1]
+        self._head = np.ascontiguousarray(weight[: self.action_dim]), bias[: self.action_dim].copy()
+        self._u, self._zero = np.empty(self.action_dim, np.float32), np.float32(0)
+        self._half, self._one = (self._high - self._low) / np.float32(2), np.float32(1)
+
+    def __call__(self, observation):
+        """The action [A] float32 for an observation [D], or [B, A] for [B, D]; a dict holds each column by its name."""
+        if (
+            self._quick
+            and type(observation) is np.ndarray
+            and observation.shape == self._shape
+            and observation.dtype.kind in "fiu"
+        ):
+            raw = self._raw
+            raw[...] = observation
+            np.greater_equal(raw, self._seen_low, out=self._above)
+            np.less_equal(raw, self._seen_high, out=self._below)
+            np.logical_and(self._above, self._below, out=self._above)
+            if self._above.tobytes() == self._all_inside:
+                if self.outside_now:
+                    self.outside_now = ()
+                return self._act_quickly(raw)
+        return self._act(self._checked(observation))
+
+    def _act_quickly(self, raw):
+        """One valid observation within the range of the log."""
+        x = self._x
+        x[...] = raw
+        np.subtract(x, self._mean, out=x)
+        np.divide(x, self._std, out=x)
+        zero = self._zero
+        for weight, bias, hidden in self._steps:
+            np.dot(weight, x, out=hidden)
+            np.add(hidden, bias, out=hidden)
+            np.maximum(hidden, zero, out=hidden)
+            x = hidden
+        weight, bias = self._head
+        u = self._u
+        np.dot(weight, x, out=u)
+        np.add(u, bias, out=u)
+        np.tanh(u, out=u)
+        np.add(u, self._one, out=u)
+        np.multiply(u, self._half, out=u)
+        np.add(u, self._low, out=u)
+        np.maximum(u, self._low, out=u)
+        return np.minimum(u, self._high)
+
+    def reset(self):
+        """Forget the last step: the next call is the first of an episode, or of several."""
+        self._window: tuple[np.ndarray, np.ndarray] | None = None
+        self._last: np.ndarray | None = None
+
+    @property
+    def outside(self):
+        """How many observations so far lay beyond the range of the log, by column."""
+        return dict(zip(self.names, self._counts.tolist()))
+
+    def distribution(self, observation):
+        """(mu, log sigma) [..., A] of a policy that was exported with them, before tanh; remembers nothing."""
+        if not self.metadata["distribution"]:
+            raise ValueError("this policy was exported without its distribution (export --distribution)")
+        if self.history > 1:
+            raise ValueError(
+                "the distribution of a policy with a history depends on its window, which this call has not"
+            )
+        both = self._network(self._checked(observation)[0])
+        mean, log_std = both[..., : self.action_dim], both[..., self.action_dim :]
+        limits = self.metadata["log_std_min"], self.metadata["log_std_max"]
+        return mean, np.clip(log_std, np.float32(limits[0]), np.float32(limits[1]))
+
+    def _checked(self, observation):
+        """Observations [..., D] float32, and which are finite [...] (None: all). Counts what lies outside."""
+        if isinstance(observation, dict):
+            observation = self._row(observation)
+        try:
+            values = np.asarray(observation)
+        except ValueError:  # rows of different lengths
+            values = np.empty(0, object)
+        if values.dtype.kind not in "biuf" or values.ndim == 0:
+            raise ValueError(
+                "an observation is a vector of %d real numbers, or a batch of such; this is %s"
+                % (self.obs_dim, described(observation))
+            )
+        if values.shape[-1] != self.obs_dim:
+            raise ValueError("observation has shape %s; the last must be %d" % (values.shape, self.obs_dim))
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        finite = np.isfinite(values)
+        self.outside_now = ()
+        if self._ranged:
+            outside = finite & ((values < self._seen_low) | (values > self._seen_high))
+            rows = [int(np.count_nonzero(column)) for column in outside.reshape(-1, self.obs_dim).T]
+            self._counts += rows
+            self.outside_now = tuple(name for name, count in zip(self.names, rows) if count)
+        if finite.all():
+            return values, None
+        valid = finite.all(-1)
+        self.invalid += int(valid.size - valid.sum())
+        if self._on_invalid == "error":
+            wrong = np.logical_not(finite).reshape(-1, self.obs_dim)
+            names = [name for name, column in zip(self.names, wrong.T) if np.any(column)]
+            raise ValueError(
+                "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision, in column%s "
+                "%s%s" % ("s" if len(names) > 1 else "", ", ".join(names[:5]), " ..." if len(names) > 5 else "")
+            )
+        return values, valid
+
+    def _row(self, columns):
+        """The columns of an observation that is given by name, in order [..., D]."""
+        missing = [name for name in self.names if name not in columns]
+        unknown = [str(name) for name in columns if name not in self.names]
+        if missing or unknown:
+            wrong = "lacks " + ", ".join(missing) if missing else "has %s, which is no column" % ", ".join(unknown)
+            raise ValueError("an observation given as a dict holds each column by its name; this one " + wrong)
+        try:
+            return np.stack([np.asarray(columns[name]) for name in self.names], -1)
+        except ValueError as error:
+            raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
+
+    def _act(self, checked):
+        """The actions of observations, with history, fallback and rate limits."""
+        observations, valid = checked
+        if valid is not None:
+            known = self._mean if self._window is None else self._window[0]
+            observations = np.where(valid[..., np.newaxis], observations, known[..., : self.obs_dim])
+        states = self._with_history(observations)
+        squashed = np.tanh(self._network(states)[..., : self.action_dim])
+        scaled = self._low + (squashed + self._one) * self._half
+        scaled = np.minimum(np.maximum(scaled, self._low), self._high)
+        action = self._taken(scaled, valid)
+        if self.history > 1:
+            done = squashed if action is scaled else np.clip((action - self._low) / self._half - self._one, -1, 1)
+            self._window = states, done
+        return action
+
+    def _network(self, states):
+        hidden = (states - self._mean) / self._std
+        for weight, bias in self._layers[:-1]:
+            hidden = np.maximum(np.dot(hidden, weight.T) + bias, self._zero)
+        weight, bias = self._layers[-1]
+        return np.dot(hidden, weight.T) + bias
+
+    def _with_history(self, observations):
+        """(o_t, ..., o_{t-k+1}, a_{t-1}, ..., a_{t-k+1}), newest first; at first o_0 stands for all before, 0 for actions."""
+        if self.history == 1:
+            return observations
+        k, d, a = self.history, self.obs_dim, self.action_dim
+        if self._window is None:
+            none = np.zeros((*observations.shape[:-1], (k - 1) * a), np.float32)
+            return np.concatenate([observations] * k + [none], -1)
+        states, actions = self._window
+        if states.shape[:-1] != observations.shape[:-1]:
+            raise ValueError(
+                "the last step was of observations %s, this one is of %s: call policy.reset() before another episode"
+                % ([*states.shape[:-1], d], list(observations.shape))
+            )
+        seen, done = states[..., : (k - 1) * d], states[..., k * d : k * d + (k - 2) * a]
+        return np.concatenate([observations, seen, actions, done], -1)
+
+    def _taken(self, action, valid):
+        remembers = self._on_invalid == "last" or self._limits is not None
+        if valid is None and not remembers:
+            return action
+        if self._last is not None and self._last.shape != action.shape:
+            raise ValueError(
+                "the last actions were %s, these are %s: call policy.reset() before another episode"
+                % (list(self._last.shape), list(action.shape))
+            )
+        taken = action if valid is None else np.where(valid[..., np.newaxis], action, self._fallback())
+        if self._limits is not None and self._last is not None:
+            # Between two actions within the bounds.
+            taken = np.minimum(np.maximum(taken, self._last - self._limits), self._last + self._limits)
+        self._last = taken if remembers else None
+        return taken
+
+    def _fallback(self):
+        known = self._safe if self._on_invalid == "safe_action" or self._last is None else self._last
+        if known is None:
+            raise ValueError(
+                "the observation is not finite, and on_invalid='last' has no last action yet: give safe_action=[...] for the "
+                "first step"
+            )
+        return known
+
+
+def described(observation):
+    """What is no observation, in words."""
+    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
+        return "a pair: write observation, info = env.reset()"
+    if observation is None or isinstance(observation, (str, bytes)):
+        return "a " + type(observation).__name__
+    if isinstance(observation, (int, float, np.generic)) or getattr(observation, "shape", None) == ():
+        return "a number"
+    return "a %s of what are no real numbers" % type(observation).__name__
+
+
+def arrays_of(path):
+    """The arrays of a .npz file."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as opened:
+        return {name: opened[name] for name in opened.files}
+
+
+def digest_of(arrays):
+    """SHA-256 over names, shapes and values of arrays."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(("%s %s " % (name, arrays[name].shape)).encode())
+        digest.update(np.ascontiguousarray(arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
+def largest_difference(policy, vectors):
+    """Replay vectors [T, B, D] as B episodes of T steps, together and one by one: the largest difference of an action.
+
+    In half ranges of each action.
+    """
+    observations, expected = vectors["observations"], vectors["actions"]
+    found = []
+    policy.reset()
+    for step, rows in enumerate(observations):
+        found.append(policy(rows) - expected[step])
+    for episode in range(observations.shape[1]):
+        policy.reset()
+        for step in range(observations.shape[0]):
+            found.append((policy(observations[step, episode]) - expected[step, episode])[np.newaxis])
+    policy.reset()
+    half = (policy._high.astype(np.float64) - policy._low) / 2
+    return float(np.max(np.abs(np.concatenate(found)) / half))
+
+
+def check(folder=HERE):
+    """Compare policy.npz with its checksum, and its actions with vectors.npz; 0 where both agree, else 1."""
+    try:
+        policy = Policy(os.path.join(folder, "policy.npz"))
+        vectors = arrays_of(os.path.join(folder, "vectors.npz"))
+    except Exception as error:  # whatever a damaged file leads to
+        print("FAILED: policy.npz or vectors.npz cannot be read (%s)" % error)
+        return 1
+    problems = []
+    for name, found in (("policy.npz", policy.sha256), ("vectors.npz", digest_of(vectors))):
+        if found != policy.metadata["sha256"][name]:
+            problems.append("%s is not the file that was exported: its checksum differs" % name)
+    difference, tolerance = largest_difference(policy, vectors), policy.metadata["tolerance"]
+    if not difference <= tolerance:
+        problems.append("actions differ from those of the exported policy by %.2g of half their range" % difference)
+    for problem in problems:
+        print("FAILED: " + problem)
+    steps, episodes = vectors["observations"].shape[:2]
+    where = "Python %s, NumPy %s" % (sys.version.split()[0], np.__version__)
+    words = (steps * episodes, difference, tolerance, where)
+    print("%d test vectors: largest difference %.2g of half an action's range, tolerance %.0e (%s)" % words)
+    return 1 if problems else 0
+
+
+def summary(policy):
+    """What the policy reads and commands, a line a column."""
+    lines = []
+    for kind in ("observations", "actions"):
+        signals = policy.metadata[kind]
+        lines.append("%s (name, unit, range in the log%s)" % (kind, ", bounds" if kind == "actions" else ""))
+        for i, name in enumerate(signals["names"]):
+            seen = "?" if signals["low"] is None else "%.4g to %.4g" % (signals["low"][i], signals["high"][i])
+            bounds = "  %.4g to %.4g" % (policy._low[i], policy._high[i]) if kind == "actions" else ""
+            lines.append("  %-20s %-8s %s%s" % (name, signals["units"][i] or "-", seen, bounds))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(check())
+    print(summary(Policy()))

@@ -1,0 +1,141 @@
+"""`Guards`: what stands between sensors and the policy, and between the policy and actuators."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from mopo_pl.data.signals import Signals
+
+OnInvalid = Literal["error", "last", "safe_action"]
+"""What stands for the action where an observation holds NaN or inf: a ValueError, the last action, or a given one."""
+
+
+class Guards(nn.Module):
+    """Checks of observations, counts of what lies beyond the log, fallbacks and rate limits of actions.
+
+    Programs made by `torch.compile`, `torch.export` and `torch.onnx` do not hold them: while torch traces, no value is known.
+    """
+
+    seen_low: Tensor | None
+    seen_high: Tensor | None
+    _low: Tensor
+    _high: Tensor
+
+    def __init__(self, observations: Signals, actions: Signals, action_low: Tensor, action_high: Tensor) -> None:
+        """`action_low`, `action_high` [A]: bounds, in which a safe action must lie."""
+        super().__init__()
+        self.names, self.action_names = observations.names, actions.names
+        # Not in the state: the file of the policy describes its signals beside the weights.
+        for name, values in (("seen_low", observations.low), ("seen_high", observations.high)):
+            self.register_buffer(name, None if values is None else torch.as_tensor(values), persistent=False)
+        self.register_buffer("_low", action_low.clone(), persistent=False)
+        self.register_buffer("_high", action_high.clone(), persistent=False)
+        self.counts = torch.zeros(len(self.names), dtype=torch.int64)
+        """Observations beyond the log's range, by column [D]."""
+        self.invalid = 0
+        """Observations that were not finite."""
+        self.outside_now: tuple[str, ...] = ()
+        self.on_invalid: OnInvalid = "error"
+        self._safe: Tensor | None = None
+        self._limits: Tensor | None = None
+        self.last: Tensor | None = None
+        """The last action [..., A], where it is needed."""
+
+    def configure(
+        self, on_invalid: OnInvalid, safe_action: Sequence[float] | None, rate_limits: Mapping[str, float]
+    ) -> None:
+        """See `Policy.guard`."""
+        if on_invalid not in get_args(OnInvalid):
+            raise ValueError(f"on_invalid={on_invalid!r} is none of {', '.join(get_args(OnInvalid))}")
+        if on_invalid == "safe_action" and safe_action is None:
+            raise ValueError("on_invalid='safe_action' needs safe_action=[...], one number for each action column")
+        self._safe = None if safe_action is None else self._within_bounds(safe_action)
+        self._limits = self._limits_of(rate_limits) if rate_limits else None
+        self.on_invalid, self.last = on_invalid, None
+
+    def _within_bounds(self, action: Sequence[float]) -> Tensor:
+        given = torch.as_tensor(action, dtype=self._low.dtype, device=self._low.device)
+        if given.shape != self._low.shape or not ((given >= self._low) & (given <= self._high)).all():
+            low, high = self._low.tolist(), self._high.tolist()
+            raise ValueError(f"safe_action={list(action)} is no action within the bounds {low} to {high}")
+        return given
+
+    def _limits_of(self, rate_limits: Mapping[str, float]) -> Tensor:
+        limits = torch.full_like(self._low, torch.inf)
+        for entry, limit in rate_limits.items():
+            taken = [name == entry or fnmatchcase(name, entry) for name in self.action_names]
+            if not any(taken) or not limit > 0:
+                wrong = "is not above 0" if any(taken) else f"is of no action column: {', '.join(self.action_names)}"
+                raise ValueError(f"rate_limits: {entry}={limit} {wrong}")
+            limits[torch.tensor(taken)] = limit
+        return limits
+
+    def valid(self, observations: Tensor) -> Tensor | None:
+        """Which observations [..., D] are finite [...]; None where all are. Counts what lies beyond the log's range.
+
+        Raises ValueError where one is not finite, unless a fallback was chosen.
+        """
+        if torch.compiler.is_compiling():
+            return None
+        self.outside_now = ()
+        if self.seen_low is None or self.seen_high is None:
+            finite = observations.isfinite()
+        else:
+            inside = (observations >= self.seen_low) & (observations <= self.seen_high)  # NaN is not
+            if inside.all():
+                return None
+            finite = observations.isfinite()
+            self._count(finite & ~inside)
+        if finite.all():
+            return None
+        valid = finite.all(-1)
+        self.invalid += int((~valid).sum())
+        if self.on_invalid == "error":
+            raise ValueError(
+                "the observation is not finite: it holds NaN, inf, or a number too large for the policy's precision, in "
+                + self._named(~finite)
+            )
+        return valid
+
+    def _count(self, outside: Tensor) -> None:
+        rows = outside.reshape(-1, len(self.names)).sum(0).cpu()
+        self.counts += rows
+        self.outside_now = tuple(name for name, count in zip(self.names, rows.tolist(), strict=True) if count)
+
+    def _named(self, which: Tensor) -> str:
+        """The columns in which an observation of `which` [..., D] is true."""
+        columns = which.reshape(-1, len(self.names)).any(0).tolist()
+        names = [name for name, wrong in zip(self.names, columns, strict=True) if wrong]
+        return f"column{'s' if len(names) > 1 else ''} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+
+    def acted(self, action: Tensor, valid: Tensor | None) -> Tensor:
+        """The action that is taken [..., A]: the fallback where an observation is not valid, changed at most by the rates.
+
+        It is `action` itself where nothing is to be done.
+        """
+        remembers = self.on_invalid == "last" or self._limits is not None
+        if (valid is None and not remembers) or torch.compiler.is_compiling():
+            return action
+        if self.last is not None and self.last.shape != action.shape:
+            raise ValueError(
+                f"the last actions were {list(self.last.shape)}, these are {list(action.shape)}: call policy.reset() before "
+                "another episode"
+            )
+        taken = action if valid is None else torch.where(valid.unsqueeze(-1), action, self._fallback(action))
+        if self._limits is not None and self.last is not None:
+            last = self.last.to(taken)
+            taken = taken.clamp(last - self._limits, last + self._limits)  # between two actions within the bounds
+        self.last = taken if remembers else None
+        return taken
+
+    def _fallback(self, action: Tensor) -> Tensor:
+        known = self._safe if self.on_invalid == "safe_action" or self.last is None else self.last
+        if known is None:
+            raise ValueError(
+                "the observation is not finite, and on_invalid='last' has no last action yet: give safe_action=[...] for the "
+                "first step"
+            )
+        return known.to(action).expand_as(action)

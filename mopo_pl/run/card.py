@@ -1,0 +1,116 @@
+"""`python -m mopo_pl push`: the card of a run's policy, written beside it, and both uploaded."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.assembly import examine_log
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.schema import Config
+from mopo_pl.data.findings import LEVELS
+from mopo_pl.errors import InputError
+from mopo_pl.export.card import as_markdown, not_for
+from mopo_pl.export.contract import contract_of
+from mopo_pl.policy import Policy
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.storage.hub import repository_of, upload
+
+LICENCES = {"not stated": "other"}
+"""Names of licences as the hub writes them, where they differ."""
+KEPT = (
+    "final_return",
+    "final_return_std",
+    "final_episodes",
+    "final_score",
+    "updates",
+    "seed",
+    "git_commit",
+    "versions",
+)
+"""What the card repeats of `result.json`."""
+
+
+def push_run(
+    run: Path, *, to: str | None, public: bool, licence: str, actor: Callable[..., TanhGaussianActor] | None
+) -> int:
+    """Write `policy/README.md` and `policy/card.json`, and upload the folder; exit code 0, 1 where that failed.
+
+    `to`: hub:OWNER/NAME; None: the folder is only made ready. Raises InputError where the run is not finished.
+    """
+    run = run.expanduser().resolve()
+    if to is not None:
+        repository_of(to)
+    policy = Policy.load(run, actor=actor)
+    folder = RunFolder(run)
+    card = card_of(folder, policy, address=to or "path/of/this/folder", licence=licence)
+    folder.write(folder.policy / "card.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+    folder.write(folder.policy / "README.md", as_markdown(card))
+    print(f"card     {folder.policy / 'README.md'}, card.json")
+    for text in card["not_for"]:
+        print(f"not for  {text}")
+    if to is None:
+        return 0
+    reason = upload(folder.policy, to, public=public)
+    if reason is None:
+        print(f"pushed   {to}  (read it back: Policy.load({to!r}))")
+        return 0
+    name = to.partition(":")[2]
+    print(f"not uploaded ({reason}): the folder is ready, hf upload {name} {folder.policy}", file=sys.stderr)
+    return 1
+
+
+def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str) -> dict[str, Any]:
+    """The card as plain values. `address`: what `Policy.load` takes."""
+    config, result = config_from_file(folder.config), _json(folder.result)
+    if result is None:
+        raise InputError(
+            f"{folder.path} has no result.json: finish the run first, python train.py resume={folder.path}"
+        )
+    card: dict[str, Any] = {
+        **contract_of(policy, distribution=False, licence=licence),
+        "address": address,
+        "run": folder.path.name,
+        "licence_id": LICENCES.get(licence, licence.lower()),
+        "log": _log(config, result),
+        "training": {"algorithm": config.algorithm, "preset": config.preset},
+        "result": {key: result.get(key) for key in KEPT},
+        "health": result.get("health"),
+        "estimates": (_json(folder.path / "estimates.json") or {}).get("verdict"),
+    }
+    return {**card, "not_for": not_for(card)}
+
+
+def _log(config: Config, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the checks say of the log now; from `result.json` alone, with a finding that says so, where it cannot be opened."""
+    known = {
+        "name": config.dataset_label,  # not the path: the card leaves this machine
+        "hash": result["dataset"]["hash"],
+        "env_id": result["env_id"],
+        "mean_return": result["behaviour_return"],
+    }
+    try:
+        dataset, findings = examine_log(config)
+    except InputError as error:
+        dataset, findings = None, ()
+        why = error.problems[0]
+    else:
+        why = "its arrays are not those that the run was trained on"
+    if dataset is None or dataset.hash != known["hash"]:
+        missing = {"level": "WARN", "name": "not-checked", "text": f"the log could not be checked for this card: {why}"}
+        return {**known, "rows": "unknown", "episodes": "unknown", "findings": [missing]}
+    told = sorted((found for found in findings if found.level != "OK"), key=lambda found: -LEVELS.index(found.level))
+    findings_now = [{"level": found.level, "name": found.name, "text": found.text} for found in told]
+    return {**known, "rows": len(dataset), "episodes": len(dataset.episode_lengths()), "findings": findings_now}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    """The content of a JSON file; None where there is none. Raises InputError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error})") from error

@@ -1,0 +1,86 @@
+"""`python -m mopo_pl export`: the policy of a run as files that need no project, compared on the run's own log."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mopo_pl.assembly import open_log
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.schema import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.signals import signals_of
+from mopo_pl.errors import InputError
+from mopo_pl.export.exporting import export_policy
+from mopo_pl.export.forms import FORMS
+from mopo_pl.policy import Policy
+from mopo_pl.sac.actor import TanhGaussianActor
+
+
+def export_run(
+    run: Path,
+    *,
+    forms: Sequence[str] | None,
+    out: Path | None,
+    distribution: bool,
+    licence: str,
+    actor: Callable[..., TanhGaussianActor] | None,
+) -> int:
+    """Export the policy of a run, or of its `policy` folder, and print how far each form is from it; return 0.
+
+    `out`: by default `export` in the run's folder. Raises InputError as `export_policy` does.
+    """
+    run = run.expanduser()
+    policy = Policy.load(run, actor=actor)
+    folder = run.parent if run.name in ("policy.json", "policy.safetensors") else run
+    folder = folder.parent if folder.name == "policy" else folder
+    out = folder / "export" if out is None else out.expanduser()
+    opened = _log_of(folder, policy)
+    logged: np.ndarray | None = None
+    if opened is not None:
+        dataset, config = opened
+        logged = dataset.transitions.newest_observations.numpy()
+        if "signals" not in policy.meta:
+            policy = _with_signals(policy, dataset, config)
+    report = export_policy(policy, out, forms=forms, logged=logged, distribution=distribution, licence=licence)
+    rows = report["compared_on"]
+    print(f"compared on {rows['logged']} states of the log and {rows['random']} random ones over twice its range")
+    for name, told in report["forms"].items():
+        files = ", ".join(FORMS[name][1])
+        print(f"{name:<8} {files:<28} largest difference {told['largest_difference']:.1e} of half an action's range")
+    for name, why in report["left_out"].items():
+        print(f"{name:<8} left out: {why}")
+    print(f"folder   {out}  (what each form reads and gives: export.json)")
+    if "numpy" in report["forms"]:
+        print(f"again    python {out / 'run_policy.py'} --check")
+    return 0
+
+
+def _log_of(run: Path, policy: Policy) -> tuple[OfflineDataset, Config] | None:
+    """The log that the policy was trained on; None, with a line that says why, where it cannot be had."""
+    if not (run / "config.yaml").exists():
+        print(f"{run} is no run folder: there is no log to compare on")
+        return None
+    try:
+        config = config_from_file(run / "config.yaml")
+        dataset = open_log(config)
+    except InputError as error:
+        print(f"the log cannot be opened ({error.problems[0]}): there is none to compare on")
+        return None
+    trained_on = policy.meta.get("dataset", {}).get("hash", dataset.hash)
+    if trained_on != dataset.hash:
+        print(f"dataset={config.dataset} is not the log of the run any more: it is not compared on")
+        return None
+    return dataset, config
+
+
+def _with_signals(policy: Policy, dataset: OfflineDataset, config: Config) -> Policy:
+    """The policy of an earlier version, which kept no description of its columns, with that of its log."""
+    observations, actions = (signals.plain() for signals in signals_of(dataset, config.data.units))
+    meta = {
+        **policy.meta,
+        "dataset": {"name": config.dataset_label, "hash": dataset.hash, "rows": len(dataset)},
+        "signals": {"observations": observations, "actions": actions},
+    }
+    made = Policy(policy.actor, policy.action_low, policy.action_high, meta, history=policy.history)
+    return made.eval().requires_grad_(False)

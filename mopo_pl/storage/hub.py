@@ -1,0 +1,66 @@
+"""Policies on the hub of Hugging Face, by names such as `hub:me/pendulum`. Needs the extra `hub`."""
+
+import importlib.util
+from pathlib import Path
+
+from mopo_pl.errors import InputError
+
+PREFIX = "hub:"
+FILES = ["policy.json", "policy.safetensors"]
+"""What is downloaded."""
+CARD = ["README.md", "card.json"]
+"""What is uploaded beside it."""
+
+
+def is_hub(place: object) -> bool:
+    """Whether a place is one on the hub.
+
+    >>> is_hub("hub:me/pendulum"), is_hub("runs/latest")
+    (True, False)
+    """
+    return str(place).startswith(PREFIX)
+
+
+def repository_of(place: str) -> str:
+    """`me/pendulum` of `hub:me/pendulum`; raises InputError for what is no such name, or without the extra `hub`."""
+    name = place.removeprefix(PREFIX)
+    if not is_hub(place) or name.count("/") != 1 or not all(name.split("/")):
+        raise InputError(f"{place} is no place on the hub: write hub:OWNER/NAME")
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise InputError(f"{place} needs huggingface_hub: pip install -c constraints.txt -e '.[hub]'")
+    return name
+
+
+def downloaded(place: str) -> Path:
+    """The folder with the policy's two files, from the hub or its cache; raises InputError where it cannot be had."""
+    repository = repository_of(place)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(repository, allow_patterns=FILES))
+    except Exception as error:  # the client's own errors, and those of its transport, have no common class
+        raise InputError(
+            f"{place} cannot be downloaded ({_short(error)}): is the name right, and are you online?"
+        ) from error
+
+
+def upload(folder: Path, place: str, *, public: bool) -> str | None:
+    """Upload a folder as one commit, a private repository unless `public`; give why not where it cannot be done."""
+    repository = repository_of(place)
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    api = HfApi()
+    try:
+        api.create_repo(repository, private=not public, exist_ok=True)
+        words = "Upload a policy of mopo_pl"
+        api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=[*FILES, *CARD], commit_message=words)
+    except Exception as error:  # as above
+        return _short(error)
+    return None
+
+
+def _short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
