@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | inspect | collect | relabel | theory`."""
+"""`python -m mopo_pl train | evaluate | inspect | collect | estimate | relabel | theory`."""
 
 import argparse
 import shlex
@@ -64,6 +64,18 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     evaluate.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     evaluate.set_defaults(act=_evaluate)
+    estimate = commands.add_parser(
+        "estimate", help="estimate the return of a run's policy without its environment, with a verdict"
+    )
+    estimate.add_argument("run", type=Path, help="run folder")
+    estimate.add_argument(
+        "settings",
+        nargs="*",
+        help="termination=module:function, …: names of Python code that the run's config.yaml holds",
+    )
+    estimate.add_argument("--seed", type=int, default=0, help="seed of rollouts and networks (default: %(default)s)")
+    estimate.add_argument("--json", action="store_true", help="as one JSON object")
+    estimate.set_defaults(act=_estimate)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -137,6 +149,19 @@ def _evaluate(options: argparse.Namespace) -> int:
         env_id=config.env_id if "env_id" in given else None,
         env_kwargs=config.env_kwargs if any(key != "env_id" for key in given) else None,
     )
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    import json
+
+    from mopo_pl.run.estimates import as_text, estimate_run
+
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
+    run = options.run.expanduser()
+    found = estimate_run(run, seed=options.seed, settings=options.settings)
+    cli.show(json.dumps(found, indent=1) if options.json else as_text(run, found))
+    return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:
