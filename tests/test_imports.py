@@ -8,7 +8,19 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     *("errors", "config", "distributed", "storage", "nn", "environments"),
-    *("data", "dynamics", "sac", "policy", "diagnostics", "callbacks", "assembly", "run", "collection", "cli", "__main__"),
+    *(
+        "data",
+        "dynamics",
+        "sac",
+        "policy",
+        "diagnostics",
+        "callbacks",
+        "assembly",
+        "run",
+        "collection",
+        "cli",
+        "__main__",
+    ),
 ]
 """Files and folders of mopo_pl, from the ground up: each imports none that stands after it."""
 

@@ -47,6 +47,7 @@ class LoggedReturns:
             "std": float(self.returns.std(unbiased=False)),
             "discounted": float(self.discounted.mean()),
             "forever": float(self.forever.mean()),
+            "forever_std": float(self.forever.std(unbiased=False)),
         }
 
 

@@ -3,7 +3,7 @@
 The model's return decides, where the model passes on the clone. All else can only object.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -61,6 +61,28 @@ class Evidence:
     health: str | None = None
     """OK, WARN or STOP of the training's health; None: not known."""
 
+    @classmethod
+    def of(cls, estimates: Mapping[str, Any]) -> "Evidence":
+        """What `estimates.json` holds (docs/guides/trust.md)."""
+        log, model, fqe = estimates["log"], estimates["model"], estimates["fqe"]
+        returns, policy = model["policy"]["return"]["elites"], fqe["policy"]
+        return cls(
+            model=Estimate(
+                low=min(returns), high=max(returns), log=log["return"], log_std=log["std"], bias=model["bias"]
+            ),
+            fqe=Estimate(
+                low=policy["lower"],
+                high=policy["upper"],
+                log=log["forever"],
+                log_std=log["forever_std"],
+                bias=fqe["bias"],
+            ),
+            policy_uncertainty=model["policy"]["epsilon_u"],
+            log_uncertainty=log["epsilon_u"],
+            dropped_share=model["policy"]["dropped_share"],
+            health=estimates["health"],
+        )
+
 
 @dataclass(frozen=True)
 class Reason:
@@ -88,10 +110,12 @@ class Verdict:
     def sentence(self) -> str:
         """One line: the verdict with its hit rate, or that there is no certificate."""
         rates, said = self.hit_rates, self.says
-        shares = f"{rates.beat_log} of {rates.labels} labelled policies beat their log"
-        worth = f"{rates.beat[said]} of {rates.given[said]} with this verdict did, and {shares} in all"
+        worth = (
+            f"{rates.beat[said]} of {rates.given[said]} labelled policies with this verdict beat their log, of all "
+            f"{rates.beat_log} of {rates.labels}"
+        )
         if self.certified:
-            return f"{said} ({worth})"
+            return f"{said}: {worth}"
         if not rates.labels:
             return f"no certificate: it was judged on no labelled policy yet; the evidence says: {said}"
         return (

@@ -20,7 +20,7 @@ from mopo_pl.diagnostics.fqe import FittedValues, fitted_values
 from mopo_pl.diagnostics.hit_rates import stored_hit_rates
 from mopo_pl.diagnostics.logged_returns import LoggedReturns, logged_returns, returns_to_go
 from mopo_pl.diagnostics.model_returns import ModelReturns, returns_in_elites
-from mopo_pl.diagnostics.verdict import Estimate, Evidence, verdict
+from mopo_pl.diagnostics.verdict import Evidence, verdict
 from mopo_pl.dynamics.rollouts import Act
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
@@ -89,35 +89,9 @@ def estimates_of(
     of_policy = in_elites(policy=_deployed(policy), generator=generator_for(seed, "estimated policy"))
     of_clone = in_elites(policy=clone.following(log.rows[drawn]), generator=generator_for(seed, "estimated clone"))
     fitted = _fitted(dataset, policy, clone, log, seed, effort)
-    earned = of_policy.sums["return"].mean(1)
-    model_estimate = Estimate(
-        low=float(earned.min()),
-        high=float(earned.max()),
-        log=float(log.returns.mean()),
-        log_std=float(log.returns.std(unbiased=False)),
-        bias=float(of_clone.sums["return"].mean() - log.returns[drawn].mean()),
-    )
-    of_seeds, of_clones = fitted[0].summary(), fitted[1].summary()
-    fqe_estimate = Estimate(
-        low=of_seeds["lower"],
-        high=of_seeds["upper"],
-        log=float(log.forever.mean()),
-        log_std=float(log.forever.std(unbiased=False)),
-        bias=of_clones["mean"] - float(log.forever.mean()),
-    )
-    evidence = Evidence(
-        model=model_estimate,
-        fqe=fqe_estimate,
-        policy_uncertainty=float(of_policy.uncertainty.mean()),
-        log_uncertainty=log_u,
-        dropped_share=of_policy.dropped_share,
-        health=health,
-    )
-    checked = {
-        name: {"bias": each.bias, "believed": each.believed}
-        for name, each in {"model": model_estimate, "fqe": fqe_estimate}.items()
-    }
-    return {
+    logged = {**log.summary(), "epsilon_u": log_u}
+    values = {"policy": fitted[0].summary(), "clone": fitted[1].summary()}
+    found = {
         "format": FORMAT,
         "seed": seed,
         "protocol": {
@@ -127,15 +101,21 @@ def estimates_of(
             "rollouts_per_elite": len(drawn),
             "elites": len(inputs.model.elites),
         },
-        "log": {**log.summary(), "epsilon_u": log_u},
-        "model": {"policy": of_policy.summary(), "clone": of_clone.summary(), **checked["model"]},
+        "log": logged,
+        "model": {
+            "policy": of_policy.summary(),
+            "clone": of_clone.summary(),
+            "bias": float(of_clone.sums["return"].mean() - log.returns[drawn].mean()),
+        },
         "bound": _bound(model.coef, of_policy, log_u, true_return),
-        "fqe": {"updates": effort.fqe_updates, "policy": of_seeds, "clone": of_clones, **checked["fqe"]},
+        "fqe": {"updates": effort.fqe_updates, **values, "bias": values["clone"]["mean"] - logged["forever"]},
         "true_return": true_return,
         "health": health,
-        "verdict": verdict(evidence, stored_hit_rates()).as_json(),
-        "seconds": time.perf_counter() - began,
     }
+    evidence = Evidence.of(found)
+    found["model"]["believed"], found["fqe"]["believed"] = evidence.model.believed, evidence.fqe.believed
+    found["verdict"] = verdict(evidence, stored_hit_rates()).as_json()
+    return {**found, "seconds": time.perf_counter() - began}
 
 
 def _deployed(policy: Policy) -> Act:
