@@ -54,12 +54,12 @@ def dataset_of(
     """A log of episodes of these lengths; `terminal`: rows."""
     flags = torch.zeros(len(rewards))
     flags[list(terminal)] = 1
-    tensors = [torch.as_tensor(array, dtype=torch.float32) for array in (observations, actions, following, rewards)]
+    s, a, after, r = (torch.as_tensor(array, dtype=torch.float32) for array in (observations, actions, following, rewards))
     ends = torch.tensor(lengths).cumsum(0)
     return OfflineDataset(
         name="known",
         hash="",
-        transitions=Transitions.pack(*tensors, flags),
+        transitions=Transitions.pack(s, a, after, r, flags),
         episode_ends=ends,
         finished=torch.full((len(lengths),), finished),
         next_known=torch.ones(len(rewards), dtype=torch.bool),
