@@ -57,6 +57,12 @@ def test_a_value_stays_within_what_rewards_allow() -> None:
     assert found[0].values.tolist() == pytest.approx([1 / (1 - GAMMA)] * 3)
 
 
+def test_its_targets_are_what_rewards_allow_too() -> None:
+    """Else the networks would stay as far away as their moving averages for long."""
+    found = values(chain(), updates=100, centre=100.0, scale=30.0, learning_rate=0.02)
+    assert all(0 < value < 4 for each in found for value in each.values.tolist())
+
+
 def test_the_lower_bound_is_the_mean_less_two_deviations() -> None:
     summary = FittedValues(torch.tensor([-3.0, 1.0, 5.0], dtype=torch.float64)).summary()
     assert (summary["mean"], summary["min"], summary["std"], summary["lower"], summary["upper"]) == (1, -3, 4, -7, 9)

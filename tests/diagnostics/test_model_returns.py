@@ -93,6 +93,9 @@ def test_a_dropped_rollout_is_paid_the_lowest_reward_to_the_end(escape: str) -> 
     assert found.sums["bound"][0, 2] == 4 * -9.0  # no u where there is no step
     assert (found.non_finite.sum().item(), found.out_of_range.sum().item()) == ((1, 0) if escape == "nan" else (0, 1))
     assert found.dropped_share == pytest.approx(1 / 3)
+    # Also where no other rollout is left.
+    alone = roll(penalised(KnownModel([member])), STARTS[2:], limits=limits)
+    assert alone.sums["return"].tolist() == [[4 * -9.0]]
 
 
 def test_outcomes_are_sampled_and_repeat_with_the_seed() -> None:
