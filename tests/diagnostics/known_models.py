@@ -54,7 +54,9 @@ def dataset_of(
     """A log of episodes of these lengths; `terminal`: rows."""
     flags = torch.zeros(len(rewards))
     flags[list(terminal)] = 1
-    s, a, after, r = (torch.as_tensor(array, dtype=torch.float32) for array in (observations, actions, following, rewards))
+    s, a, after, r = (
+        torch.as_tensor(array, dtype=torch.float32) for array in (observations, actions, following, rewards)
+    )
     ends = torch.tensor(lengths).cumsum(0)
     return OfflineDataset(
         name="known",

@@ -113,7 +113,7 @@ def test_health_of_the_result_is_evidence(trained: Path, capsys: pytest.CaptureF
 def test_a_run_without_an_environment_ends_with_what_was_estimated(
     train: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = train("run", "env_id=none", "termination=never", "estimate=true")
+    folder = train("run", "env_id=none", "termination=never", "data.history=2", "estimate=true")
     printed = capsys.readouterr().out
     at_the_end = json.loads((folder / "estimates.json").read_text())
     earned = at_the_end["model"]["policy"]["return"]["mean"]
