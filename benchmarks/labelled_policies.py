@@ -44,8 +44,10 @@ KEPT = Path(__file__).parent / "results" / "policies"
 COEFS = (1.0, 0.0, 10.0)
 HORIZONS = (20, 5)
 SCALES = {"z": [], "raw": ["sac.normalise_observations=false"]}
-LENGTHS = {"pendulum": (2, 6), "dmsd": (3, 12), "hopper-mix": (6, 24), "walker2d-mix": (6, 24)}
-"""Epochs of 1000 updates at the early and at the late snapshot; other names: those of dmsd."""
+LENGTHS = {"pendulum": (2, 6)}
+"""Epochs of 1000 updates at the early and at the late snapshot."""
+OTHER_LENGTHS = (3, 12)
+"""Of the logs that are not named there."""
 EPISODES = 50
 """Of the true return."""
 
@@ -149,7 +151,7 @@ def label_declared(options: argparse.Namespace) -> None:
     """Train and label all runs of the declared set."""
     ensembles = dict(pair.split("=", 1) for pair in options.ensembles)
     for cell in cells(ensembles, options.seeds):
-        early, late = LENGTHS.get(cell.log, LENGTHS["dmsd"])
+        early, late = LENGTHS.get(cell.log, OTHER_LENGTHS)
         folder = options.folder / cell.name
         for which, epochs in {"early": early, "late": late}.items():
             name = f"{cell.name}_{which}"
