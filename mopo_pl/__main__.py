@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | export | inspect | push | collect | relabel | theory`."""
+"""`python -m mopo_pl train | evaluate | estimate | export | inspect | push | collect | relabel | theory`."""
 
 import argparse
 import shlex
@@ -82,6 +82,18 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
     push.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     push.set_defaults(act=_push)
+    estimate = commands.add_parser(
+        "estimate", help="estimate the return of a run's policy without its environment, with a verdict"
+    )
+    estimate.add_argument("run", type=Path, help="run folder")
+    estimate.add_argument(
+        "settings",
+        nargs="*",
+        help="termination=module:function, …: names of Python code that the run's config.yaml holds",
+    )
+    estimate.add_argument("--seed", type=int, default=0, help="seed of rollouts and networks (default: %(default)s)")
+    estimate.add_argument("--json", action="store_true", help="as one JSON object")
+    estimate.set_defaults(act=_estimate)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -180,6 +192,19 @@ def _push(options: argparse.Namespace) -> int:
     from mopo_pl.run.card import push_run
 
     return push_run(options.run, to=options.to, public=options.public, licence=options.licence, actor=_actor(options))
+
+
+def _estimate(options: argparse.Namespace) -> int:
+    import json
+
+    from mopo_pl.run.estimates import as_text, estimate_run
+
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
+    run = options.run.expanduser()
+    found = estimate_run(run, seed=options.seed, settings=options.settings)
+    cli.show(json.dumps(found, indent=1) if options.json else as_text(run, found))
+    return 0
 
 
 def _inspect(options: argparse.Namespace) -> int:

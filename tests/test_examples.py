@@ -16,7 +16,13 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL = [
     *("threads=1", "compile=false", "trainer.accelerator=cpu", "trainer.max_epochs=2", "sac.updates_per_epoch=5"),
     *("dynamics.max_epochs=1", "dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]", "sac.hidden_sizes=[8]"),
-    *("rollout.starts=10", "data.collect_steps=400", "evaluation.episodes=2", "evaluation.final_episodes=2"),
+    *(
+        "rollout.starts=10",
+        "data.collect_steps=400",
+        "evaluation.episodes=2",
+        "evaluation.final_episodes=2",
+        "estimate=false",
+    ),
 ]
 
 

@@ -17,7 +17,13 @@ GUIDES = sorted((ROOT / "docs").glob("guides/*.md"))
 SMALL = [
     *("threads=1", "compile=false", "trainer.accelerator=cpu", "trainer.max_epochs=1", "sac.updates_per_epoch=5"),
     *("dynamics.max_epochs=1", "dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]", "sac.hidden_sizes=[8]"),
-    *("rollout.starts=10", "data.collect_steps=400", "evaluation.episodes=1", "evaluation.final_episodes=1"),
+    *(
+        "rollout.starts=10",
+        "data.collect_steps=400",
+        "evaluation.episodes=1",
+        "evaluation.final_episodes=1",
+        "estimate=false",
+    ),
 ]
 
 

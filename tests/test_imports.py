@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     *("errors", "config", "distributed", "storage", "nn", "environments"),
-    *("data", "dynamics", "sac", "guards", "policy", "export"),
+    *("data", "dynamics", "sac", "guards", "policy", "export", "diagnostics"),
     *("callbacks", "assembly", "run", "collection", "cli", "__main__"),
 ]
 """Files and folders of mopo_pl, from the ground up: each imports none that stands after it."""

@@ -88,11 +88,11 @@ def test_a_wheel_holds_every_module(names: set[str], folder: str) -> None:
     assert {prefix + module for module in modules} <= names
 
 
-def test_a_wheel_holds_every_choice_and_the_marker_of_types(names: set[str]) -> None:
+def test_a_wheel_holds_every_choice_the_hit_rates_and_the_marker_of_types(names: set[str]) -> None:
     choices = {f"mopo_pl/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(choices) > 20
     assert choices <= names
-    assert "mopo_pl/py.typed" in names
+    assert {"mopo_pl/py.typed", "mopo_pl/diagnostics/hit_rates.json"} <= names
 
 
 # Use

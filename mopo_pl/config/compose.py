@@ -37,6 +37,7 @@ PRESETS_OF_PUBLISHED = ("d4rl-v2", "paper")
 """Presets whose λ and h are those published for the dataset: there are no others that would stand for them."""
 CHANGEABLE_ON_RESUME = (
     "logger",
+    "estimate",
     "evaluation",
     "checkpoint",
     "trainer.enable_model_summary",

@@ -85,8 +85,8 @@ def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
     folder.write(folder.result, json.dumps(result, indent=2) + "\n")
 
 
-def summary(folder: RunFolder, result: dict[str, Any]) -> str:
-    """The summary printed at the end of a run."""
+def summary(folder: RunFolder, result: dict[str, Any], estimated: str = "") -> str:
+    """The summary printed at the end of a run; `estimated`: its lines about estimates, where there are any."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
     lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
     if "termination" in result:
@@ -98,6 +98,8 @@ def summary(folder: RunFolder, result: dict[str, Any]) -> str:
             lines.append(f"score    {result['final_score']:.1f} of 100 (docs/data.md says between which references)")
     elif result["updates"]:
         lines.append("policy   not scored: no env_id was given")
+    if estimated:
+        lines.append(estimated)
     lines.append(f"run      {folder.path}  ({result['updates']} updates; {seconds})")
     if result["final_return"] is not None:
         lines.append(f"again    python -m mopo_pl evaluate {folder.path} --episodes 100 --seed 1")

@@ -37,6 +37,7 @@ from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
+from mopo_pl.run.estimates import summary_lines, write_estimates
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
@@ -83,7 +84,7 @@ def _run(config: Config, locks: ExitStack) -> int:
         # Lightning kills the first process where one that it launched ends with another code than 0.
         return 0 if is_launched_rank() else stop.code
     if result is not None:
-        print_once(summary(folder, result))
+        print_once(summary(folder, result, _estimated(config, inputs, folder)))
     return 0
 
 
@@ -225,6 +226,17 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
         result["termination"] = ends
     save_result(folder, result)
     return result
+
+
+def _estimated(config: Config, inputs: Inputs, folder: RunFolder) -> str:
+    """Lines about what the policy is believed to earn where no environment can say it; none where one can, or without a model."""
+    if not config.estimate or inputs.dataset.env_id is not None or not config.uses_model or config.trainer.fast_dev_run:
+        return ""
+    print_once("estimating the policy without an environment (estimate=false leaves it out)")
+    ensemble = Path(config.dynamics_from or folder.path)
+    inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
+    policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
+    return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
 
 
 def final_evaluation(

@@ -12,6 +12,6 @@ TINY = [
         "sac.updates_per_step=1",
         "trainer.max_epochs=2",
     ),
-    *("rollout.starts=50", "evaluation.episodes=2", "evaluation.final_episodes=3", "logger=none"),
+    *("rollout.starts=50", "evaluation.episodes=2", "evaluation.final_episodes=3", "logger=none", "estimate=false"),
 ]
 """Five batches an epoch and two epochs of the ensemble, 20 updates an epoch, each a step, and two epochs of the policy."""
