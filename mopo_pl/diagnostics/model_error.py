@@ -19,7 +19,6 @@ from mopo_pl.diagnostics.calibration import (
     conformal_factor,
     log_likelihood,
     normal_coverage,
-    percentiles,
     spearman,
     worst_auroc,
     z_scale,
@@ -285,7 +284,8 @@ def open_loop(
         reached = rows.newest_next_observations.double()[going]
         error = (newest[elites][:, going].double() - reached).nan_to_num(torch.inf, torch.inf, torch.inf).abs()
         size = _relative(error, spread, varying)
-        quantiles.append(percentiles(size.flatten(), BANDS))
+        # Between two infinite errors, a quantile is not a number.
+        quantiles.append(size.flatten().quantile(torch.tensor(BANDS).double()).nan_to_num(torch.inf).tolist())
         medians.append(size.median(1).values.tolist())
         standing.append(float(_relative((first[going] - reached).abs(), spread, varying).median()))
         columns.append(error.flatten(0, 1).median(0).values.tolist())

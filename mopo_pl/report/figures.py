@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mopo_pl.data.readers.names import shown
@@ -215,14 +216,17 @@ def horizon(name: str, found: OpenLoop) -> str:
     """Open-loop error by the number of steps."""
     from matplotlib.ticker import MaxNLocator
 
-    steps = range(1, len(found.median) + 1)
+    # A model that explodes is drawn as far as its errors are numbers.
+    last = next((h for h, error in enumerate(found.high) if not isfinite(error)), len(found.high))
+    steps, low, high = range(1, last + 1), found.low[:last], found.high[:last]
+    median, standing = found.median[:last], found.standing[:last]
     with _drawing(3.0) as (figure, axes):
-        axes.fill_between(steps, found.low, found.high, color=COLOURS[0], alpha=0.2, lw=0, label="10 to 90 %")
+        axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="10 to 90 %")
         for elite in found.elites:
-            axes.plot(steps, elite, color=COLOURS[0], lw=0.7, alpha=0.5)
-        axes.plot(steps, found.median, color=COLOURS[0], label="median; thin: each elite")
-        axes.plot(steps, found.standing, color=TEXT, ls="--", lw=1, alpha=0.7, label="if nothing changed")
-        if min(*found.low, *found.standing) > 0:
+            axes.plot(steps, elite[:last], color=COLOURS[0], lw=0.7, alpha=0.5)
+        axes.plot(steps, median, color=COLOURS[0], label="median; thin: each elite")
+        axes.plot(steps, standing, color=TEXT, ls="--", lw=1, alpha=0.7, label="if nothing changed")
+        if last and min(*low, *standing) > 0:
             _logarithmic(axes)
         axes.set(xlabel="steps h", ylabel="error [std of the log's states]")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -1,5 +1,6 @@
 """The page of a report: what `Evidence` holds as sections of sentences, figures and tables, for the template to lay out."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,7 +76,7 @@ def number(value: float | None, digits: int = 3) -> str:
     >>> number(0.000123456), number(-849.83, 4), number(None)
     ('0.000123', '-849.8', '–')
     """
-    return "–" if value is None else f"{value:.{digits}g}"
+    return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"
 
 
 def share(value: float | None) -> str:
@@ -84,7 +85,7 @@ def share(value: float | None) -> str:
     >>> share(0.894), share(None)
     ('89.4 %', '–')
     """
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
 def headline(evidence: Evidence) -> str:
