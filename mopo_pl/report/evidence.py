@@ -108,7 +108,7 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
         refuse_changed_log(folder, dataset, result, provenance)
     else:
         findings = dataset.findings
-    notes = [] if result is not None else ["the run is not finished: what its last stage makes is missing"]
+    notes: list[str] = []
     curves, updates = read_curves(folder / "metrics.jsonl")
     parts = parts_of(folder, config, dataset, trust, notes)
     model, policy = of_model(parts), of_policy(parts)

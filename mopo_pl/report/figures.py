@@ -95,6 +95,8 @@ def curve(
         logarithmic: Whether the vertical axis is; for values that are all positive.
 
     """
+    from matplotlib.ticker import MaxNLocator
+
     with _drawing() as (figure, axes):
         for colour, (title, points) in zip(COLOURS, series.items(), strict=False):
             known = [(x, y) for x, y in points if y is not None]
@@ -112,10 +114,16 @@ def curve(
         if logarithmic and positive and min(positive) > 0:
             _logarithmic(axes)
         axes.set(xlabel="updates", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.ticklabel_format(axis="x", style="plain")
         if len(series) + len(levels or {}) > 1:
-            axes.legend()
+            _legend_above(axes)
         return _svg(figure, name)
+
+
+def _legend_above(axes: "Axes") -> None:
+    """Where it hides no curve."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.0)
 
 
 def _logarithmic(axes: "Axes") -> None:
@@ -124,7 +132,9 @@ def _logarithmic(axes: "Axes") -> None:
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if high < 200 * low else (1.0,)))
+    finest, fine = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0)
+    subs = finest if high < 8 * low else fine if high < 200 * low else (1.0,)
+    axes.yaxis.set_major_locator(LogLocator(subs=subs))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
 
@@ -138,7 +148,7 @@ def actions(name: str, column: ActionColumn) -> str:
         axes.stairs(column.logged_histogram, edges, fill=True, color=TEXT, alpha=0.25, label="log")
         axes.stairs(column.chosen_histogram, edges, color=COLOURS[0], lw=1.5, label="policy")
         axes.set(xlabel=shown(column.name, LONGEST), ylabel="share of the states", xlim=(column.low, column.high))
-        axes.legend()
+        _legend_above(axes)
         return _svg(figure, name)
 
 
@@ -176,7 +186,7 @@ def _quantiles(axes: "Axes", place: float, values: Sequence[float], colour: str)
 
 def column_errors(name: str, found: OneStep) -> str:
     """Relative one-step error of each target."""
-    columns = found.columns[: MOST_COLUMNS + 1]
+    columns = found.columns[:MOST_COLUMNS]
     with _drawing(0.7 + 0.22 * len(columns)) as (figure, axes):
         axes.barh([shown(column.name, LONGEST) for column in columns], [column.relative for column in columns])
         axes.axvline(1.0, color=TEXT, ls="--", lw=1, alpha=0.7)
@@ -208,7 +218,7 @@ def ranking(name: str, found: OneStep) -> str:
         axes.set(xlabel="tenth of the held-out rows, by u", ylabel="mean true error")
         axes.set_xticks(range(1, 11))
         if drawn:
-            axes.legend()
+            _legend_above(axes)
         return _svg(figure, name)
 
 
@@ -230,5 +240,5 @@ def horizon(name: str, found: OpenLoop) -> str:
             _logarithmic(axes)
         axes.set(xlabel="steps h", ylabel="error [std of the log's states]")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend()
+        _legend_above(axes)
         return _svg(figure, name)

@@ -201,6 +201,11 @@ def _curves(evidence: Evidence) -> Iterator[Figure]:
         )
 
 
+def _first_of(columns: int, most: int) -> str:
+    """A further sentence where a figure does not hold all columns."""
+    return f" The first {most} of {columns} columns; the table has all." if columns > most else ""
+
+
 # The policy
 
 
@@ -262,7 +267,8 @@ def _policy(found: PolicyEvidence) -> Section:
                 "States that the policy visits in the model",
                 figures.states("states", seen),
                 f"{seen.steps} states of {seen.starts} imagined rollouts of {seen.horizon} steps (coloured) beside the log "
-                "(grey), read as the figure before; 0 is the log's median.",
+                "(grey), read as the figure before; 0 is the log's median."
+                + _first_of(len(seen.columns), figures.MOST_COLUMNS),
             )
         )
         tables.append(
@@ -309,7 +315,8 @@ def _model(found: ModelEvidence, config: dict[str, Any]) -> Section:
             "errors",
             "One-step error by column",
             figures.column_errors("errors", step),
-            "0 is perfect; at the dashed line the model knows no more than the mean.",
+            "0 is perfect; at the dashed line the model knows no more than the mean."
+            + _first_of(len(step.columns), figures.MOST_COLUMNS),
         ),
         Figure(
             "calibration",

@@ -1,5 +1,6 @@
 """What the command measures on each kind of run, and how it refuses."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from mopo_pl.assembly import open_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.model import load_model
+from mopo_pl.dynamics.penalties import PENALTIES
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.report.command import report_at_end
 from mopo_pl.report.evidence import Evidence, gather
@@ -73,8 +76,6 @@ def test_errors_are_those_on_the_rows_that_the_ensemble_held_out(whole: Path) ->
     def rmse_over(rows: Tensor) -> Tensor:
         mean = model.predict(log[rows].inputs)[0][model.elites].mean(0)
         return (model_target(log[rows]) - mean).double().square().mean(0).sqrt()
-
-    from mopo_pl.nn.random_streams import generator_for
 
     order = usable[torch.randperm(len(usable), generator=generator_for(0, "holdout"))]
     expected = rmse_over(order[: found.one_step.rows])
@@ -282,3 +283,15 @@ def test_everything_is_trusted_in_the_process_that_trained() -> None:
     assert not NOTHING.allows("mine:u")
     assert NOTHING.allows(None)
     assert NOTHING.allows({"bounds": {"x:y": [0, 1]}})
+
+
+def test_the_program_of_the_guide_prints_each_penaltys_rank_correlation(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "latest").symlink_to(whole)
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "report.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)
+    exec(example, {})
+    assert set(eval(capsys.readouterr().out)) == {*PENALTIES, "value_spread"}
