@@ -44,7 +44,7 @@ def drifting(dataset: OfflineDataset, step: list[float]) -> PenalisedModel:
 def log(make_dataset: Make) -> OfflineDataset:
     """Actions of two columns between bounds of their own."""
     plain = make_dataset(400)
-    bounds = {"action_low": np.float32([-4.0, 0.0]), "action_high": np.float32([4.0, 1.0])}
+    bounds = {"action_low": np.array([-4.0, 0.0], np.float32), "action_high": np.array([4.0, 1.0], np.float32)}
     return OfflineDataset(**{**vars(plain), **bounds})
 
 
@@ -92,6 +92,10 @@ def test_uncertainty_is_that_of_each_ones_action_in_the_logs_units(log: OfflineD
         drifting(log, [0.0] * 3), "size", lambda s: torch.where(s[:, :1] > 0, 1.0, 0.0).expand(-1, 2), log, rows
     )
     assert half.beyond == pytest.approx(float((log.transitions.observations[:, 0] > 0).double().mean()))
+    usual = uncertainty_there(
+        drifting(log, [0.0] * 3), "size", lambda s: torch.tensor([0.5, 0.0]).expand(len(s), 2), log, rows
+    )
+    assert usual.beyond == 0.0  # u = 2.5, amid the log's
 
 
 def run_out(log: OfflineDataset, step: list[float], widths: float = 100.0):
