@@ -65,8 +65,8 @@ def spearman(first: Tensor, second: Tensor) -> float | None:
     """
     ranks = torch.stack([_ranks(first), _ranks(second)])
     ranks = ranks - ranks.mean(1, keepdim=True)
-    norms = ranks.square().sum(1).sqrt()
-    return None if not norms.all() else float((ranks[0] * ranks[1]).sum() / norms.prod())
+    squares = ranks.square().sum(1)
+    return None if not squares.all() else float((ranks[0] * ranks[1]).sum() / squares.prod().sqrt())
 
 
 def _ranks(values: Tensor) -> Tensor:

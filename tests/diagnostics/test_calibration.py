@@ -1,6 +1,7 @@
 """Calibration against slow derivations, and the guarantee of conformal intervals."""
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from mopo_pl.diagnostics.calibration import (
 small = st.lists(st.integers(-3, 3), min_size=2, max_size=12)
 
 
-def slow_ranks(values: list[float]) -> list[float]:
+def slow_ranks(values: Sequence[float]) -> list[float]:
     """1 + how many are smaller + half of the others that are equal."""
     return [1 + sum(v < x for v in values) + (sum(v == x for v in values) - 1) / 2 for x in values]
 
