@@ -76,11 +76,12 @@ def predict(
     means, stds, uncertainties = [], [], {name: [] for name in penalties}
     for chunk in rows.split(CHUNK):
         part = dataset.transitions[chunk]
-        mean, std = (values.double() for values in model.predict(part.inputs))
+        mean, std = model.predict(part.inputs)
         known = {"observations": part.observations, "actions": log.in_log_units(part.actions), "log": log}
         for name, penalty in penalties.items():
             extras = {extra: known[extra] for extra in extras_of(penalty)}
             uncertainties[name].append(penalty(mean, std, **extras).double())
+        mean, std = mean.double(), std.double()  # only now: a penalty is given what it gets in training
         variance = std[elites].square().mean(0) + mean[elites].var(0, unbiased=False)
         means.append(mean[elites].mean(0))
         stds.append(variance.sqrt())

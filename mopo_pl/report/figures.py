@@ -1,6 +1,7 @@
 """The figures of a report, as SVG to be put into a page: text and lines take the page's colours, light or dark."""
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -49,7 +50,9 @@ def _drawing(height: float = 2.7) -> Iterator[tuple["Figure", "Axes"]]:
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context(STYLE):
+    with rc_context(STYLE), warnings.catch_warnings():
+        # Letters that matplotlib's own font lacks are measured as boxes; the page shows them in its font.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure = Figure(figsize=(4.4, height), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.subplots()

@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from mopo_pl.report import figures
 from mopo_pl.report.command import report
 from mopo_pl.report.evidence import Evidence, gather, jsonable
 from mopo_pl.report.page import render
@@ -106,6 +108,14 @@ def test_names_of_a_file_are_texts(page: Page, text: str, names: list[str]) -> N
     assert "$x^2$ & co" in page.svg_texts  # in a figure, and no formula
     assert [letters for letters in page.svg_texts if letters.startswith("<script>aler")]
     assert "<i>" not in text
+
+
+def test_names_in_any_script_are_drawn_without_a_warning(evidence: Evidence) -> None:
+    assert evidence.model is not None
+    step = evidence.model.one_step
+    column = replace(step.columns[0], name="温度 \\frac <b>")
+    svg = figures.column_errors("errors", replace(step, columns=[column]))
+    assert "温度 \\frac &lt;b&gt;" in svg
 
 
 def test_both_colour_schemes_and_phones_are_provided_for(text: str) -> None:
