@@ -57,10 +57,10 @@ class Evidence:
     """`result.json`, None for an unfinished run."""
     health: dict[str, Any] | None
     """Of `result.json`: level and findings."""
-    estimates: Any
-    """Of `result.json`: what the policy is estimated to return."""
+    estimates: dict[str, Any]
+    """Of `estimates.json`: what the policy is estimated to return."""
     verdict: Any
-    """Of `result.json`: whether to deploy the policy."""
+    """Of `estimates.json`: whether to deploy the policy."""
     curves: Curves
     log: LogEvidence
     model: ModelEvidence | None
@@ -108,6 +108,7 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
         refuse_changed_log(folder, dataset, result, provenance)
     else:
         findings = dataset.findings
+    estimated = read_object(folder / "estimates.json") or {}
     notes: list[str] = []
     curves, updates = read_curves(folder / "metrics.jsonl")
     parts = parts_of(folder, config, dataset, trust, notes)
@@ -124,8 +125,8 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
         notes=notes,
         result=result,
         health=told.get("health"),
-        estimates=told.get("estimates"),
-        verdict=told.get("verdict"),
+        estimates={key: value for key, value in estimated.items() if key != "verdict"},
+        verdict=estimated.get("verdict"),
         curves=curves,
         log=_of_log(dataset, findings),
         model=model,
