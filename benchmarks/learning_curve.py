@@ -5,7 +5,7 @@ python benchmarks/learning_curve.py runs/latest --out learning_curve.svg
 python benchmarks/learning_curve.py benchmarks/results/first_command.json --out docs/figures/learning_curve.svg
 
 RUN is a run folder, or a file that `benchmarks/curves.py --json` wrote: then all its runs are drawn, one line each. A single run has a
-band of one standard deviation over episodes. Needs the extra `figures`. Colours are readable on a light and on a dark page.
+band of one standard deviation over episodes. Colours are readable on a light and on a dark page.
 """
 
 import argparse

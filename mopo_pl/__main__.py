@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | estimate | export | inspect | push | collect | relabel | theory`."""
+"""`python -m mopo_pl train | evaluate | estimate | export | report | inspect | push | collect | relabel | theory`."""
 
 import argparse
 import shlex
@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument("--seed", type=int, default=0, help="seed of rollouts and networks (default: %(default)s)")
     estimate.add_argument("--json", action="store_true", help="as one JSON object")
     estimate.set_defaults(act=_estimate)
+    report = commands.add_parser("report", help="write report.html into a run folder: one page about the run")
+    report.add_argument("run", type=Path, help="run folder")
+    report.add_argument(
+        "settings", nargs="*", help="dataset=PATH, if the log was moved; a key whose Python code may be imported"
+    )
+    report.add_argument("--json", action="store_true", help="print what the page shows as one JSON object instead")
+    report.set_defaults(act=_report)
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -136,7 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     theory.add_argument(
         "--discount", type=float, help=f"discount factor γ in [0, {MOST_DISCOUNT}] (default: {THEORY['discount']})"
     )
-    theory.add_argument("--figure", metavar="FOLDER", help="draw two figures into FOLDER instead (needs matplotlib)")
+    theory.add_argument("--figure", metavar="FOLDER", help="draw two figures into FOLDER instead")
     theory.set_defaults(act=_theory)
     return parser
 
@@ -204,6 +211,13 @@ def _estimate(options: argparse.Namespace) -> int:
     run = options.run.expanduser()
     found = estimate_run(run, seed=options.seed, settings=options.settings)
     cli.show(json.dumps(found, indent=1) if options.json else as_text(run, found))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mopo_pl.report.command import report
+
+    cli.show(report(options.run, options.settings, as_json=options.json))
     return 0
 
 
@@ -285,8 +299,6 @@ def _draw(name: str) -> int:
         raise InputError(f"--figure '{name}' is not a folder")
     try:
         paths = draw(folder)
-    except ImportError as error:
-        raise InputError("--figure needs matplotlib: pip install -c constraints.txt -e '.[figures]'") from error
     except OSError as error:
         raise InputError(f"--figure: {error.filename or folder} cannot be written ({error.strerror})") from error
     cli.show("\n".join(map(str, paths)))

@@ -22,6 +22,7 @@ SMALL = [
         "evaluation.episodes=2",
         "evaluation.final_episodes=2",
         "estimate=false",
+        "report=false",
     ),
 ]
 

@@ -23,6 +23,7 @@ SMALL = [
         "evaluation.episodes=1",
         "evaluation.final_episodes=1",
         "estimate=false",
+        "report=false",
     ),
 ]
 

@@ -108,6 +108,7 @@ def test_a_run_trains_outside_the_checkout(elsewhere: In, npz_log: Path, tmp_pat
     output = elsewhere("-m", "mopo_pl", "train", f"dataset={npz_log}", *TINY, f"run_dir={folder}")
     assert "policy   not scored" in output
     assert (folder / "policy" / "policy.safetensors").exists()
+    assert "<h1>log.npz</h1>" in (folder / "report.html").read_text()  # its template is in the wheel
     result = json.loads((folder / "result.json").read_text())
     assert result["updates"] == 5
     assert result["git_commit"] is None

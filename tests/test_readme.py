@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text()
 SMALL = [
     *("dynamics.max_epochs=1", "dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]", "sac.hidden_sizes=[8]"),
     *("trainer.max_epochs=2", "sac.updates_per_epoch=3", "rollout.starts=10", "data.collect_steps=400"),
-    *("evaluation.episodes=2", "evaluation.final_episodes=2", "trainer.accelerator=cpu"),
+    *("evaluation.episodes=2", "evaluation.final_episodes=2", "trainer.accelerator=cpu", "report=false"),
 ]
 
 

@@ -326,6 +326,8 @@ class Config:
     """Loggers: names in a list, or a map from name to arguments: csv, tensorboard, wandb, mlflow, module:Class; {}: only metrics.jsonl."""
     callbacks: list[str] = field(default_factory=list)
     """Further Lightning callbacks of all stages, each module:Class (or a function), called without arguments."""
+    report: bool = True
+    """Write `report.html` into the run folder at the run's end, as `python -m mopo_pl report` does."""
 
     @property
     def dataset_label(self) -> str:

@@ -1,1 +1,1 @@
-"""What is known of a policy without a simulator: estimates of its return, and what they are worth."""
+"""How far a model and its policy can be trusted without a simulator: errors on the log, estimates of the return, their worth."""

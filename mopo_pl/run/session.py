@@ -37,6 +37,7 @@ from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
+from mopo_pl.report.command import report_at_end
 from mopo_pl.run.estimates import summary_lines, write_estimates
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
@@ -85,6 +86,8 @@ def _run(config: Config, locks: ExitStack) -> int:
         return 0 if is_launched_rank() else stop.code
     if result is not None:
         print_once(summary(folder, result, _estimated(config, inputs, folder)))
+        if config.report and not config.trainer.fast_dev_run:
+            report_at_end(folder.path, inputs.dataset)
     return 0
 
 

@@ -1,7 +1,4 @@
-"""Plots of the theorem's bound against λ, for a chain where leaving the dataset pays and one where it does not.
-
-Only `draw` needs matplotlib (extra `figures`).
-"""
+"""Plots of the theorem's bound against λ, for a chain where leaving the dataset pays and one where it does not."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -72,7 +69,7 @@ POINTS = 41
 def draw(folder: Path) -> list[Path]:
     """Write both figures into `folder`, byte-identical at each call, and return their paths.
 
-    Raises ImportError without matplotlib, OSError if the folder cannot be written.
+    Raises OSError if the folder cannot be written.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -24,7 +24,7 @@ ARGUMENTS = [
         "sac.updates_per_step=4",
         "trainer.max_epochs=3",
     ),
-    *("rollout.starts=50", "evaluation.episodes=3", "evaluation.final_episodes=3", "logger=none"),
+    *("rollout.starts=50", "evaluation.episodes=3", "evaluation.final_episodes=3", "logger=none", "report=false"),
     *("checkpoint.every_minutes=0", "trainer.devices=2"),
 ]
 SOON = 60

@@ -13,5 +13,6 @@ TINY = [
         "trainer.max_epochs=2",
     ),
     *("rollout.starts=50", "evaluation.episodes=2", "evaluation.final_episodes=3", "logger=none", "estimate=false"),
+    "report=false",
 ]
 """Five batches an epoch and two epochs of the ensemble, 20 updates an epoch, each a step, and two epochs of the policy."""

@@ -153,16 +153,6 @@ def lines(svg: str) -> dict[str, np.ndarray]:
     return {name: np.array(re.findall(r"-?\d+\.?\d*", path), float) for name, path in found if name in wanted}
 
 
-def test_without_matplotlib_the_extra_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert program.main(["theory", "--figure", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == (
-        "error: --figure needs matplotlib: pip install -c constraints.txt -e '.[figures]'\n"
-    )
-
-
 def test_a_folder_that_is_a_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("")
     assert program.main(["theory", "--figure", str(tmp_path / "taken")]) == 2

@@ -1,0 +1,342 @@
+"""The model's error on transitions that it was not fitted to, beside what it says of its own error.
+
+T = 1 + D targets, as everywhere: the reward, then each column's change.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.data.transitions import Transitions
+from mopo_pl.data.window import Window
+from mopo_pl.diagnostics.calibration import (
+    LEVELS,
+    by_decile,
+    conformal_factor,
+    log_likelihood,
+    normal_coverage,
+    spearman,
+    worst_auroc,
+    z_scale,
+)
+from mopo_pl.dynamics.losses import model_target
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.nn.random_streams import generator_for
+
+WORST = 0.1
+"""Share of the rows whose errors count as the worst."""
+LEVEL = 0.9
+"""Probability of the intervals that are judged."""
+BANDS = (0.1, 0.5, 0.9)
+"""Quantiles over starts that open-loop errors are told by."""
+CHUNK = 2000
+"""Rows that are predicted at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """What the ensemble says of n rows, and what happened, in float64 and the log's units."""
+
+    target: Tensor
+    """(r, Δs) [n, T]."""
+    mean: Tensor
+    """Of the elites' mixture [n, T]."""
+    std: Tensor
+    """sqrt(mean_i σ_i² + var_i μ_i) over the elites [n, T]."""
+    spread: Tensor
+    """Standard deviation of each target over the log [T]; a column with 0 has nothing to predict."""
+    penalties: dict[str, Tensor]
+    """u of each penalty [n]."""
+
+    @property
+    def errors(self) -> Tensor:
+        """What happened minus what was predicted [n, T]."""
+        return self.target - self.mean
+
+
+@torch.no_grad()
+def predict(
+    model: TransitionModel, dataset: OfflineDataset, rows: Tensor, penalties: Mapping[str, Penalty]
+) -> Predictions:
+    """One step of the model from logged states and actions.
+
+    Args:
+        model: The ensemble; the elites predict, as in rollouts, and all members make u, as in training.
+        dataset: The log.
+        rows: Indices of rows whose next state is known [n].
+        penalties: u by name.
+
+    """
+    log, elites = LogStatistics.of(dataset), model.elites.to("cpu")
+    means, stds, uncertainties = [], [], {name: [] for name in penalties}
+    for chunk in rows.split(CHUNK):
+        part = dataset.transitions[chunk]
+        mean, std = model.predict(part.inputs)
+        known = {"observations": part.observations, "actions": log.in_log_units(part.actions), "log": log}
+        for name, penalty in penalties.items():
+            extras = {extra: known[extra] for extra in extras_of(penalty)}
+            uncertainties[name].append(penalty(mean, std, **extras).double())
+        mean, std = mean.double(), std.double()  # only now: a penalty is given what it gets in training
+        variance = std[elites].square().mean(0) + mean[elites].var(0, unbiased=False)
+        means.append(mean[elites].mean(0))
+        stds.append(variance.sqrt())
+    known_rows = dataset.transitions[dataset.next_known]
+    return Predictions(
+        target=model_target(dataset.transitions[rows]).double(),
+        mean=torch.cat(means),
+        std=torch.cat(stds),
+        spread=model_target(known_rows).double().std(0, correction=0),
+        penalties={name: torch.cat(parts) for name, parts in uncertainties.items()},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColumnError:
+    """One target's error and the quality of its σ; the factors come from one half of the rows, the rest from the other."""
+
+    name: str
+    rmse: float
+    """Root of the mean squared error, over all rows, in the column's unit."""
+    relative: float
+    """The same in standard deviations of what is predicted: 1 is no better than always predicting its mean."""
+    factor: float
+    """z-scale: above 1 where σ is too small."""
+    coverage: float
+    """Of the 90 % interval μ ± 1.645σ."""
+    scaled_coverage: float
+    """Of the same interval with σ times the factor."""
+    conformal_coverage: float
+    """Of the split-conformal 90 % interval."""
+    conformal_width: float | None
+    """Mean half width of that interval, in the column's unit; None where there are too few rows for one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """How well a penalty's u orders rows by their true error."""
+
+    name: str
+    spearman: float | None
+    """Rank correlation of u with ‖e‖₂ in the log's units, which is what u bounds; None where u is constant."""
+    auroc: float | None
+    """Probability that u is larger on one of the worst 10 % than elsewhere; 0.5 is chance."""
+    standardised_spearman: float | None
+    """As `spearman`, for errors in standard deviations of each target: every column counts alike."""
+    standardised_auroc: float | None
+    """As `auroc`, for those errors."""
+    deciles: list[float]
+    """Mean ‖e‖₂ of each tenth of the rows, by u."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStep:
+    """The one-step errors on n held-out rows."""
+
+    rows: int
+    columns: list[ColumnError]
+    constant: list[str]
+    """Targets that never vary in the log, which are left out."""
+    levels: list[float]
+    """Probabilities of central intervals."""
+    coverage: list[float]
+    """Share of errors within each, over all columns and the judged half."""
+    scaled_coverage: list[float]
+    """The same after the z-scale."""
+    log_likelihood: float
+    """Per row of the judged half [nats]."""
+    scaled_log_likelihood: float
+    rankings: list[Ranking]
+
+
+def one_step(predicted: Predictions, names: Sequence[str], *, seed: int) -> OneStep:
+    """Sum up one-step predictions.
+
+    Args:
+        predicted: Of at least 2 rows.
+        names: Of the T targets.
+        seed: Of the halves that factors are fitted and judged on.
+
+    """
+    varying = (predicted.spread > 0).nonzero().squeeze(-1)
+    # A constant target has σ = 0; what is left of it is rounding.
+    errors, std, spread = predicted.errors[:, varying], predicted.std[:, varying], predicted.spread[varying]
+    std = std.clamp(min=1e-12)
+    order = torch.randperm(len(errors), generator=generator_for(seed, "calibration halves"))
+    fitted, judged = order.tensor_split(2)
+    factor = z_scale(errors[fitted], std[fitted])
+    e, raw, scaled = errors[judged], std[judged], std[judged] * factor
+    reach = conformal_factor(errors[fitted], std[fitted], LEVEL)
+    covered = (e.abs() <= reach * raw).double().mean(0)
+    width = reach * raw.mean(0)
+    rmse = errors.square().mean(0).sqrt()
+    told = zip(
+        [names[int(i)] for i in varying],
+        *(
+            values.tolist()
+            for values in (
+                rmse,
+                rmse / spread,
+                factor,
+                normal_coverage(e, raw, LEVEL),
+                normal_coverage(e, scaled, LEVEL),
+                covered,
+                width,
+            )
+        ),
+        strict=True,
+    )
+    return OneStep(
+        rows=len(errors),
+        columns=[
+            ColumnError(
+                name=name,
+                rmse=error,
+                relative=relative,
+                factor=scale,
+                coverage=before,
+                scaled_coverage=after,
+                conformal_coverage=conformal,
+                conformal_width=half if half < torch.inf else None,
+            )
+            for name, error, relative, scale, before, after, conformal, half in told
+        ],
+        constant=[name for name, each in zip(names, predicted.spread, strict=True) if each == 0],
+        levels=list(LEVELS),
+        coverage=[float(normal_coverage(e, raw, level).mean()) for level in LEVELS],
+        scaled_coverage=[float(normal_coverage(e, scaled, level).mean()) for level in LEVELS],
+        log_likelihood=log_likelihood(e, raw),
+        scaled_log_likelihood=log_likelihood(e, scaled),
+        rankings=[_ranking(name, u, errors, spread) for name, u in predicted.penalties.items()],
+    )
+
+
+def _ranking(name: str, u: Tensor, errors: Tensor, spread: Tensor) -> Ranking:
+    """`errors` [n, T], `spread` [T]: of the targets that vary."""
+    size, standardised = errors.norm(dim=-1), (errors / spread).norm(dim=-1)
+    constant = bool((u == u[0]).all())
+    return Ranking(
+        name=name,
+        spearman=spearman(u, size),
+        auroc=None if constant else worst_auroc(u, size, WORST),
+        standardised_spearman=spearman(u, standardised),
+        standardised_auroc=None if constant else worst_auroc(u, standardised, WORST),
+        deciles=[] if constant else by_decile(u, size),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLoop:
+    """Errors of states predicted h = 1 … H steps ahead, with the logged actions, beside the logged states."""
+
+    starts: list[int]
+    """Logged states that have h more rows in their episode [H]."""
+    low: list[float]
+    """10 % quantile over starts and elites of the error: the root mean square over columns, in standard deviations of the log [H]."""
+    median: list[float]
+    high: list[float]
+    """90 % quantile [H]."""
+    elites: list[list[float]]
+    """Median of each elite [K, H]."""
+    standing: list[float]
+    """Median error of the prediction that nothing changes [H]."""
+    columns: dict[str, list[float]]
+    """Median |error| by column, in its unit [H]."""
+
+
+@torch.no_grad()
+def open_loop(
+    model: TransitionModel, dataset: OfflineDataset, starts: Tensor, horizon: int, names: Sequence[str]
+) -> OpenLoop:
+    """Replay logged actions through each elite's mean, from logged states, and compare with the log.
+
+    Args:
+        model: The ensemble.
+        dataset: The log.
+        starts: Indices of rows [n]; those whose episode goes on for fewer than h rows with a known next state count for fewer h.
+        horizon: H, cut to the longest stretch that a start has.
+        names: Of the D newest observation columns.
+
+    Raises ValueError where no start has a known next state.
+
+    """
+    log, elites = dataset.transitions, model.elites.to("cpu")
+    window = dataset.window or Window(log.obs_dim, log.action_dim, 1)
+    left = known_stretch(dataset)[starts].clamp(max=horizon)
+    horizon = int(left.max()) if len(left) else 0
+    if horizon < 1:
+        raise ValueError("no start has a known next state")
+    spread = log.newest_observations.double().std(0, correction=0)
+    varying = spread > 0
+    members = model.ensemble.members
+    states = log[starts].observations.expand(members, -1, -1)
+    first = log[starts].newest_observations.double()
+    quantiles, medians, standing, columns = [], [], [], []
+    for h in range(horizon):
+        going = left > h
+        rows = log[(starts + h).clamp(max=len(log) - 1)]
+        actions = rows.actions.expand(members, -1, -1)
+        newest = window.newest(states) + _changes(model, torch.cat([states, actions], -1))
+        states = window.following(states, actions, newest)
+        reached = rows.newest_next_observations.double()[going]
+        error = (newest[elites][:, going].double() - reached).nan_to_num(torch.inf, torch.inf, torch.inf).abs()
+        size = _relative(error, spread, varying)
+        # Between two infinite errors, a quantile is not a number.
+        quantiles.append(size.flatten().quantile(torch.tensor(BANDS).double()).nan_to_num(torch.inf).tolist())
+        medians.append(size.median(1).values.tolist())
+        standing.append(float(_relative((first[going] - reached).abs(), spread, varying).median()))
+        columns.append(error.flatten(0, 1).median(0).values.tolist())
+    low, median, high = map(list, zip(*quantiles, strict=True))
+    by_column = zip(*columns, strict=True)
+    return OpenLoop(
+        starts=[int((left > h).sum()) for h in range(horizon)],
+        low=low,
+        median=median,
+        high=high,
+        elites=[list(values) for values in zip(*medians, strict=True)],
+        standing=standing,
+        columns={name: list(values) for name, values in zip(names, by_column, strict=True)},
+    )
+
+
+def _changes(model: TransitionModel, inputs: Tensor) -> Tensor:
+    """Each member's mean Δs [E, B, D] for its own (s, a) [E, B, D + A]."""
+    return torch.cat([model.ensemble.in_raw_units(part)[0][..., 1:] for part in inputs.split(CHUNK, 1)], 1)
+
+
+def _relative(error: Tensor, spread: Tensor, varying: Tensor) -> Tensor:
+    """Root mean square over the columns that vary, in their standard deviations [...], of |error| [..., D]."""
+    return (error[..., varying] / spread[varying]).square().mean(-1).sqrt()
+
+
+def known_stretch(dataset: OfflineDataset) -> Tensor:
+    """Rows from each row on, itself included, that follow one another in its episode and whose next state is known [N]."""
+    rows = torch.arange(len(dataset))
+    end = dataset.episode_ends[torch.searchsorted(dataset.episode_ends, rows, right=True)]
+    # First row from here on whose next state is unknown.
+    unknown = torch.where(dataset.next_known, len(dataset), rows).flip(0).cummin(0).values.flip(0)
+    return torch.minimum(end, unknown) - rows
+
+
+def sampled_episodes(dataset: OfflineDataset, *, rows: int, seed: int) -> Tensor:
+    """Rows with a known next state of whole episodes, drawn until there are `rows` of them, or all [n]."""
+    ends = dataset.episode_ends
+    begins = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]])
+    taken: list[Tensor] = []
+    count = 0
+    for episode in torch.randperm(len(ends), generator=generator_for(seed, "sampled episodes")).tolist():
+        span = torch.arange(int(begins[episode]), int(ends[episode]))
+        taken.append(span[dataset.next_known[span]])
+        count += len(taken[-1])
+        if count >= rows:
+            break
+    return torch.cat(taken)[:rows] if taken else torch.empty(0, dtype=torch.int64)
+
+
+def target_names(log: Transitions, columns: Sequence[str]) -> list[str]:
+    """Names of the T targets, for names of the D observation columns."""
+    return ["reward", *(f"Δ {name}" for name in columns[: log.newest_dim])]

@@ -1,0 +1,75 @@
+"""`python -m mopo_pl report`, and the report that a run writes at its end."""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.distributed.console import print_once
+from mopo_pl.errors import InputError
+from mopo_pl.report.evidence import Evidence, gather, jsonable
+from mopo_pl.report.page import render
+from mopo_pl.report.run_files import EVERYTHING, Trust
+from mopo_pl.storage.atomic_write import atomic_write
+
+FILE = "report.html"
+"""The page in the run folder."""
+CODE = ("env_id", "penalty.name", "termination", "sac.actor")
+"""Keys that may name Python code, which is imported only where the command line repeats them."""
+
+
+def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
+    """Write the report of a run into its folder, or give its evidence as JSON; the text to print.
+
+    Args:
+        folder: Of the run.
+        settings: `dataset=PATH` where the log was moved, and code of the configuration that may be imported (`CODE`).
+        as_json: Whether the evidence is given, and no page is written.
+
+    Raises InputError as `gather` does, and for other settings; Unwritable where the page cannot be written.
+
+    """
+    began = time.perf_counter()
+    folder = folder.expanduser()
+    place, trust = _understood(folder, settings)
+    evidence = gather(folder, dataset=None, trust=trust, place=place)
+    if as_json:
+        return json.dumps(jsonable(evidence), indent=2, ensure_ascii=False)
+    return _write(folder, evidence, began)
+
+
+def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
+    """Write the report of a run that has just ended; one sentence where that fails, as the run is finished all the same."""
+    began = time.perf_counter()
+    try:
+        print_once(_write(folder, gather(folder, dataset=dataset, trust=EVERYTHING), began))
+    except Exception as error:
+        print_once(
+            f"the run is finished, but its report could not be written ({type(error).__name__}: {error}); "
+            f"try python -m mopo_pl report {folder}"
+        )
+
+
+def _write(folder: Path, evidence: Evidence, began: float) -> str:
+    page = render(evidence)
+    with atomic_write(folder / FILE) as aside:
+        aside.write_text(page, encoding="utf-8")
+    return f"report   {folder / FILE}  ({time.perf_counter() - began:.0f} s)"
+
+
+def _understood(folder: Path, settings: Sequence[str]) -> tuple[str | None, Trust]:
+    """Where the log lies now, and what may be imported."""
+    pairs = dict(setting.split("=", 1) for setting in settings)
+    foreign = [key for key in pairs if key not in ("dataset", *CODE)]
+    if foreign:
+        allowed = ", ".join(("dataset", *CODE))
+        raise InputError(f"{', '.join(foreign)}: only these may be given to report: {allowed}")
+    config = config_from_file(folder / "config.yaml")
+    named = {"env_id": config.env_id, "penalty.name": config.penalty.name, "termination": config.termination}
+    named["sac.actor"] = config.sac.actor
+    for key in CODE:
+        if key in pairs and pairs[key] != named[key]:
+            raise InputError(f"{key}={pairs[key]} is not what {folder} was trained with: {key}={named[key]}")
+    return pairs.pop("dataset", None), Trust(frozenset(pairs.values()))

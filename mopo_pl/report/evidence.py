@@ -1,0 +1,148 @@
+"""`Evidence`: what a run folder and its log say about the run, as plain values."""
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.report import as_json, describe
+from mopo_pl.data.findings import LEVELS, Finding
+from mopo_pl.report.measurements import ModelEvidence, PolicyEvidence, of_model, of_policy, parts_of
+from mopo_pl.report.run_files import (
+    Curves,
+    Trust,
+    as_plain,
+    changed_keys,
+    open_log_of,
+    read_curves,
+    read_object,
+    refuse_changed_log,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogEvidence:
+    """The log and what the checks say of it."""
+
+    numbers: dict[str, Any]
+    """Rows, episodes, columns and more, as `inspect --json` gives them under `log`."""
+    description: str
+    """As `inspect` prints it."""
+    findings: list[dict[str, str]]
+    """Of level STOP and WARN, the worst first: level, name, text, fix."""
+    passed: list[str]
+    """Names of the checks that found nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """Everything that the report of a run shows."""
+
+    run: str
+    """Its folder."""
+    dataset: str
+    """As the user called it."""
+    finished: bool
+    updates: int
+    """Of the policy, so far."""
+    planned_updates: int
+    notes: list[str]
+    """What is missing here, and why."""
+    result: dict[str, Any] | None
+    """`result.json`, None for an unfinished run."""
+    health: dict[str, Any] | None
+    """Of `result.json`: level and findings."""
+    estimates: dict[str, Any]
+    """Of `estimates.json`: what the policy is estimated to return."""
+    verdict: Any
+    """Of `estimates.json`: whether to deploy the policy."""
+    curves: Curves
+    log: LogEvidence
+    model: ModelEvidence | None
+    policy: PolicyEvidence | None
+    config: dict[str, Any]
+    changed: dict[str, str]
+    """Keys that differ from their defaults, as typed."""
+    versions: dict[str, str]
+    seconds: dict[str, float]
+    """Of each stage, and of the making of this evidence (`report`)."""
+
+
+def jsonable(value: Any) -> Any:
+    """The same with dataclasses as maps, and None for numbers that are not finite, which JSON does not have.
+
+    >>> jsonable({"a": (1.0, float("nan"))})
+    {'a': [1.0, None]}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return jsonable(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [jsonable(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place: str | None = None) -> Evidence:
+    """Gather the evidence of a run.
+
+    Args:
+        folder: Of the run.
+        dataset: Its log with the findings of its checks, where it is open; None: it is opened as the configuration says.
+        trust: Which code of the configuration may be imported.
+        place: Where the log lies now, if it was moved.
+
+    Raises InputError where the folder holds no run, a file of it is damaged, or its log is missing or has changed.
+
+    """
+    began = time.perf_counter()
+    config = config_from_file(folder / "config.yaml")
+    result, provenance = read_object(folder / "result.json"), read_object(folder / "provenance.json")
+    if dataset is None:
+        dataset, findings = open_log_of(folder, config, trust, place)
+        refuse_changed_log(folder, dataset, result, provenance)
+    else:
+        findings = dataset.findings
+    estimated = read_object(folder / "estimates.json") or {}
+    notes: list[str] = []
+    curves, updates = read_curves(folder / "metrics.jsonl")
+    parts = parts_of(folder, config, dataset, trust, notes)
+    model, policy = of_model(parts), of_policy(parts)
+    told, plain = result or {}, as_plain(config)
+    seconds = {stage: value for stage, value in (told.get("seconds") or {}).items() if value is not None}
+    known = {} if provenance is None else {name: provenance[name] for name in ("torch",) if name in provenance}
+    return Evidence(
+        run=str(folder),
+        dataset=config.dataset,
+        finished=result is not None,
+        updates=told.get("updates", updates),
+        planned_updates=0 if config.stage == "dynamics" else config.trainer.max_epochs * config.sac.updates_per_epoch,
+        notes=notes,
+        result=result,
+        health=told.get("health"),
+        estimates={key: value for key, value in estimated.items() if key != "verdict"},
+        verdict=estimated.get("verdict"),
+        curves=curves,
+        log=_of_log(dataset, findings),
+        model=model,
+        policy=policy,
+        config=plain,
+        changed=changed_keys(plain),
+        versions=told.get("versions") or known,
+        seconds={**seconds, "report": time.perf_counter() - began},
+    )
+
+
+def _of_log(dataset: OfflineDataset, findings: Sequence[Finding]) -> LogEvidence:
+    worst_first = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
+    return LogEvidence(
+        numbers=json.loads(as_json(dataset.name, dataset, findings))["log"],
+        description=describe(dataset),
+        findings=[dict(vars(finding)) for finding in worst_first if finding.level != "OK"],
+        passed=[finding.name for finding in findings if finding.level == "OK"],
+    )
