@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="evaluate the policy of a run in its environment")
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument(
-        "settings", nargs="*", help="env_id=Hopper-v5, env_kwargs.key=value: another environment than the run's"
+        "settings",
+        nargs="*",
+        help="env_id=Hopper-v5, env_kwargs.key=value: another environment than the run's; trust=true: run the code it names",
     )
     evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
@@ -113,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from mopo_pl.config.compose import compose
+    from mopo_pl.config.foreign import TRUST, is_trusted
     from mopo_pl.config.registry import lookup
     from mopo_pl.run.result import evaluate_run
 
@@ -124,7 +127,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         actor = None if options.actor is None else lookup("actor", options.actor, {})
     except ValueError as error:
         raise InputError(f"--actor {options.actor}: {error}") from error
-    given = [setting.partition("=")[0] for setting in options.settings]
+    given = [key for setting in options.settings if (key := setting.partition("=")[0]) != TRUST]
     foreign = [key for key in given if key != "env_id" and key.partition(".")[0] != "env_kwargs"]
     if foreign:
         raise InputError(f"{', '.join(foreign)}: only env_id and env_kwargs may be given to evaluate")
@@ -136,6 +139,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         actor,
         env_id=config.env_id if "env_id" in given else None,
         env_kwargs=config.env_kwargs if any(key != "env_id" for key in given) else None,
+        trust=is_trusted(options.settings),
     )
 
 

@@ -14,6 +14,16 @@ from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config.checks import problems_of
+from mopo_pl.config.foreign import (
+    TRUST,
+    UNFILLED,
+    is_repeated,
+    is_trusted,
+    named_code,
+    read_yaml,
+    refusal,
+    refuse_unfilled,
+)
 from mopo_pl.config.keys import (
     accepts_any_value,
     is_within,
@@ -82,11 +92,12 @@ def compose(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     config = _open()
-    source = _run_with_the_log(pairs, problems)
+    trust = is_trusted(arguments)
+    source = _run_with_the_log(pairs, problems, trust=trust)
     if source is not None:
         config.dataset = source.dataset
     selected = _selected(pairs, config, problems)
-    for layer in _layers(selected, {key for key, _ in pairs}, problems, source):
+    for layer in _layers(selected, {key for key, _ in pairs}, problems, source, trust=trust):
         config = _merged(config, layer, problems)
     config = _overridden(_with_loggers(config, pairs, problems), pairs, problems)
     if not any(problem.endswith(MALFORMED) for problem in problems):
@@ -99,15 +110,15 @@ def config_from_file(path: Path) -> Config:
 
     Raises InputError if it is missing, is not YAML, or has unknown keys or invalid values.
     """
-    if not path.is_file():
-        raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
     try:
-        stored = _load(path)
-    except Exception as error:
-        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
-    unfilled = _unfilled(stored)
-    if unfilled is not None:
-        raise InputError(f"{path}: {unfilled}: ${{…}} and ??? are not supported; write the value")
+        if not path.is_file():
+            raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
+    except OSError as error:  # a folder that may not be looked into
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    stored = read_yaml(path)
+    if not isinstance(stored, DictConfig):
+        raise InputError(f"{path} must be a map of keys, as a run writes it")
+    refuse_unfilled(stored, path)
     problems: list[str] = []
     try:
         return _checked(_merged(_open(), _Layer(str(path), stored), problems), problems)
@@ -148,6 +159,8 @@ def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str
     pairs = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if key == TRUST and equals:
+            continue
         if argument.startswith("-"):
             problems.append(
                 f"{argument}: write {key.lstrip('-')}=… without dashes; the only options are --help, --print-config and --dry-run"
@@ -193,11 +206,11 @@ def _names_data(choice: str) -> bool:
     return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
-def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Config | None:
+def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str], *, trust: bool) -> Config | None:
     """Return the configuration of the run that `dynamics_from` names, where the command line names no dataset.
 
     Its ensemble is of no use with another log. A run's configuration may come from someone else: names of Python code in
-    it are followed only where the command line repeats them.
+    it are followed only where the command line repeats them, or says `trust=true`.
     """
     given = dict(pairs)
     if "dynamics_from" not in given or "dataset" in given:
@@ -213,18 +226,20 @@ def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Conf
             f"dynamics_from={given['dynamics_from']} does not say which log it is of: give dataset=",
         ]
         return None
-    for key in ("env_id", "termination", "reward"):
-        value = getattr(source, key)
-        if isinstance(value, str) and ":" in value and key not in given:
-            problems.append(
-                f"{path}: {key}={value} names Python code, which another run's file must not run by itself: read that code, "
-                f"then give {key}={value} on the command line too"
-            )
+    taken = ("env_id", "env_kwargs", "termination", "reward")
+    for key, text in [] if trust else named_code(source):
+        if is_within(key, taken) and not is_repeated(key, given):
+            problems.append(refusal(path, key, text, f"give {key}={text} on the command line too, or trust=true"))
     return source
 
 
 def _layers(
-    selected: dict[str, str], given: Collection[str], problems: list[str], source_of_log: Config | None
+    selected: dict[str, str],
+    given: Collection[str],
+    problems: list[str],
+    source_of_log: Config | None,
+    *,
+    trust: bool,
 ) -> Iterable[_Layer]:
     """Yield the files of the selected choices in order; `given`: keys of the command line.
 
@@ -238,7 +253,7 @@ def _layers(
         moved = source_of_log is not None and not Path(selected["dataset"]).expanduser().exists()
         if group == "dataset" and path is None and is_mapping(selected[group]) and not moved:
             source = selected[group]
-            values = read_mapping(Path(source).expanduser(), given, problems)
+            values = read_mapping(Path(source).expanduser(), given, problems, trust=trust)
         else:
             values = _load(path) if path is not None else OmegaConf.create({})
         if group == "dataset" and not _is_published(values.pop("published", {})):
@@ -329,8 +344,8 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
         except Exception as error:
             problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
             continue
-        if _unfilled(parsed) is not None:
-            problems.append(f"{key}={text}: ${{…}} and ??? are not supported; write the value")
+        if "${" in text or _unfilled(parsed) is not None:
+            problems.append(f"{key}={text}: {UNFILLED}")
             continue
         value = parsed.value
         if isinstance(value, int | float) and key in text_keys():
@@ -405,7 +420,12 @@ def _resumed(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
-    stored = _open(config_from_file(folder / "config.yaml"))
+    config = config_from_file(folder / "config.yaml")
+    given = {key for key, _ in pairs}
+    for key, text in [] if is_trusted(arguments) else named_code(config):
+        if not is_repeated(key, given):
+            problems.append(refusal(folder / "config.yaml", key, text, "add trust=true"))
+    stored = _open(config)
     moved = [text for key, text in pairs if key == "dataset"]
     for place in moved:
         if place in choices("dataset") or is_mapping(place):

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -12,6 +13,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import named_code
+from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import SHARED_PATH, export_run_folder, is_launched_rank
@@ -59,8 +62,21 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
-        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later."""
-        return cls(path.resolve())
+        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later.
+
+        Raises InputError where something in it is a link to the outside, which the run would write through, or a pipe or a
+        device, which it would wait for.
+        """
+        folder = cls(path.resolve())
+        for root, folders, files in os.walk(folder.path):
+            for entry in (Path(root) / name for name in (*folders, *files)):
+                if entry.is_symlink() and not entry.resolve().is_relative_to(folder.path):
+                    raise InputError(f"{entry} is a link to a place outside the run: replace it by what it points to")
+                if not entry.is_symlink() and not entry.is_file() and not entry.is_dir():
+                    raise InputError(f"{entry} is a pipe or a device, which no run writes: remove it")
+            if Path(root) == folder.logs and "wandb" in folders:
+                folders.remove("wandb")  # its records link to wandb's own cache
+        return folder
 
     def take_config(self, config_text: str) -> None:
         """Write the configuration with the changes given on resume to `config.yaml`, for the next resume."""
@@ -101,8 +117,20 @@ class RunFolder:
         """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
         if self.config.exists() and not is_launched_rank():
             raise InputError(
-                f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
+                f"run_dir={self.path} holds a run already: choose another, or continue it by {shlex.quote(f'resume={self.path}')}"
             )
+
+    def resume_command(self, config: Config) -> str:
+        """Return the command that continues the run; it allows the code that the configuration names, as the user chose it."""
+        words = ["python", "train.py", f"resume={self.path}", *(["trust=true"] if named_code(config) else [])]
+        return shlex.join(words)
+
+    def evaluate_command(self, config: Config) -> str:
+        """Return the command that scores the policy, allowing what the configuration names as `resume_command` does."""
+        foreign = [key for key, _ in named_code(config) if is_within(key, ("env_id", "env_kwargs"))]
+        words = ["python", "-m", "mopo_pl", "evaluate", str(self.path), *(["trust=true"] if foreign else [])]
+        own = ["--actor", config.sac.actor] if ":" in config.sac.actor else []
+        return shlex.join([*words, *own, "--episodes", "100", "--seed", "1"])
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the run atomically."""

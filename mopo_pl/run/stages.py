@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import OmegaConf
 
 from mopo_pl.assembly import (
@@ -31,7 +33,7 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
-from mopo_pl.errors import PeerLost
+from mopo_pl.errors import InputError, PeerLost
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import Inputs, learned_findings
 from mopo_pl.run.loggers import open_loggers
@@ -43,6 +45,9 @@ PATIENCE = 10.0
 """Time that an evaluation may go on after a signal [s]."""
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
+
+RESTORE_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, UnpicklingError)
+"""What a checkpoint of other content raises before training begins, though its checksum is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +122,7 @@ def fit_stage(
         best_by=best_by,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = files.newest_valid()
+    newest, begun = files.newest_valid(), list[bool]()
     files.drop_after(newest)
     if newest is None and context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
@@ -134,6 +139,7 @@ def fit_stage(
             callbacks=[
                 *callbacks,
                 *build_callbacks(context.callbacks),
+                LambdaCallback(on_train_start=lambda *_: begun.append(True)),
                 signals.reinstall_callback(),
                 forget_unsaved(metrics),
                 RanksAgree(),
@@ -143,10 +149,15 @@ def fit_stage(
         )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=None if newest is None else str(newest), weights_only=True)
-        except RuntimeError as error:
+        except RESTORE_ERRORS as error:
             if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
                 raise PeerLost from error
-            raise
+            if newest is None or begun or isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "
+                "the run goes on from the checkpoint before it"
+            ) from error
     return trainer, saving.seconds
 
 

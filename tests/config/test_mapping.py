@@ -126,9 +126,13 @@ def test_code_that_a_mapping_names_is_not_run_unless_it_is_given_again(plant: Pa
     line = f"{name}: '{CODE[key]}'"
     text = "data: {source: plant.csv}\n" + (f"{section}: {{{line}}}" if section else line)
     (problem,) = refused(plant, text)
+    what, so = (
+        ("a file, an address or Python code, which a file must not choose by itself", "if you trust it, ")
+        if section == "env_kwargs"
+        else ("Python code, which a file must not run by itself", "read that code, then ")
+    )
     assert problem == (
-        f"{plant}: {key}={CODE[key]} names Python code, which a mapping file must not run by itself: read that code, then "
-        f"give {key}={CODE[key]} on the command line too"
+        f"{plant}: {key}={CODE[key]} names {what}: {so}give {key}={CODE[key]} on the command line too, or trust=true"
     )
     assert main(["dataset=" + str(plant), "--dry-run"]) == 2
     assert not trap.exists()
