@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mopo_pl import cli
+from mopo_pl.distributed.streams import forgiving_streams
 from mopo_pl.errors import Diverged, InputError, Unwritable
 
 LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
@@ -38,6 +39,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         options.settings = [*options.settings, *rest]
     options.arguments = arguments
+    with forgiving_streams():
+        return _coded(options)
+
+
+def _coded(options: argparse.Namespace) -> int:
     try:
         return options.act(options)
     except InputError as error:
@@ -46,6 +52,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (Diverged, Unwritable) as error:
         print(f"error: {error}", file=sys.stderr)
+        return cli.FAILED
+    except (MemoryError, RuntimeError) as error:
+        if not cli.is_lack_of_memory(error):
+            raise
+        print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
     except KeyboardInterrupt:
         return cli.INTERRUPTED

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -116,8 +117,6 @@ def config_from_file(path: Path) -> Config:
     except OSError as error:  # a folder that may not be looked into
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     stored = read_yaml(path)
-    if not isinstance(stored, DictConfig):
-        raise InputError(f"{path} must be a map of keys, as a run writes it")
     refuse_unfilled(stored, path)
     problems: list[str] = []
     try:
@@ -339,20 +338,58 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
     for key, text in pairs:
         if key in GROUPS:
             continue
-        try:
-            parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
-        except Exception as error:
-            problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
-            continue
-        if "${" in text or _unfilled(parsed) is not None:
+        if "${" in text or text == "???":
             problems.append(f"{key}={text}: {UNFILLED}")
             continue
-        value = parsed.value
-        if isinstance(value, int | float) and key in text_keys():
-            # YAML parses 10:00:00:00 and 1_000 as numbers.
-            value = text
+        try:
+            value = _as_typed(text, is_text=key in text_keys())
+        except (ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+            problems.append(f"{key}={text}: the value is not valid YAML ({(str(error).splitlines() or ['?'])[0]})")
+            continue
+        if (isinstance(value, DictConfig | ListConfig) and _unfilled(value) is not None) or value == "???":
+            problems.append(f"{key}={text}: {UNFILLED}")
+            continue
+        joined = _joined_pairs(value) if not is_within(key, ("logger",)) else None
+        if joined is not None:
+            problems.append(f"{key}={text}: {joined} is one name without a value; write a blank after the colon")
+            continue
         _set(config, key, value, f"{key}={text}", problems)
     return config
+
+
+NULLS = ("", "null", "Null", "NULL", "~")
+"""What stands for no value."""
+
+
+def _as_typed(text: str, *, is_text: bool) -> Any:
+    """Return the value that was typed: YAML where it is a number, a list, a map or quoted, and else the text as it stands.
+
+    YAML would cut a text at ` #`, and take `&a` and `!a` for its own. `is_text`: for keys whose values are texts, of which `10:00:00`
+    and `1_000` are no numbers.
+
+    >>> [_as_typed(text, is_text=False) for text in ("out #1", "&x", "'a b'", "[1, 2]", "1e3", "null")]
+    ['out #1', '&x', 'a b', [1, 2], 1000.0, None]
+    >>> [_as_typed(text, is_text=True) for text in ("1_000", "{a}", "a: b", "~")]
+    ['1_000', '{a}', 'a: b', None]
+    """
+    if text in NULLS:
+        return None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if is_text and not quoted:
+        return text
+    if not quoted and text[0] in "&*!#%@`|>":
+        return text
+    value = OmegaConf.create(f"value: {text}").value if not is_text or quoted else text
+    return text if value is None or (isinstance(value, str) and not quoted) else value
+
+
+def _joined_pairs(value: Any) -> str | None:
+    """Return `a:1` of a map such as {a:1}, which YAML takes for a name without a value; None where there is none."""
+    if isinstance(value, DictConfig):
+        for name in value:
+            if value._get_node(name) is not None and value[name] is None and ":" in str(name):
+                return str(name)
+    return None
 
 
 def _unfilled(values: DictConfig | ListConfig) -> str | None:
@@ -391,7 +428,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
-        except (OmegaConfBaseException, ValueError) as error:
+        except (OmegaConfBaseException, ValueError, OverflowError) as error:
             reason = str(error).splitlines()[0]
             problems.append(
                 f"{where}: {f'it takes a list, such as [{value}]' if 'is not a ListConfig' in reason else reason}"

@@ -37,23 +37,25 @@ def is_trusted(arguments: Sequence[str]) -> bool:
     return given[-1:] == ["true"]
 
 
-def read_yaml(path: Path) -> Any:
-    """Return the values of a file of YAML as OmegaConf holds them, without resolving any.
+def read_yaml(path: Path) -> DictConfig:
+    """Return the map that a file of YAML holds, without resolving any value.
 
-    Raises InputError where the file cannot be read, is larger than 1 MB, deeper than 20 levels, no YAML, or has aliases.
+    Raises InputError where the file cannot be read, is larger than 1 MB, deeper than 20 levels, no map of YAML, or has aliases.
     """
     try:
         if path.stat().st_size > LARGEST:
             raise InputError(f"{path} is larger than {LARGEST} bytes: it is no file of settings")
         text = path.read_text(encoding="utf-8-sig")
         _refuse_bombs(text, path)
-        return OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+        values = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
     except InputError:
         raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     except Exception as error:  # of PyYAML, OmegaConf and codecs alike
         raise InputError(f"{path} is not valid YAML: {(str(error).splitlines() or ['?'])[0]}") from error
+    assert isinstance(values, DictConfig)
+    return values
 
 
 def refuse_unfilled(values: DictConfig, path: Path) -> None:
@@ -64,11 +66,13 @@ def refuse_unfilled(values: DictConfig, path: Path) -> None:
 
 
 def _refuse_bombs(text: str, path: Path) -> None:
-    """Aliases and depth let a small file fill the memory."""
+    """Aliases and depth let a small file fill the memory; OmegaConf parses a text inside a text again."""
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             raise InputError(f"{path}: aliases (*{event.anchor}) are not supported; write the value")
+        if depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
+            raise InputError(f"{path} must be a map of keys, such as `data: {{source: plant.csv}}`")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise InputError(f"{path} has more than {DEEPEST} maps and lists inside each other")

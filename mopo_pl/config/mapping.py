@@ -44,8 +44,6 @@ def read_mapping(path: Path, given: Collection[str], problems: list[str], *, tru
     if not path.is_file():
         raise InputError(f"dataset={path}: there is no such file")
     values = read_yaml(path)
-    if not isinstance(values, DictConfig):
-        raise InputError(f"{path} must be a map of keys, such as `data: {{source: plant.csv}}`")
     for key in [key for key in map(str, values) if key in NOT_OF_A_LOG]:
         problems.append(f"{path}: {key} cannot be set in a mapping file; give it on the command line")
         del values[key]

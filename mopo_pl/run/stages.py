@@ -33,7 +33,7 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
-from mopo_pl.errors import InputError, PeerLost
+from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import Inputs, learned_findings
 from mopo_pl.run.loggers import open_loggers
@@ -46,8 +46,8 @@ PATIENCE = 10.0
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
 
-RESTORE_ERRORS = (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError, UnpicklingError)
-"""What a checkpoint of other content raises before training begins, though its checksum is right."""
+RESTORE_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, UnpicklingError)
+"""What a checkpoint of other content raises before the first batch ends, though its checksum is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ def fit_stage(
             callbacks=[
                 *callbacks,
                 *build_callbacks(context.callbacks),
-                LambdaCallback(on_train_start=lambda *_: begun.append(True)),
+                LambdaCallback(on_train_batch_end=lambda *_: begun or begun.append(True)),
                 signals.reinstall_callback(),
                 forget_unsaved(metrics),
                 RanksAgree(),
@@ -152,7 +152,7 @@ def fit_stage(
         except RESTORE_ERRORS as error:
             if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
                 raise PeerLost from error
-            if newest is None or begun or isinstance(error, InputError):
+            if newest is None or begun or isinstance(error, InputError | Unwritable | Diverged):
                 raise
             raise InputError(
                 f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "

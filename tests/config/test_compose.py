@@ -279,7 +279,6 @@ def test_loggers_are_a_choice_or_a_map_and_take_arguments(
         "compile={policy: 1}",
         "env_kwargs=3",
         "sac.hidden_sizes=[1,2",
-        "run_dir=a: b",
         "run_dir=${nowhere}",
         "sac.hidden_sizes=['${nowhere}']",
         "sac.hidden_sizes=[???]",

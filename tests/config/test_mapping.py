@@ -173,7 +173,7 @@ def test_the_environment_variables_are_not_read(plant: Path, monkeypatch: pytest
     [
         ("data:\n  source: ???", "${…} and ??? are not supported"),
         ("- a", "must be a map of keys"),
-        ("plant", "plant: there is no such key"),
+        ("plant", "must be a map of keys"),
         ("data: {source: [", "is not valid YAML"),
         ("data: !!python/object/apply:os.system ['ls']", "is not valid YAML"),
         ("a: &a [1, 1]\nb: [*a, *a]", "aliases (*a) are not supported"),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,7 +158,8 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         )
         for number in range(2)
     ]
-    with pytest.warns(UserWarning, match="author"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Minari wants an author of every dataset
         minari.create_dataset_from_buffers("test/a-v0", buffer=made, observation_space=box, action_space=box)
     return tmp_path / "store/test/a-v0/data"
 
