@@ -68,6 +68,14 @@ class _SkipsHeldRows:
         except OSError as error:
             raise Unwritable(error.filename or "a logger's record", error) from error
 
+    def finalize(self, status: str) -> None:
+        """As the logger's own; what cannot be written any more does not hide why the run failed."""
+        try:
+            super().finalize(status)  # type: ignore[misc]
+        except OSError as error:
+            if status != "failed":
+                raise Unwritable(error.filename or "a logger's record", error) from error
+
 
 @dataclass
 class _Records:
