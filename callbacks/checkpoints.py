@@ -71,7 +71,7 @@ class Checkpoints(Checkpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the time saved by `state_dict`."""
-        self._seconds = state_dict["seconds"]
+        self._seconds = float(state_dict["seconds"])
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mopo_pl import cli
+from mopo_pl.distributed.streams import forgiving_streams
 from mopo_pl.errors import Diverged, InputError, Unwritable
 
 LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
@@ -41,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest:
         options.settings = [*options.settings, *rest]
     options.arguments = arguments
+    with forgiving_streams():
+        return _coded(options)
+
+
+def _coded(options: argparse.Namespace) -> int:
     try:
         return options.act(options)
     except InputError as error:
@@ -49,6 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except (Diverged, Unwritable) as error:
         print(f"error: {error}", file=sys.stderr)
+        return cli.FAILED
+    except (MemoryError, RuntimeError) as error:
+        if not cli.is_lack_of_memory(error):
+            raise
+        print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
     except KeyboardInterrupt:
         return cli.INTERRUPTED
@@ -61,7 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="evaluate the policy of a run in its environment")
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument(
-        "settings", nargs="*", help="env_id=Hopper-v5, env_kwargs.key=value: another environment than the run's"
+        "settings",
+        nargs="*",
+        help="env_id=Hopper-v5, env_kwargs.key=value: another environment than the run's; trust=true: run the code it names",
     )
     evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
@@ -150,6 +163,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from mopo_pl.config.compose import compose
+    from mopo_pl.config.foreign import TRUST, is_trusted
     from mopo_pl.run.result import evaluate_run
 
     if options.episodes < 1:
@@ -157,7 +171,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
     actor = _actor(options)
-    given = [setting.partition("=")[0] for setting in options.settings]
+    given = [key for setting in options.settings if (key := setting.partition("=")[0]) != TRUST]
     foreign = [key for key in given if key != "env_id" and key.partition(".")[0] != "env_kwargs"]
     if foreign:
         raise InputError(f"{', '.join(foreign)}: only env_id and env_kwargs may be given to evaluate")
@@ -169,6 +183,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         actor,
         env_id=config.env_id if "env_id" in given else None,
         env_kwargs=config.env_kwargs if any(key != "env_id" for key in given) else None,
+        trust=is_trusted(options.settings),
     )
 
 

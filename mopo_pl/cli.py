@@ -1,6 +1,5 @@
 """The command line `python train.py …`, also available as `python -m mopo_pl train …`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,11 +8,14 @@ from pathlib import Path
 
 from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.config.schema import Config
+from mopo_pl.distributed.streams import forgiving_streams
 from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritable
 
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
 FAILED = 1
 INTERRUPTED = 130
+NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Unable to allocate")
+"""Parts of the messages of torch and NumPy where there is no memory left."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,6 +28,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = [argument for argument in arguments if argument in OPTIONS]
+    with forgiving_streams():
+        return _coded(options, arguments)
+
+
+def _coded(options: list[str], arguments: list[str]) -> int:
     try:
         return _act(options, [argument for argument in arguments if argument not in OPTIONS])
     except InputError as error:
@@ -35,8 +42,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Diverged, Unwritable, PeerLost, RanksDiffer) as error:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        print(f"error: {lack_of_memory(error)}; the last checkpoint is kept", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether NumPy, torch or Python could not get memory."""
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def lack_of_memory(error: BaseException) -> str:
+    """What is said of it."""
+    told = " ".join(str(error).split())[:200]
+    return f"there is not enough memory{f' ({told})' if told else ''}; choose smaller sizes, or a machine with more"
 
 
 def _act(options: list[str], arguments: list[str]) -> int:
@@ -60,12 +83,14 @@ def _act(options: list[str], arguments: list[str]) -> int:
 
 
 def show(text: str) -> None:
-    """Print text to standard output; ignore a reader that closes the pipe early (`--help | head`)."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        # Python flushes standard output again at exit, which would raise the error again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Print what a command was asked for; ignore a reader that closes the pipe early (`--help | head`).
+
+    Raises Unwritable where standard output takes no more, as on a full disk.
+    """
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "lost", None)
+    if isinstance(lost, OSError) and not isinstance(lost, BrokenPipeError):
+        raise Unwritable("standard output", lost)
 
 
 def each_seed(config: Config) -> list[Config]:

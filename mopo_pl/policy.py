@@ -1,6 +1,7 @@
 """The trained policy; needs only torch, NumPy and safetensors."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
 from mopo_pl.data.signals import Signals
@@ -18,9 +19,11 @@ from mopo_pl.guards import Guards, OnInvalid
 from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.nn.stored_weights import read_weights, refuse_larger
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
 from mopo_pl.storage.hub import downloaded, is_hub
+from mopo_pl.storage.stored_json import read_json
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 FORMAT = 3
@@ -256,8 +259,8 @@ class Policy(nn.Module):
 
     @classmethod
     def _read(cls, folder: Path, make: Callable[..., TanhGaussianActor] | None) -> "Policy":
-        description = json.loads((folder / "policy.json").read_text())
-        weights = load_file(folder / "policy.safetensors")
+        description = read_json(folder / "policy.json")
+        weights = read_weights(folder / "policy.safetensors")
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
         shape, history = description.pop("actor"), description.pop("history", 1)
@@ -269,11 +272,17 @@ class Policy(nn.Module):
                 f"--actor {saved} to evaluate"
             )
         description.pop("normaliser")
-        low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
+        with np.errstate(over="ignore"):  # inf is refused
+            low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
         if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
             raise ValueError("the bounds of its actions are not finite, or not one for each")
-        identity = Normaliser.identity(shape["obs_dim"])
+        if not (low < high).all():
+            raise ValueError("a lower bound of its actions is not below the higher one")
+        _refuse_values(shape, history, description)
         kind = TanhGaussianActor if saved is None or make is None else make
+        hidden = shape["hidden_sizes"] if kind is TanhGaussianActor else []
+        refuse_larger(shape, [shape["obs_dim"], *hidden, 2 * shape["action_dim"] if hidden else 1], weights)
+        identity = Normaliser.identity(shape["obs_dim"])
         actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor, low, high, description, history=history).eval().requires_grad_(False)
@@ -282,6 +291,19 @@ class Policy(nn.Module):
 def _signals(plain: Any, columns: int, numbered: str) -> Signals:
     """The columns as the policy's file describes them; numbered, and of no known range, where it does not."""
     return Signals.numbered(columns, numbered) if plain is None else Signals.from_plain(plain, columns)
+
+
+def _refuse_values(shape: Mapping[str, Any], history: Any, meta: Mapping[str, Any]) -> None:
+    """Raise ValueError where the description of a policy holds what no policy has."""
+    widths = shape["obs_dim"], shape["action_dim"], history
+    if not all(type(width) is int and width >= 1 for width in widths):
+        raise ValueError("obs_dim, action_dim and history must be whole numbers from 1 on")
+    if (shape["obs_dim"] + shape["action_dim"]) % history:
+        raise ValueError(f"obs_dim={shape['obs_dim']} is no window of {history} observations")
+    if not isinstance(meta.get("env_id"), str | None) or not isinstance(meta.get("env_kwargs", {}), dict):
+        raise ValueError("env_id must be a text or null, and env_kwargs an object")
+    if not -math.inf < shape["log_std_min"] < shape["log_std_max"] < math.inf:
+        raise ValueError("log_std_min and log_std_max must be finite and ascending")
 
 
 def _real_tensor(observation: Any) -> Tensor | None:

@@ -10,10 +10,21 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from mopo_pl.config.checks import problems_of
+from mopo_pl.config.foreign import (
+    TRUST,
+    UNFILLED,
+    is_repeated,
+    is_trusted,
+    named_code,
+    read_yaml,
+    refusal,
+    refuse_unfilled,
+)
 from mopo_pl.config.keys import (
     accepts_any_value,
     is_within,
@@ -83,11 +94,12 @@ def compose(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     config = _open()
-    source = _run_with_the_log(pairs, problems)
+    trust = is_trusted(arguments)
+    source = _run_with_the_log(pairs, problems, trust=trust)
     if source is not None:
         config.dataset = source.dataset
     selected = _selected(pairs, config, problems)
-    for layer in _layers(selected, {key for key, _ in pairs}, problems, source):
+    for layer in _layers(selected, {key for key, _ in pairs}, problems, source, trust=trust):
         config = _merged(config, layer, problems)
     config = _overridden(_with_loggers(config, pairs, problems), pairs, problems)
     if not any(problem.endswith(MALFORMED) for problem in problems):
@@ -100,15 +112,13 @@ def config_from_file(path: Path) -> Config:
 
     Raises InputError if it is missing, is not YAML, or has unknown keys or invalid values.
     """
-    if not path.is_file():
-        raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
     try:
-        stored = _load(path)
-    except Exception as error:
-        raise InputError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
-    unfilled = _unfilled(stored)
-    if unfilled is not None:
-        raise InputError(f"{path}: {unfilled}: ${{…}} and ??? are not supported; write the value")
+        if not path.is_file():
+            raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
+    except OSError as error:  # a folder that may not be looked into
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    stored = read_yaml(path)
+    refuse_unfilled(stored, path)
     problems: list[str] = []
     try:
         return _checked(_merged(_open(), _Layer(str(path), stored), problems), problems)
@@ -149,6 +159,8 @@ def _pairs(arguments: Sequence[str], problems: list[str]) -> list[tuple[str, str
     pairs = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if key == TRUST and equals:
+            continue
         if argument.startswith("-"):
             problems.append(
                 f"{argument}: write {key.lstrip('-')}=… without dashes; the only options are --help, --print-config and --dry-run"
@@ -194,11 +206,11 @@ def _names_data(choice: str) -> bool:
     return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
-def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Config | None:
+def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str], *, trust: bool) -> Config | None:
     """Return the configuration of the run that `dynamics_from` names, where the command line names no dataset.
 
     Its ensemble is of no use with another log. A run's configuration may come from someone else: names of Python code in
-    it are followed only where the command line repeats them.
+    it are followed only where the command line repeats them, or says `trust=true`.
     """
     given = dict(pairs)
     if "dynamics_from" not in given or "dataset" in given:
@@ -214,18 +226,20 @@ def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str]) -> Conf
             f"dynamics_from={given['dynamics_from']} does not say which log it is of: give dataset=",
         ]
         return None
-    for key in ("env_id", "termination", "reward"):
-        value = getattr(source, key)
-        if isinstance(value, str) and ":" in value and key not in given:
-            problems.append(
-                f"{path}: {key}={value} names Python code, which another run's file must not run by itself: read that code, "
-                f"then give {key}={value} on the command line too"
-            )
+    taken = ("env_id", "env_kwargs", "termination", "reward")
+    for key, text in [] if trust else named_code(source):
+        if is_within(key, taken) and not is_repeated(key, given):
+            problems.append(refusal(path, key, text, f"give {key}={text} on the command line too, or trust=true"))
     return source
 
 
 def _layers(
-    selected: dict[str, str], given: Collection[str], problems: list[str], source_of_log: Config | None
+    selected: dict[str, str],
+    given: Collection[str],
+    problems: list[str],
+    source_of_log: Config | None,
+    *,
+    trust: bool,
 ) -> Iterable[_Layer]:
     """Yield the files of the selected choices in order; `given`: keys of the command line.
 
@@ -239,7 +253,7 @@ def _layers(
         moved = source_of_log is not None and not Path(selected["dataset"]).expanduser().exists()
         if group == "dataset" and path is None and is_mapping(selected[group]) and not moved:
             source = selected[group]
-            values = read_mapping(Path(source).expanduser(), given, problems)
+            values = read_mapping(Path(source).expanduser(), given, problems, trust=trust)
         else:
             values = _load(path) if path is not None else OmegaConf.create({})
         if group == "dataset" and not _is_published(values.pop("published", {})):
@@ -325,20 +339,58 @@ def _overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list
     for key, text in pairs:
         if key in GROUPS:
             continue
+        if "${" in text or text == "???":
+            problems.append(f"{key}={text}: {UNFILLED}")
+            continue
         try:
-            parsed = OmegaConf.create({"value": None} if not text else f"value: {text}")
-        except Exception as error:
-            problems.append(f"{key}={text}: the value is not valid YAML ({str(error).splitlines()[0]})")
+            value = _as_typed(text, is_text=key in text_keys())
+        except (ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+            problems.append(f"{key}={text}: the value is not valid YAML ({(str(error).splitlines() or ['?'])[0]})")
             continue
-        if _unfilled(parsed) is not None:
-            problems.append(f"{key}={text}: ${{…}} and ??? are not supported; write the value")
+        if (isinstance(value, DictConfig | ListConfig) and _unfilled(value) is not None) or value == "???":
+            problems.append(f"{key}={text}: {UNFILLED}")
             continue
-        value = parsed.value
-        if isinstance(value, int | float) and key in text_keys():
-            # YAML parses 10:00:00:00 and 1_000 as numbers.
-            value = text
+        joined = _joined_pairs(value) if not is_within(key, ("logger",)) else None
+        if joined is not None:
+            problems.append(f"{key}={text}: {joined} is one name without a value; write a blank after the colon")
+            continue
         _set(config, key, value, f"{key}={text}", problems)
     return config
+
+
+NULLS = ("", "null", "Null", "NULL", "~")
+"""What stands for no value."""
+
+
+def _as_typed(text: str, *, is_text: bool) -> Any:
+    """Return the value that was typed: YAML where it is a number, a list, a map or quoted, and else the text as it stands.
+
+    YAML would cut a text at ` #`, and take `&a` and `!a` for its own. `is_text`: for keys whose values are texts, of which `10:00:00`
+    and `1_000` are no numbers.
+
+    >>> [_as_typed(text, is_text=False) for text in ("out #1", "&x", "'a b'", "[1, 2]", "1e3", "null")]
+    ['out #1', '&x', 'a b', [1, 2], 1000.0, None]
+    >>> [_as_typed(text, is_text=True) for text in ("1_000", "{a}", "a: b", "~")]
+    ['1_000', '{a}', 'a: b', None]
+    """
+    if text in NULLS:
+        return None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if is_text and not quoted:
+        return text
+    if not quoted and text[0] in "&*!#%@`|>":
+        return text
+    value = OmegaConf.create(f"value: {text}").value if not is_text or quoted else text
+    return text if value is None or (isinstance(value, str) and not quoted) else value
+
+
+def _joined_pairs(value: Any) -> str | None:
+    """Return `a:1` of a map such as {a:1}, which YAML takes for a name without a value; None where there is none."""
+    if isinstance(value, DictConfig):
+        for name in value:
+            if value._get_node(name) is not None and value[name] is None and ":" in str(name):
+                return str(name)
+    return None
 
 
 def _unfilled(values: DictConfig | ListConfig) -> str | None:
@@ -377,7 +429,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
-        except (OmegaConfBaseException, ValueError) as error:
+        except (OmegaConfBaseException, ValueError, OverflowError) as error:
             reason = str(error).splitlines()[0]
             problems.append(
                 f"{where}: {f'it takes a list, such as [{value}]' if 'is not a ListConfig' in reason else reason}"
@@ -406,7 +458,12 @@ def _resumed(arguments: Sequence[str]) -> Config:
     problems: list[str] = []
     pairs = _pairs(arguments, problems)
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
-    stored = _open(config_from_file(folder / "config.yaml"))
+    config = config_from_file(folder / "config.yaml")
+    given = {key for key, _ in pairs}
+    for key, text in [] if is_trusted(arguments) else named_code(config):
+        if not is_repeated(key, given):
+            problems.append(refusal(folder / "config.yaml", key, text, "add trust=true"))
+    stored = _open(config)
     moved = [text for key, text in pairs if key == "dataset"]
     for place in moved:
         if place in choices("dataset") or is_mapping(place):

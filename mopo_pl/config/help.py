@@ -20,6 +20,7 @@ mopo_pl: offline reinforcement learning from a dataset of transitions (MOPO, Yu 
   python train.py dataset=my_plant.yaml                     train on a log that a mapping file of yours describes
   python train.py dataset=halfcheetah-medium-v2 preset=d4rl-v2 data.d4rl_folder=~/d4rl
   python train.py resume=runs/latest                        resume the latest run
+  python train.py resume=runs/latest trust=true             and run the code that its configuration names (SECURITY.md)
 
   --help          print this text
   --print-config  print the configuration and exit

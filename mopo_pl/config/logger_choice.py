@@ -41,6 +41,8 @@ def _named(text: str, choices: Mapping[str, Path], problems: list[str]) -> list[
     value: Any = text
     if text.startswith(("{", "[")):
         try:
+            if "${" in text:  # nothing is filled in: a resolver may read the environment
+                raise OmegaConfBaseException
             parsed = OmegaConf.create({"value": OmegaConf.create(text)})
             value = OmegaConf.to_container(parsed, resolve=True, throw_on_missing=True)["value"]  # type: ignore[index, call-overload]
         except OmegaConfBaseException:

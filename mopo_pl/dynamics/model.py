@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Generator, Tensor
 
 from mopo_pl.dynamics.ensemble import ENSEMBLE_ARGUMENTS, GaussianEnsemble
@@ -16,7 +16,9 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.hparams import plain_arguments
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.nn.stored_weights import read_weights, refuse_larger
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import read_json
 
 
 class TransitionModel:
@@ -82,7 +84,11 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
 
 
 def load_model(folder: Path) -> TransitionModel:
-    """Read what `save_model` wrote. Raises InputError where a file is missing or damaged, or the hash differs."""
+    """Read what `save_model` wrote.
+
+    Raises InputError where a file is missing or damaged, describes a network that its weights are not of, holds a weight that
+    is not finite or an elite that is no member, or where the hash differs.
+    """
     try:
         return _read(folder)
     except InputError:
@@ -113,11 +119,21 @@ def untrained(
 
 
 def _read(folder: Path) -> TransitionModel:
-    description = json.loads((folder / "dynamics.json").read_text())
-    weights = load_file(folder / "dynamics.safetensors")
-    ensemble = untrained(**description["shape"])
+    description = read_json(folder / "dynamics.json")
+    weights = read_weights(folder / "dynamics.safetensors")
+    shape, elites = description["shape"], description["elites"]
+    newest = shape.get("newest_dim")
+    states = shape["obs_dim"] if newest is None else newest
+    sizes = [shape["obs_dim"] + shape["action_dim"], *shape["hidden_sizes"], 2 * (1 + states)]
+    refuse_larger(shape, sizes, weights, copies=shape["members"])
+    if states > shape["obs_dim"]:
+        raise ValueError(f"newest_dim={states} is more than obs_dim={shape['obs_dim']}")
+    known = isinstance(elites, list) and all(type(elite) is int and 0 <= elite < shape["members"] for elite in elites)
+    if not known or not elites or len(set(elites)) < len(elites):
+        raise ValueError(f"elites={elites} are not numbers of different members, 0 to {shape['members'] - 1}")
+    ensemble = untrained(**shape)
     ensemble.load_state_dict(weights)
-    model = TransitionModel(ensemble=ensemble, elites=torch.tensor(description["elites"]))
+    model = TransitionModel(ensemble=ensemble, elites=torch.tensor(elites))
     if model.hash() != description["hash"]:
         raise InputError(f"{folder / 'dynamics.safetensors'} does not fit dynamics.json: the hash differs: {REPAIR}")
     return model

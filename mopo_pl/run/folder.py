@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -12,11 +13,17 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import named_code
+from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import SHARED_PATH, export_run_folder, is_launched_rank
 from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import read_json
+
+STAGE_FILES = ("dynamics", "termination")
+"""Stages that leave weights and a description in the run folder."""
 
 
 class RunFolder:
@@ -46,7 +53,7 @@ class RunFolder:
             locks.enter_context(folder.locked())
             folder.refuse_occupied()
             folder.checkpoints.mkdir(exist_ok=True)
-            folder.keep_provenance(provenance)
+            folder.write(folder.provenance, json.dumps(provenance, indent=2) + "\n")
             # Last: a folder with this file holds a run.
             folder.write(folder.config, config_text)
         except Unwritable as error:
@@ -59,8 +66,21 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
-        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later."""
-        return cls(path.resolve())
+        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later.
+
+        Raises InputError where something in it is a link to the outside, which the run would write through, or a pipe or a
+        device, which it would wait for.
+        """
+        folder = cls(path.resolve())
+        for root, folders, files in os.walk(folder.path):
+            for entry in (Path(root) / name for name in (*folders, *files)):
+                if entry.is_symlink() and not entry.resolve().is_relative_to(folder.path):
+                    raise InputError(f"{entry} is a link to a place outside the run: replace it by what it points to")
+                if not entry.is_symlink() and not entry.is_file() and not entry.is_dir():
+                    raise InputError(f"{entry} is a pipe or a device, which no run writes: remove it")
+            if Path(root) == folder.logs and "wandb" in folders:
+                folders.remove("wandb")  # its records link to wandb's own cache
+        return folder
 
     def take_config(self, config_text: str) -> None:
         """Write the configuration with the changes given on resume to `config.yaml`, for the next resume."""
@@ -99,10 +119,39 @@ class RunFolder:
 
     def refuse_occupied(self) -> None:
         """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
-        if self.config.exists() and not is_launched_rank():
+        if is_launched_rank():
+            return
+        if self.config.exists():
             raise InputError(
-                f"run_dir={self.path} holds a run already: choose another, or continue it by resume={self.path}"
+                f"run_dir={self.path} holds a run already: choose another, or continue it by {shlex.quote(f'resume={self.path}')}"
             )
+
+        others = [path.name for path in self._own_files() if path.is_symlink() or path.exists()]
+        if others:
+            raise InputError(
+                f"run_dir={self.path} holds {', '.join(others)}, which this run would continue or overwrite, and no config.yaml: "
+                "choose another folder, or move them away"
+            )
+
+    def _own_files(self) -> list[Path]:
+        """What a run writes, but for what one leaves that was killed before its `config.yaml` was there."""
+        left = {self.provenance} if _is_provenance(self.provenance) else set()
+        left |= {self.checkpoints} if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()) else set()
+        stages = [self.path / f"{stage}.{end}" for stage in STAGE_FILES for end in ("json", "safetensors")]
+        own = [self.provenance, self.checkpoints, self.metrics, self.result, self.policy, self.logs, *stages]
+        return [path for path in own if path not in left]
+
+    def resume_command(self, config: Config) -> str:
+        """Return the command that continues the run; it allows the code that the configuration names, as the user chose it."""
+        words = ["python", "train.py", f"resume={self.path}", *(["trust=true"] if named_code(config) else [])]
+        return shlex.join(words)
+
+    def evaluate_command(self, config: Config) -> str:
+        """Return the command that scores the policy, allowing what the configuration names as `resume_command` does."""
+        foreign = [key for key, _ in named_code(config) if is_within(key, ("env_id", "env_kwargs"))]
+        words = ["python", "-m", "mopo_pl", "evaluate", str(self.path), *(["trust=true"] if foreign else [])]
+        own = ["--actor", config.sac.actor] if ":" in config.sac.actor else []
+        return shlex.join([*words, *own, "--episodes", "100", "--seed", "1"])
 
     def write(self, path: Path, text: str) -> None:
         """Write a file of the run atomically."""
@@ -113,6 +162,14 @@ class RunFolder:
 def launched_config() -> Config | None:
     """The resolved configuration of the run in a process that Lightning launched; None in the first process."""
     return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
+
+
+def _is_provenance(path: Path) -> bool:
+    """Whether a file is one that a run began with, and no file of the user's of that name."""
+    try:
+        return read_json(path).keys() >= {"dataset", "processes", "config"}
+    except (OSError, ValueError):
+        return False
 
 
 def _new_path(config: Config) -> Path:
@@ -131,12 +188,15 @@ def _new_path(config: Config) -> Path:
 def _link_latest(path: Path) -> None:
     """Point `runs/latest` at the folder, or `latest` next to a folder given by `run_dir=`.
 
-    A file system without links is no error.
+    A file system without links is no error. A file or a folder of that name is the user's, and stays.
     """
     root = Path("runs") if Path("runs").resolve() in path.resolve().parents else path.parent
-    aside = root / f".latest.{os.getpid()}"
+    aside, latest = root / f".latest.{os.getpid()}", root / "latest"
+    if latest.exists() and not latest.is_symlink():
+        print_once(f"{latest} is no link, and is left as it is: it does not point at this run")
+        return
     try:
         aside.symlink_to(os.path.relpath(path, root), target_is_directory=True)
-        os.replace(aside, root / "latest")
+        os.replace(aside, latest)
     except OSError:
         aside.unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Inputs of a run: opened, and checked as far as possible before anything is trained."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from mopo_pl.dynamics.terminals.rule import LearnedRule, load_rule
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
+from mopo_pl.storage.stored_json import read_json
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
             f"dynamics_from={folder} models {theirs[0]} observation and {theirs[1]} action dimensions; "
             f"the data have {ours[0]} and {ours[1]}"
         )
-    fitted_to = json.loads((Path(folder) / "dynamics.json").read_text()).get("dataset")
+    fitted_to = read_json(Path(folder) / "dynamics.json").get("dataset")
     if fitted_to not in (None, dataset.hash):
         raise InputError(
             f"dynamics_from={folder} was fitted to another log than dataset={dataset.name}: give the dataset of that run"

@@ -17,6 +17,7 @@ from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import read_json
 
 LOGGERS = {
     "csv": loggers.CSVLogger,
@@ -67,6 +68,14 @@ class _SkipsHeldRows:
         except OSError as error:
             raise Unwritable(error.filename or "a logger's record", error) from error
 
+    def finalize(self, status: str) -> None:
+        """As the logger's own; what cannot be written any more does not hide why the run failed."""
+        try:
+            super().finalize(status)  # type: ignore[misc]
+        except OSError as error:
+            if status != "failed":
+                raise Unwritable(error.filename or "a logger's record", error) from error
+
 
 @dataclass
 class _Records:
@@ -78,10 +87,11 @@ class _Records:
 
     def __post_init__(self) -> None:
         try:
-            self.opened = {stage: dict(record) for stage, record in json.loads(self.path.read_text()).items()}
+            self.opened = read_json(self.path)
+            _refuse_records(self.opened)
         except FileNotFoundError:
             self.opened = {}
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError, KeyError):
             self.opened = {}
             print_once(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
@@ -107,6 +117,19 @@ class _Records:
         self.opened.setdefault(self.stage, {})[name] = {"identity": identity, "held": held}
         with atomic_write(self.path) as aside:
             aside.write_text(json.dumps(self.opened))
+
+
+IDENTITY = ("id", "resume", "run_id")
+"""Arguments that continue a record: the file must not say where a logger writes."""
+
+
+def _refuse_records(opened: dict[str, Any]) -> None:
+    """Raise one of several errors where records are not those that `keep` writes."""
+    for record in opened.values():
+        for name, entry in record.items():
+            texts = entry["identity"].items()
+            if type(entry["held"]) is not int or not all(key in IDENTITY and type(text) is str for key, text in texts):
+                raise ValueError(name)
 
 
 @contextmanager

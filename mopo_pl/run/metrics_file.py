@@ -56,12 +56,14 @@ class MetricsFile(Logger):
         return [row for row in map(_row, self._lines()) if row is not None]
 
     def _lines(self) -> list[str]:
-        return self.path.read_text(errors="replace").split("\n") if self.path.exists() else []
+        return self.path.read_text(errors="replace").split("\n") if self.path.is_file() else []
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
         """Remove rows of this stage after `update`: a resumed run writes them again."""
         if not self.path.exists():
+            if update > 0:
+                print_once(f"{self.path} is missing: the rows so far are lost, and the curve begins here")
             return
         whole = self._whole_lines()
         kept = [row for row in whole if row["stage"] != self.stage or row["update"] <= update]
@@ -76,10 +78,13 @@ def _row(line: str) -> dict[str, Any] | None:
     """The metrics row in a line; None where the line is incomplete or damaged."""
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    sound = isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("update"), int)
-    return row if sound else None
+    sound = isinstance(row, dict) and isinstance(row.get("stage"), str) and type(row.get("update")) is int
+    if not sound:
+        return None
+    values = (value for name, value in row.items() if name not in ("stage", "update"))
+    return row if all(value is None or type(value) in (int, float) for value in values) else None
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:

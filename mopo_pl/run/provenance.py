@@ -3,7 +3,6 @@
 It repeats the configuration: `config.yaml` may be edited by hand, and a resume names the key that was.
 """
 
-import json
 from typing import Any
 
 import torch
@@ -16,6 +15,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.storage.stored_json import read_json
 
 UNSTORED = ("resume", "run_dir", "preset")
 """Keys that do not change what is computed, and are not compared."""
@@ -82,10 +82,11 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
 
 def _read(folder: RunFolder) -> dict[str, Any]:
     try:
-        then = json.loads(folder.provenance.read_text())
-        if then.keys() >= KEYS and isinstance(then["config"], dict):
+        then = read_json(folder.provenance)
+        texts = isinstance(then.get("dataset"), str) and isinstance(then.get("ensemble"), str | None)
+        if then.keys() >= KEYS and isinstance(then["config"], dict) and texts:
             return then
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         pass
     raise InputError(f"{folder.provenance} is damaged: remove it, and the run is resumed without this check")
 

@@ -1,6 +1,7 @@
 """`result.json` and the summary at the end of a run."""
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mopo_pl.config.foreign import arguments_reaching_out, refusal
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.environments.episodes import Episodes, evaluate
@@ -85,8 +87,11 @@ def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
     folder.write(folder.result, json.dumps(result, indent=2) + "\n")
 
 
-def summary(folder: RunFolder, result: dict[str, Any], estimated: str = "") -> str:
-    """The summary printed at the end of a run; `estimated`: its lines about estimates, where there are any."""
+def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated: str = "") -> str:
+    """The summary printed at the end of a run.
+
+    `again`: the command that scores its policy. `estimated`: lines about estimates, where there are any.
+    """
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
     lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
     if "termination" in result:
@@ -102,7 +107,7 @@ def summary(folder: RunFolder, result: dict[str, Any], estimated: str = "") -> s
         lines.append(estimated)
     lines.append(f"run      {folder.path}  ({result['updates']} updates; {seconds})")
     if result["final_return"] is not None:
-        lines.append(f"again    python -m mopo_pl evaluate {folder.path} --episodes 100 --seed 1")
+        lines.append(f"again    {again}")
     return "\n".join(lines)
 
 
@@ -125,21 +130,28 @@ def evaluate_run(
     *,
     env_id: str | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
+    trust: bool = False,
 ) -> int:
     """Print mean, spread and score of deterministic episodes.
 
     `env_id`: another environment than the run's, with `env_kwargs` alone as its arguments; without it, `env_kwargs` replace
-    those of the run. Raises InputError where there is no environment, where it does not fit the policy, and where the policy's
-    actions are no numbers.
+    those of the run. `trust`: whether the environment that `policy.json` names may be a module's, or read files. Raises
+    InputError where there is no environment, where it does not fit the policy, and where the policy's actions are no numbers.
     """
     policy = Policy.load(folder, actor=actor)
     if env_id is None:
         env_id = policy.meta.get("env_id")
-        env_kwargs = policy.meta.get("env_kwargs", {}) if env_kwargs is None else env_kwargs
+        asked = [] if trust or env_id is None or ":" not in env_id else [("env_id", env_id)]
+        if env_kwargs is None:
+            env_kwargs = policy.meta.get("env_kwargs", {})
+            asked += [] if trust else [tuple(text.split("=", 1)) for text in arguments_reaching_out(env_kwargs)]
+        if asked:
+            described = folder / "policy" / "policy.json"
+            raise InputError([refusal(described, key, text, "add trust=true") for key, text in asked])
     if env_id is None:
         raise InputError(
             f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "
-            f"python -m mopo_pl evaluate {folder} env_id=NAME"
+            f"python -m mopo_pl evaluate {shlex.quote(str(folder))} env_id=NAME"
         )
     env_kwargs = {} if env_kwargs is None else env_kwargs
     environment = tried_environment(env_id, env_kwargs)

@@ -1,6 +1,5 @@
 """A whole run: from a log to an ensemble, a policy and its score."""
 
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -33,7 +32,7 @@ from mopo_pl.distributed.launch import (
 )
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
-from mopo_pl.dynamics.terminals.rule import load_rule
+from mopo_pl.dynamics.terminals.rule import load_rule, rule_facts
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
@@ -48,6 +47,7 @@ from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.storage.stored_json import read_json
 
 FINAL_SEED_OFFSET = 10_000
 """Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
@@ -81,11 +81,12 @@ def _run(config: Config, locks: ExitStack) -> int:
         with signals.installed():
             result = _stages(config, inputs, folder, signals)
     except Interrupted as stop:
-        print_once(f"{stop}; saved. Continue with: python train.py resume={folder.path}")
+        print_once(f"{stop}; saved. Continue with: {folder.resume_command(config)}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
         return 0 if is_launched_rank() else stop.code
     if result is not None:
-        print_once(summary(folder, result, _estimated(config, inputs, folder)))
+        again = folder.evaluate_command(config)
+        print_once(summary(folder, result, again=again, estimated=_estimated(config, inputs, folder)))
         if config.report and not config.trainer.fast_dev_run:
             report_at_end(folder.path, inputs.dataset)
     return 0
@@ -190,7 +191,12 @@ def _multiplies_bf16() -> bool:
 
 def _is_finished(config: Config, folder: RunFolder) -> bool:
     """Whether the run has a result and its limits are unchanged."""
-    if not folder.result.exists():
+    try:
+        read_json(folder.result)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        print_once(f"{folder.result} is damaged: the run is taken as not finished, and makes it again")
         return False
     ended = config_from_file(folder.config).trainer
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
@@ -206,13 +212,14 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
             compile = "ensemble" in config.compile
             train_dynamics(config.dynamics, dataset, context, seed=config.seed, compile=compile)
         model = load_model(folder.path)
-        seconds["dynamics"] = json.loads((folder.path / "dynamics.json").read_text())["seconds"]
+        fitted = read_json(folder.path / "dynamics.json").get("seconds")
+        seconds["dynamics"] = fitted if isinstance(fitted, int | float) else None
     ends = None
     if config.learns_termination:
         if not (folder.path / "termination.json").exists():
             train_termination(config.classifier, dataset, context, seed=config.seed)
         inputs = replace(inputs, rule=load_rule(folder.path))
-        facts = json.loads((folder.path / "termination.json").read_text())
+        facts = rule_facts(folder.path)
         seconds["termination"] = facts["seconds"]
         ends = {name: facts[name] for name in ("threshold", "holdout")}
     if config.stage != "dynamics":

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import OmegaConf
 
 import mopo_pl
@@ -33,7 +35,7 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
-from mopo_pl.errors import PeerLost
+from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import Inputs, learned_findings
 from mopo_pl.run.loggers import open_loggers
@@ -45,6 +47,9 @@ PATIENCE = 10.0
 """Time that an evaluation may go on after a signal [s]."""
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
+
+RESTORE_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, UnpicklingError)
+"""What a checkpoint of other content raises before the first batch ends, though its checksum is right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +124,7 @@ def fit_stage(
         best_by=best_by,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest = files.newest_valid()
+    newest, begun = files.newest_valid(), list[bool]()
     files.drop_after(newest)
     if newest is None and context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
@@ -136,6 +141,7 @@ def fit_stage(
             callbacks=[
                 *callbacks,
                 *build_callbacks(context.callbacks),
+                LambdaCallback(on_train_batch_end=lambda *_: begun or begun.append(True)),
                 signals.reinstall_callback(),
                 forget_unsaved(metrics),
                 RanksAgree(),
@@ -145,10 +151,15 @@ def fit_stage(
         )
         try:
             trainer.fit(module, datamodule=data, ckpt_path=None if newest is None else str(newest), weights_only=True)
-        except RuntimeError as error:
+        except RESTORE_ERRORS as error:
             if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
                 raise PeerLost from error
-            raise
+            if newest is None or begun or isinstance(error, InputError | Unwritable | Diverged):
+                raise
+            raise InputError(
+                f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "
+                "the run goes on from the checkpoint before it"
+            ) from error
     return trainer, saving.seconds
 
 

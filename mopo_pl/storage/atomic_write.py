@@ -15,7 +15,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
     The temporary file is in the folder of `target` because a rename is atomic only within one file system. On an
     exception the temporary file is removed and an existing `target` keeps its content. Raises Unwritable if the disk is
-    full or the folder is not writable.
+    full or the folder is not writable. A link that someone left at the temporary path is not followed.
 
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
@@ -27,6 +27,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """
     aside = target.with_name(f".{target.name}.part")
     try:
+        aside.unlink(missing_ok=True)
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
@@ -41,8 +42,10 @@ def atomic_write(target: Path) -> Iterator[Path]:
 
 
 def sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a file as hexadecimal digits, or None if the file cannot be read."""
+    """Return the SHA-256 of a file as hexadecimal digits, or None if it cannot be read, or is a pipe or a device."""
     try:
+        if not path.is_file():
+            return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:

@@ -63,8 +63,12 @@ class RefreshFiles:
         path = self._path(entry)
         if not self.holds(entry):
             raise InputError(f"{path} is missing or differs from the file that the checkpoint refers to")
+        try:
+            rows = torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path} does not have the shape that the checkpoint gives it ({error})") from error
         self._kept[number] = entry
-        return torch.from_numpy(np.fromfile(path, entry["dtype"]).reshape(entry["shape"]))
+        return rows
 
     def drop_before(self, number: int) -> None:
         """Forget the refreshes that the model buffer has dropped.

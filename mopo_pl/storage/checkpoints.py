@@ -7,7 +7,10 @@ refresh files it refers to, so that the newest undamaged checkpoint can be found
 import hashlib
 import io
 import json
+import re
+import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +19,16 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mopo_pl.distributed.console import print_once
+from mopo_pl.errors import InputError
 from mopo_pl.storage.atomic_write import atomic_write, sha256_of
+from mopo_pl.storage.stored_json import read_json
 
 KEEP = 2
 """Number of newest checkpoints of a stage that `prune` keeps in addition to the best one."""
 REFRESHES = "refreshes"
 """Subfolder of the checkpoint folder that holds the refreshes of the model buffer."""
+REFRESH = r"\d{6,}-\d+-[0-9a-f]{16}\.rows"
+"""Names of refreshes; other files are not the run's, and are left alone."""
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
@@ -50,6 +57,13 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
         with atomic_write(_checksum_file(target)) as aside:
             aside.write_text(json.dumps(checksums))
 
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Read a checkpoint; raise InputError where its archive declares more than the file holds, as torch would believe it."""
+        with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
+            if sum(member.file_size for member in archive.infolist()) > Path(path).stat().st_size:
+                raise InputError(f"{path} declares more than it holds: it is damaged, or made to fill the memory")
+        return super().load_checkpoint(path, *args, **kwargs)
+
 
 class CheckpointFiles:
     """The checkpoints of one stage in `folder`; `stage` is "dynamics", "termination" or "policy"."""
@@ -63,11 +77,17 @@ class CheckpointFiles:
 
     def all(self) -> list[Path]:
         """Return the paths of all checkpoints, oldest first, including damaged ones."""
-        return sorted(self.folder.glob(f"{self.stage}-*.ckpt"))
+        found = [(numbers, path) for path in self.folder.glob("*.ckpt") if (numbers := self._numbers(path))]
+        return [path for _, path in sorted(found)]
+
+    def _numbers(self, path: Path) -> tuple[int, int] | None:
+        """Epoch and batch in the name of a checkpoint; None where it is not one of this stage's, such as `policy-mine.ckpt`."""
+        match = re.fullmatch(rf"{self.stage}-(\d{{6,}})-(\d{{6,}})\.ckpt", path.name)
+        return None if match is None else (int(match[1]), int(match[2]))
 
     def epochs_begun(self) -> int:
         """Return the number of epochs that had begun when the newest checkpoint was written."""
-        return max((int(path.stem.split("-")[1]) + 1 for path in self.all()), default=0)
+        return max((numbers[0] + 1 for path in self.all() if (numbers := self._numbers(path))), default=0)
 
     def newest_valid(self) -> Path | None:
         """Return the newest checkpoint whose checksums match, or None; print a warning for each damaged newer one."""
@@ -83,16 +103,16 @@ class CheckpointFiles:
 
         They are damaged, and new checkpoints of the resumed run would get the same names.
         """
-        for path in self.all():
-            if taken is None or path.name > taken.name:
-                _remove(path)
+        paths = self.all()
+        for path in paths[0 if taken is None else paths.index(taken) + 1 :]:
+            _remove(path)
 
     def _is_valid(self, path: Path) -> bool:
         checksums = _read_checksums(path)
         if checksums is None or sha256_of(path) != checksums["sha256"]:
             return False
         refreshes = checksums["refreshes"].items()
-        return all(sha256_of(self.folder / REFRESHES / name) == digest for name, digest in refreshes)
+        return all(sha256_of(self.folder / REFRESHES / Path(name).name) == digest for name, digest in refreshes)
 
     def prune(self) -> None:
         """Remove all checkpoints but the newest `KEEP` and the best, and the refresh files that no checkpoint refers to."""
@@ -106,11 +126,12 @@ class CheckpointFiles:
         kept = self.folder.glob("*.ckpt")
         referenced = {name for path in kept for name in (_read_checksums(path) or {}).get("refreshes", ())}
         for file in (self.folder / REFRESHES).glob("*.rows"):
-            if file.name not in referenced:
+            if file.name not in referenced and re.fullmatch(REFRESH, file.name) and file.is_file():
                 file.unlink()
         # Temporary files of a process that was killed while it wrote.
-        for file in self.folder.rglob(".*.part"):
-            file.unlink()
+        for file in (*self.folder.glob(".*.part"), *(self.folder / REFRESHES).glob(".*.part")):
+            if not file.is_dir():
+                file.unlink()
 
 
 def _checksum_file(path: Path) -> Path:
@@ -127,11 +148,15 @@ def _remove(path: Path) -> None:
 def _read_checksums(path: Path) -> dict[str, Any] | None:
     """Return the content of a checkpoint's checksum file, or None if it is missing or damaged."""
     try:
-        found = json.loads(_checksum_file(path).read_text())
+        found = read_json(_checksum_file(path))
     except (OSError, ValueError):
         return None
+    refreshes, score = found.get("refreshes"), found.get("score")
     valid = (
-        isinstance(found, dict) and isinstance(found.get("sha256"), str) and isinstance(found.get("refreshes"), dict)
+        isinstance(found.get("sha256"), str)
+        and isinstance(refreshes, dict)
+        and all(isinstance(digest, str) for digest in refreshes.values())
+        and (score is None or (isinstance(score, int | float) and not isinstance(score, bool)))
     )
     return found if valid else None
 

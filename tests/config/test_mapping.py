@@ -126,9 +126,13 @@ def test_code_that_a_mapping_names_is_not_run_unless_it_is_given_again(plant: Pa
     line = f"{name}: '{CODE[key]}'"
     text = "data: {source: plant.csv}\n" + (f"{section}: {{{line}}}" if section else line)
     (problem,) = refused(plant, text)
+    what, so = (
+        ("a file, an address or Python code, which a file must not choose by itself", "if you trust it, ")
+        if section == "env_kwargs"
+        else ("Python code, which a file must not run by itself", "read that code, then ")
+    )
     assert problem == (
-        f"{plant}: {key}={CODE[key]} names Python code, which a mapping file must not run by itself: read that code, then "
-        f"give {key}={CODE[key]} on the command line too"
+        f"{plant}: {key}={CODE[key]} names {what}: {so}give {key}={CODE[key]} on the command line too, or trust=true"
     )
     assert main(["dataset=" + str(plant), "--dry-run"]) == 2
     assert not trap.exists()
@@ -174,7 +178,7 @@ def test_the_environment_variables_are_not_read(plant: Path, monkeypatch: pytest
     [
         ("data:\n  source: ???", "${…} and ??? are not supported"),
         ("- a", "must be a map of keys"),
-        ("plant", "plant: there is no such key"),
+        ("plant", "must be a map of keys"),
         ("data: {source: [", "is not valid YAML"),
         ("data: !!python/object/apply:os.system ['ls']", "is not valid YAML"),
         ("a: &a [1, 1]\nb: [*a, *a]", "aliases (*a) are not supported"),

@@ -151,7 +151,7 @@ def test_a_callbacks_values_stand_in_the_rows_and_its_state_in_checkpoints(
 ) -> None:
     """A callback notes values before the module writes its row, as those of the project do."""
     folder = run(tmp_path / "run", "callbacks=[parts_of_mine:Counting]", "preset=offline-sac")
-    assert main([f"resume={folder}", "trainer.max_epochs=3"]) == 0
+    assert main([f"resume={folder}", "trainer.max_epochs=3", "trust=true"]) == 0
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["own/count"] for row in rows] == [1, 2, 3]
 
@@ -208,7 +208,7 @@ def test_evaluating_it_takes_the_class(
 
 def test_a_run_with_it_is_resumed(tmp_path: Path, parts: Callable[[], object]) -> None:
     folder = run(tmp_path / "run", "sac.actor=parts_of_mine:Linear", "preset=offline-sac")
-    assert main([f"resume={folder}", "trainer.max_epochs=3"]) == 0
+    assert main([f"resume={folder}", "trainer.max_epochs=3", "trust=true"]) == 0
 
 
 @pytest.mark.parametrize(

@@ -85,11 +85,13 @@ def test_a_run_is_scored_in_an_environment_that_is_named_later(
         "are env_kwargs missing?\n"
     )
     assert said("seed=1", code=2) == "error: seed: only env_id and env_kwargs may be given to evaluate\n"
-    weights = {name: tensor * torch.nan for name, tensor in load_file(run / POLICY).items()}
-    save_file(weights, run / POLICY)
+    weights = load_file(run / POLICY)
+    save_file({name: tensor.sign() * 3e38 for name, tensor in weights.items()}, run / POLICY)
     assert said("env_id=Walk-v0", code=2) == (
         f"error: the policy of {run} gave actions that are no numbers in 3 of 3 episodes\n"
     )
+    save_file({name: tensor * torch.nan for name, tensor in weights.items()}, run / POLICY)
+    assert said("env_id=Walk-v0", code=2).startswith(f"error: {run / 'policy'} holds a damaged policy (")
 
 
 # Signals in an evaluation ---------------------------------------------------------------------------------------------
@@ -208,7 +210,8 @@ def test_code_that_another_run_names_is_only_followed_where_the_user_repeats_it(
     with pytest.raises(InputError) as error:
         compose(given)
     assert error.value.problems == [
-        f"{tmp_path / 'config.yaml'}: {key}=evil:code names Python code, which another run's file must not run by itself: read "
-        f"that code, then give {key}=evil:code on the command line too"
+        f"{tmp_path / 'config.yaml'}: {key}=evil:code names Python code, which a file must not run by itself: read that code, "
+        f"then give {key}=evil:code on the command line too, or trust=true"
     ]
+    assert getattr(compose([*given, "trust=true"]), key) == "evil:code"
     assert getattr(compose([*given, f"{key}=mine:code"]), key) == "mine:code"

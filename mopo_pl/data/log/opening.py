@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,6 +12,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from mopo_pl.config.foreign import arguments_reaching_out
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.checks import findings_of
@@ -146,7 +148,7 @@ def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:
 
 
 def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str, Any]) -> None:
-    """The user's environment, else the file's; raises InputError where the file's would import a module."""
+    """The user's environment, else the file's; raises InputError where the file's would import a module or read elsewhere."""
     if env_id == NO_ENVIRONMENT:
         raw.env_id, raw.env_kwargs = None, {}
     elif env_id is not None:
@@ -159,6 +161,12 @@ def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str
         )
     elif env_kwargs:
         raw.env_kwargs = env_kwargs
+    elif raw.env_id is not None and (places := arguments_reaching_out(raw.env_kwargs)):
+        raise InputError(
+            f"{raw.source} names {shown(raw.env_id)} with {shown(places[0], 200)}, a file, an address or Python code, which a "
+            "file must not choose by itself: if you trust it, give "
+            f"'env_kwargs={shown(json.dumps(dict(raw.env_kwargs), default=str), 500)}', else env_id=none"
+        )
 
 
 def read(source: str, data: DataConfig) -> RawLog:

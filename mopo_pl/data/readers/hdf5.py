@@ -7,6 +7,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5l, h5o  # type: ignore[attr-defined]
 
 from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
 from mopo_pl.data.readers.names import Columns, listed, shown
@@ -69,6 +70,32 @@ def _elsewhere(item: Any, file: h5py.File) -> bool:
     """Whether an array, or a part of it, is stored in another file."""
     other = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
     return bool(other) or item.file.filename != file.filename
+
+
+def refuse_outside(path: Path) -> None:
+    """Raise InputError where anything in a file is stored in another one, or is larger than the file can hold.
+
+    For readers that would follow and believe it. Each object is looked at once, without its values.
+    """
+    declared = 0
+    with h5py.File(path, "r") as file:
+
+        def external(name: bytes, link: Any) -> bytes | None:
+            return name if link.type == h5l.TYPE_EXTERNAL else None
+
+        def stored_elsewhere(name: bytes, kind: Any) -> bytes | None:
+            nonlocal declared
+            if kind.type != h5o.TYPE_DATASET:
+                return None
+            dataset = h5d.open(file.id, name)
+            declared += dataset.get_space().get_select_npoints() * dataset.get_type().get_size()
+            how = dataset.get_create_plist()
+            return name if how.get_layout() == h5d.VIRTUAL or how.get_external_count() else None
+
+        found = file.id.links.visit(external, info=True) or h5o.visit(file.id, stored_elsewhere, info=True)
+    if found is not None:
+        raise InputError(f"{path}: {shown(found.decode(errors='replace'))} lies in another file; copy it into this one")
+    refuse_oversized(path, declared)
 
 
 def _inside(groups: list[tuple[str, h5py.Group]], file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:

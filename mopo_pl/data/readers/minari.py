@@ -1,6 +1,5 @@
 """Minari datasets: of the local store, or downloaded when the hub can be reached."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -12,9 +11,11 @@ import numpy as np
 from minari.dataset.minari_dataset import MinariDataset
 from minari.storage.datasets_root_dir import get_dataset_path
 
+from mopo_pl.data.readers.hdf5 import refuse_outside
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.sizes import brief
 from mopo_pl.errors import InputError
+from mopo_pl.storage.stored_json import read_json
 
 
 def read_minari(name: str) -> RawLog:
@@ -106,6 +107,7 @@ def _load(name: str) -> MinariDataset:
     try:
         if path.is_dir():
             _refuse_without_spaces(path, name)
+            _refuse_outside(path)
             return minari.load_dataset(name)
         return minari.load_dataset(name, download=True)
     except InputError:
@@ -123,6 +125,15 @@ def _load(name: str) -> MinariDataset:
 
 def _refuse_without_spaces(path: Path, name: str) -> None:
     """Raise InputError where Minari would make the dataset's environment, which may import any module, for its spaces."""
-    metadata = json.loads((path / "metadata.json").read_text())
+    metadata = read_json(path / "metadata.json")
     if not {"observation_space", "action_space"} <= set(metadata):
         raise InputError(f"Minari dataset {name} does not store its spaces; it is not read, as that would run its code")
+
+
+def _refuse_outside(path: Path) -> None:
+    """Raise InputError where the data lie elsewhere, or declare more than they hold: Minari would follow and believe them."""
+    for file in sorted(path.rglob("*")):
+        if not file.is_file() and not file.is_dir():
+            raise InputError(f"{file} is a pipe, a device or a link to nothing: it is no dataset of Minari")
+        if file.suffix == ".hdf5":
+            refuse_outside(file)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from mopo_pl.data.transitions import Transitions
@@ -15,10 +15,14 @@ from mopo_pl.dynamics.terminals.classifier import CLASSIFIER_ARGUMENTS, Terminal
 from mopo_pl.dynamics.terminals.scores import area_under_curve, best_threshold, reliability
 from mopo_pl.errors import InputError
 from mopo_pl.nn.hparams import plain_arguments
+from mopo_pl.nn.stored_weights import read_weights, refuse_larger
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import read_json
 
 REPAIR = "remove termination.safetensors and termination.json there, and resume that run, which fits it again"
 """Advice for a rule that cannot be read."""
+FIGURES = ("rows", "terminal", "found", "false", "auc", "calibration_error")
+"""Of the held-out rows, as the summary of a run shows them."""
 
 
 class LearnedRule(nn.Module):
@@ -81,11 +85,15 @@ def save_rule(rule: LearnedRule, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def load_rule(folder: Path) -> LearnedRule:
-    """Read what `save_rule` wrote. Raises InputError where a file is missing or damaged, or the hash differs."""
+    """Read what `save_rule` wrote; raises InputError as `load_model` does."""
     try:
-        description = json.loads((folder / "termination.json").read_text())
-        weights = load_file(folder / "termination.safetensors")
-        rule = LearnedRule(unfitted(**description["shape"]), 0.0)
+        description = read_json(folder / "termination.json")
+        weights = read_weights(folder / "termination.safetensors")
+        shape = description["shape"]
+        refuse_larger(shape, [2 * shape["obs_dim"] + shape["action_dim"], *shape["hidden_sizes"], 1], weights)
+        if not 0 < shape["share"] < 1:
+            raise ValueError(f"share={shape['share']} is no share of terminal rows")
+        rule = LearnedRule(unfitted(**shape), 0.0)
         rule.load_state_dict(weights)
         sound = rule.hash() == description["hash"]
     except FileNotFoundError as error:
@@ -97,3 +105,16 @@ def load_rule(folder: Path) -> LearnedRule:
             f"{folder / 'termination.safetensors'} does not fit termination.json: the hash differs: {REPAIR}"
         )
     return rule
+
+
+def rule_facts(folder: Path) -> dict[str, Any]:
+    """Return the seconds, the threshold and the holdout's figures that `save_rule` wrote; raise InputError where they are damaged."""
+    try:
+        description = read_json(folder / "termination.json")
+        facts = {name: description[name] for name in ("seconds", "threshold", "holdout")}
+        numbers = [facts["seconds"], facts["threshold"], *(facts["holdout"][name] for name in FIGURES)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds a damaged learned rule ({error}): {REPAIR}") from error
+    if not all(type(number) in (int, float) for number in numbers):
+        raise InputError(f"{folder} holds a damaged learned rule (its figures are no numbers): {REPAIR}")
+    return facts

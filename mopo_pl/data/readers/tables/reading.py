@@ -70,6 +70,9 @@ def log_of_tables(
     present = [name for name in files[0].names if name not in left_out]
     found = find_fields(present, source, columns, REQUIRED)
     widths = files[0].widths(present)
+    empty = [key for keys in found.values() for key in keys if widths[key] == 0]
+    if empty:
+        raise InputError(f"{source}: column {shown(empty[0])} holds empty lists, not numbers")
     known = [file.rows for file in files]
     total = None if None in known else sum(filter(None, known))
     buffers = {name: FieldBuffer(name, {key: widths[key] for key in keys}, total) for name, keys in found.items()}

@@ -1,0 +1,819 @@
+"""Read damaged and hostile files, configurations and command lines, and report each that does not end in a clear error.
+
+`python benchmarks/fuzz.py --inputs 100000`: logs in each format, mapping files, configurations, command lines, run folders, policies,
+ensembles, learned rules and checkpoints, each with bytes cut, flipped or repeated, values of another type, huge numbers, links and
+pipes. An input is well treated where it is read, or refused by an `InputError`, in less than 5 s of processor time and within 4 GB
+more than the process began with. A worker process takes the inputs one after another; one that crashes or hangs is recorded and
+replaced. What ended otherwise stays in `--folder`, and the exit code is 1. An input depends on its number and `--seed` alone.
+"""
+
+import argparse
+import contextlib
+import gzip
+import io
+import json
+import os
+import random
+import resource
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SECONDS = 5.0
+"""Processor time that an input may take."""
+HANG = 60.0
+"""Time after which the worker is killed: others may use the processor."""
+MEMORY = 4 * 2**30
+"""Address space beyond that of the worker at its beginning [bytes]."""
+CODES = (0, 1, 2, 3)
+"""Exit codes that a command may end with; 1 for a run that cannot go on."""
+TRAINING = ("run", "checkpoint")
+"""Kinds that train for an epoch: they take fifty times as long, and are drawn a fifth as often."""
+ODD = [
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        1,
+        7,
+        2**31,
+        2**63,
+        10**400,
+        -(10**20),
+        0.5,
+        1e-320,
+        1e39,
+        1e308,
+        float("nan"),
+        float("inf"),
+    ),
+    *(
+        "",
+        " ",
+        "none",
+        "null",
+        "true",
+        "1e9",
+        "999999999999",
+        "-v0",
+        "a-v0",
+        "os:system",
+        "../..",
+        "/dev/zero",
+        "~",
+        "\x1b[31m",
+        "\0",
+    ),
+    *(
+        "${oc.env:HOME}",
+        "???",
+        "{",
+        "[",
+        "a: b",
+        "ü" * 50,
+        "x" * 5000,
+        "policy",
+        "Pendulum-v1",
+        "Hopper-v5",
+        "2020-01-01",
+        ".nan",
+    ),
+    *(
+        [],
+        {},
+        [None],
+        [[]],
+        [1, "a"],
+        {"a": None},
+        {"": {}},
+        [0] * 300,
+        {"a": {"b": {"c": []}}},
+        [float("nan")],
+        [[[[[[[1]]]]]]],
+    ),
+]
+"""What a value is replaced by."""
+
+
+def main() -> int:
+    """Parse the command line and run the parent, or a worker of it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--inputs", type=int, default=1000, help="number of inputs (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: %(default)s)")
+    parser.add_argument("--first", type=int, default=0, help="number of the first input (default: %(default)s)")
+    parser.add_argument("--folder", type=Path, help="where bad inputs are kept (default: a new folder in /tmp)")
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="(default: all)")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options)
+        return 0
+    options.folder = options.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
+    return watch(options)
+
+
+# The parent -----------------------------------------------------------------------------------------------------------
+
+
+def watch(options: argparse.Namespace) -> int:
+    """Let workers try all inputs; print what they came to."""
+    options.folder.mkdir(parents=True, exist_ok=True)
+    number, counts, bad = options.first, Counter[tuple[str, str]](), list[str]()
+    last = options.first + options.inputs
+    began = time.monotonic()
+    while number < last:
+        worker = start(options, number, last - number)
+        assert worker.stdout is not None
+        kind = "start"
+        with worker, selectors.DefaultSelector() as waiting:
+            waiting.register(worker.stdout, selectors.EVENT_READ)
+            while True:
+                line = worker.stdout.readline() if waiting.select(HANG if kind != "start" else 300) else None
+                if line:
+                    event = json.loads(line)
+                    kind = event["kind"]
+                    if "outcome" not in event:
+                        continue
+                    number = event["number"] + 1
+                    counts[kind, event["outcome"]] += 1
+                    if event["outcome"] not in ("read", "refused"):
+                        bad.append(keep(options, event["number"], kind, event["outcome"], event["said"]))
+                    if counts.total() % 500 == 0:
+                        print(f"{counts.total()} inputs, {len(bad)} bad, {time.monotonic() - began:.0f} s", flush=True)
+                    continue
+                if number < last:
+                    if kind == "start":
+                        worker.kill()
+                        raise SystemExit("the worker does not start: see the messages above")
+                    worker.kill()
+                    outcome = "hang" if line is None else f"crash {worker.wait()}"
+                    counts[kind, outcome] += 1
+                    bad.append(keep(options, number, kind, outcome, ""))
+                    number += 1
+                break
+    print(table(counts))
+    print("\n".join([f"{len(bad)} of {counts.total()} inputs ended otherwise than read or refused", *bad]))
+    return int(bool(bad))
+
+
+def start(options: argparse.Namespace, first: int, inputs: int) -> subprocess.Popen[str]:
+    """Start a worker at an input."""
+    words = [sys.executable, __file__, "--worker", "--folder", str(options.folder), "--seed", str(options.seed)]
+    words += ["--first", str(first), "--inputs", str(inputs), "--kinds", *options.kinds]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1)
+
+
+def keep(options: argparse.Namespace, number: int, kind: str, outcome: str, said: str) -> str:
+    """Keep the files of an input; return a line about it."""
+    place, work = options.folder / f"bad-{options.seed}-{number}-{kind}", options.folder / "current"
+    shutil.rmtree(place, ignore_errors=True)
+    if work.is_dir():
+        work.rename(place)
+    place.mkdir(exist_ok=True)
+    (place / "SAID").write_text(f"{outcome}\n{said}\n", errors="replace")
+    return f"{place}  {outcome}"
+
+
+def table(counts: Counter[tuple[str, str]]) -> str:
+    """Counts by kind and outcome."""
+    lines = []
+    for kind in dict.fromkeys(kind for kind, _ in counts):
+        outcomes = {outcome: count for (other, outcome), count in counts.items() if other == kind}
+        told = ", ".join(f"{outcome} {count}" for outcome, count in sorted(outcomes.items()))
+        lines.append(f"{kind:<12}{sum(outcomes.values()):>8}   {told}")
+    return "\n".join(lines)
+
+
+# The worker -----------------------------------------------------------------------------------------------------------
+
+
+def work(options: argparse.Namespace) -> None:
+    """Try inputs one after another, and tell of each on standard output."""
+    tell = os.fdopen(os.dup(1), "w", buffering=1)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.environ |= {"WANDB_MODE": "offline", "MINARI_DATASETS_PATH": str(options.folder.absolute() / "minari")}
+    os.environ["XDG_CACHE_HOME"] = str(options.folder.absolute() / "cache")
+    base = make_base(options.folder.absolute() / "base")
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
+    folder = options.folder.absolute() / "current"
+    os.dup2(silence, 2)
+    for number in range(options.first, options.first + options.inputs):
+        draw = random.Random(f"{options.seed}-{number}")
+        (kind,) = draw.choices(options.kinds, [0.2 if kind in TRAINING else 1 for kind in options.kinds])
+        tell.write(json.dumps({"number": number, "kind": kind}) + "\n")
+        outcome, said = try_input(kind, draw, base, folder)
+        tell.write(json.dumps({"number": number, "kind": kind, "outcome": outcome, "said": said}) + "\n")
+
+
+def try_input(kind: str, draw: random.Random, base: Path, folder: Path) -> tuple[str, str]:
+    """Make an input in a folder and read it; return what it came to, and what was said."""
+    from mopo_pl.errors import InputError
+
+    remove(folder)
+    folder.mkdir()
+    make, read = KINDS[kind]
+    began = time.process_time()
+    said = io.StringIO()
+    try:
+        words = make(draw, base, folder)
+        (folder / "WORDS").write_text(repr(words), errors="replace")
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            code = read(folder, words)
+        outcome = "read" if code in (0, 3) else "refused" if code == 2 else f"code {code}"
+        if code == 2 and "error: " not in said.getvalue():
+            outcome = "refused without a word"
+    except InputError as error:
+        outcome = "refused" if error.problems and all(error.problems) else "refused without a word"
+    except SystemExit as error:  # argparse
+        outcome = "refused" if error.code == 2 else f"exit {error.code}"
+    except BaseException as error:  # whatever else there is, it is what is looked for
+        outcome = type(error).__name__
+        said.write(traceback.format_exc()[-3000:])
+    if outcome in ("read", "refused") and len(said.getvalue()) > 50_000:
+        outcome = "too many words"
+    if outcome in ("read", "refused") and time.process_time() - began > SECONDS:
+        outcome = "slow"
+    return outcome, said.getvalue()[-5000:]
+
+
+def remove(folder: Path) -> None:
+    """Remove the files of the last input."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+# Sound files ----------------------------------------------------------------------------------------------------------
+
+
+def make_base(base: Path) -> Path:
+    """Write what the inputs are made from: a log in each format, and a finished run with a learned rule."""
+    import h5py
+    import pyarrow as pa
+    from pyarrow import csv, feather, parquet
+
+    from mopo_pl.cli import main as train
+
+    if (base / "run/result.json").exists():
+        return base
+    base.mkdir(parents=True, exist_ok=True)
+    arrays = log_arrays(200)
+    np.savez(base / "log.npz", allow_pickle=False, **arrays, env_id="Pendulum-v1", env_kwargs='{"g": 9.0}')
+    np.savez_compressed(base / "packed.npz", allow_pickle=False, **arrays)
+    with h5py.File(base / "log.hdf5", "w") as file:
+        for key, array in arrays.items():
+            file.create_dataset(key, data=array, compression="gzip" if key == "observations" else None)
+        file.attrs.update({"env_id": "Pendulum-v1", "env_kwargs": "{}"})
+    columns = {f"o{i}": arrays["observations"][:, i] for i in range(3)} | {"a": arrays["actions"][:, 0]}
+    columns |= {"reward": arrays["rewards"], "done": arrays["terminals"], "episode": np.arange(200) // 20}
+    plain = pa.table(columns)
+    lists = pa.table(
+        {
+            "observation.state": pa.array(arrays["observations"].tolist(), pa.list_(pa.float32())),
+            "action": pa.array(arrays["actions"].tolist(), pa.list_(pa.float32())),
+            "next.reward": arrays["rewards"],
+            "next.done": arrays["terminals"],
+            "episode_index": np.arange(200) // 20,
+            "frame_index": np.arange(200) % 20,
+        }
+    )
+    csv.write_csv(plain, base / "log.csv")
+    (base / "log.csv.gz").write_bytes(gzip.compress((base / "log.csv").read_bytes()))
+    parquet.write_table(plain, base / "log.parquet")
+    feather.write_feather(plain, str(base / "log.arrow"), compression="uncompressed")
+    feather.write_feather(plain, str(base / "log.feather"), compression="lz4")
+    for folder in ("lerobot/meta", "lerobot/data/chunk-000", "tables"):
+        (base / folder).mkdir(parents=True, exist_ok=True)
+    features = {name: {"dtype": "float32", "shape": [1], "names": None} for name in lists.column_names}
+    info = {"codebase_version": "v3.0", "total_frames": 200, "total_episodes": 10, "fps": 10, "features": features}
+    (base / "lerobot/meta/info.json").write_text(json.dumps(info))
+    parquet.write_table(lists, base / "lerobot/data/chunk-000/file-000.parquet")
+    for part in range(2):
+        parquet.write_table(plain.slice(100 * part, 100), base / f"tables/part-{part}.parquet")
+    (base / "plant.yaml").write_text(MAPPING)
+    settings = [*SMALL, f"dataset={base / 'log.npz'}", f"run_dir={base / 'run'}"]
+    code = train(settings)
+    if code:
+        raise SystemExit(f"the run that inputs are made from ended with exit code {code}")
+    return base
+
+
+MAPPING = """\
+data:
+  source: log.csv
+  columns: {observation: [o0, "o[12]"], action: a, reward: reward, terminal: done, episode: episode}
+  action_low: [-2]
+  action_high: [2]
+env_id: none
+termination: {bounds: {o0: [-5, null]}}
+"""
+SMALL = [
+    *("termination=learned", "threads=1", "compile=false", "trainer.accelerator=cpu", "logger=csv", "env_id=none"),
+    *("dynamics.max_epochs=1", "dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]", "dynamics.members=3"),
+    *("dynamics.elites=2", "classifier.epochs=1", "classifier.updates_per_epoch=5", "classifier.hidden_sizes=[8]"),
+    *("sac.hidden_sizes=[8]", "sac.updates_per_epoch=5", "trainer.max_epochs=2", "rollout.starts=20"),
+    *("checkpoint.every_minutes=0", "data.action_low=[-2]", "data.action_high=[2]", "classifier.batch_size=16"),
+]
+
+
+def log_arrays(rows: int) -> dict[str, np.ndarray]:
+    """A log of 3 observations and 1 action in episodes of 20 steps, of which every second ends terminal."""
+    rng = np.random.default_rng(0)
+    number = np.arange(1, rows + 1)
+    observations = rng.standard_normal((rows, 3)).astype(np.float32)
+    terminals = number % 40 == 0
+    return {
+        "observations": observations,
+        "actions": rng.uniform(-2, 2, (rows, 1)).astype(np.float32),
+        "rewards": observations[:, 0],
+        "terminals": terminals,
+        "timeouts": (number % 20 == 0) & ~terminals,
+        "next_observations": (observations + 0.1 * rng.standard_normal((rows, 3))).astype(np.float32),
+    }
+
+
+# Damage ---------------------------------------------------------------------------------------------------------------
+
+
+def damaged(content: bytes, draw: random.Random) -> bytes:
+    """Bytes cut, flipped, repeated, left out, or replaced by extreme numbers."""
+    data = bytearray(content)
+    for _ in range(draw.choice((1, 1, 1, 2, 5, 30))):
+        place, length = draw.randrange(len(data) + 1), draw.choice((1, 4, 8, 100, 5000))
+        what = draw.randrange(7)
+        if what == 0:
+            del data[place:]
+        elif what == 1 and data:
+            data[min(place, len(data) - 1)] ^= 1 << draw.randrange(8)
+        elif what == 2:
+            data[place : place + length] = draw.randbytes(length)
+        elif what == 3:
+            del data[place : place + length]
+        elif what == 4:
+            data[place:place] = data[place : place + length] * draw.choice((1, 2, 50))
+        elif what == 5:
+            data[place : place + 8] = draw.choice(
+                (b"\xff" * 8, b"\0" * 8, b"\x7f" + b"\xff" * 7, b"\xff" * 7 + b"\x7f")
+            )
+        else:
+            digits = [i for i, byte in enumerate(data[:4000]) if 48 <= byte <= 57]
+            if digits:
+                at = draw.choice(digits)
+                data[at : at + 1] = draw.choice((b"9" * 30, b"-1", b"1e999", b"nan", b"0", b"2147483648", b"9" * 5000))
+    return bytes(data)
+
+
+def changed(value: Any, draw: random.Random) -> Any:
+    """A value of JSON or YAML with one or a few of its parts replaced, left out or added."""
+    for _ in range(draw.choice((1, 1, 1, 3))):
+        value = _changed(value, draw)
+    return value
+
+
+def _changed(value: Any, draw: random.Random) -> Any:
+    if isinstance(value, dict) and value and draw.random() < 0.85:
+        key = draw.choice(list(value))
+        made = dict(value)
+        if (what := draw.random()) < 0.1:
+            del made[key]
+        elif what < 0.2:
+            made[str(draw.choice(ODD))[:50]] = draw.choice(ODD)
+        else:
+            made[key] = _changed(value[key], draw)
+        return made
+    if isinstance(value, list) and value and draw.random() < 0.5:
+        made = list(value)
+        place = draw.randrange(len(made))
+        made[place] = _changed(made[place], draw)
+        return made[: draw.randrange(len(made) + 1)] if draw.random() < 0.2 else made
+    return draw.choice(ODD)
+
+
+def other_kind_of_file(path: Path, draw: random.Random, base: Path) -> None:
+    """A link, a pipe, a folder, nothing or another file in the place of one."""
+    what = draw.randrange(8)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    if what == 0:
+        os.mkfifo(path)
+    elif what == 1:
+        path.symlink_to(draw.choice(("/dev/zero", "/etc/passwd", "/proc/self/mem", "/", "nowhere", path.name, "..")))
+    elif what == 2:
+        path.mkdir()
+    elif what == 3:
+        path.write_bytes(b"")
+    elif what == 4:
+        with path.open("wb") as file:
+            file.truncate(draw.choice((1, 10**6, 10**8)))
+    elif what in (5, 6):
+        files = [file for file in sorted(base.rglob("*")) if file.is_file() and file.stat().st_size < 10**6]
+        shutil.copy(draw.choice(files), path)
+
+
+def damage_file(path: Path, draw: random.Random, base: Path) -> None:
+    """Damage a file by its bytes, by its values where it is JSON or YAML, or by its kind."""
+    what = draw.random()
+    if what < 0.12:
+        other_kind_of_file(path, draw, base)
+    elif what < 0.7 and path.suffix in (".json", ".jsonl", ".yaml"):
+        change_values(path, draw)
+    else:
+        path.write_bytes(damaged(path.read_bytes(), draw))
+
+
+def change_values(path: Path, draw: random.Random) -> None:
+    """Replace values of a JSON or YAML file."""
+    import yaml
+
+    if path.suffix == ".yaml":
+        text = yaml.safe_dump(changed(yaml.safe_load(path.read_text()), draw), allow_unicode=True)
+    elif path.suffix == ".jsonl":
+        lines = path.read_text().splitlines()
+        place = draw.randrange(len(lines))
+        lines[place] = json.dumps(changed(json.loads(lines[place]), draw))
+        text = "\n".join(lines)
+    else:
+        text = json.dumps(changed(json.loads(path.read_text()), draw))
+        if draw.random() < 0.05:
+            text = draw.choice(("[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "null", '"a"'))
+    path.write_text(text)
+
+
+def odd_array(array: np.ndarray, draw: random.Random) -> np.ndarray:
+    """An array of another type or shape, or with values that are none."""
+    what = draw.randrange(10)
+    if what == 0:
+        kind = draw.choice(
+            ("i1", "u8", "f2", "f8", "c8", "?", "U3", "S3", "M8[s]", "m8[ns]", "f4,i4", "V5", ">f4", "f16")
+        )
+        return np.zeros(array.shape, kind)
+    if what == 1:
+        shapes = [
+            (),
+            (0,),
+            (1,),
+            (len(array), 0),
+            (0, 3),
+            array.T.shape,
+            (len(array), 1, 1),
+            (1, *array.shape),
+            (1,) * 30,
+        ]
+        return np.zeros(draw.choice(shapes), array.dtype)
+    if what == 2:
+        return array[: draw.randrange(len(array))]
+    made = array.astype(np.float64)
+    if what == 3:
+        return made * draw.choice((1e30, 1e300, 1e-300, 0.0, -1.0))
+    made.ravel()[draw.randrange(made.size)] = draw.choice((np.nan, np.inf, -np.inf, 1e308, 2**63, -1, 0.5))
+    return made
+
+
+def odd_arrays(draw: random.Random) -> dict[str, Any]:
+    """A log's arrays, some of them odd, renamed, missing or added."""
+    arrays: dict[str, Any] = log_arrays(draw.choice((60, 60, 1, 2, 0)) or 60)
+    for _ in range(draw.choice((1, 1, 2, 4))):
+        key = draw.choice(list(arrays))
+        what = draw.random()
+        if what < 0.7:
+            arrays[key] = odd_array(np.asarray(arrays[key]), draw) if np.size(arrays[key]) else np.zeros(3)
+        elif what < 0.8:
+            arrays.pop(key)
+        elif what < 0.9:
+            arrays[
+                draw.choice(("obs", "dones", "reward", "extra", "episode_id", "t", "index", "is_first", "infos/x"))
+            ] = np.asarray(arrays.get(key, 0))
+        else:
+            arrays[draw.choice(("env_id", "env_kwargs"))] = np.array(str(draw.choice(ODD)).replace("\0", ""))
+        if not arrays:
+            break
+    return arrays
+
+
+# Inputs ---------------------------------------------------------------------------------------------------------------
+
+
+def npz_log(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A damaged archive, or a sound one of odd arrays."""
+    path = folder / "log.npz"
+    if draw.random() < 0.5:
+        (np.savez if draw.random() < 0.5 else np.savez_compressed)(path, allow_pickle=False, **odd_arrays(draw))
+    else:
+        shutil.copy(base / draw.choice(("log.npz", "packed.npz")), path)
+        damage_file(path, draw, base)
+    return [str(path)]
+
+
+def hdf5_log(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """As `npz_log`, with links, external storage, virtual arrays, groups and attributes."""
+    import h5py
+
+    path = folder / "log.hdf5"
+    if draw.random() < 0.5:
+        shutil.copy(base / "log.hdf5", path)
+        damage_file(path, draw, base)
+        return [str(path)]
+    with h5py.File(path, "w") as file:
+        for key, array in odd_arrays(draw).items():
+            with contextlib.suppress(TypeError, ValueError):
+                file[key] = array if array.dtype.kind not in "UMm" else str(array)
+        target = draw.choice(["observations", "rewards", "episode_0", "a/b/c"])
+        if target in file:
+            del file[target]
+        what = draw.randrange(8)
+        if what == 0:
+            file[target] = h5py.ExternalLink(
+                draw.choice((str(base / "log.hdf5"), "log.hdf5", "/etc/passwd")), "rewards"
+            )
+        elif what == 1:
+            file[target] = h5py.SoftLink(draw.choice(("/", f"/{target}", "/actions", "/nowhere")))
+        elif what == 2:
+            file.create_dataset(target, (60, 3), "f4", external=[("/etc/passwd", 0, 720)])
+        elif what == 3:
+            layout = h5py.VirtualLayout((60, 3), "f4")
+            layout[:] = h5py.VirtualSource(str(base / "log.hdf5"), "observations", (60, 3))
+            file.create_virtual_dataset(target, layout)
+        elif what == 4:
+            file.create_dataset(target, draw.choice([(10**12,), (10**6, 10**6), (0, 3), None]), "f4", chunks=None)
+        elif what == 5:
+            file.create_group(target)["self"] = h5py.SoftLink("/")
+        elif what == 6:
+            file.create_dataset(target, (60,), h5py.special_dtype(vlen=draw.choice((str, np.float32))))
+        for name in ("env_id", "env_kwargs"):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                file.attrs[name] = draw.choice([*ODD, np.arange(3), np.zeros(0), b"\xff", "Pendulum-v1", "{}"])
+    return [str(path)]
+
+
+def table_log(*names: str) -> Callable[[random.Random, Path, Path], list[str]]:
+    """Inputs of tables of these names."""
+
+    def make(draw: random.Random, base: Path, folder: Path) -> list[str]:
+        path = folder / draw.choice(names)
+        shutil.copy(base / path.name, path)
+        if path.suffix == ".csv" and draw.random() < 0.5:
+            odd_cells(path, draw)
+        elif draw.random() < 0.4 and path.suffix in (".parquet", ".arrow", ".feather"):
+            odd_columns(path, draw)
+        else:
+            damage_file(path, draw, base)
+        columns = ["data.columns.observation=[o0,o1,o2]", "data.columns.action=a", "data.columns.episode=episode"]
+        return [str(path), *draw.sample(columns, draw.choice((3, 3, 3, 2, 0)))]
+
+    return make
+
+
+def odd_cells(path: Path, draw: random.Random) -> None:
+    """Replace cells, headers and separators of a CSV file."""
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    for _ in range(draw.choice((1, 3, 50))):
+        line = draw.choice(lines[: draw.choice((1, 3, len(lines)))])
+        what = draw.random()
+        if what < 0.8 and line:
+            line[draw.randrange(len(line))] = str(draw.choice(ODD)).replace("\n", " ")[:3000]
+        elif what < 0.9:
+            line.append("1")
+        elif line:
+            line.pop()
+    path.write_text(
+        draw.choice(",,,,;\t|").join(["", ""])[:0] + "\n".join(",".join(line) for line in lines), errors="replace"
+    )
+
+
+def odd_columns(path: Path, draw: random.Random) -> None:
+    """Columns of other types, in Parquet or Arrow."""
+    import pyarrow as pa
+    from pyarrow import feather, parquet
+
+    table = pa.table({"o0": [0.0] * 30, "o1": [1.0] * 30, "o2": [2.0] * 30, "a": [0.5] * 30, "reward": [0.0] * 30})
+    table = table.append_column("episode", pa.array([i // 10 for i in range(30)]))
+    makers: list[Callable[[], Any]] = [
+        lambda: pa.array([None] * 30),
+        lambda: pa.array([b"a"] * 30),
+        lambda: pa.array(["a", "1"] * 15),
+        lambda: pa.array([[1.0, 2.0]] * 29 + [[1.0]]),
+        lambda: pa.array([[]] * 30, pa.list_(pa.float32())),
+        lambda: pa.array([{"x": 1}] * 30),
+        lambda: pa.array([2**63 - 1] * 30),
+        lambda: pa.array([i * 10**9 for i in range(30)], pa.timestamp("ns")),
+        lambda: pa.array(["a"] * 30).dictionary_encode(),
+        lambda: pa.array([float("nan"), float("inf"), 1e308] * 10),
+        lambda: pa.array([[[1.0]]] * 30),
+        lambda: pa.array([True, None] * 15),
+        lambda: pa.array([[None, 1.0]] * 30),
+        lambda: pa.array(list(range(30)), pa.duration("s")),
+    ]
+    for _ in range(draw.choice((1, 2))):
+        name = draw.choice(table.column_names)
+        table = table.set_column(table.column_names.index(name), name, draw.choice(makers)())
+    if draw.random() < 0.1:
+        table = table.slice(0, 0)
+    if path.suffix == ".parquet":
+        parquet.write_table(table, path)
+    else:
+        feather.write_feather(table, str(path), compression=draw.choice(("uncompressed", "lz4", "zstd")))
+
+
+def folder_log(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A folder of tables or of LeRobot with a damaged file."""
+    name = draw.choice(("lerobot", "lerobot", "tables"))
+    shutil.copytree(base / name, folder / name)
+    damage_file(draw.choice(files_in(folder / name)), draw, base)
+    columns = [] if name == "lerobot" else ["data.columns.observation=[o0,o1,o2]", "data.columns.action=a"]
+    return [str(folder / name), *columns]
+
+
+def mapping(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A mapping file with a sound log."""
+    shutil.copy(base / "log.csv", folder)
+    shutil.copy(base / "plant.yaml", folder)
+    damage_file(folder / "plant.yaml", draw, base)
+    return [str(folder / "plant.yaml")]
+
+
+def command(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A command line of known keys with odd values, and of damaged words."""
+    from mopo_pl.config.compose import choices
+    from mopo_pl.config.keys import known_keys
+
+    words = []
+    for _ in range(draw.choice((1, 1, 2, 5))):
+        key = draw.choice([*known_keys(), "logger.csv.name", "env_kwargs.a", "termination.bounds.x", "trust", "resume"])
+        if draw.random() < 0.2:
+            words.append(
+                f"{(group := draw.choice(('preset', 'logger', 'trainer', 'dataset')))}={draw.choice(list(choices(group)))}"
+            )
+            continue
+        value = draw.choice(ODD)
+        text = json.dumps(value) if draw.random() < 0.5 else str(value)
+        words.append(f"{key}={text}")
+        if draw.random() < 0.3:
+            words[-1] = damaged(words[-1].encode(errors="replace"), draw).decode(errors="replace")[:10_000]
+    return [*words, "--print-config"]
+
+
+def configuration(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A run folder with a damaged configuration alone."""
+    (folder / "run").mkdir()
+    shutil.copy(base / "run/config.yaml", folder / "run")
+    damage_file(folder / "run/config.yaml", draw, base)
+    return [f"resume={folder / 'run'}", "--print-config"]
+
+
+def files_in(folder: Path) -> list[Path]:
+    """All files of a folder, in the same order everywhere."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def run_folder(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A run folder with damaged files, resumed for another epoch."""
+    run = folder / "run"
+    shutil.copytree(base / "run", run)
+    for _ in range(draw.choice((1, 1, 2))):
+        path = draw.choice(files_in(run))
+        damage_file(path, draw, base)
+    return [f"resume={run}", "trainer.max_epochs=3"]
+
+
+def checkpoint(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A run folder with a checkpoint of other content and a right checksum."""
+    import hashlib
+
+    import torch
+
+    run = folder / "run"
+    shutil.copytree(base / "run", run)
+    path = max((run / "checkpoints").glob("policy-*.ckpt"))
+    if draw.random() < 0.4:
+        path.write_bytes(damaged(path.read_bytes(), draw))
+    else:
+        state = torch.load(path, weights_only=True)
+        torch.save(other_state(state, draw), path)
+    checksums = json.loads(path.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(
+        json.dumps({**checksums, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+    )
+    return [f"resume={run}", "trainer.max_epochs=3"]
+
+
+def other_state(state: Any, draw: random.Random) -> Any:
+    """A checkpoint's content with a value replaced."""
+    import torch
+
+    if isinstance(state, dict) and state and draw.random() < 0.95:
+        key = draw.choice(list(state))
+        made = dict(state)
+        if draw.random() < 0.1:
+            del made[key]
+        else:
+            made[key] = other_state(state[key], draw)
+        return made
+    if isinstance(state, list) and state and draw.random() < 0.8:
+        place = draw.randrange(len(state))
+        return [*state[:place], other_state(state[place], draw), *state[place + 1 :]]
+    if isinstance(state, torch.Tensor) and draw.random() < 0.5:
+        return draw.choice(
+            (
+                state.double(),
+                state[..., None],
+                state.flatten()[:1],
+                state * torch.nan if state.is_floating_point() else -state,
+            )
+        )
+    return draw.choice([value for value in ODD if not isinstance(value, int) or abs(value) < 2**63])
+
+
+def network(name: str) -> Callable[[random.Random, Path, Path], list[str]]:
+    """Inputs of the two files of a policy, an ensemble or a learned rule."""
+
+    def make(draw: random.Random, base: Path, folder: Path) -> list[str]:
+        names = [f"{name}.json", f"{name}.safetensors"]
+        place = base / "run/policy" if name == "policy" else base / "run"
+        for file in names:
+            shutil.copy(place / file, folder)
+        damage_file(folder / draw.choice(names), draw, base)
+        return [name]
+
+    return make
+
+
+def load_network(folder: Path, words: Sequence[str]) -> int:
+    """Read a policy, an ensemble or a learned rule, and call it."""
+    import torch
+
+    from mopo_pl.dynamics.model import load_model
+    from mopo_pl.dynamics.terminals.rule import load_rule, rule_facts
+    from mopo_pl.policy import Policy
+
+    if words == ["policy"]:
+        policy = Policy.load(folder)
+        policy(np.zeros(policy.obs_dim))
+    elif words == ["dynamics"]:
+        model = load_model(folder)
+        inputs = torch.zeros(2, model.ensemble.obs_dim + model.ensemble.action_dim)
+        model.predict(inputs)
+        model.draw(inputs[:, : model.ensemble.obs_dim], torch.Generator())
+    else:
+        rule = load_rule(folder)
+        rule_facts(folder)
+        state, action = torch.zeros(2, rule.classifier.obs_dim), torch.zeros(2, rule.classifier.action_dim)
+        rule(state, action, state)
+    return 0
+
+
+def inspect(folder: Path, words: Sequence[str]) -> int:
+    """Open and check a log as a command does."""
+    from mopo_pl.__main__ import main as program
+
+    return program(["inspect", *words])
+
+
+def train(folder: Path, words: Sequence[str]) -> int:
+    """Train or resume as a command does, in the folder of the input."""
+    from mopo_pl.cli import main as command_line
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return command_line(list(words))
+    finally:
+        os.chdir(before)
+
+
+Make = Callable[[random.Random, Path, Path], list[str]]
+Read = Callable[[Path, Sequence[str]], int]
+KINDS: dict[str, tuple[Make, Read]] = {
+    "npz": (npz_log, inspect),
+    "hdf5": (hdf5_log, inspect),
+    "csv": (table_log("log.csv", "log.csv.gz"), inspect),
+    "parquet": (table_log("log.parquet"), inspect),
+    "arrow": (table_log("log.arrow", "log.feather"), inspect),
+    "folder": (folder_log, inspect),
+    "mapping": (mapping, inspect),
+    "command": (command, train),
+    "config": (configuration, train),
+    "policy": (network("policy"), load_network),
+    "ensemble": (network("dynamics"), load_network),
+    "rule": (network("termination"), load_network),
+    "run": (run_folder, train),
+    "checkpoint": (checkpoint, train),
+}
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,148 @@
+"""Configuration files that may come from someone else: mapping files, and `config.yaml` of a run.
+
+Reading one imports nothing, fills in no `${…}` and follows no alias. Where it names Python code, or a file or an address that
+only the user may choose, the command line must say so: by the same key, or by `trust=true`.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from mopo_pl.config.schema import Config
+from mopo_pl.errors import InputError
+
+LARGEST = 1_000_000
+"""Size up to which such a file is read [bytes]."""
+DEEPEST = 20
+"""Maps and lists inside each other."""
+TRUST = "trust"
+"""The word of the command line that lets a stored file name code. It is no key: no file can hold it."""
+UNFILLED = "${…} and ??? are not supported; write the value"
+
+
+def is_trusted(arguments: Sequence[str]) -> bool:
+    """Return whether a command line says `trust=true`; raise InputError for another value.
+
+    >>> is_trusted(["resume=runs/latest", "trust=true"]), is_trusted(["resume=runs/latest"])
+    (True, False)
+    """
+    given = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{TRUST}=")]
+    wrong = [value for value in given if value not in ("true", "false")]
+    if wrong:
+        raise InputError(f"{TRUST}={wrong[0]} must be true or false")
+    return given[-1:] == ["true"]
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """Return the map that a file of YAML holds, without resolving any value.
+
+    Raises InputError where the file cannot be read, is larger than 1 MB, deeper than 20 levels, no map of YAML, or has aliases.
+    """
+    try:
+        if path.stat().st_size > LARGEST:
+            raise InputError(f"{path} is larger than {LARGEST} bytes: it is no file of settings")
+        text = path.read_text(encoding="utf-8-sig")
+        _refuse_bombs(text, path)
+        values = OmegaConf.create(text) if text.strip() else OmegaConf.create({})
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
+    except Exception as error:  # of PyYAML, OmegaConf and codecs alike
+        raise InputError(f"{path} is not valid YAML: {(str(error).splitlines() or ['?'])[0]}") from error
+    assert isinstance(values, DictConfig)
+    return values
+
+
+def refuse_unfilled(values: DictConfig, path: Path) -> None:
+    """Raise InputError where a value holds `${…}` or `???`: no resolver is called for a file, as `oc.env` reads the environment."""
+    for key, text in texts_of(OmegaConf.to_container(values, resolve=False), ""):
+        if "${" in text or text == "???":
+            raise InputError(f"{path}: {key}: {UNFILLED}")
+
+
+def _refuse_bombs(text: str, path: Path) -> None:
+    """Aliases and depth let a small file fill the memory; OmegaConf parses a text inside a text again."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise InputError(f"{path}: aliases (*{event.anchor}) are not supported; write the value")
+        if depth == 0 and isinstance(event, yaml.ScalarEvent | yaml.SequenceStartEvent):
+            raise InputError(f"{path} must be a map of keys, such as `data: {{source: plant.csv}}`")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise InputError(f"{path} has more than {DEEPEST} maps and lists inside each other")
+
+
+def texts_of(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Yield each text with its dotted key, names of maps included; those of a list with the key of the list.
+
+    >>> list(texts_of({"a": ["x", {"b": "y"}]}, ""))
+    [('a', 'x'), ('a.b', 'y')]
+    """
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from texts_of(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts_of(inner, key)
+    elif isinstance(value, str):
+        yield key, value
+
+
+def reaches_out(text: str) -> bool:
+    """Return whether an argument names a place: a path, an address, or a module.
+
+    >>> [
+    ...     reaches_out(text)
+    ...     for text in ("rgb_array", "hopper.xml", "/etc/passwd", "..", "~", "http://a", "module:Class")
+    ... ]
+    [False, False, True, True, True, True, True]
+    """
+    return re.search(r"[/\\:~$]|\.\.", text) is not None
+
+
+def arguments_reaching_out(env_kwargs: Any) -> list[str]:
+    """Return the arguments of an environment that name a file, an address or a module, as `key=value`."""
+    return [f"{key}={text}" for key, text in texts_of(env_kwargs, "env_kwargs") if reaches_out(text)]
+
+
+def named_code(config: Config) -> list[tuple[str, str]]:
+    """Return key and value of each setting that would import code, or let an environment or a logger reach a place.
+
+    >>> named_code(Config(env_id="my_package:Env-v0", env_kwargs={"xml_file": "/tmp/a.xml"}, logger={"os:system": {}}))
+    [('env_id', 'my_package:Env-v0'), ('env_kwargs.xml_file', '/tmp/a.xml'), ('logger', 'os:system')]
+    """
+    names = {
+        "env_id": config.env_id,
+        "termination": config.termination,
+        "reward": config.reward,
+        "penalty.name": config.penalty.name,
+        "sac.actor": config.sac.actor,
+    }
+    found = [(key, text) for key, text in names.items() if isinstance(text, str) and ":" in text]
+    found += [("callbacks", name) for name in config.callbacks]
+    found += [(key, text) for key, text in texts_of(config.env_kwargs, "env_kwargs") if reaches_out(text)]
+    found += [("logger", str(name)) for name in config.logger if ":" in str(name)]
+    for name, arguments in config.logger.items():
+        found += [(key, text) for key, text in texts_of(arguments, f"logger.{name}") if reaches_out(text)]
+    return found
+
+
+def refusal(path: Path, key: str, text: str, remedy: str) -> str:
+    """Return what is said of a setting that a file must not decide by itself."""
+    if key.startswith(("env_kwargs", "logger.")):
+        return (
+            f"{path}: {key}={text} names a file, an address or Python code, which a file must not choose by itself: if you "
+            f"trust it, {remedy}"
+        )
+    return f"{path}: {key}={text} names Python code, which a file must not run by itself: read that code, then {remedy}"
+
+
+def is_repeated(key: str, given: Collection[str]) -> bool:
+    """Return whether the command line sets the key, or a map that holds it, so that the file's value is not used."""
+    return any(key == other or key.startswith(f"{other}.") for other in given)

@@ -1,0 +1,63 @@
+"""Standard output and error of a command, of which no reader that leaves, full disk or narrow terminal stops a run."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
+
+
+class ForgivingStream:
+    """A stream that drops what cannot be written, instead of raising; `lost` holds the first error."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.lost: OSError | ValueError | None = None
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # a terminal of ASCII
+
+    def write(self, text: str) -> int:
+        """Write, unless writing has failed before."""
+        if self.lost is None:
+            try:
+                return self._stream.write(text)
+            except (OSError, ValueError) as error:
+                self._give_up(error)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, unless writing has failed before."""
+        if self.lost is None:
+            try:
+                self._stream.flush()
+            except (OSError, ValueError) as error:
+                self._give_up(error)
+
+    def _give_up(self, error: OSError | ValueError) -> None:
+        self.lost = error
+        # Python flushes the stream again at exit, which would raise again.
+        with suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def forgiving_streams() -> Iterator[None]:
+    """Let nothing that is printed in the block raise, also where a stream is closed (`>&-`)."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w") as nowhere:
+        sys.stdout, sys.stderr = (_forgiving(stream or nowhere) for stream in before)  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = before
+
+
+def _forgiving(stream: Any) -> Any:
+    return stream if isinstance(stream, ForgivingStream) else ForgivingStream(stream)

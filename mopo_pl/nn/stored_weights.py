@@ -1,0 +1,50 @@
+"""Weights of a network in a file of safetensors, which may be damaged, or made by someone else."""
+
+import itertools
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a file by name.
+
+    Raises FileNotFoundError, OSError where it is no regular file, SafetensorError where it is damaged, and ValueError where it is
+    larger than memory, or holds a value that is not finite.
+    """
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError(f"{path.name} is no regular file")
+    if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        raise ValueError(f"{path.name} is larger than the memory")
+    weights = load_file(path)
+    lost = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if lost:
+        raise ValueError(f"{lost[0]} is not finite: it holds NaN or inf")
+    return weights
+
+
+def refuse_larger(
+    shape: Mapping[str, Any], sizes: Sequence[Any], weights: Mapping[str, Tensor], *, copies: int = 1
+) -> None:
+    """Raise ValueError where a described network has more weights than a file holds: asked before memory is taken for it.
+
+    Args:
+        shape: The description, whose `hidden_sizes` must be a list of whole numbers, and whose other sizes whole numbers.
+        sizes: Width of the inputs, the hidden layers and the outputs.
+        weights: Tensors of the file, by name.
+        copies: Networks of this shape, side by side.
+
+    """
+    widths = [*sizes, copies]
+    if not isinstance(shape["hidden_sizes"], list) or not all(type(size) is int and size >= 1 for size in widths):
+        raise ValueError(f"its layers are {list(sizes)} in {copies} networks, not whole numbers from 1 on")
+    described = copies * sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+    held = sum(math.prod(tensor.shape) for tensor in weights.values())
+    if described > held:
+        raise ValueError(f"it describes {described} weights, and its file holds {held} numbers")

@@ -1,0 +1,42 @@
+"""JSON files of a run, a policy or an ensemble, which may be damaged, or made by someone else."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+LARGEST = 50_000_000
+"""Size up to which such a file is read [bytes]."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object that a file holds.
+
+    Raises FileNotFoundError; OSError where it is no regular file (a pipe would be waited for); ValueError where it is larger
+    than 50 MB, or holds no JSON object.
+    """
+    return loads(read_text(path))
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a regular file of up to 50 MB; raises as `read_json`."""
+    size = path.stat().st_size
+    if not path.is_file():
+        raise OSError(f"{path.name} is no regular file")
+    if size > LARGEST:
+        raise ValueError(f"{path.name} has {size} bytes")
+    return path.read_text()
+
+
+def loads(text: str) -> dict[str, Any]:
+    """Return the object of a JSON text; raise ValueError where it is none, or one too deep.
+
+    >>> loads('{"a": 1}')
+    {'a': 1}
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("the JSON has too many levels") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"the JSON is a {type(value).__name__}, not an object")
+    return value
