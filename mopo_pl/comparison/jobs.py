@@ -67,7 +67,7 @@ def train_all(
             for name in [name for name, child in running.items() if child.poll() is not None]:
                 code = running.pop(name).returncode
                 if signals.received is None or is_finished(folder / name):
-                    ended[name] = None if is_finished(folder / name) else _reason(code, _output(folder, name))
+                    ended[name] = None if is_finished(folder / name) else _reason(code, output_of(folder, name))
                     print_once(_progress(name, folder, ended, len(jobs)))
             ready = [job for job in waiting if job.needs is None or job.needs in ended]
             free = share.at_once - len(running) if signals.received is None else 0
@@ -109,11 +109,12 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen:
     else:
         run.path.parent.mkdir(parents=True, exist_ok=True)
         arguments = [f"threads={threads}", *job.settings, "seeds=in_turn", f"run_dir={json.dumps(str(run.path))}"]
-    with _output(folder, job.name).open("a") as output:
+    with output_of(folder, job.name).open("a") as output:
         return start_training(arguments, stdout=output, stderr=subprocess.STDOUT)
 
 
-def _output(folder: Path, name: str) -> Path:
+def output_of(folder: Path, name: str) -> Path:
+    """The file of what a run prints."""
     return folder / OUTPUT / f"{name.replace('/', '_')}.txt"
 
 

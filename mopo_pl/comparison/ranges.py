@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mopo_pl.config.keys import number_keys
 from mopo_pl.errors import InputError
 
-NUMBER = r"[-+]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?"
+NUMBER = r"[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?"
 FORM = re.compile(rf"\s*({NUMBER})\s*\.\.\s*({NUMBER})\s*(\(log\))?\s*")
 
 

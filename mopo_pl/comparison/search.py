@@ -10,9 +10,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from mopo_pl.comparison.grid import Grid
-from mopo_pl.comparison.jobs import Share, is_finished, train_all
+from mopo_pl.comparison.jobs import Share, is_finished, output_of, train_all
 from mopo_pl.comparison.manifest import Manifest
-from mopo_pl.comparison.objective import OBJECTIVES, objective_of
+from mopo_pl.comparison.objective import OBJECTIVES, estimate, objective_of
 from mopo_pl.comparison.plan import check_inputs, jobs_of
 from mopo_pl.comparison.ranges import Range, is_range, read_range
 from mopo_pl.comparison.study import Study, Trial, open_study
@@ -82,6 +82,10 @@ def search(arguments: Sequence[str], number: int, request: Request) -> int:
         print_once(_plan(asked, number, share))
         return 0
     inputs = check_inputs(configs)
+    if asked.objective == "estimate" and not all(config.uses_model for config in configs):
+        raise InputError(
+            "objective=estimate: a policy is estimated in its ensemble: leave out settings that train without one"
+        )
     if asked.objective == "return" and any(single.dataset.env_id is None for single in inputs):
         raise InputError(
             "objective=return: the log names no environment to measure it in: give env_id=, or objective=estimate"
@@ -169,19 +173,27 @@ def _train(study: Study, trial: Trial, asked: Search, share: Share, signals: Sig
         ended = train_all(ensembles, asked.folder, share, signals, meanwhile=beat)
     if signals.received is None and not any(ended.values()):
         ended |= train_all(jobs, asked.folder, share, signals, meanwhile=beat)
+    policies = [job.name for job in jobs if job.trains_policy]
+    if asked.objective == "estimate" and signals.received is None:
+        for name in [name for name in policies if ended.get(name, "") is None]:
+            estimate(asked.folder / name, values | _fixed(asked), output_of(asked.folder, name), signals, beat)
     failed = {name: reason for name, reason in ended.items() if reason is not None}
-    policies = [asked.folder / job.name for job in jobs if job.trains_policy]
     if failed:
         study.fail(trial, "; ".join(map(": ".join, failed.items())))
-    elif signals.received is not None and not all(map(is_finished, policies)):
+    elif signals.received is not None:
         study.queue_again(trial)
     else:
         try:
-            reached = [objective_of(run, asked.objective) for run in policies]
+            reached = [objective_of(asked.folder / name, asked.objective) for name in policies]
         except InputError as error:
             study.fail(trial, str(error))
         else:
             study.finish(trial, sum(reached) / len(reached))
+
+
+def _fixed(asked: Search) -> dict[str, str]:
+    """The settings that are the same in all trials."""
+    return {key: texts[0] for key, texts in asked.grid.alternatives.items() if key not in asked.ranges}
 
 
 @contextmanager

@@ -15,15 +15,21 @@ from mopo_pl.distributed.signals import block_signals
 def start_training(
     arguments: Sequence[str], *, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
 ) -> subprocess.Popen:
-    """Start `mopo_pl train` in a process of its own, with the script's folder on its import path.
+    """Start `mopo_pl train` in a process of its own, which ends soon after this one does, however that ends."""
+    return start_command(["train", *arguments], stdout=stdout, stderr=stderr)
 
-    It ends soon after this process does, however that ends. The handled signals stay blocked in the calling thread, and are
-    blocked in the child until it can save.
+
+def start_command(
+    arguments: Sequence[str], *, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
+) -> subprocess.Popen:
+    """Start `mopo_pl` in a process of its own, with the script's folder on its import path.
+
+    The handled signals stay blocked in the calling thread, and are blocked in the child until it handles them itself.
     """
     block_signals()
     beside = os.path.abspath(sys.path[0])
     return subprocess.Popen(
-        [sys.executable, "-m", "mopo_pl", "train", *arguments],
+        [sys.executable, "-m", "mopo_pl", *arguments],
         stdout=stdout,
         stderr=stderr,
         text=True,
