@@ -32,10 +32,11 @@ def objective_of(run: Path, objective: str) -> float:
         return float(value)
     found = _read(run / ESTIMATES, "estimate")
     try:
-        value = min(map(float, found["model"]["policy"]["return"]["elites"]))
+        returns = list(map(float, found["model"]["policy"]["return"]["elites"]))
+        value = min(returns)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{run / ESTIMATES} holds no returns of the elites: estimate the run again") from error
-    if not isfinite(value):
+    if not all(map(isfinite, returns)):
         raise InputError(f"{run / ESTIMATES} holds a return that is no number")
     return value
 
