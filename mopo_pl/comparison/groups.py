@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mopo_pl.comparison.finished_run import FinishedRun
-from mopo_pl.comparison.statistics import interquartile_mean, interval, probability_of_improvement
+from mopo_pl.comparison.statistics import RESAMPLES_OF_PAIRS, interquartile_mean, interval, probability_of_improvement
 from mopo_pl.environments.scores import normalised_score
 
 MANY_KEYS = 3
@@ -104,7 +104,7 @@ class Block:
         ours, theirs = self.settings[first].returns, self.settings[second].returns
         return (
             float(probability_of_improvement(ours, theirs)),
-            interval(probability_of_improvement, [ours], [theirs], resamples=2000),
+            interval(probability_of_improvement, [ours], [theirs], resamples=RESAMPLES_OF_PAIRS),
         )
 
 

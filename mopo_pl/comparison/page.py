@@ -44,10 +44,9 @@ def _notes(comparison: Comparison) -> Sequence[str]:
     found, blocks = comparison.found, comparison.blocks
     settings = [setting for block in blocks for setting in block.settings]
     most = max(len(block.settings) for block in blocks)
-    left = f" {len(found.left_out)} are left out." if found.left_out else ""
-    notes = [
-        f"{_counted(found.tried, 'policy', 'policies')} tried, {_counted(len(settings), 'setting', 'settings')} compared.{left}"
-    ]
+    left = f", {len(found.left_out)} left out" if found.left_out else ""
+    counts = f"{_counted(found.tried, 'policy', 'policies')} tried, {_counted(len(settings), 'setting', 'settings')} compared"
+    notes = [f"{counts}{left}."]
     if most > 1:
         notes.append(
             f"The best of {most} settings is optimistic: it was chosen by the returns that it is shown with. Train it again with new "

@@ -10,12 +10,14 @@ import numpy as np
 
 RESAMPLES = 10_000
 """Bootstrap resamples of an interval."""
+RESAMPLES_OF_PAIRS = 2000
+"""Of the interval of a probability of improvement: there is one for each pair of settings."""
 LEVEL = 0.95
 """Coverage that an interval aims at."""
 METHOD = (
-    f"IQM: mean without the lowest and the highest quarter of the values, each rounded down to whole values, so that it is the mean "
-    f"of up to three. Intervals: percentile bootstrap over seeds, resampled within each log, {RESAMPLES} resamples, {LEVEL:.0%}. With "
-    "few seeds they are too narrow: three seeds cannot show more than their own spread"
+    "IQM: the mean without the lowest ⌊n/4⌋ and the highest ⌊n/4⌋ of n runs; of up to three it is the plain mean. Intervals: "
+    f"percentile bootstrap over the seeds, drawn within each log, {RESAMPLES} resamples, {LEVEL * 100:.0f} % (of "
+    f"probabilities of improvement {RESAMPLES_OF_PAIRS}). With few seeds they are too narrow: three seeds cannot show more than their own spread"
 )
 """How the numbers of a comparison were made, for its pages."""
 
