@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from mopo_pl.comparison.grid import Grid
-from mopo_pl.comparison.jobs import Share, is_finished, train_all
+from mopo_pl.comparison.jobs import OUTPUT, Share, is_finished, train_all
 from mopo_pl.comparison.manifest import Manifest, read
 from mopo_pl.comparison.plan import OF_THE_SWEEP, Job, check_inputs, jobs_of
 from mopo_pl.comparison.ranges import is_range
@@ -72,6 +72,7 @@ def sweep_grid(arguments: Sequence[str], request: Request) -> int:
                 RunFolder(folder / job.name).refuse_occupied()
         manifest.claim(folder)
         print_once(headline(jobs, folder, share))
+        print_once(f"what the runs print: {folder / OUTPUT}")
         signals = SignalHandler()
         ended = train_all(jobs, folder, share, signals)
     return _told(jobs, ended, folder, signals)
