@@ -17,7 +17,15 @@ from mopo_pl.run.folder import RunFolder
 NOT_COMPARED = (
     *("seed", "seeds", "run_dir", "resume", "stage", "dynamics_from", "group", "preset", "logger", "callbacks"),
     *("dataset", "data.source", "data.d4rl_folder", "data.cache", "threads", "compile", "checkpoint"),
-    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler", "env_id", "env_kwargs"),
+    *(
+        "estimate",
+        "health",
+        "trainer.enable_progress_bar",
+        "trainer.enable_model_summary",
+        "trainer.profiler",
+        "env_id",
+        "env_kwargs",
+    ),
 )
 """Keys that do not tell settings apart: they change no result, or what they change is compared by itself (log, environment, seed)."""
 

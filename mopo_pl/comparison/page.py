@@ -72,23 +72,27 @@ def _counted(number: int, one: str, several: str) -> str:
 # Cells
 
 
-def number(value: float) -> str:
-    """A return: one decimal, or three digits where it is small.
+def number(value: float, beside: float | None = None) -> str:
+    """A return: one decimal, or three digits where it, or the number that it stands beside, is small.
 
-    >>> number(-1140.72), number(0.01234)
-    ('-1140.7', '0.0123')
+    >>> number(-1140.72), number(0.01234), number(2.514, beside=-209.41)
+    ('-1140.7', '0.0123', '2.5')
     """
-    return f"{value:.1f}" if abs(value) >= 10 or value == 0 else f"{value:.3g}"
+    return f"{value:.1f}" if abs(value if beside is None else beside) >= 10 or value == 0 else f"{value:.3g}"
 
 
 def _spread(spread: Spread | None) -> str:
     if spread is None:
         return "–"
-    return number(spread.mean) if spread.std is None else f"{number(spread.mean)} ± {number(spread.std)}"
+    return number(spread.mean) if spread.std is None else f"{number(spread.mean)} ± {number(spread.std, spread.mean)}"
 
 
-def _with_interval(value: float, interval: tuple[float, float] | None, form: Any = number) -> str:
-    return form(value) if interval is None else f"{form(value)} [{form(interval[0])}, {form(interval[1])}]"
+def _with_interval(value: float, interval: tuple[float, float] | None) -> str:
+    return number(value) + ("" if interval is None else f" [{', '.join(number(end, value) for end in interval)}]")
+
+
+def _share(value: float, interval: tuple[float, float] | None) -> str:
+    return f"{value:.2f}" + ("" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]")
 
 
 def cells(order: int, setting: Setting) -> list[str]:
@@ -111,7 +115,7 @@ def pairs(block: Block) -> list[list[str]]:
     shown = range(min(len(block.settings), MOST_PAIRS))
 
     def cell(first: int, second: int) -> str:
-        return "" if first == second else _with_interval(*block.improvement(first, second), form="{:.2f}".format)
+        return "" if first == second else _share(*block.improvement(first, second))
 
     return [[str(first + 1), *(cell(first, second) for second in shown)] for first in shown]
 

@@ -25,7 +25,10 @@ OF_THE_SWEEP = {
 """Keys that a sweep sets itself, each with what to do instead."""
 OF_THE_POLICY = ("penalty", "rollout", "sac", "evaluation", "reward")
 """Sections that an ensemble does not depend on, and is not given."""
-WITHOUT_EFFECT = ("preset", "algorithm", "run_dir", "group", "logger", "threads", "trainer.max_epochs", "checkpoint")
+WITHOUT_EFFECT = (
+    *("preset", "algorithm", "run_dir", "group", "logger", "threads", "trainer.max_epochs", "checkpoint"),
+    *("estimate", "health"),
+)
 """Further keys whose value does not change an ensemble by itself. Of any other key each value has ensembles of its own."""
 
 

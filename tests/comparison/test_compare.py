@@ -29,7 +29,7 @@ def four(make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     monkeypatch.chdir(tmp_path)
     for coef, seed, returns, curve in (
         (0.5, 0, [-200.0, -220.0], [-900.0, -210.0]),
-        (0.5, 1, [-230.0, -250.0], [-800.0, -300.0]),
+        (0.5, 1, [-140.0, -160.0], [-800.0, -300.0]),
         (2.5, 0, [-150.0, -170.0], [-700.0, -100.0]),
         (2.5, 1, [-300.0, -310.0], [-600.0, -400.0]),
     ):
@@ -51,15 +51,15 @@ Mean return of the log: -850.0.
 
 |  | setting | seeds | last | last ten | best | IQM of last [95 %] | score | wall time |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
-| 1 | penalty.coef=0.5 | 2 (0, 1) | -225.0 ± 15.0 | -552.5 ± 2.5 | -255.0 ± 45.0 | -225.0 [-240.0, -210.0] | 93.1 | 60 s |
+| 1 | penalty.coef=0.5 | 2 (0, 1) | -180.0 ± 30.0 | -552.5 ± 2.5 | -255.0 ± 45.0 | -180.0 [-210.0, -150.0] | 97.2 | 60 s |
 | 2 | penalty.coef=2.5 | 2 (0, 1) | -232.5 ± 72.5 | -450.0 ± 50.0 | -250.0 ± 150.0 | -232.5 [-305.0, -160.0] | 92.4 | 60 s |
 
 Probability that a run of the row beats one of the column:
 
 |  | 1 | 2 |
 | --- | --- | --- |
-| 1 |  | 0.50 [0.00, 1.00] |
-| 2 | 0.50 [0.00, 1.00] |  |
+| 1 |  | 0.75 [0.00, 1.00] |
+| 2 | 0.25 [0.00, 1.00] |  |
 
 """
 
@@ -101,10 +101,10 @@ def test_the_json_holds_the_same_numbers(four: Path, capsys: pytest.CaptureFixtu
     found = json.loads(capsys.readouterr().out)
     (block,) = found["blocks"]
     first, second = block["settings"]
-    assert (first["label"], first["seeds"], first["returns"]) == ("penalty.coef=0.5", [0, 1], [-210.0, -240.0])
-    assert first["last"] == {"mean": -225.0, "std": 15.0}
+    assert (first["label"], first["seeds"], first["returns"]) == ("penalty.coef=0.5", [0, 1], [-210.0, -150.0])
+    assert first["last"] == {"mean": -180.0, "std": 30.0}
     assert (second["iqm"], second["interval"]) == (-232.5, [-305.0, -160.0])
-    assert block["improvement"] == [[None, [0.5, [0.0, 1.0]]], [[0.5, [0.0, 1.0]], None]]
+    assert block["improvement"] == [[None, [0.75, [0.0, 1.0]]], [[0.25, [0.0, 1.0]], None]]
     assert found["tried"] == 4
 
 
@@ -136,7 +136,7 @@ def test_the_html_needs_nothing_else_and_holds_the_tables_and_the_curves(four: P
     assert all(link.startswith("#") for link in parts.links)
     assert not re.search(r"url\((?!['\"]?#)|@import|<script", page)
     assert {"svg", "table", "meta"} <= set(parts.tags)
-    assert "-225.0 [-240.0, -210.0]" in parts.cells
+    assert "-180.0 [-210.0, -150.0]" in parts.cells
     assert "penalty.coef=2.5" in parts.cells
     assert "color-scheme: light dark" in page
     assert 'name="viewport"' in page

@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
 
 from mopo_pl.comparison import objective, study
@@ -209,6 +210,34 @@ def test_workers_killed_at_random_train_every_trial_once(tmp_path: Path) -> None
     kept = [trial for trial in found if not trial.user_attrs.get("dropped")]
     assert [trial.state.name for trial in kept] == ["COMPLETE"] * number
     assert len({trial.user_attrs["place"] for trial in kept}) == number
+    ensembles = [file.read_text().split() for file in (tmp_path / "F/ensembles").glob("*.starts")]
+    assert [words.count("new") for words in ensembles] == [1, 1]
+
+
+def test_an_ensemble_that_another_worker_trains_is_waited_for(
+    fast_runs: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mopo_pl.comparison.search.WAIT", 0.02)
+    ensemble = tmp_path / "F/ensembles/s0"
+    ensemble.mkdir(parents=True)
+    other = FileLock(ensemble.with_name(".s0.lock"), thread_local=False)
+    other.acquire()
+
+    def train() -> None:
+        deadline = time.monotonic() + 60
+        journal = tmp_path / "F/search.journal"
+        while not (journal.exists() and '"alive"' in journal.read_text()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.5)
+        (ensemble / "result.json").write_text("{}")
+        other.release()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    assert fast_runs("penalty.coef=0.1..10", *HERE, "--search", "1") == 0
+    thread.join()
+    assert starts(tmp_path / "F") == {"0 s0": ["new"]}
+    assert not list((tmp_path / "F/ensembles").glob("*.starts"))
 
 
 # Objectives
