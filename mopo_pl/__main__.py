@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | evaluate | estimate | export | report | inspect | push | collect | relabel | theory`."""
+"""`python -m mopo_pl train | sweep | compare | evaluate | estimate | report | export | push | inspect | collect | relabel | theory`."""
 
 import argparse
 import shlex
@@ -69,6 +69,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m mopo_pl")
     commands = parser.add_subparsers(required=True, metavar="command")
     commands.add_parser("train", help="train, like python train.py (options: train --help)", add_help=False)
+    _add_sweep(commands)
+    _add_compare(commands)
     evaluate = commands.add_parser("evaluate", help="evaluate the policy of a run in its environment")
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument(
@@ -159,6 +161,55 @@ def _parser() -> argparse.ArgumentParser:
     theory.add_argument("--figure", metavar="FOLDER", help="draw two figures into FOLDER instead")
     theory.set_defaults(act=_theory)
     return parser
+
+
+def _add_sweep(commands: Any) -> None:
+    sweep = commands.add_parser(
+        "sweep", help="train a run for each combination of settings, or search; the same command continues a killed one"
+    )
+    sweep.add_argument(
+        "settings",
+        nargs="*",
+        help="as for train, with several values parted by commas: penalty.coef=0.5,2.5 rollout.horizon=5,20 seed=0,1,2; with "
+        "--search, ranges ('penalty.coef=0.1..10 (log)'), objective=return or estimate, storage=journal:FILE or a database's URL",
+    )
+    sweep.add_argument("--folder", type=Path, help="where the runs go (default: one in runs/sweeps for these settings)")
+    sweep.add_argument("--at-once", type=int, help="runs that train at the same time (default: as the cores allow)")
+    sweep.add_argument("--search", type=int, metavar="N", help="train N trials that Optuna chooses, instead of a grid")
+    sweep.add_argument("--dry-run", action="store_true", help="list the runs and exit")
+    sweep.set_defaults(act=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from mopo_pl.comparison.search import search
+    from mopo_pl.comparison.sweep import Request, sweep_grid
+
+    for name in ("at_once", "search"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(options, name)} must be at least 1")
+    command = shlex.join(["python", "-m", "mopo_pl", *options.arguments])
+    folder = None if options.folder is None else options.folder.expanduser()
+    request = Request(command, folder, options.at_once, options.dry_run)
+    if options.search is None:
+        return sweep_grid(options.settings, request)
+    return search(options.settings, options.search, request)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser("compare", help="compare runs by their returns, grouped by the settings that differ")
+    compare.add_argument("runs", nargs="+", type=Path, metavar="run", help="run folders, or folders of sweeps")
+    compare.add_argument(
+        "--out", type=Path, help="where the pages go (default: the folder of the sweep, else comparison)"
+    )
+    compare.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
+    compare.set_defaults(act=_compare)
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from mopo_pl.comparison.command import compare
+
+    cli.show(compare(options.runs, options.out, as_json_text=options.json))
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -66,6 +66,19 @@ def test_every_train_command_is_a_valid_configuration(
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
+def test_every_sweep_is_a_valid_one(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez(tmp_path / "my_log.npz", allow_pickle=False)
+    sweeps = [words[words.index("sweep") :] for words in commands(page) if "sweep" in words]
+    assert bool(sweeps) == (page.stem == "sweep")
+    for given in sweeps:
+        assert main([*given, "--dry-run"]) == 0, given
+    assert (page.stem == "sweep") == ("coef-3.0_horizon-20_s2  in ensembles/s2" in capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.stem)
 def test_every_script_is_there(page: Path) -> None:
     """But for the runner, which an export writes."""
     named = {word for words in commands(page) for word in words if word.endswith(".py")} - {"run_policy.py"}

@@ -95,6 +95,12 @@ def test_a_wheel_holds_every_choice_the_hit_rates_and_the_marker_of_types(names:
     assert {"mopo_pl/py.typed", "mopo_pl/diagnostics/hit_rates.json"} <= names
 
 
+def test_a_wheel_holds_every_template(names: set[str]) -> None:
+    templates = {str(path.relative_to(ROOT)) for path in (ROOT / "mopo_pl").rglob("*.j2")}
+    assert "mopo_pl/comparison/compare.html.j2" in templates
+    assert templates <= names
+
+
 # Use
 
 

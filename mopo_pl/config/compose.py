@@ -31,6 +31,7 @@ from mopo_pl.config.keys import (
     known_keys,
     lies_in_open_map,
     sections,
+    single_value_keys,
     suggestion_for,
     text_keys,
 )
@@ -185,7 +186,8 @@ def _selected(pairs: list[tuple[str, str]], config: DictConfig, problems: list[s
             continue
         if choice in choices(group) or (group == "dataset" and _names_data(choice)):
             continue
-        problems.append(f"{group}={choice}: there is no such choice{suggestion_for(choice, choices(group))}")
+        several = "; python -m mopo_pl sweep takes several" if "," in choice else suggestion_for(choice, choices(group))
+        problems.append(f"{group}={choice}: there is no such choice{several}")
     return selected
 
 
@@ -430,10 +432,16 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         try:
             OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
         except (OmegaConfBaseException, ValueError, OverflowError) as error:
-            reason = str(error).splitlines()[0]
-            problems.append(
-                f"{where}: {f'it takes a list, such as [{value}]' if 'is not a ListConfig' in reason else reason}"
-            )
+            problems.append(f"{where}: {_refusal(key, value, str(error).splitlines()[0])}")
+
+
+def _refusal(key: str, value: Any, reason: str) -> str:
+    """Why a value is refused: `reason`, unless it has a list where one value belongs, or the other way round."""
+    if "is not a ListConfig" in reason:
+        return f"it takes a list, such as [{value}]"
+    if key in single_value_keys() and (isinstance(value, ListConfig) or "," in str(value)):
+        return "it takes one value; python -m mopo_pl sweep takes several, and trains a run for each"
+    return reason
 
 
 def _meant_close(key: str) -> bool:

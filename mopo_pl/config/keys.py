@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, Optional
+from typing import Any, Literal, Optional, get_origin
 
 from mopo_pl.config.schema import Config
 
@@ -35,6 +35,24 @@ def is_within(key: str, parents: Iterable[str]) -> bool:
 def text_keys() -> set[str]:
     """Return the dotted keys whose value is a string."""
     return {f"{prefix}{entry.name}" for prefix, entry in _entries() if entry.type in (str, Optional[str])}
+
+
+def single_value_keys() -> set[str]:
+    """Return the dotted keys that take one number, word or flag, and `seed`: several values of them are several runs."""
+    plain = {f"{prefix}{entry.name}" for prefix, entry in _entries() if _is_plain(entry.type)}
+    return plain | set(number_keys()) | {"seed"}
+
+
+def _is_plain(kind: Any) -> bool:
+    return kind in (str, bool, Optional[str], Optional[bool]) or get_origin(kind) is Literal
+
+
+def number_keys() -> dict[str, type]:
+    """Return the dotted keys that take one number, each with int or float; one that takes words too counts by its default."""
+    kinds = {int: int, Optional[int]: int, float: float, Optional[float]: float}
+    named = {f"{prefix}{entry.name}": entry for prefix, entry in _entries()}
+    found = {key: kinds.get(entry.type, type(entry.default)) for key, entry in named.items()}
+    return {key: kind for key, kind in found.items() if kind is float or named[key].type in kinds}
 
 
 def _entries() -> Iterator[tuple[str, dataclasses.Field[Any]]]:

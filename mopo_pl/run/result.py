@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,10 @@ def build_result(
     curve: list[list[float]],
     final: Episodes | None,
 ) -> dict[str, Any]:
-    """Results of a run; returns are null where there is no environment. `last10`: mean of the last ten evaluations."""
+    """Results of a run; returns are null where there is no environment.
+
+    `final_returns`: of each final episode, null where the policy gave no numbers. `last10`: mean of the last ten evaluations.
+    """
     last10 = float(np.mean([mean for _, mean in curve[-10:]])) if curve else None
     final_return = None if final is None else float(final.returns.mean())
     return {
@@ -41,6 +45,9 @@ def build_result(
         "final_return": final_return,
         "final_return_std": None if final is None else float(final.returns.std()),
         "final_episodes": 0 if final is None else len(final.returns),
+        "final_returns": []
+        if final is None
+        else [value if isfinite(value) else None for value in final.returns.tolist()],
         "last10_return": last10,
         "final_score": _score(dataset.env_id, final_return),
         "last10_score": _score(dataset.env_id, last10),

@@ -6,23 +6,18 @@ has its own copy of the log and the model buffer.
 """
 
 import json
-import os
 import signal
 import subprocess
-import sys
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from typing import IO
 
 import torch
 
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
-from mopo_pl.distributed.launch import PARENT_PID
-from mopo_pl.distributed.signals import SignalHandler, block_signals
+from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import Diverged, InputError, Unwritable
+from mopo_pl.run.child_processes import pass_on, start_training
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
@@ -92,11 +87,11 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     def train(run: Config) -> int:
         if watch.received is not None:
             return 128 + watch.received
-        child = _start([*arguments, *_own(run, threads)])
+        child = start_training([*arguments, *_own(run, threads)])
         children.append(child)
         if watch.received is not None:  # while it was being started; an echo does no harm
             child.send_signal(watch.received)
-        _pass_on(child, f"seed {run.seed}")
+        pass_on(child, f"seed {run.seed}")
         return _code(child.wait(), run)
 
     def tell() -> None:
@@ -124,42 +119,3 @@ def _own(run: Config, threads: int) -> Iterator[str]:
     for name in ("run_dir", "dynamics_from", "group"):  # `runs/latest` would soon be one of these runs
         if getattr(run, name) is not None:
             yield f"{name}={json.dumps(getattr(run, name))}"
-
-
-def _start(arguments: Sequence[str]) -> subprocess.Popen:
-    """Start a run in a process of its own, with signals blocked and the script's folder on its import path."""
-    block_signals()
-    beside = os.path.abspath(sys.path[0])
-    return subprocess.Popen(
-        [sys.executable, "-m", "mopo_pl", "train", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        bufsize=1,
-        start_new_session=True,  # Ctrl-C comes from here alone, once
-        env={
-            **os.environ,
-            PARENT_PID: str(os.getpid()),
-            "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
-        },
-    )
-
-
-def _pass_on(child: subprocess.Popen, name: str) -> None:
-    """Its lines, each with the name of the run before it."""
-
-    def copy(source: IO[str], target: IO[str]) -> None:
-        with source:
-            for line in source:
-                with suppress(OSError, ValueError):  # a reader that has left must not stop the training
-                    print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
-
-    assert child.stdout is not None
-    assert child.stderr is not None
-    copies = [(child.stdout, sys.stdout), (child.stderr, sys.stderr)]
-    threads = [threading.Thread(target=copy, args=pair) for pair in copies]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()

@@ -29,7 +29,7 @@ def result(finished: Path) -> dict[str, Any]:
 
 def test_a_result_has_these_keys(result: dict[str, Any]) -> None:
     assert set(result) == {
-        *("behaviour_return", *NUMBERS, "final_episodes", "env_id"),
+        *("behaviour_return", *NUMBERS, "final_episodes", "final_returns", "env_id"),
         *("updates", "seconds", "dataset", "versions", "git_commit", "seed"),
     }
     assert set(result["seconds"]) == {"dynamics", "policy"}
@@ -43,6 +43,20 @@ def test_a_result_says_what_was_run(result: dict[str, Any]) -> None:
     assert result["dataset"]["name"] == "pendulum"
     assert result["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert all(seconds > 0 for seconds in result["seconds"].values())
+
+
+def test_every_final_episode_is_kept(result: dict[str, Any]) -> None:
+    returns = result["final_returns"]
+    assert len(returns) == 3
+    assert len(set(returns)) == 3
+    assert np.mean(returns) == result["final_return"]
+    assert np.std(returns) == result["final_return_std"]
+
+
+def test_an_episode_without_numbers_is_null(make_dataset: Callable[..., Any]) -> None:
+    final = Episodes(np.array([1.5, np.nan]), np.array([5, 3]))
+    made = build_result(dataset=make_dataset(), seed=0, updates=1, seconds={}, curve=[], final=final)
+    assert made["final_returns"] == [1.5, None]
 
 
 def test_last10_is_the_mean_of_the_last_ten_evaluations(finished: Path, result: dict[str, Any], rows: Rows) -> None:

@@ -88,7 +88,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[Sequence[st
             pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
             return subprocess.Popen([sys.executable, "-c", program, seed], **pipes)
 
-        monkeypatch.setattr(seeds, "_start", start)
+        monkeypatch.setattr(seeds, "start_training", start)
         return seen
 
     return arm

@@ -1,0 +1,1 @@
+"""Several runs: swept over settings, searched by Optuna, and compared."""

@@ -1,0 +1,54 @@
+"""`final_returns/*.npz`: the returns of each policy as Unifloral's evaluation reads them (Jackson et al. 2025, arXiv 2504.11453).
+
+A file is `<algorithm>_<dataset>_<time>.npz` and holds `final_returns` and `final_scores`, one entry an episode. Unifloral takes each
+for an arm of a bandit and draws the score that a user reaches by the number of episodes he may try policies for. Everything is
+plain arrays: nothing is pickled.
+"""
+
+import io
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from mopo_pl.comparison.finished_run import FinishedRun
+from mopo_pl.config.schema import Config
+from mopo_pl.environments.scores import normalised_score
+
+ALGORITHMS = {"sac": "mopo", "bc": "bc"}
+TIME = "%Y-%m-%d_%H-%M-%S"
+
+
+def returns_files(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the file of each run that kept its episodes; the time of a name is that of the result, made unique."""
+    names: set[str] = set()
+    for run in runs:
+        if run.episodes:
+            name = _name(run, names)
+            names.add(name)
+            written = io.BytesIO()
+            np.savez_compressed(written, allow_pickle=False, **_arrays(run))
+            yield name, written.getvalue()
+
+
+def _name(run: FinishedRun, taken: set[str]) -> str:
+    algorithm = ALGORITHMS.get(run.settings.get("algorithm", "sac"), "mopo")
+    dataset = Config(dataset=run.log[0]).dataset_label
+    time = datetime.fromtimestamp(int((run.path / "result.json").stat().st_mtime))
+    while (name := f"{algorithm}_{dataset}_{time:{TIME}}.npz") in taken:
+        time += timedelta(seconds=1)
+    return name
+
+
+def _arrays(run: FinishedRun) -> dict[str, np.ndarray]:
+    """Returns and scores with mean and deviation, the seed and the settings; without known references, a score is a return."""
+    returns = np.array(run.episodes)
+    scores = np.array([normalised_score(run.env_id, value) for value in run.episodes], dtype=float)
+    if np.isnan(scores).all():
+        scores = returns
+    of_both = {
+        f"{name}{end}": np.asarray(value)
+        for name, values in {"final_returns": returns, "final_scores": scores}.items()
+        for end, value in {"": values, "_mean": values.mean(), "_std": values.std()}.items()
+    }
+    return {**of_both, "seed": np.array(run.seed), **{key: np.array(value) for key, value in run.settings.items()}}

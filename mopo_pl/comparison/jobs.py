@@ -1,0 +1,138 @@
+"""Trains the jobs of a sweep, several at a time, each in a process of its own, and each from where it stopped."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mopo_pl.comparison.plan import Job
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.signals import SignalHandler, block_signals
+from mopo_pl.run.child_processes import start_training
+from mopo_pl.run.folder import RunFolder
+
+OUTPUT = "output"
+"""Folder of what the runs print, one file each, in that of the sweep."""
+POLL = 0.1
+"""Time between looks at the runs [s]."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """How the machine is divided among the runs of a sweep."""
+
+    at_once: int
+    threads: int
+    """Of each run."""
+
+    @classmethod
+    def of(cls, runs: int, *, cores: int, threads: int | None, at_once: int | None) -> "Share":
+        """As many at a time as there are cores for, unless one of the two is given.
+
+        >>> Share.of(12, cores=8, threads=None, at_once=None), Share.of(3, cores=8, threads=None, at_once=None)
+        (Share(at_once=8, threads=1), Share(at_once=3, threads=2))
+        """
+        if at_once is None:
+            at_once = cores // (threads or max(1, cores // runs))
+        at_once = max(1, min(at_once, runs))
+        return cls(at_once, threads or max(1, cores // at_once))
+
+
+def train_all(
+    jobs: Sequence[Job],
+    folder: Path,
+    share: Share,
+    signals: SignalHandler,
+    *,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> dict[str, str | None]:
+    """Train jobs, each after the one it needs. Returns why each failed, None for those that are finished.
+
+    A job that fails stops only those that need it. `signals`: installed here; the first one is passed on to the runs that train,
+    which save and end, and no other begins: those are not in what is returned. `meanwhile`: called at each look at the runs.
+    """
+    (folder / OUTPUT).mkdir(parents=True, exist_ok=True)
+    waiting, running, ended = list(jobs), dict[str, subprocess.Popen](), dict[str, str | None]()
+
+    def tell() -> None:
+        for child in running.values():
+            if child.poll() is None and signals.received is not None:
+                child.send_signal(signals.received)
+
+    with signals.installed(tell):
+        while running or (waiting and signals.received is None):
+            for name in [name for name, child in running.items() if child.poll() is not None]:
+                code = running.pop(name).returncode
+                if signals.received is None or is_finished(folder / name):
+                    ended[name] = None if is_finished(folder / name) else _reason(code, output_of(folder, name))
+                    print_once(_progress(name, folder, ended, len(jobs)))
+            ready = [job for job in waiting if job.needs is None or job.needs in ended]
+            free = share.at_once - len(running) if signals.received is None else 0
+            for job in _first(ready, free, ended, folder):
+                waiting.remove(job)
+                if is_finished(folder / job.name):
+                    ended[job.name] = None
+                elif job.needs is not None and ended[job.needs] is not None:
+                    ended[job.name] = f"its ensemble {job.needs} failed"
+                else:
+                    running[job.name] = _start(job, folder, share.threads)
+                    block_signals(getattr(signal, "SIG_UNBLOCK", 0))  # `start_training` leaves them blocked here
+            meanwhile()
+            time.sleep(POLL)
+    return ended
+
+
+def _first(ready: Iterable[Job], free: int, ended: Mapping[str, str | None], folder: Path) -> list[Job]:
+    """Of the jobs that could begin, those that take no place, and as many others as there are places."""
+    chosen = []
+    for job in ready:
+        lost = job.needs is not None and ended[job.needs] is not None
+        takes = not lost and not is_finished(folder / job.name)
+        if not takes or free > 0:
+            chosen.append(job)
+            free -= takes
+    return chosen
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run has its result."""
+    return (run / "result.json").exists()
+
+
+def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen:
+    run = RunFolder(folder / job.name)
+    if run.config.exists():
+        arguments = [f"resume={run.path}"]
+    else:
+        run.path.parent.mkdir(parents=True, exist_ok=True)
+        arguments = [f"threads={threads}", *job.settings, "seeds=in_turn", f"run_dir={json.dumps(str(run.path))}"]
+    with output_of(folder, job.name).open("a") as output:
+        return start_training(arguments, stdout=output, stderr=subprocess.STDOUT)
+
+
+def output_of(folder: Path, name: str) -> Path:
+    """The file of what a run prints."""
+    return folder / OUTPUT / f"{name.replace('/', '_')}.txt"
+
+
+def _reason(code: int, output: Path) -> str:
+    """Why a run failed: what it said last, or what killed it."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name} (what it said: {output})"
+    said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()] or ["it said nothing"]
+    last = next((line for line in reversed(said) if line.startswith("error: ")), said[-1])
+    return f"{last.removeprefix('error: ')} (exit code {code}; what it said: {output})"
+
+
+def _progress(name: str, folder: Path, ended: Mapping[str, str | None], number: int) -> str:
+    """One line about a job that has ended."""
+    before = f"[{len(ended)}/{number}] {name}"
+    if ended[name] is not None:
+        return f"{before}  failed: {ended[name]}"
+    result = json.loads((folder / name / "result.json").read_text())
+    seconds = sum(filter(None, result["seconds"].values()))
+    reached = "" if result["final_return"] is None else f"return {result['final_return']:.1f}, "
+    return f"{before}  {reached}{seconds:.0f} s"

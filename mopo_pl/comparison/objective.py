@@ -1,0 +1,75 @@
+"""The number by which a search judges a run."""
+
+import json
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.distributed.signals import SignalHandler, block_signals
+from mopo_pl.errors import InputError
+from mopo_pl.run.child_processes import start_command
+
+OBJECTIVES = ("return", "estimate")
+"""return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the mean return in the
+model, which does not."""
+ESTIMATES = "estimates.json"
+NAME_CODE = ("env_id", "termination", "reward", "penalty.name", "sac.actor")
+"""Keys that may name Python code, which `estimate` follows only where it is given them."""
+POLL = 0.1
+"""Time between looks at the estimating process [s]."""
+
+
+def objective_of(run: Path, objective: str) -> float:
+    """What a finished run came to. Raises InputError where it has no such number."""
+    if objective == "return":
+        value = _read(run / "result.json", "result")["final_return"]
+        if value is None or not isfinite(value):
+            raise InputError(f"{run} has no return: its policy gave no numbers, or it has no environment")
+        return float(value)
+    found = _read(run / ESTIMATES, "estimate")
+    try:
+        returns = list(map(float, found["model"]["policy"]["return"]["elites"]))
+        value = min(returns)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{run / ESTIMATES} holds no returns of the elites: estimate the run again") from error
+    if not all(map(isfinite, returns)):
+        raise InputError(f"{run / ESTIMATES} holds a return that is no number")
+    return value
+
+
+def _read(path: Path, what: str) -> Mapping[str, Any]:
+    if not path.exists():
+        command = f"estimate {path.parent}" if what == "estimate" else f"train resume={path.parent}"
+        raise InputError(f"{path.parent} has no {what}: python -m mopo_pl {command} writes one")
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is damaged")
+    return found
+
+
+def estimate(
+    run: Path, settings: Mapping[str, str], output: Path, signals: SignalHandler, meanwhile: Callable[[], None]
+) -> None:
+    """Let `python -m mopo_pl estimate` write the estimates of a run that has none; `objective_of` says where that failed.
+
+    `settings`: those of the run; names of Python code among them are passed on. `output`: file that gets what is printed.
+    A signal ends it.
+    """
+    if (run / ESTIMATES).exists():
+        return
+    code = [f"{key}={text}" for key, text in settings.items() if key in NAME_CODE and ":" in text]
+    with output.open("a") as written:
+        child = start_command(["estimate", str(run), *code], stdout=written, stderr=subprocess.STDOUT)
+    block_signals(getattr(signal, "SIG_UNBLOCK", 0))
+    while child.poll() is None:
+        if signals.received is not None:
+            child.kill()
+        meanwhile()
+        time.sleep(POLL)

@@ -1,0 +1,144 @@
+"""What a sweep trains: one ensemble for each seed and each setting of the dynamics, then the policies in them."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.comparison.grid import folder_name
+from mopo_pl.config.compose import compose
+from mopo_pl.config.keys import is_within
+from mopo_pl.config.schema import Config
+from mopo_pl.errors import InputError
+from mopo_pl.run.inputs import Inputs, open_inputs
+
+ENSEMBLES = "ensembles"
+"""Folder of the ensembles in that of the sweep."""
+OF_THE_SWEEP = {
+    "run_dir": "--folder says where the runs go",
+    "resume": "the same sweep command continues a sweep",
+    "stage": "a sweep trains ensembles and policies by itself",
+    "seeds": "--at-once says how many runs train at the same time",
+}
+"""Keys that a sweep sets itself, each with what to do instead."""
+OF_THE_POLICY = ("penalty", "rollout", "sac", "evaluation", "reward")
+"""Sections that an ensemble does not depend on, and is not given."""
+WITHOUT_EFFECT = (
+    *("preset", "algorithm", "run_dir", "group", "logger", "threads", "trainer.max_epochs", "checkpoint"),
+    *("estimate", "health"),
+)
+"""Further keys whose value does not change an ensemble by itself. Of any other key each value has ensembles of its own."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run of a sweep."""
+
+    name: str
+    """Its folder in that of the sweep."""
+    settings: tuple[str, ...]
+    """`key=value` of a new run, without its folder and its threads."""
+    needs: str | None = None
+    """Name of the job that trains its ensemble; None where it needs none, or has one that is given."""
+    trains_policy: bool = True
+
+
+def jobs_of(
+    combinations: Sequence[Mapping[str, str]], varied: Sequence[str], folder: Path, group: str, within: str = ""
+) -> tuple[list[Job], list[Config]]:
+    """The jobs of combinations of settings, the ensembles first, and the configurations of the policies.
+
+    `varied`: keys that name the runs. `within`: a folder inside `folder` for the policies. Raises InputError with all problems of
+    all combinations, each once, and where two are the same run.
+    """
+    configs = _composed(combinations)
+    for_ensembles = [key for key in varied if not is_within(key, (*OF_THE_POLICY, *WITHOUT_EFFECT[1:]))]
+    ensembles: dict[str, Job] = {}
+    policies = []
+    for combination, config in zip(combinations, configs, strict=True):
+        settings, needs = _texts({"group": json.dumps(group), **combination}), None
+        if config.uses_model and config.dynamics_from is None:
+            kept = {key: text for key, text in combination.items() if not is_within(key, (*OF_THE_POLICY, "algorithm"))}
+            ensemble = Job(
+                name=f"{ENSEMBLES}/{folder_name(combination, for_ensembles)}",
+                settings=(*_texts({"group": json.dumps(group), **kept}), "stage=dynamics"),
+                trains_policy=False,
+            )
+            needs = ensembles.setdefault(_ensemble_key(config), ensemble).name
+            given = json.dumps(str(folder / needs))
+            settings = (*settings, f"dataset={config.dataset}", "stage=policy", f"dynamics_from={given}")
+        policies.append(Job(f"{within}{folder_name(combination, varied)}", settings, needs))
+    _composed([dict(map(_pair, job.settings)) for job in ensembles.values()])
+    return [*ensembles.values(), *policies], configs
+
+
+def _texts(settings: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(f"{key}={text}" for key, text in settings.items())
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    key, _, text = setting.partition("=")
+    return key, text
+
+
+def _composed(combinations: Iterable[Mapping[str, str]]) -> list[Config]:
+    """The configuration of each combination; raises InputError with every problem once."""
+    problems: dict[str, None] = {}
+    configs, seen = [], dict[str, str]()
+    for combination in combinations:
+        try:
+            config = compose(_texts(combination))
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+            continue
+        configs.append(config)
+        content = json.dumps(dataclasses.asdict(config), sort_keys=True, default=str)
+        if content in seen:
+            problems[f"{' '.join(_texts(combination))} is the same run as {seen[content]}: leave one out"] = None
+        seen[content] = " ".join(_texts(combination))
+    if problems:
+        raise InputError(list(problems))
+    return configs
+
+
+def _ensemble_key(config: Config) -> str:
+    """Text that is the same for configurations that train the same ensemble."""
+    values = {
+        key: value
+        for key, value in _leaves(dataclasses.asdict(config))
+        if not is_within(key, (*OF_THE_POLICY, *WITHOUT_EFFECT))
+        and not (is_within(key, ("termination", "classifier")) and config.termination != "learned")
+    }
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict) and not prefix:
+            yield from _leaves(value, f"{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def check_inputs(configs: Sequence[Config]) -> list[Inputs]:
+    """Open what the runs read, each log once; raises InputError with all that is wrong before anything is trained."""
+    distinct = {
+        json.dumps([_ensemble_key(replace(config, seed=0)), *map(str, _named(config))]): config for config in configs
+    }
+    problems: dict[str, None] = {}
+    inputs = []
+    for config in distinct.values():
+        try:
+            inputs.append(open_inputs(config))
+        except InputError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise InputError(list(problems))
+    return inputs
+
+
+def _named(config: Config) -> tuple[Any, ...]:
+    """What is looked up by name, or decides whether it is."""
+    return config.penalty.name, config.reward, config.termination, config.sac.actor, config.algorithm, config.uses_model

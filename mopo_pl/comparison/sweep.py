@@ -1,0 +1,161 @@
+"""`python -m mopo_pl sweep`: a run for each combination of settings, continued by the same command."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from mopo_pl.comparison.grid import Grid
+from mopo_pl.comparison.jobs import OUTPUT, Share, is_finished, train_all
+from mopo_pl.comparison.manifest import Manifest, read
+from mopo_pl.comparison.plan import OF_THE_SWEEP, Job, check_inputs, jobs_of
+from mopo_pl.comparison.ranges import is_range
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import print_once
+from mopo_pl.distributed.signals import SignalHandler
+from mopo_pl.errors import InputError
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.inputs import ensemble_folder
+from mopo_pl.run.trainer import probe_flags
+
+FAILED = 1
+"""Exit code where a run failed."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for, beside its settings."""
+
+    command: str
+    folder: Path | None
+    """None: one in `runs/sweeps`, named after the settings."""
+    at_once: int | None
+    dry_run: bool
+
+
+def sweep_grid(arguments: Sequence[str], request: Request) -> int:
+    """Train all combinations; return the exit code. Raises InputError before anything is trained.
+
+    0; 1 where a run failed, which does not stop the others; 128 + the number of a signal.
+    """
+    grid = Grid.of(arguments)
+    problems = [
+        f"{key}={values[0]} is a range, which needs --search N; values of a grid are parted by commas"
+        for key, values in grid.alternatives.items()
+        if is_range(key, values[0])
+    ]
+    refuse_own_keys(grid, problems)
+    folder = request.folder or default_folder(grid.alternatives)
+    grid, given = with_given_ensembles(grid, folder)
+    jobs, configs = jobs_of(list(grid.combinations()), grid.varied, folder, folder.name)
+    policies = [job for job in jobs if job.trains_policy]
+    manifest = Manifest(
+        command=request.command,
+        settings={key: list(values) for key, values in Grid.of(arguments).alternatives.items()},
+        search=None,
+        runs=[job.name for job in policies],
+        ensembles=given,
+    )
+    share = share_of(configs, len(policies), request.at_once)
+    if request.dry_run:
+        print_once(plan_text(jobs, folder, share))
+        return 0
+    check_inputs(configs)
+    with locked(folder):
+        if read(folder) is None:
+            for job in jobs:
+                RunFolder(folder / job.name).refuse_occupied()
+        manifest.claim(folder)
+        print_once(headline(jobs, folder, share))
+        print_once(f"what the runs print: {folder / OUTPUT}")
+        signals = SignalHandler()
+        ended = train_all(jobs, folder, share, signals)
+    return _told(jobs, ended, folder, signals)
+
+
+def refuse_own_keys(grid: Grid, problems: Sequence[str] = ()) -> None:
+    """Raise InputError where a key is given that a sweep sets itself, together with `problems`."""
+    own = [f"{key}=: {instead}" for key, instead in OF_THE_SWEEP.items() if key in grid.alternatives]
+    if problems or own:
+        raise InputError([*problems, *own])
+
+
+def default_folder(settings: Mapping[str, Sequence[str]]) -> Path:
+    """The folder of a sweep that names none: the same settings have the same, others another."""
+    text = json.dumps({key: list(values) for key, values in settings.items()}, sort_keys=True)
+    dataset = "-".join(Config(dataset=name).dataset_label for name in settings.get("dataset", ["pendulum"]))
+    return Path("runs/sweeps") / f"{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def with_given_ensembles(grid: Grid, folder: Path) -> tuple[Grid, dict[str, str]]:
+    """The grid with the folders that `dynamics_from` stood for when the sweep began, and these by what was given."""
+    given = grid.alternatives.get("dynamics_from", ())
+    manifest = read(folder)
+    before = {} if manifest is None else manifest.ensembles
+    found = {text: before.get(text) or str(ensemble_folder(Path(text).expanduser())) for text in given}
+    if not found:
+        return grid, {}
+    return replace(grid, alternatives={**grid.alternatives, "dynamics_from": tuple(found.values())}), found
+
+
+def share_of(configs: Sequence[Config], runs: int, at_once: int | None) -> Share:
+    """The machine's share of each run; runs of several processes train one after another unless `at_once` says otherwise."""
+    if at_once is None and any(probe_flags(config.trainer).world_size > 1 for config in configs[:1]):
+        at_once = 1
+    return Share.of(runs, cores=torch.get_num_threads(), threads=configs[0].threads, at_once=at_once)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other commands from sweeping in the folder meanwhile; raise InputError where one does."""
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"{folder} is being swept by another command: wait for its end, or stop it") from error
+    except (OSError, NotImplementedError):
+        print_once(f"{folder} cannot be locked on this file system: make sure that only one command sweeps in it")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def headline(jobs: Sequence[Job], folder: Path, share: Share) -> str:
+    """What is about to be trained."""
+    policies = sum(job.trains_policy for job in jobs)
+    done = sum(is_finished(folder / job.name) for job in jobs)
+    return (
+        f"sweep folder {folder}: {len(jobs) - policies} ensembles and {policies} policies, of which {done} are finished; "
+        f"{share.at_once} at a time, threads={share.threads} each"
+    )
+
+
+def plan_text(jobs: Sequence[Job], folder: Path, share: Share) -> str:
+    """The runs of a sweep, one a line, with how far each is."""
+
+    def state(job: Job) -> str:
+        run = RunFolder(folder / job.name)
+        return "finished" if is_finished(run.path) else "begun" if run.config.exists() else "new"
+
+    lines = [f"{state(job):<9} {job.name}" + (f"  in {job.needs}" if job.needs else "") for job in jobs]
+    return "\n".join([headline(jobs, folder, share), *lines])
+
+
+def _told(jobs: Sequence[Job], ended: Mapping[str, str | None], folder: Path, signals: SignalHandler) -> int:
+    """Say what failed and how to go on; the exit code."""
+    failed = {name: reason for name, reason in ended.items() if reason is not None}
+    if failed:
+        print_once("\n".join(["", f"{len(failed)} of {len(jobs)} runs failed:", *map(": ".join, failed.items())]))
+    if signals.received is not None:
+        print_once(f"stopped; {len(ended)} of {len(jobs)} runs have ended. The same command continues")
+        return 128 + signals.received
+    print_once(f"compare  python -m mopo_pl compare {folder}")
+    return FAILED if failed else 0
