@@ -1,1 +1,1 @@
-"""What is known of a policy without a simulator: estimates of its return, and what they are worth."""
+"""What is known of a run and its policy without a simulator: signs of trouble, estimates of the return, and their worth."""

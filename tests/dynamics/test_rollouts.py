@@ -531,6 +531,7 @@ def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule_nor_reward() -> No
 
 def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     rows, ended, non_finite, out_of_range, starts, penalty, reward, size = 0, 0, 0, 0, 0, 0.0, 0.0, 0.0
+    pinned, entries, first, last = 0, 0, [], []
     for rollout in rollouts:
         horizon, width = rollout.valid.shape
         starts += width
@@ -543,6 +544,10 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
                     predicted = float(rollout.transitions.rewards[step, row]) + cost
                     rows, ended = rows + 1, ended + int(rollout.transitions.terminals[step, row])
                     penalty, reward, size = penalty + cost, reward + predicted, size + abs(predicted)
+                    first += [cost] * (step == 0)
+                    last += [cost] * (step == horizon - 1)
+                    actions = rollout.transitions.actions[step, row].tolist()
+                    pinned, entries = pinned + sum(abs(a) > 0.99 for a in actions), entries + len(actions)
     return {
         "transitions": rows,
         "length": rows / starts,
@@ -553,6 +558,9 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
         "penalty": penalty / rows,
         "reward": reward / rows,
         "penalty_share": penalty / size,
+        "pinned": pinned / entries,
+        "penalty_first": sum(first) / len(first),
+        "penalty_last": sum(last) / len(last),
     }
 
 
