@@ -18,12 +18,9 @@ from omegaconf import OmegaConf
 from mopo_pl import assembly
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
-from mopo_pl.diagnostics.health import signs_in
+from mopo_pl.diagnostics.health import PERSISTS, signs_in
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
-
-FEWEST_UPDATES = 5000
-"""Runs that ended earlier are not judged."""
 
 SETTINGS = (
     "dataset",
@@ -52,14 +49,14 @@ def main() -> None:
 
 
 def judged(folder: RunFolder, after: int | None) -> Iterator[str]:
-    """The line of one run; none where it has too few rows."""
+    """The line of one run; none where it is too short to be judged."""
     rows = [dict(row) for row in MetricsFile(folder.metrics, stage="policy").rows()]
-    if not rows or rows[-1]["update"] < FEWEST_UPDATES:
-        return
     config = settings_of(folder)
+    after = config.health.after if after is None else after
+    if sum(row["update"] > after for row in rows) < PERSISTS:
+        return
     facts = assembly.run_facts(config, assembly.open_log(config))
     returns = [value for row in rows if (value := row.pop("evaluation/return", None)) is not None][-10:]
-    after = config.health.after if after is None else after
     told = [{f"{sign.name} ({sign.level})" for sign in signs_in(rows[:n], facts, after=after)} for n in range(1, len(rows) + 1)]
     before = set().union(*told) - told[-1]
     mean = f"{np.mean(returns):.0f}" if returns else "none"

@@ -40,6 +40,8 @@ ENTROPY_APPROACH = 0.95
 """An entropy whose distance from its target is below this share of what it was `ENTROPY_BACK` epochs ago is on its way."""
 ENTROPY_BACK = 3
 """Epochs."""
+ENTROPY_LOST = 5.0
+"""Nats per action dimension from which being on the way is no excuse: the noise is a hundredth of what it should be."""
 ALPHA_AT_LIMIT = 0.999
 """Share of its limit from which α counts as at it: it is used clipped, so that it lies there exactly."""
 ALPHA_COLLAPSED = 1e-3
@@ -182,10 +184,12 @@ def critic_loss_grows(rows: Rows, facts: RunFacts) -> str | None:
 def entropy_off_target(rows: Rows, facts: RunFacts) -> str | None:
     """The entropy against its target, unless it is on its way there."""
     gaps = [abs(_of(row, "policy/entropy") - facts.target_entropy) for row in rows[-1 - ENTROPY_BACK :]]
-    if gaps[-1] <= ENTROPY_GAP * facts.action_dim or gaps[-1] < ENTROPY_APPROACH * gaps[0]:
+    gap, approaches = gaps[-1] / facts.action_dim, gaps[-1] < ENTROPY_APPROACH * gaps[0]
+    if gap <= ENTROPY_GAP or (approaches and gap <= ENTROPY_LOST):
         return None
     entropy = _of(rows[-1], "policy/entropy")
-    return f"the policy's entropy is {entropy:.3g} nats, its target {facts.target_entropy:.3g}, and it does not come nearer"
+    pace = "far away still" if approaches else "and it does not come nearer"
+    return f"the policy's entropy is {entropy:.3g} nats, its target {facts.target_entropy:.3g}, {pace}"
 
 
 def alpha_at_limit(rows: Rows, facts: RunFacts) -> str | None:

@@ -118,6 +118,16 @@ def test_an_entropy_on_its_way_to_the_target_is_no_sign() -> None:
     assert "entropy_off_target" in seen({"policy/entropy": -3.0 + 9.0 * 0.95**6})
 
 
+def test_an_entropy_far_from_its_target_is_told_on_its_way() -> None:
+    """From 20 nats a dimension off, a tenth less at each epoch: 5 nats a dimension are reached at the 14th."""
+
+    def rises(epoch: int) -> dict[str, float | None]:
+        return {"policy/entropy": -3.0 - 60.0 * 0.9**epoch}
+
+    told = [bool(signs_in(history(epochs, rises), FACTS, after=0)) for epochs in range(3, 20)]
+    assert told == [True] * 11 + [False] * 6
+
+
 # 12 epochs: the last third is epochs 9 to 12, of which 9 and 10 are compared with 11 and 12.
 @pytest.mark.parametrize(("factor", "q_factor", "grows"), [(2.99, 1, False), (3.01, 1, True), (11.9, 2, False), (12.1, 2, True)])
 def test_a_critic_loss_grows_where_it_outgrows_the_square_of_q(factor: float, q_factor: float, grows: bool) -> None:
