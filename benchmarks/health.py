@@ -57,12 +57,19 @@ def judged(folder: RunFolder, after: int | None) -> Iterator[str]:
         return
     facts = assembly.run_facts(config, assembly.open_log(config))
     returns = [value for row in rows if (value := row.pop("evaluation/return", None)) is not None][-10:]
-    told = [{f"{sign.name} ({sign.level})" for sign in signs_in(rows[:n], facts, after=after)} for n in range(1, len(rows) + 1)]
+    told = [
+        {f"{sign.name} ({sign.level})" for sign in signs_in(rows[:n], facts, after=after)}
+        for n in range(1, len(rows) + 1)
+    ]
     before = set().union(*told) - told[-1]
     mean = f"{np.mean(returns):.0f}" if returns else "none"
     good = "" if not returns else " good" if np.mean(returns) >= facts.behaviour_return else " bad"
     cells = [folder.path.name, rows[-1]["update"], f"{facts.behaviour_return:.0f}", mean + good]
-    yield "| " + " | ".join([*map(str, cells), ", ".join(sorted(told[-1])) or "none", ", ".join(sorted(before)) or "none"]) + " |"
+    yield (
+        "| "
+        + " | ".join([*map(str, cells), ", ".join(sorted(told[-1])) or "none", ", ".join(sorted(before)) or "none"])
+        + " |"
+    )
 
 
 def settings_of(folder: RunFolder) -> Config:

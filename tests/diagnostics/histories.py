@@ -34,6 +34,7 @@ GOOD: dict[str, float] = {
     "rollout/penalty": 0.4,
     "rollout/reward": 2.5,
     "rollout/penalty_share": 0.16,
+    "rollout/beyond_log": 0.1,
     "rollout/pinned": 0.3,
     "rollout/penalty_first": 0.3,
     "rollout/penalty_last": 0.5,

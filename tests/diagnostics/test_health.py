@@ -13,7 +13,9 @@ def names(*arguments: object, after: int = 0) -> list[str]:
     return [finding.name for finding in signs_in(*arguments, after=after)]  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("bad", "told"), [((10, 11, 12), True), ((10, 12), False), ((9, 10, 11), False), ((11, 12), False)])
+@pytest.mark.parametrize(
+    ("bad", "told"), [((10, 11, 12), True), ((10, 12), False), ((9, 10, 11), False), ((11, 12), False)]
+)
 def test_a_sign_must_persist_to_the_end(bad: tuple[int, ...], told: bool) -> None:
     rows = history(12, lambda epoch: DROPS if epoch in bad else {})
     assert names(rows, FACTS) == ["rollouts_dropped"] * told

@@ -35,7 +35,12 @@ EDGES: list[tuple[str, dict[str, float | None], dict[str, float | None], dict[st
         {"target_entropy": 2.0},
     ),
     # A penalty lowers the smallest value: (-1 - 1.4 - 0.145)·100 - 25 = -279.5.
-    ("q_beyond_reach", {"policy/q2": -279.4, "rollout/penalty": 1.4}, {"policy/q2": -279.6, "rollout/penalty": 1.4}, {}),
+    (
+        "q_beyond_reach",
+        {"policy/q2": -279.4, "rollout/penalty": 1.4},
+        {"policy/q2": -279.6, "rollout/penalty": 1.4},
+        {},
+    ),
     # An imagined step earns 2.155; 1.5 standard deviations more: (365.4 + 365.6)/2/100 = 3.655.
     ("q_above_imagined", {"policy/q1": 365.4, "policy/q2": 365.5}, {"policy/q1": 365.6, "policy/q2": 365.6}, {}),
     ("imagined_above_log", {"rollout/reward": 4.0}, {"rollout/reward": 4.001}, {}),
@@ -43,8 +48,18 @@ EDGES: list[tuple[str, dict[str, float | None], dict[str, float | None], dict[st
     ("imagined_below_log", {"rollout/reward": 1.75}, {"rollout/reward": 1.74}, {}),
     ("entropy_off_target", {"policy/entropy": -5.25}, {"policy/entropy": -5.26}, {}),
     ("entropy_off_target", {"policy/entropy": -0.75}, {"policy/entropy": -0.74}, {}),
-    ("alpha_at_limit", {"policy/alpha": 0.9, "policy/entropy": -3.1}, {"policy/alpha": 1.0, "policy/entropy": -3.1}, {}),
-    ("alpha_at_limit", {"policy/alpha": 1.0, "policy/entropy": -3.0}, {"policy/alpha": 1.0, "policy/entropy": -3.01}, {}),
+    (
+        "alpha_at_limit",
+        {"policy/alpha": 0.9, "policy/entropy": -3.1},
+        {"policy/alpha": 1.0, "policy/entropy": -3.1},
+        {},
+    ),
+    (
+        "alpha_at_limit",
+        {"policy/alpha": 1.0, "policy/entropy": -3.0},
+        {"policy/alpha": 1.0, "policy/entropy": -3.01},
+        {},
+    ),
     ("alpha_at_limit", {"policy/alpha": 5.0}, {"policy/alpha": 5.1}, {"alpha_max": None}),
     ("alpha_collapsed", {"policy/alpha": 0.001}, {"policy/alpha": 0.00099}, {}),
     # mean |r̂| is penalty / share = 2.5, more than the log's 2.0.
@@ -68,6 +83,7 @@ EDGES: list[tuple[str, dict[str, float | None], dict[str, float | None], dict[st
         {},
     ),
     ("rollouts_dropped", {"rollout/dropped_share": 0.05}, {"rollout/dropped_share": 0.051}, {}),
+    ("states_beyond_log", {"rollout/beyond_log": 0.5}, {"rollout/beyond_log": 0.51}, {}),
     # Of 20 steps 0.6 end: 3 %, three times the log's share.
     ("rollouts_ended", {"rollout/terminated": 0.6}, {"rollout/terminated": 0.61}, {}),
     ("rollouts_ended", {"rollout/terminated": 0.2}, {"rollout/terminated": 0.21}, {"terminal_share": 0.0}),
@@ -77,7 +93,9 @@ EDGES: list[tuple[str, dict[str, float | None], dict[str, float | None], dict[st
 ]
 
 
-@pytest.mark.parametrize(("name", "good", "bad", "changed"), EDGES, ids=[f"{i}-{edge[0]}" for i, edge in enumerate(EDGES)])
+@pytest.mark.parametrize(
+    ("name", "good", "bad", "changed"), EDGES, ids=[f"{i}-{edge[0]}" for i, edge in enumerate(EDGES)]
+)
 def test_a_sign_begins_at_its_threshold(
     name: str, good: dict[str, float | None], bad: dict[str, float | None], changed: dict[str, Any]
 ) -> None:
@@ -129,7 +147,9 @@ def test_an_entropy_far_from_its_target_is_told_on_its_way() -> None:
 
 
 # 12 epochs: the last third is epochs 9 to 12, of which 9 and 10 are compared with 11 and 12.
-@pytest.mark.parametrize(("factor", "q_factor", "grows"), [(2.99, 1, False), (3.01, 1, True), (11.9, 2, False), (12.1, 2, True)])
+@pytest.mark.parametrize(
+    ("factor", "q_factor", "grows"), [(2.99, 1, False), (3.01, 1, True), (11.9, 2, False), (12.1, 2, True)]
+)
 def test_a_critic_loss_grows_where_it_outgrows_the_square_of_q(factor: float, q_factor: float, grows: bool) -> None:
     def late(epoch: int) -> dict[str, float | None]:
         # The sign must have been seen in the last three epochs: so it grows by as much at each of them.
@@ -167,7 +187,9 @@ def test_signs_do_not_depend_on_the_unit_of_the_reward(scale: float, name: str) 
     _, _, bad, changed = next(edge for edge in EDGES if edge[0] == name and not edge[3])
     row = {**GOOD, **bad}
     scaled = {
-        key: value * scale if key in (*in_units, "policy/q1", "policy/q2") else value for key, value in row.items() if value
+        key: value * scale if key in (*in_units, "policy/q1", "policy/q2") else value
+        for key, value in row.items()
+        if value
     }
     assert seen(scaled, of) == seen(bad)
     assert not changed
@@ -177,7 +199,10 @@ def test_signs_do_not_depend_on_the_unit_of_the_reward(scale: float, name: str) 
 
 
 def errors(*epochs: list[float]) -> list[dict[str, float | None]]:
-    return [{"update": float(n), **{f"dynamics/holdout_mse_{i}": e for i, e in enumerate(row)}} for n, row in enumerate(epochs)]
+    return [
+        {"update": float(n), **{f"dynamics/holdout_mse_{i}": e for i, e in enumerate(row)}}
+        for n, row in enumerate(epochs)
+    ]
 
 
 def names(rows: list[dict[str, float | None]]) -> list[str]:

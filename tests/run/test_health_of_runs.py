@@ -33,7 +33,9 @@ def health(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "result.json").read_text())["health"]
 
 
-def test_a_short_run_says_that_it_cannot_be_judged(train: Train, npz_log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_short_run_says_that_it_cannot_be_judged(
+    train: Train, npz_log: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = health(train("run", f"dataset={npz_log}", "termination=never"))
     text = "there are fewer than 3 epochs after update 5000 (health.after) to judge the training by"
     assert found == {"level": "OK", "findings": [{"level": "OK", "name": "too_short", "text": text, "fix": ""}]}
@@ -57,7 +59,10 @@ def test_a_run_that_goes_wrong_ends_and_says_how_to_go_on(
     said = capsys.readouterr()
     assert "error: health.stop=true has ended the run: imagined steps earn " in said.err
     assert "resume= and health.stop=false; the last checkpoint is kept" in said.err
-    assert len([line for line in said.out.splitlines() if line.startswith("warning: update 60: imagined steps earn ")]) == 1
+    assert (
+        len([line for line in said.out.splitlines() if line.startswith("warning: update 60: imagined steps earn ")])
+        == 1
+    )
     assert not (folder / "result.json").exists()
     assert not (folder / "policy").exists()
     assert [row["update"] for row in rows(folder) if row["stage"] == "policy"] == [20, 40, 60]
