@@ -50,6 +50,7 @@ class LateHealth(PolicyHealth):
         self.history = history
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Judge the epoch; after the first there is a history."""
         super().on_train_epoch_end(trainer, pl_module)
         if len(self.rows) == 1:
             self.rows = list[Row](self.rows * self.history)
@@ -59,11 +60,13 @@ class Training(L.Callback):
     """Times the fit from its second epoch on, by when the history is there and nothing is built any more."""
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin to count at the second epoch."""
         if trainer.current_epoch == 1:
             SPENT.clear()
             self.begun = time.thread_time()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """End the count."""
         self.spent = time.thread_time() - self.begun
 
 

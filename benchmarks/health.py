@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-
 from omegaconf import OmegaConf
 
 from mopo_pl import assembly

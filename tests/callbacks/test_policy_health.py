@@ -1,6 +1,6 @@
 """What a run says about itself while it trains: once each, the same after a resume, and without a change of what is trained."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,8 +86,8 @@ def newest(folder: Path) -> str:
 
 
 @pytest.fixture
-def dataset(make_dataset: Make) -> Iterator[OfflineDataset]:
-    yield make_dataset()
+def dataset(make_dataset: Make) -> OfflineDataset:
+    return make_dataset()
 
 
 def test_each_sign_is_told_once_when_it_has_persisted(
@@ -116,7 +116,7 @@ def test_nothing_is_told_before_three_epochs_after_the_warm_up(
     )
 
 
-@pytest.mark.parametrize("stopped", [2, 3, 5])
+@pytest.mark.parametrize("stopped", [3, 5])
 def test_a_run_that_resumes_tells_what_it_would_have_told(
     dataset: OfflineDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str], stopped: int
 ) -> None:

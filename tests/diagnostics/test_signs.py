@@ -120,7 +120,7 @@ def test_a_reward_of_ones_own_is_not_compared_with_the_logs(name: str) -> None:
 
 
 def test_the_entropy_adds_nothing_to_values_without_it() -> None:
-    high = {"policy/q1": 500.0, "policy/alpha": 0.5, "policy/entropy": 2.0}
+    high: dict[str, float | None] = {"policy/q1": 500.0, "policy/alpha": 0.5, "policy/entropy": 2.0}
     of = facts(target_entropy=2.0)
     assert "q_beyond_reach" not in seen(high, of)
     assert "q_beyond_reach" in seen(high, facts(target_entropy=2.0, soft_backup=False))
