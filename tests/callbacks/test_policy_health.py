@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+from lightning.pytorch.loggers.logger import DummyLogger
 from small_stages import (
     differing,
     quiet_trainer,
@@ -150,7 +151,7 @@ def test_its_rows_are_those_that_the_module_writes(dataset: OfflineDataset, tmp_
     """The means are computed for it before the module does, and are the same."""
     written: list[dict[str, float]] = []
 
-    class Kept(L.pytorch.loggers.logger.DummyLogger):
+    class Kept(DummyLogger):
         def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
             written.append({"update": float(step or 0), **metrics})
 
