@@ -7,6 +7,7 @@ from mopo_pl.callbacks.checkpoints import Checkpoints, Interrupted
 from mopo_pl.callbacks.member_selection import MemberSelection
 from mopo_pl.callbacks.online_steps import OnlineSteps, PolicySnapshots
 from mopo_pl.callbacks.policy_evaluation import PolicyEvaluation
+from mopo_pl.callbacks.policy_health import PolicyHealth
 from mopo_pl.callbacks.progress import StageProgress
 from mopo_pl.callbacks.rank_agreement import RanksAgree
 from mopo_pl.callbacks.rollout_refresh import RolloutRefresh
@@ -17,6 +18,7 @@ __all__ = [
     "MemberSelection",
     "OnlineSteps",
     "PolicyEvaluation",
+    "PolicyHealth",
     "PolicySnapshots",
     "RanksAgree",
     "RolloutRefresh",

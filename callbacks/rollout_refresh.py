@@ -141,7 +141,7 @@ class RolloutRefresh(L.Callback):
         Raises Diverged where too much of it had to be dropped.
         """
         assert self._generator is not None
-        statistics, ends, running = RolloutStatistics(module.device), [], []
+        statistics, ends, running = RolloutStatistics(module.device, self.model.log), [], []
         data.model_buffer.begin()
         for begin in range(0, self.starts, self.chunk):
             starts = self._starts(data, min(self.chunk, self.starts - begin), self._generator)

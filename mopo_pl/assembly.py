@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, RolloutRefresh
+from mopo_pl.callbacks import MemberSelection, PolicyEvaluation, PolicyHealth, RolloutRefresh
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import (
     ClassifierConfig,
@@ -31,13 +31,14 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.opening import examine, open_dataset
 from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.diagnostics.run_facts import RunFacts
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rewards import Reward
-from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits
+from mopo_pl.dynamics.rollouts import PINNED, PenalisedModel, StateLimits
 from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
 from mopo_pl.dynamics.terminals.module import TerminalModule
 from mopo_pl.dynamics.terminals.samples import TerminalDataModule
@@ -195,7 +196,7 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         alpha_lr=settings.alpha_lr,
         alpha_init=settings.alpha_init,
         alpha_max=settings.alpha_max,
-        target_entropy=-float(dataset.action_dim) if settings.target_entropy is None else settings.target_entropy,
+        target_entropy=target_entropy(settings, dataset),
         discount=settings.discount,
         tau=settings.tau,
         soft_backup=not settings.deterministic_backup,
@@ -207,6 +208,11 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         seed=seed,
         compile=compile,
     )
+
+
+def target_entropy(settings: SACConfig, dataset: OfflineDataset) -> float:
+    """H̄ [nats]: the given one, or minus the number of action dimensions."""
+    return -float(dataset.action_dim) if settings.target_entropy is None else settings.target_entropy
 
 
 def observation_normaliser(settings: SACConfig, dataset: OfflineDataset) -> Normaliser:
@@ -379,6 +385,35 @@ def build_evaluation(
         score=partial(normalised_score, dataset.env_id),
         heed=heed,
     )
+
+
+def run_facts(config: Config, dataset: OfflineDataset) -> RunFacts:
+    """What the signs of health must know of a log and of a run's settings."""
+    sac, rows = config.sac, dataset.transitions
+    rewards = rows.rewards.double()
+    return RunFacts(
+        reward_low=float(rewards.min()),
+        reward_high=float(rewards.max()),
+        reward_mean=float(rewards.mean()),
+        reward_std=float(rewards.std(correction=0)),
+        reward_size=float(rewards.abs().mean()),
+        reward_top=float(np.quantile(rewards.numpy(), 0.99)),  # torch's takes 16 million rows at most
+        behaviour_return=float(dataset.episode_returns().mean()),
+        terminal_share=float(rows.terminals.double().mean()),
+        pinned_share=float((rows.actions.abs() > PINNED).double().mean()),
+        discount=sac.discount,
+        target_entropy=target_entropy(sac, dataset),
+        action_dim=dataset.action_dim,
+        alpha_max=sac.alpha_max,
+        soft_backup=not sac.deterministic_backup,
+        real_ratio=config.rollout.real_ratio,
+        known_reward=config.reward is not None,
+    )
+
+
+def build_health(config: Config, dataset: OfflineDataset) -> PolicyHealth:
+    """The callback that judges the rows of stage 2; it stands after the callbacks that note values."""
+    return PolicyHealth(run_facts(config, dataset), after=config.health.after, stop=config.health.stop)
 
 
 def evaluation_seed(seed: int) -> int:

@@ -156,6 +156,7 @@ def _ranges(config: Config) -> Iterator[str]:
         "dynamics.patience": dynamics.patience,
         "dynamics.bound_coef": dynamics.bound_coef,
         "classifier.weight_decay": config.classifier.weight_decay,
+        "health.after": config.health.after,
         "checkpoint.every_minutes": config.checkpoint.every_minutes,
         **{f"dynamics.weight_decay[{i}]": value for i, value in enumerate(dynamics.weight_decay)},
     }

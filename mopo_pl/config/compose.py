@@ -52,6 +52,7 @@ CHANGEABLE_ON_RESUME = (
     "estimate",
     "evaluation",
     "checkpoint",
+    "health",
     "trainer.enable_model_summary",
     "trainer.enable_progress_bar",
     "trainer.max_epochs",

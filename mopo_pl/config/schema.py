@@ -232,6 +232,16 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
+class HealthConfig:
+    """What a run says about itself: signs in its metrics that the training goes wrong (docs/diagnostics.md)."""
+
+    after: int = 5000
+    """Updates of the policy before which nothing is judged, as the critics have not settled."""
+    stop: bool = False
+    """End the run, with exit code 1, where a sign of level STOP persists: its policy should not be used."""
+
+
+@dataclass(frozen=True)
 class CheckpointConfig:
     """Checkpoints, from which a run can be resumed."""
 
@@ -320,6 +330,7 @@ class Config:
     penalty: PenaltyConfig = field(default_factory=PenaltyConfig)
     sac: SACConfig = field(default_factory=SACConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: dict[str, Any] = field(default_factory=lambda: {"csv": {}})

@@ -1,1 +1,1 @@
-"""How far a model and its policy can be trusted without a simulator: errors on the log, estimates of the return, their worth."""
+"""What is known of a run and its policy without a simulator: signs of trouble, estimates of the return, and their worth."""

@@ -290,11 +290,17 @@ def branch(
     )
 
 
+PINNED = 0.99
+"""|a| from which an action in [-1, 1] counts as at its bound."""
+
+
 class RolloutStatistics:
     """Statistics of a refresh: sums over its chunks, kept on the device."""
 
-    def __init__(self, device: torch.device | str) -> None:
-        self.sums = torch.zeros(8, dtype=torch.float64, device=device)
+    def __init__(self, device: torch.device | str, log: LogStatistics | None = None) -> None:
+        """`log`: whose range of observations imagined ones are compared with; None: they are not."""
+        self.log = log
+        self.sums = torch.zeros(14, dtype=torch.float64, device=device)
 
     def add(self, rollout: Rollout) -> None:
         """Add one chunk of rollouts."""
@@ -304,13 +310,27 @@ class RolloutStatistics:
         ended = (rollout.transitions.terminals * valid).sum()
         starts = torch.full_like(ended, valid.shape[1])
         counts = [valid.sum(), ended, rollout.non_finite.sum(), rollout.out_of_range.sum(), starts]
-        self.sums += torch.stack([s.double() for s in [*counts, penalty.sum(), predicted.sum(), predicted.abs().sum()]])
+        pinned = ((rollout.transitions.actions.abs() > PINNED).double().mean(-1) * valid).sum()
+        of_steps = [valid[0].sum(), penalty[0].sum(), valid[-1].sum(), penalty[-1].sum()]
+        rewarded = [penalty.sum(), predicted.sum(), predicted.abs().sum()]
+        beyond = (self._beyond_log(rollout.transitions.next_observations) & valid).sum()
+        self.sums += torch.stack([s.double() for s in [*counts, *rewarded, pinned, *of_steps, beyond]])
+
+    def _beyond_log(self, states: Tensor) -> Tensor:
+        """Whether a coordinate of the states [..., D] lies outside the range of the log's observations [...]."""
+        if self.log is None:
+            return torch.zeros(states.shape[:-1], dtype=torch.bool, device=states.device)
+        return ((states < self.log.observation_low) | (states > self.log.observation_high)).any(-1)
 
     def summary(self) -> dict[str, float]:
-        """Means over the refreshes of all ranks. Synchronises with the device once."""
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size = sum_over_ranks(
-            self.sums.clone()
-        ).tolist()
+        """Means over the refreshes of all ranks. Synchronises with the device once.
+
+        `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
+        the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range.
+        """
+        sums = sum_over_ranks(self.sums.clone()).tolist()
+        rows, ended, non_finite, out_of_range, starts, penalty, reward, size, pinned, *of_steps = sums
+        first, penalty_first, last, penalty_last, beyond = of_steps
         divisor = max(rows, 1.0)
         return {
             "transitions": rows,
@@ -322,4 +342,8 @@ class RolloutStatistics:
             "penalty": penalty / divisor,
             "reward": reward / divisor,
             "penalty_share": penalty / max(size, 1e-12),
+            "pinned": pinned / divisor,
+            "penalty_first": penalty_first / max(first, 1.0),
+            "penalty_last": penalty_last / max(last, 1.0),
+            **({} if self.log is None else {"beyond_log": beyond / divisor}),
         }

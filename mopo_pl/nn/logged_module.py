@@ -78,6 +78,11 @@ class LoggedModule(L.LightningModule):
         if training:
             self._row |= {name: float(value) for name, value in values.items()}
 
+    @property
+    def noted(self) -> dict[str, float]:
+        """The values noted since the last row was written."""
+        return dict(self._row)
+
     def show_loss(self, name: str, value: Tensor) -> None:
         """Show the newest loss in Lightning's own progress bar, and to callbacks that read metrics within an epoch."""
         self.log(name, value, prog_bar=True, logger=False, on_step=True, on_epoch=False)

@@ -14,12 +14,16 @@ import numpy as np
 
 from mopo_pl.config.foreign import arguments_reaching_out, refusal
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.findings import Finding, of_level, worst
+from mopo_pl.diagnostics.health import health_of_ensemble, health_of_policy
+from mopo_pl.diagnostics.run_facts import RunFacts
 from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.environments.scores import normalised_score
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.sac.actor import TanhGaussianActor
 
 PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf", "minari", "gymnasium", "mujoco")
@@ -59,6 +63,23 @@ def build_result(
         "git_commit": git_commit(),
         "seed": seed,
     }
+
+
+def health_of(
+    folder: RunFolder, facts: RunFacts | None, *, after: int, elites: int, final: Episodes | None
+) -> dict[str, Any]:
+    """The health of a run, from its metrics.jsonl and its final episodes: level, and findings.
+
+    `facts`: None where no policy was trained. `after`: `health.after`. `elites`: of the ensemble.
+    """
+    findings = health_of_ensemble(MetricsFile(folder.metrics, stage="dynamics").rows(), elites=elites)
+    if facts is not None:
+        rows = MetricsFile(folder.metrics, stage="policy").rows()
+        episodes = (
+            None if final is None else (float(final.returns.mean()), float(final.returns.std()), len(final.returns))
+        )
+        findings += health_of_policy(rows, facts, after=after, final=episodes)
+    return {"level": worst(findings), "findings": [vars(finding) for finding in findings]}
 
 
 def _score(env_id: str | None, value: float | None) -> float | None:
@@ -112,10 +133,21 @@ def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated:
         lines.append("policy   not scored: no env_id was given")
     if estimated:
         lines.append(estimated)
+    lines += _health(result.get("health", {"level": "OK", "findings": []}))
     lines.append(f"run      {folder.path}  ({result['updates']} updates; {seconds})")
     if result["final_return"] is not None:
         lines.append(f"again    {again}")
     return "\n".join(lines)
+
+
+def _health(health: dict[str, Any]) -> list[str]:
+    """The lines of a run's health, the worst findings first."""
+    findings = [Finding(**entry) for entry in health["findings"]]
+    lines = [f"{level}: {text}" for level in ("STOP", "WARN", "OK") for text in of_level(level, findings)]
+    if health["level"] == "STOP":
+        lines.insert(0, "STOP: do not use this policy")
+    first, *others = lines or ["OK"]
+    return [f"health   {first}", *(f"         {line}" for line in others)]
 
 
 def _ends(learned: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import actor_class, evaluation_seed
+from mopo_pl.assembly import actor_class, evaluation_seed, run_facts
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
@@ -41,7 +41,7 @@ from mopo_pl.run.estimates import summary_lines, write_estimates
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
-from mopo_pl.run.result import build_result, save_result, summary
+from mopo_pl.run.result import build_result, health_of, save_result, summary
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
@@ -234,6 +234,9 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     if ends is not None:
         result["termination"] = ends
+    facts = None if config.stage == "dynamics" else run_facts(config, dataset)
+    after, elites = config.health.after, config.dynamics.elites
+    result["health"] = health_of(folder, facts, after=after, elites=elites, final=final)
     save_result(folder, result)
     return result
 

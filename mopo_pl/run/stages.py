@@ -17,6 +17,7 @@ from mopo_pl.assembly import (
     build_cloning,
     build_dynamics,
     build_evaluation,
+    build_health,
     build_logged_batches,
     build_penalised_model,
     build_refresh,
@@ -243,6 +244,7 @@ def train_policy(
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed, heed=heed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
+    callbacks += [build_health(config, dataset)]
     best_by = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
     trainer, seconds = fit_stage(stage, module, data, callbacks, context, best_by)
     module.to("cpu")

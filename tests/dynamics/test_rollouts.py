@@ -531,6 +531,7 @@ def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule_nor_reward() -> No
 
 def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     rows, ended, non_finite, out_of_range, starts, penalty, reward, size = 0, 0, 0, 0, 0, 0.0, 0.0, 0.0
+    pinned, entries, first, last = 0, 0, [], []
     for rollout in rollouts:
         horizon, width = rollout.valid.shape
         starts += width
@@ -543,6 +544,10 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
                     predicted = float(rollout.transitions.rewards[step, row]) + cost
                     rows, ended = rows + 1, ended + int(rollout.transitions.terminals[step, row])
                     penalty, reward, size = penalty + cost, reward + predicted, size + abs(predicted)
+                    first += [cost] * (step == 0)
+                    last += [cost] * (step == horizon - 1)
+                    actions = rollout.transitions.actions[step, row].tolist()
+                    pinned, entries = pinned + sum(abs(a) > 0.99 for a in actions), entries + len(actions)
     return {
         "transitions": rows,
         "length": rows / starts,
@@ -553,6 +558,9 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
         "penalty": penalty / rows,
         "reward": reward / rows,
         "penalty_share": penalty / size,
+        "pinned": pinned / entries,
+        "penalty_first": sum(first) / len(first),
+        "penalty_last": sum(last) / len(last),
     }
 
 
@@ -574,6 +582,17 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
     by_hand = statistics_by_hand(chunks)
     assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 1)
     assert statistics.summary() == pytest.approx(by_hand)
+
+
+def test_states_outside_the_logs_range_are_counted_beside_the_others() -> None:
+    """From 0 and from 3 rollouts come to 1, 2, 3 and 4, 5, 6; and from 20 to 21, which is not counted as it is dropped."""
+    log = SimpleNamespace(observation_low=torch.full((OBS,), 2.0), observation_high=torch.full((OBS,), 4.0))
+    chunk = roll(penalised(Counting()), columns([0.0, 3.0, 20.0]), 3, limits=StateLimits(*columns([-9.0, 9.0])))
+    with_log, without = RolloutStatistics("cpu", log), RolloutStatistics("cpu")  # type: ignore[arg-type]
+    for _ in range(2):
+        with_log.add(chunk)
+        without.add(chunk)
+    assert with_log.summary() == {**without.summary(), "beyond_log": 3 / 6}
 
 
 def test_statistics_of_a_refresh_that_imagined_nothing_count_nothing() -> None:

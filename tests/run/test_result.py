@@ -30,7 +30,7 @@ def result(finished: Path) -> dict[str, Any]:
 def test_a_result_has_these_keys(result: dict[str, Any]) -> None:
     assert set(result) == {
         *("behaviour_return", *NUMBERS, "final_episodes", "final_returns", "env_id"),
-        *("updates", "seconds", "dataset", "versions", "git_commit", "seed"),
+        *("updates", "seconds", "dataset", "versions", "git_commit", "seed", "health"),
     }
     assert set(result["seconds"]) == {"dynamics", "policy"}
     assert set(result["dataset"]) == {"name", "hash"}

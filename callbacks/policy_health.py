@@ -1,0 +1,95 @@
+"""Watches the metrics of the policy's training for signs that it goes wrong, and says so."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+
+from mopo_pl.callbacks.requirements import require
+from mopo_pl.data.findings import Finding
+from mopo_pl.diagnostics.health import COLUMNS, judged_columns, signs_in
+from mopo_pl.diagnostics.run_facts import RunFacts
+from mopo_pl.diagnostics.signs import Row
+from mopo_pl.distributed.console import print_once
+from mopo_pl.errors import Diverged
+from mopo_pl.sac.policy_module import PolicyModule
+
+
+class PolicyHealth(L.Callback):
+    """Judges the rows so far at each epoch's end, and prints a warning the first time that a sign persists.
+
+    Give it to a Trainer after the callbacks that note values. It reads the epoch's row alone, which is equal on all ranks; it
+    draws no random number and changes nothing that is trained. With `stop`, a sign of level STOP ends
+    the fit: the epoch is saved as the last one, then Diverged is raised. A fit that resumes from there raises it again.
+    """
+
+    def __init__(self, facts: RunFacts, *, after: int, stop: bool) -> None:
+        """`facts`: of the log and the run. `after`: updates before which nothing is judged. `stop`: whether a sign of level
+        STOP ends the fit.
+        """
+        self.facts, self.after, self.stop = facts, after, stop
+        self.rows: list[Row] = []
+        """What is judged of each epoch."""
+        self.said: list[str] = []
+        """Names of the signs that were told."""
+        self.ended: Finding | None = None
+        """The sign that ended the fit."""
+        self._ended_at = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Reset the state for a new fit. A checkpoint's state is loaded after this. Raises InputError for another module."""
+        require(self, pl_module, PolicyModule)
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.rows, self.said, self.ended, self._ended_at = [], [], None, 0
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raise Diverged where a sign has ended the fit that this one continues; without `stop` it goes on."""
+        if self.stop:
+            self._raise_if_ended()
+        self.ended = None
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Judge the epoch; tell signs that are new, and with `stop` ask the Trainer to end where one is of level STOP."""
+        assert isinstance(pl_module, PolicyModule)
+        # The module notes its means after the callbacks; computed here, they are kept for it.
+        means = {f"policy/{name}": float(value) for name, value in pl_module.means.compute().items()}
+        row = {"update": float(pl_module.updates), **pl_module.noted, **means}
+        self.rows.append(judged_columns({name: value if math.isfinite(value) else None for name, value in row.items()}))
+        for finding in signs_in(self.rows, self.facts, after=self.after):
+            if finding.name not in self.said:
+                self.said.append(finding.name)
+                print_once(f"warning: update {pl_module.updates}: {finding.text}; try {finding.fix}")
+            if self.stop and finding.level == "STOP" and self.ended is None:
+                self.ended, self._ended_at = finding, pl_module.updates
+                trainer.should_stop = True
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Raise Diverged where a sign has ended the fit, which is saved by now."""
+        self._raise_if_ended()
+
+    def _raise_if_ended(self) -> None:
+        if self.ended is not None:
+            way_on = f"a new run with {self.ended.fix}; or go on with this one: resume= and health.stop=false"
+            raise Diverged(f"health.stop=true has ended the run: {self.ended.text},", self._ended_at, way_on)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The judged columns [epochs] with NaN for what a row lacks, the signs told, and the one that ended the fit."""
+        missing = float("nan")
+        columns = {
+            name: torch.tensor([missing if row[name] is None else row[name] for row in self.rows], dtype=torch.float64)
+            for name in COLUMNS
+        }
+        ended = None if self.ended is None else vars(self.ended)
+        return {"columns": columns, "said": self.said, "ended": ended, "ended_at": self._ended_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state saved by `state_dict`."""
+        columns = {name: column.tolist() for name, column in state_dict["columns"].items()}
+        values = zip(*columns.values(), strict=True)
+        self.rows = [
+            {name: None if math.isnan(value) else value for name, value in zip(columns, row, strict=True)}
+            for row in values
+        ]
+        self.said, self._ended_at = list(state_dict["said"]), state_dict["ended_at"]
+        self.ended = None if state_dict["ended"] is None else Finding(**state_dict["ended"])

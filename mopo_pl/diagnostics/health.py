@@ -1,0 +1,93 @@
+"""The health of a run: which signs persist in its metrics rows, and how its policy compares with the log."""
+
+from collections.abc import Iterator
+from math import sqrt
+
+from mopo_pl.data.findings import Finding
+from mopo_pl.diagnostics.run_facts import RunFacts
+from mopo_pl.diagnostics.signs import (
+    POLICY_SIGNS,
+    Row,
+    Rows,
+    elite_churn,
+    error_still_falls,
+    holdout_errors,
+)
+
+PERSISTS = 3
+"""Epochs in a row in which a sign must be seen: one epoch may be chance, and no run is ruined within three."""
+STANDARD_ERRORS = 2.0
+"""By how many standard errors of its mean an evaluation must lie below the log, so that few episodes raise no alarm."""
+
+COLUMNS = tuple(dict.fromkeys(["update", "evaluation/return", *(name for sign in POLICY_SIGNS for name in sign.needs)]))
+"""Columns of a row that policy's signs read."""
+USELESS = (
+    "penalty.coef and rollout.horizon (docs: Sweep λ and h), or the log itself: algorithm=bc shows what cloning earns"
+)
+
+
+def signs_in(rows: Rows, facts: RunFacts, *, after: int) -> list[Finding]:
+    """The signs of stage 2 that each of the last `PERSISTS` rows shows, of rows beyond update `after`.
+
+    A row without a column that a sign needs is left out for this sign, so that rollouts made every n epochs are judged by
+    their own rows.
+    """
+    judged = [row for row in rows if (row["update"] or 0) > after]
+    return list(_persisting(judged, facts))
+
+
+def _persisting(judged: Rows, facts: RunFacts) -> Iterator[Finding]:
+    for sign in POLICY_SIGNS:
+        known = [row for row in judged if all(row.get(name) is not None for name in sign.needs)]
+        if len(known) < PERSISTS:
+            continue
+        texts = [sign.seen(known[: len(known) - back], facts) for back in range(PERSISTS)]
+        if texts[0] is not None and None not in texts:
+            yield Finding(sign.level, sign.name, texts[0], sign.fix)
+    yield from _evaluations_below_log(judged, facts)
+
+
+def _evaluations_below_log(judged: Rows, facts: RunFacts) -> Iterator[Finding]:
+    """A policy that each of the last evaluations finds worse than the log."""
+    returns = [value for row in judged if (value := row.get("evaluation/return")) is not None][-PERSISTS:]
+    if len(returns) == PERSISTS and max(returns) < facts.behaviour_return:
+        text = (
+            f"the last {PERSISTS} evaluations returned at most {max(returns):.4g}, less than the log's episodes did on "
+            f"average ({facts.behaviour_return:.4g})"
+        )
+        yield Finding("WARN", "below_log", text, USELESS)
+
+
+def health_of_policy(
+    rows: Rows, facts: RunFacts, *, after: int, final: tuple[float, float, int] | None = None
+) -> list[Finding]:
+    """What the rows of stage 2 say at its end. `final`: mean, standard deviation and number of the last episodes' returns.
+
+    The final episodes replace the evaluations of the curve. Where the run is too short to be judged by its rows, a finding
+    of level OK says so.
+    """
+    found = [finding for finding in signs_in(rows, facts, after=after) if final is None or finding.name != "below_log"]
+    if final is not None:
+        mean, std, episodes = final
+        if mean + STANDARD_ERRORS * std / sqrt(episodes) < facts.behaviour_return:
+            text = f"the policy returns {mean:.4g}, less than the log's episodes did on average ({facts.behaviour_return:.4g}): it is of no use"
+            found.append(Finding("WARN", "below_log", text, USELESS))
+    if sum((row["update"] or 0) > after for row in rows) < PERSISTS:
+        text = f"there are fewer than {PERSISTS} epochs after update {after} (health.after) to judge the training by"
+        found.append(Finding("OK", "too_short", text))
+    return found
+
+
+def health_of_ensemble(rows: Rows, *, elites: int) -> list[Finding]:
+    """What the rows of stage 1 say at its end. `elites`: how many members are chosen."""
+    rows = [row for row in rows if holdout_errors(row)]
+    if not rows:
+        return []
+    longer = "a larger dynamics.max_epochs"
+    told = {"elite_churn": elite_churn(rows, elites), "error_still_falls": error_still_falls(rows)}
+    return [Finding("WARN", name, text, longer) for name, text in told.items() if text is not None]
+
+
+def judged_columns(row: Row) -> dict[str, float | None]:
+    """The part of a row that the signs read."""
+    return {name: row.get(name) for name in COLUMNS}
