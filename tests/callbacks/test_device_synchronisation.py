@@ -1,14 +1,10 @@
 """No update and no rollout step waits for the device or sends it a number: on a GPU either would stall its queue."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
-import lightning as L
 import pytest
 import torch
-from lightning.pytorch.callbacks import Callback
+from gpu_parts.host_waits import InTrainingSteps, counted
 from small_stages import (
     quiet_trainer,
     selection,
@@ -18,8 +14,6 @@ from small_stages import (
     small_sac,
     small_samples,
 )
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
@@ -27,52 +21,6 @@ from mopo_pl.nn import fused_update
 from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]
-READS = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique", "repeat_interleave")
-"""Operations whose result, or its shape, the host must wait for."""
-SENDS = ("lift_fresh",)
-"""What `torch.tensor` of numbers calls: a copy from the host."""
-
-
-class Waits(TorchDispatchMode):
-    """Counts operations that make host and device wait for each other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.found: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        name = func.overloadpacket.__name__
-        masked = name in ("index", "index_put", "index_put_") and any(
-            isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8) for index in args[1]
-        )
-        if masked or name in SENDS or name.startswith(READS):
-            self.found[name] += 1
-        return func(*args, **(kwargs or {}))
-
-
-class InTrainingSteps(Callback):
-    """Counts within every training step but the first: what is sent once is no stall."""
-
-    def __init__(self) -> None:
-        self.mode = Waits()
-
-    def on_train_batch_start(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx > 0:
-            self.mode.__enter__()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx > 0:
-            self.mode.__exit__(None, None, None)
-
-
-@contextmanager
-def counted() -> Iterator[Counter[str]]:
-    with Waits() as mode:
-        yield mode.found
 
 
 def test_the_count_sees_what_waits() -> None:

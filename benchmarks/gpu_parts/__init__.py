@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/gpu.py`, one a file, and what they share."""

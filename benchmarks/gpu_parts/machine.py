@@ -1,0 +1,74 @@
+"""Part 1: the card, the driver, the versions, and the settings of its products."""
+
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import lightning as L
+import numpy as np
+import torch
+from speed import processor
+
+from gpu_parts.findings import Finding, Task
+from mopo_pl import __version__
+
+LOWEST_PYTHON, LOWEST_TORCH = (3, 11), (2, 8)
+
+
+def findings(task: Task) -> Iterator[Finding]:
+    """Say what machine this is; fail where it cannot run the project."""
+    seen = (2, 7) if task.fault == "old-torch" else version_of(torch.__version__)
+    yield Finding(what="mopo_pl", value=__version__)
+    yield least("Python", sys.version_info[:2], LOWEST_PYTHON, platform.python_version())
+    yield least("torch", seen, LOWEST_TORCH, torch.__version__)
+    yield Finding(what="CUDA of this torch", value=torch.version.cuda or "none")
+    yield Finding(what="lightning, NumPy", value=f"{L.__version__}, {np.__version__}")
+    yield Finding(what="processor", value=processor())
+    yield Finding(what="CPU cores this process may use", value=len(os.sched_getaffinity(0)))
+    yield Finding(
+        what="memory of the machine", value=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, unit="GB"
+    )
+    yield Finding(what="precision of fp32 products", value=torch.get_float32_matmul_precision())
+    compiler = "triton" if importlib.util.find_spec("triton") else "no triton"
+    yield Finding(what="compilers", value=f"{compiler}, {shutil.which('g++') or 'no g++'}")
+    if task.on_cpu:
+        yield Finding.not_on_a_cpu("card, driver, TF32, memory of the card")
+        return
+    for index in range(torch.cuda.device_count()):
+        card = torch.cuda.get_device_properties(index)
+        value = (
+            f"{card.name}, {card.multi_processor_count} multiprocessors, compute capability {card.major}.{card.minor}"
+        )
+        yield Finding(what=f"card {index}", value=value)
+        free, total = torch.cuda.mem_get_info(index)
+        yield Finding(what=f"memory of card {index}", value=f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free")
+    yield Finding(what="driver", value=driver())
+    yield Finding(what="TF32 in products", value=str(torch.backends.cuda.matmul.allow_tf32))
+    yield Finding(what="cuDNN", value=str(torch.backends.cudnn.version()))
+    nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
+    yield Finding(what="NCCL", value=".".join(map(str, nccl_version())) if nccl else "none")
+    yield Finding.must("bf16 products", torch.cuda.is_bf16_supported())
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Return the first two numbers of a version such as `2.11.0+cu130`."""
+    first, second = text.split(".")[:2]
+    return int(first), int(second)
+
+
+def least(what: str, seen: tuple[int, ...], lowest: tuple[int, ...], value: str) -> Finding:
+    """Return whether a version is new enough."""
+    return Finding(what=what, value=value, limit=f"{'.'.join(map(str, lowest))} or newer", passed=seen >= lowest)
+
+
+def driver() -> str:
+    """Return the driver's version as nvidia-smi says it."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()[0]
+    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        return f"unknown ({type(error).__name__})"
