@@ -72,8 +72,10 @@ def examine_log(config: Config) -> tuple[OfflineDataset | None, tuple[Finding, .
 # Stage 1: the ensemble
 
 
-def build_samples(settings: DynamicsConfig, dataset: OfflineDataset, *, seed: int) -> EnsembleDataModule:
-    """The rows each member sees."""
+def build_samples(
+    settings: DynamicsConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
+) -> EnsembleDataModule:
+    """The rows each member sees; `on_host`, here and below: the log stays in the host's memory."""
     return EnsembleDataModule(
         dataset,
         members=settings.members,
@@ -82,6 +84,7 @@ def build_samples(settings: DynamicsConfig, dataset: OfflineDataset, *, seed: in
         holdout_fraction=settings.holdout_fraction,
         holdout_max=settings.holdout_max,
         seed=seed,
+        on_host=on_host,
     )
 
 
@@ -121,7 +124,9 @@ def build_selection(settings: DynamicsConfig) -> MemberSelection:
     return MemberSelection(patience=settings.patience, improvement=settings.improvement)
 
 
-def build_terminal_samples(settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int) -> TerminalDataModule:
+def build_terminal_samples(
+    settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
+) -> TerminalDataModule:
     """The rows the classifier of terminals sees; raises ValueError where one kind has too few."""
     return TerminalDataModule(
         dataset,
@@ -129,6 +134,7 @@ def build_terminal_samples(settings: ClassifierConfig, dataset: OfflineDataset, 
         updates_per_epoch=settings.updates_per_epoch,
         holdout_fraction=settings.holdout_fraction,
         seed=seed,
+        on_host=on_host,
     )
 
 
@@ -154,7 +160,13 @@ def build_terminals(settings: ClassifierConfig, samples: TerminalDataModule, *, 
 
 
 def build_batches(
-    sac: SACConfig, rollout: RolloutConfig, dataset: OfflineDataset, *, seed: int, refresh_folder: Path | None = None
+    sac: SACConfig,
+    rollout: RolloutConfig,
+    dataset: OfflineDataset,
+    *,
+    seed: int,
+    refresh_folder: Path | None = None,
+    on_host: bool = False,
 ) -> OfflineDataModule:
     """The DataModule that mixes logged and imagined rows; `refresh_folder` as it takes it."""
     return OfflineDataModule(
@@ -167,6 +179,7 @@ def build_batches(
         capacity=rollout.starts * rollout.horizon,
         refresh_folder=refresh_folder,
         seed=seed,
+        on_host=on_host,
     )
 
 
@@ -229,7 +242,9 @@ def build_cloning(settings: SACConfig, dataset: OfflineDataset, *, seed: int) ->
     return CloningModule(actor, actor_lr=settings.actor_lr, schedule_epochs=schedule_epochs)
 
 
-def build_logged_batches(settings: SACConfig, dataset: OfflineDataset, *, seed: int) -> OfflineDataModule:
+def build_logged_batches(
+    settings: SACConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
+) -> OfflineDataModule:
     """The DataModule of logged rows alone, for cloning, which reads no next state: every row is of use to it."""
     return OfflineDataModule(
         replace(dataset, next_known=torch.ones_like(dataset.next_known)),
@@ -241,6 +256,7 @@ def build_logged_batches(settings: SACConfig, dataset: OfflineDataset, *, seed: 
         capacity=0,
         refresh_folder=None,
         seed=seed,
+        on_host=on_host,
     )
 
 

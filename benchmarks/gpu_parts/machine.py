@@ -12,6 +12,7 @@ import lightning as L
 import numpy as np
 import torch
 from speed import processor
+from torch.cuda.nccl import version as nccl_version
 
 from gpu_parts.findings import Finding, Task
 from mopo_pl import __version__

@@ -62,6 +62,8 @@ class DataConfig:
     """Keep a log of 20 MB and more, as it was read and checked, in the user's cache folder, from which the next start reads it."""
     units: dict[str, str] = field(default_factory=dict)
     """Units of columns of observations and actions, such as `{temp: °C, "joint_*": rad}`: kept with the policy and its exports. Nothing is converted."""
+    device: Literal["training", "cpu"] = "training"
+    """Where the log is kept during training. training: on the device of training; cpu: in the host's memory, from which rows are copied to the device beside its work."""
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
 
 

@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
+from mopo_pl.data.batches.host_log import HostLog
 from mopo_pl.data.batches.row_batches import CHUNK, RowBatches
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
@@ -36,14 +39,17 @@ class EnsembleDataModule(L.LightningDataModule):
         holdout_fraction: float,
         holdout_max: int,
         seed: int,
+        on_host: bool = False,
     ) -> None:
         """Split `dataset` into holdout and training rows, and draw each member's bootstrap sample.
 
         `members`: E. `batch_size`: B. `updates_per_step`: K, at most. `holdout_fraction`: share of the rows that are held out,
-        at most `holdout_max` rows. `seed`: of split, bootstrap and shuffles. Raises ValueError where too few rows are left.
+        at most `holdout_max` rows. `seed`: of split, bootstrap and shuffles. `on_host`: the log stays in the host's
+        memory, and the next block is on its way to the device while one is trained on; the batches are the same. Raises ValueError where too few rows are left.
         """
         super().__init__()
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
+        self.on_host, self._device = on_host, torch.device("cpu")
         self.log_rows = dataset.transitions
         usable = dataset.next_known.nonzero().squeeze(-1)
         split = generator_for(seed, "holdout")
@@ -75,9 +81,10 @@ class EnsembleDataModule(L.LightningDataModule):
         if self.trainer is not None:
             if stage == "fit" and self.trainer.current_epoch == 0:
                 self._open_shuffles()
-            device = self.trainer.strategy.root_device
-            self.log_rows = self.log_rows.to(device)
-            self.bootstrap, self.holdout = self.bootstrap.to(device), self.holdout.to(device)
+            self._device = self.trainer.strategy.root_device
+            if not self.on_host:
+                self.log_rows = self.log_rows.to(self._device)
+                self.bootstrap, self.holdout = self.bootstrap.to(self._device), self.holdout.to(self._device)
 
     def _ranks(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
@@ -113,15 +120,27 @@ class EnsembleDataModule(L.LightningDataModule):
         self._shuffles.set_state(self._epoch_start)
         order = torch.stack([torch.randperm(row.numel(), generator=self._shuffles) for row in self.bootstrap])
         shuffled = self.bootstrap.gather(1, order.to(self.bootstrap.device))
+        position, blocks = self._position, []
+        while position < end:
+            blocks.append((position, self._block(position)))
+            position += blocks[-1][1]
+        indices = (self._share(shuffled, *block) for block in blocks)
+        rows = self.log_rows.rows
+        host = HostLog(rows, self._device) if self.on_host else None
+        gathered = (rows[index] for index in indices) if host is None else host.fetched(indices)
+        for (_, block), batch in zip(blocks, gathered, strict=True):
+            self._position += block
+            yield replace(self.log_rows, rows=batch)
+
+    def _share(self, shuffled: Tensor, position: int, block: int) -> Tensor:
+        """This rank's rows of the block of so many steps that begins at this one [block, E, B], by their place in the log."""
         rank, world = self._ranks()
         span = self.batch_size * world
-        while self._position < end:
-            begin, block = self._position * span, self._block(self._position)
-            step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
-            self._position += block
-            # As many rows on every rank: gradients are averaged over ranks, not over rows.
-            even = step.shape[-1] // world * world
-            yield self.log_rows[step[..., rank:even:world].contiguous()]
+        begin = position * span
+        step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
+        # As many rows on every rank: gradients are averaged over ranks, not over rows.
+        even = step.shape[-1] // world * world
+        return step[..., rank:even:world].contiguous()
 
     def train_dataloader(self) -> "EnsembleDataModule":
         """Return this DataModule: it is a sized iterable of ready batches."""

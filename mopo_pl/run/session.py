@@ -37,6 +37,7 @@ from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 from mopo_pl.report.command import report_at_end
+from mopo_pl.run.device_memory import refuse_too_little_memory
 from mopo_pl.run.estimates import summary_lines, write_estimates
 from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
@@ -74,6 +75,7 @@ def _run(config: Config, locks: ExitStack) -> int:
         return 0
     config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
+    refuse_too_little_memory(config, inputs.dataset, trainer.strategy.root_device)
     print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     signals = SignalHandler()

@@ -84,6 +84,8 @@ class StageContext:
     """The runs it belongs to, for loggers."""
     callbacks: list[str]
     """The user's own, `module:Class`."""
+    log_on_host: bool
+    """Whether the log stays in the host's memory."""
     resumed: bool
     """Whether the run was begun by an earlier command."""
 
@@ -100,6 +102,7 @@ class StageContext:
             dataset=config.dataset_label,
             group=config.group,
             callbacks=config.callbacks,
+            log_on_host=config.data.device == "cpu",
             resumed=config.resume is not None,
         )
 
@@ -174,7 +177,8 @@ def train_dynamics(
         at_most=True,
         shown=("dynamics/train_loss", "dynamics/holdout_mse_0"),
     )
-    samples, selection = build_samples(settings, dataset, seed=seed), build_selection(settings)
+    samples = build_samples(settings, dataset, seed=seed, on_host=context.log_on_host)
+    selection = build_selection(settings)
     module = build_dynamics(settings, samples, seed=seed, compile=compile)
     trainer, seconds = fit_stage(stage, module, samples, [selection], context)
     model = module.model().to("cpu")
@@ -193,7 +197,7 @@ def train_termination(settings: ClassifierConfig, dataset: OfflineDataset, conte
         at_most=False,
         shown=("termination/train_loss", "termination/holdout_auc"),
     )
-    samples = build_terminal_samples(settings, dataset, seed=seed)
+    samples = build_terminal_samples(settings, dataset, seed=seed, on_host=context.log_on_host)
     module = build_terminals(settings, samples, seed=seed)
     trainer, seconds = fit_stage(stage, module, samples, [], context)
     module.to("cpu")
@@ -232,14 +236,14 @@ def train_policy(
         at_most=False,
         shown=("evaluation/return", "policy/cloning_error", "policy/q1", "policy/alpha", "rollout/penalty"),
     )
-    seed, dataset = config.seed, inputs.dataset
+    seed, dataset, on_host = config.seed, inputs.dataset, context.log_on_host
     if config.algorithm == "bc":
         module = build_cloning(config.sac, dataset, seed=seed)
-        data = build_logged_batches(config.sac, dataset, seed=seed)
+        data = build_logged_batches(config.sac, dataset, seed=seed, on_host=on_host)
     else:
         module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
         refreshes = context.folder.checkpoints / REFRESHES
-        data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes)
+        data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes, on_host=on_host)
     heed = leaving_if_overdue(context.signals)
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed, heed=heed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Generator, Tensor
 
+from mopo_pl.data.batches.host_log import Copy, HostLog
 from mopo_pl.data.batches.model_buffer import ModelBuffer
 from mopo_pl.data.batches.row_batches import CHUNK, NoValidation, RowBatches
 from mopo_pl.data.dataset import OfflineDataset
@@ -32,8 +33,9 @@ class OfflineDataModule(L.LightningDataModule):
     What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
     Each batch of a block is drawn for itself, in order, so that K changes none of them.
 
-    The log and the model buffer live on the device of training; a block is two gathers. A callback fills the model buffer
-    (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
+    The log and the model buffer live on the device of training; a block is two gathers. With `on_host` the log stays in the
+    host's memory, and the logged rows of the next block are on their way while one is trained on. A callback fills the model
+    buffer (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class OfflineDataModule(L.LightningDataModule):
         capacity: int,
         refresh_folder: Path | None,
         seed: int,
+        on_host: bool = False,
     ) -> None:
         """Open an empty model buffer beside the log.
 
         `batch_size`: B. `real_ratio`: share of logged rows in a batch, in [0, 1]. `updates_per_step`: K, at most. `retain`:
         refreshes the model buffer keeps. `capacity`: rows of a refresh at most (starts · horizon). `refresh_folder`: where
         refreshes are stored, so that checkpoints name them; None: in each checkpoint itself. `seed`: of the batches.
+        `on_host`: the log stays in the host's memory; its rows are then drawn from a stream of their own.
         """
         super().__init__()
         # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
@@ -61,7 +65,7 @@ class OfflineDataModule(L.LightningDataModule):
         usable = dataset.next_known | dataset.transitions.terminals.bool()
         self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
-        self.updates_per_epoch, self.seed = updates_per_epoch, seed
+        self.updates_per_epoch, self.seed, self.on_host = updates_per_epoch, seed, on_host
         self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
         self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
@@ -75,7 +79,8 @@ class OfflineDataModule(L.LightningDataModule):
         if self.trainer is None:
             return
         device = self.trainer.strategy.root_device
-        self.log_rows = self.log_rows.to(device)
+        if not self.on_host:
+            self.log_rows = self.log_rows.to(device)
         if stage == "fit" and (self.trainer.current_epoch == 0 or self.model_buffer.rows.device != device):
             self._open(device, self.trainer.global_rank)
 
@@ -85,25 +90,48 @@ class OfflineDataModule(L.LightningDataModule):
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
         self._batches = generator_for(self.seed, "batches", rank, device)
+        self._host = HostLog(rows, device) if self.on_host else None
+        self._logged = generator_for(self.seed, "logged batches", rank)
+        """Stream of the logged rows where the log is on the host."""
+        self._coming: tuple[int, Tensor, Copy] | None = None
+        """Updates whose logged rows are on their way, the state of their stream before, and the rows."""
 
     def sample_starts(self, size: int, generator: Generator) -> Tensor:
         """Logged states, uniformly with replacement [size, D]."""
         rows = self.log_rows.rows
-        index = torch.randint(len(rows), (size,), generator=generator, device=rows.device)
-        return self.log_rows[index].observations
+        index = torch.randint(len(rows), (size,), generator=generator, device=generator.device)
+        return self.log_rows[index.to(rows.device)].observations.to(generator.device)
 
     def sample(self, updates: int) -> Transitions:
         """Draw the batches of this number of updates [updates, B, W]: in each, logged rows first."""
         rows, imagined = self.log_rows.rows, self.batch_size - self.real_rows
         logged, places = [], []
         for _ in range(updates):
-            logged.append(torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device))
+            if self._host is None:
+                logged.append(torch.randint(len(rows), (self.real_rows,), generator=self._batches, device=rows.device))
             if imagined:
                 places.append(self.model_buffer.draw(imagined, self._batches))
-        parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
+        if self._host is None:
+            parts = [rows.index_select(0, torch.cat(logged)).unflatten(0, (updates, self.real_rows))]
+        else:
+            parts = [self._from_host(self._host, updates)]
         if imagined:
             parts.append(self.model_buffer.at(torch.cat(places)).unflatten(0, (updates, imagined)))
         return replace(self.log_rows, rows=torch.cat(parts, 1))
+
+    def _from_host(self, host: HostLog, updates: int) -> Tensor:
+        """Logged rows of this number of updates [updates, real_rows, W]; those of as many more are then on their way."""
+        if self._coming is not None and self._coming[0] != updates:
+            self._logged.set_state(self._coming[1])
+            self._coming = None
+        _, _, rows = self._coming or self._sent(host, updates)
+        self._coming = self._sent(host, updates)
+        return rows.arrived()
+
+    def _sent(self, host: HostLog, updates: int) -> tuple[int, Tensor, Copy]:
+        before = self._logged.get_state()
+        index = torch.randint(len(host.rows), (updates, self.real_rows), generator=self._logged)
+        return updates, before, host.fetch(index)
 
     def __len__(self) -> int:
         """Blocks of an epoch."""
@@ -138,19 +166,30 @@ class OfflineDataModule(L.LightningDataModule):
         else:
             buffer = self.model_buffer.state_dict(self._files.keep)
             self._files.drop_before(self.model_buffer.refreshes - self.retain + 1)
-        return {"ranks": gather_from_ranks({"model_buffer": buffer, "batches": self._batches.get_state()})}
+        state = {"model_buffer": buffer, "batches": self._batches.get_state()}
+        if self.on_host:  # without what is only on its way
+            state["logged"] = self._logged.get_state() if self._coming is None else self._coming[1]
+        return {"ranks": gather_from_ranks(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore this rank's model buffer and stream, unless the Trainer only validates, tests or predicts.
 
-        Raises InputError for another number of ranks, and where a refresh lies neither in `refresh_folder` nor beside the
-        checkpoint.
+        Raises InputError for another number of ranks or another `on_host`, and where a refresh lies neither in
+        `refresh_folder` nor beside the checkpoint.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return
         state = state_of_this_rank(state_dict["ranks"])
+        if self.on_host != ("logged" in state):
+            raise InputError(
+                f"the checkpoint was written with the log {'on the device of training' if self.on_host else 'on the host'}: "
+                f"continue it with data.device={'training' if self.on_host else 'cpu'}"
+            )
         self.model_buffer.load_state_dict(state["model_buffer"], self._fetch)
         continued(self._batches, state["batches"])
+        if self.on_host:
+            self._coming = None
+            self._logged.set_state(state["logged"])
 
     def _fetch(self, number: int, entry: Tensor | dict[str, Any]) -> Tensor:
         """The rows of a saved refresh: in the checkpoint itself, in `refresh_folder`, or beside the checkpoint."""

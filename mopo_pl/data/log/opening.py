@@ -78,6 +78,7 @@ def examine(
     files = files_of(source, data) if data.cache else []
     states = _states(files)
     how = asdict(replace(data, cache=True, d4rl_folder="", history=1, units={}))
+    del how["device"]  # changes nothing of what is read
     key = key_of(files, {"name": name, "data": how, "env_id": env_id, "env_kwargs": dict(env_kwargs)})
     if key is not None and (found := load_dataset(key)) is not None:
         dataset, spaces = found

@@ -25,11 +25,18 @@ class TerminalDataModule(L.LightningDataModule):
     """
 
     def __init__(
-        self, dataset: OfflineDataset, *, batch_size: int, updates_per_epoch: int, holdout_fraction: float, seed: int
+        self,
+        dataset: OfflineDataset,
+        *,
+        batch_size: int,
+        updates_per_epoch: int,
+        holdout_fraction: float,
+        seed: int,
+        on_host: bool = False,
     ) -> None:
-        """`holdout_fraction`: of the rows of each kind, at least one. Raises ValueError where a kind has too few rows."""
+        """`holdout_fraction`: of the rows of each kind, at least one. `on_host`: the rows stay in the host's memory. Raises ValueError where a kind has too few rows."""
         super().__init__()
-        self.batch_size, self.updates_per_epoch, self.seed = batch_size, updates_per_epoch, seed
+        self.batch_size, self.updates_per_epoch, self.seed, self.on_host = batch_size, updates_per_epoch, seed, on_host
         logged = dataset.transitions[dataset.next_known]
         actions = LogStatistics.of(dataset).in_log_units(logged.actions)
         self.rows = Transitions.pack(
@@ -73,7 +80,8 @@ class TerminalDataModule(L.LightningDataModule):
         if self.trainer is not None:
             if stage == "fit" and self.trainer.current_epoch == 0:
                 self._open_draws()
-            self.rows = self.rows.to(self.trainer.strategy.root_device)
+            if not self.on_host:
+                self.rows = self.rows.to(self.trainer.strategy.root_device)
 
     def __len__(self) -> int:
         """Batches per epoch."""
@@ -88,7 +96,7 @@ class TerminalDataModule(L.LightningDataModule):
         while self._position < end:
             index = self._drawn(self.batch_size * world)
             self._position += 1
-            yield self.rows[index[rank::world].to(self.rows.rows.device)]
+            yield self.rows[index[rank::world].to(self.rows.rows.device, non_blocking=True)]
 
     def _drawn(self, size: int) -> Tensor:
         """Rows of one update: terminal ones, then as many others."""

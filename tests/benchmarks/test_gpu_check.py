@@ -1,0 +1,246 @@
+"""`benchmarks/gpu.py`: what its parts compare, on the CPU; and with a GPU, which the mark `gpu` needs, there."""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import gpu
+import pytest
+import torch
+from gpu_parts import answers, machine, memory, waits
+from gpu_parts.findings import Finding, Task
+from gpu_parts.graphs import Captured, in_form
+from gpu_parts.host_waits import counted
+from gpu_parts.stages import SMALL, fill, fused_dynamics, sac_update, stages_on, transitions
+
+CPU = torch.device("cpu")
+
+
+def task(folder: Path, fault: str | None = None, device: torch.device = CPU) -> Task:
+    return Task(device=device, folder=folder, seconds=60.0, fault=fault)
+
+
+def failed(found: Iterator[Finding]) -> list[str]:
+    return [finding.what for finding in found if finding.passed is False]
+
+
+def test_the_machine_is_described_and_an_old_torch_found(tmp_path: Path) -> None:
+    assert failed(machine.findings(task(tmp_path))) == []
+    assert failed(machine.findings(task(tmp_path, "old-torch"))) == ["torch"]
+
+
+def test_a_wrong_weight_changes_the_answers() -> None:
+    exact, other = (stages_on(CPU, SMALL, rows=300, dtype=torch.float64) for _ in range(2))
+    with torch.no_grad():
+        other.sac.actor.layers[0].weight[0, 0] += 1e-6  # type: ignore[index,operator]
+    made, reference = answers.everything(other), answers.everything(exact)
+    apart = {name: answers.furthest(value, reference[name]) for name, value in made.items()}
+    wrong = {name for name, distance in apart.items() if distance > answers.EXACT}
+    assert wrong == {"a step of the rollouts", "gradients of SAC", "three updates of SAC", "cloning's mean action"}
+    again = answers.everything(stages_on(CPU, SMALL, rows=300, dtype=torch.float64))
+    assert max(answers.furthest(value, reference[name]) for name, value in again.items()) == 0
+
+
+def test_updates_in_one_function_are_those_of_the_optimisers() -> None:
+    stages, others = (stages_on(CPU, SMALL, rows=300, dtype=torch.float64) for _ in range(2))
+    assert answers.furthest(answers.sac_fused(stages, False), answers.sac_steps(others)) < 1e-12
+
+
+def test_distances_see_nan_and_missing_values() -> None:
+    one = {"x": torch.tensor([1.0, 100.0])}
+    assert answers.furthest({"x": torch.tensor([1.0, 101.0])}, one) == pytest.approx(0.01)
+    assert answers.furthest({"x": torch.tensor([1.0, torch.nan])}, one) == torch.inf
+    assert answers.furthest({}, one) == torch.inf
+    assert answers.relative({"x": torch.tensor([1.0, 101.0])}, one) == pytest.approx(1 / 10001**0.5)
+
+
+def test_a_wrong_place_of_the_model_buffer_is_found(tmp_path: Path) -> None:
+    assert failed(answers.model_buffer(task(tmp_path))) == []
+    assert failed(answers.model_buffer(task(tmp_path, "wrong-place"))) == [
+        "the model buffer holds the same rows at the same places"
+    ]
+
+
+def test_lower_precisions_lie_within_their_tolerances_and_not_at_zero() -> None:
+    reference = answers.everything(stages_on(CPU, SMALL, dtype=torch.float64))
+    found = list(answers.lower_precisions(SMALL, CPU, reference))
+    assert [finding.passed for finding in found] == [True] * 4 + [None] + [True] * 4
+    assert all(float(finding.value) > 1e-9 for finding in found if finding.passed)
+
+
+def test_an_update_that_looks_at_a_number_is_found() -> None:
+    stages = stages_on(CPU, (*SMALL, "dynamics.updates_per_step=1"))
+    fill(stages.batches, 100)
+    seen = {name: waits.watched(name, work, CPU).passed for name, work in waits.loops(stages).items()}
+    assert len(seen) == 9
+    assert all(seen.values())
+    stages.sac.__class__ = waits.Impatient
+    found = waits.watched("", waits.loops(stages)["an update of SAC by torch's optimisers"], CPU)
+    assert (found.passed, found.value) == (False, "2 x _local_scalar_dense")
+
+
+def test_the_captured_form_makes_the_same_updates() -> None:
+    """Without a GPU nothing is captured; inputs, steps of Adam and reports go the same way."""
+    made = []
+    for form in ("eager", "one graph"):
+        stages = stages_on(CPU, SMALL, rows=300, dtype=torch.float64)
+        fused = stages.sac.fused_update(stages.sac_optimizers)
+        (rows,), noise = answers.batches_of(stages)
+        batches = transitions(answers.UPDATES, rows.shape[1], like=rows)
+        rates = stages.sac.average_rates(answers.UPDATES)
+        fused._compiled = fused.one
+        run = fused.run if form == "eager" else Captured(fused, batches, (noise * 0, rates * 0)).run
+        made.append({"reports": torch.stack([run(batches, noise, rates).clone() for _ in range(2)])})
+        made[-1] |= answers.weights_of(stages.sac)
+    assert answers.furthest(*made) == 0
+
+
+def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On `meta`, which stands for a GPU: what was made on the CPU is found where it meets a tensor of the device."""
+    meta, asked = torch.device("meta"), []
+
+    def stream(seed: int, purpose: str, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+        asked.append((purpose, torch.device(device)))
+        return torch.Generator()  # `meta` has none
+
+    for user in ("mopo_pl.data.batches.policy_batches", "mopo_pl.callbacks.rollout_refresh", "gpu_parts.stages"):
+        monkeypatch.setattr(f"{user}.generator_for", stream)
+    # `meta` knows no autocast, and what was stored cannot be read there at the end of a refresh.
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *device: False)
+    monkeypatch.setattr(torch, "autocast", lambda *device, **options: nullcontext())
+    monkeypatch.setattr("mopo_pl.data.batches.model_buffer.int", lambda filled: 40, raising=False)
+    stages = stages_on(meta, (*SMALL, "dynamics.updates_per_step=1"))
+    fill(stages.batches, 40)
+    assert [name for name, device in asked if device == meta] == ["rollouts", "batches", "updates"]
+    loops = waits.loops(stages)
+    del loops["the starts of rollouts"]  # they go to the device of the stream
+    del loops["a step of the ensemble by torch's optimiser"]  # torch's fused Adam refuses `meta`
+    for name, work in loops.items():
+        work()
+        with counted() as found:
+            work()
+        assert found == {}, name
+
+
+def test_tensors_of_two_devices_are_counted() -> None:
+    there, here = torch.zeros(2, device="meta"), torch.zeros(2)
+    with counted() as found:
+        here.to("meta")
+        here.to("meta", non_blocking=True)
+        torch.zeros(2, 2, device="meta") @ torch.zeros(2, 2)
+        there + 1
+    assert found == {"copy between devices": 1, "mm of tensors on two devices": 1}
+
+
+def test_the_memory_of_buffer_and_log_is_foretold(tmp_path: Path) -> None:
+    stages = stages_on(CPU, SMALL, rows=300)
+    log = memory.longer(stages.dataset, 1000)
+    assert torch.equal(log.transitions.rows[300:600], stages.dataset.transitions.rows)
+    assert memory.the_same(task(tmp_path), log.transitions.rows)
+    on_host = memory.batches_of(stages, log, on_host=True)
+    assert on_host.on_host
+    assert len(on_host.log_rows) == 1000
+    found = list(memory.messages(stages.config, log))
+    assert found[0].passed
+    assert "data.device=cpu" in str(found[0].value)
+
+
+WORKER = """
+import json, sys, time
+name, out = sys.argv[1:]
+with open(out + "/" + name + ".jsonl", "w") as file:
+    for finding in json.loads(sys.stdin.readline()):
+        file.write(json.dumps(finding) + chr(10))
+    file.flush()
+    if name == "wrong":
+        raise RuntimeError("no card")
+    while name == "endless":
+        time.sleep(1)
+"""
+FINDINGS = {
+    "well": Finding.at_most("a", 1.0, 2.0, "s"),
+    "wrong": Finding.at_most("b", 3.0, 2.0),
+    "endless": Finding(what="c", value="begun"),
+}
+
+
+def started(name: str, options: argparse.Namespace, seconds: float) -> subprocess.Popen[bytes]:
+    """A part that makes one finding, and then ends, fails, or does not end."""
+    command = [sys.executable, "-c", WORKER, name, str(options.out)]
+    with (options.out / f"{name}.log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+    assert process.stdin is not None
+    process.stdin.write(f"[{FINDINGS[name].line()}]".encode() + b"\n")
+    process.stdin.close()
+    return process
+
+
+def test_a_part_that_fails_or_does_not_end_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "started", started)
+    monkeypatch.setattr(gpu, "SHARES", {"endless": 1, "wrong": 1, "well": 1})
+    monkeypatch.setattr(gpu, "TITLES", {"well": "Well", "wrong": "Wrong", "endless": "Endless"})
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--out", str(tmp_path), "--minutes", "0.1"])
+    assert gpu.main() == 1
+    report = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert {name: part["state"] for name, part in report.items()} == {
+        "endless": "out of time",
+        "wrong": "failed",
+        "well": "passed",
+    }
+    assert report["wrong"]["findings"][0]["passed"] is False
+    assert "no card" in report["wrong"]["last lines"][-1]
+    assert report["well"]["limit [s]"] >= 2  # what the others left
+    page = (tmp_path / "gpu.md").read_text()
+    assert "| a | 1 s | at most 2 | passed |" in page
+    assert "| b | 3 | at most 2 | **failed** |" in page
+    assert "| c | begun |  |  |" in page
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_each_fault_belongs_to_a_part() -> None:
+    assert set(gpu.FAULTS.values()) == set(gpu.SHARES) == set(gpu.TITLES)
+
+
+@pytest.mark.gpu
+def test_the_answers_on_the_gpu(tmp_path: Path) -> None:
+    card = torch.device("cuda")
+    exact = answers.everything(stages_on(CPU, SMALL, rows=300, dtype=torch.float64))
+    made = answers.everything(stages_on(card, SMALL, rows=300, dtype=torch.float64))
+    assert max(answers.furthest(value, exact[name]) for name, value in made.items()) < answers.EXACT
+    assert failed(answers.model_buffer(task(tmp_path, device=card))) == []
+
+
+@pytest.mark.gpu
+def test_nothing_waits_on_the_gpu(tmp_path: Path) -> None:
+    stages = stages_on(torch.device("cuda"), (*SMALL, "dynamics.updates_per_step=1"))
+    fill(stages.batches, 500)
+    assert failed(waits.watched(name, work, stages.device) for name, work in waits.loops(stages).items()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("form", ["compiled", "reduce-overhead", "one graph"])
+def test_each_form_makes_the_same_steps_on_the_gpu(form: str) -> None:
+    made = []
+    for each in ("eager", form):
+        stages = stages_on(torch.device("cuda"), SMALL, rows=300)
+        batches = transitions(2, 7, 64, like=stages.samples.log_rows.rows)
+        run = in_form(fused_dynamics(stages.dynamics), each, batches)
+        if form == "one graph":  # which has made updates while it was captured
+            assert run(batches).isfinite().all()
+            continue
+        made.append({"losses": run(batches)} | answers.weights_of(stages.dynamics.ensemble))
+    assert not made or answers.furthest(*made) < 1e-4
+
+
+@pytest.mark.gpu
+def test_the_log_on_the_host_serves_the_gpu(tmp_path: Path) -> None:
+    card = torch.device("cuda")
+    assert memory.the_same(task(tmp_path, device=card), torch.randn(1000, 42))
+    stages = stages_on(card, SMALL, rows=300)
+    fill(stages.batches, 100)
+    batches = stages.batches.sample(2)
+    assert sac_update(stages, batches, stages.sac.draw_noise(batches)).isfinite().all()
