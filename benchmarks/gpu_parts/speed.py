@@ -1,6 +1,7 @@
 """Part 4: the three phases in all forms beside the plain forms of `benchmarks/speed.py`, and several seeds on one device.
 
-Random data with HalfCheetah's shapes. Forms are measured in turn; a value is the median of its repetitions.
+Random data with HalfCheetah's shapes, and default sizes; on a CPU, where the check itself is tried, small ones. Forms are
+measured in turn; a value is the median of its repetitions.
 """
 
 import statistics
@@ -17,7 +18,7 @@ from speed import WORK, PlainEnsemble, PlainSAC, started
 
 from gpu_parts.findings import Finding, Task, synchronised
 from gpu_parts.graphs import FORMS, in_form
-from gpu_parts.stages import Stages, fill, fused_dynamics, stages_on
+from gpu_parts.stages import SMALL, Stages, fill, fused_dynamics, stages_on
 from mopo_pl.assembly import build_dynamics, build_refresh, build_sac
 from mopo_pl.callbacks import StageProgress
 from mopo_pl.dynamics.rollouts import one_step
@@ -36,18 +37,24 @@ def findings(task: Task) -> Iterator[Finding]:
     """In order of value; what the time is too short for is left out."""
     products = {}
     for name, value in product_speeds(task).items():
-        products[name] = value
+        if not task.on_cpu:
+            products[name] = value
         yield Finding(what=f"fastest square product, {name}", value=value / 1e12, unit="TFLOP/s")
-    yield from policy(task, 256, products)
+    yield from policy(task, 64 if task.on_cpu else 256, products)
     yield from ensemble(task, products)
     yield from rollouts(task, products)
     yield from seeds(task)
     yield from in_a_trainer(task)
-    for batch in (1024, 4096):
+    for batch in (256,) if task.on_cpu else (1024, 4096):
         if task.has(COMPILING[task.device.type]):
             yield from policy(task, batch, products)
         else:
             yield Finding.out_of_time(f"SAC, batches of {batch}")
+
+
+def sizes(task: Task) -> tuple[str, ...]:
+    """Default sizes; small ones on a CPU."""
+    return SMALL if task.on_cpu else ()
 
 
 def product_speeds(task: Task) -> dict[str, float]:
@@ -95,7 +102,7 @@ def forms_of(task: Task) -> Iterator[str]:
 
 def policy(task: Task, batch: int, products: dict[str, float]) -> Iterator[Finding]:
     """Updates with their sampling in each form, beside plain SAC."""
-    stages = stages_on(task.device, (f"sac.batch_size={batch}",), rows=20_000)
+    stages = stages_on(task.device, (*sizes(task), f"sac.batch_size={batch}"), rows=5000)
     data = stages.batches
     fill(data, 50_000)
     with torch.device(task.device):
@@ -152,7 +159,7 @@ def updating(
         with precision(task, bf16):
             for _ in range(calls):
                 if task.fault == "slow-update":
-                    time.sleep(1.0)
+                    time.sleep(0.5)
                 run(*inputs())
 
     return work
@@ -161,7 +168,7 @@ def updating(
 def reported(
     name: str, unit: str, units: int, work: float, seconds: dict[str, float], products: dict[str, float]
 ) -> Iterator[Finding]:
-    """The speed of each form, and its share of the fastest products."""
+    """The speed of each form, and its share of the fastest products, which are measured for networks of default sizes."""
     for form, value in seconds.items():
         yield Finding(what=f"{name}, {form}", value=units / value, unit=unit)
     best = min(seconds, key=lambda form: seconds[form])
@@ -178,7 +185,7 @@ def fastest(name: str, seconds: dict[str, float]) -> Finding:
 
 def ensemble(task: Task, products: dict[str, float]) -> Iterator[Finding]:
     """Steps of the ensemble in each form, beside a loop over seven networks."""
-    stages = stages_on(task.device, (f"dynamics.updates_per_step={BLOCK}",), rows=10_000)
+    stages = stages_on(task.device, (*sizes(task), f"dynamics.updates_per_step={BLOCK}"), rows=10_000)
     blocks = [block for block in stages.samples if len(block) == BLOCK][: 1 if task.on_cpu else 3]
     assert blocks
     with torch.device(task.device):
@@ -189,6 +196,7 @@ def ensemble(task: Task, products: dict[str, float]) -> Iterator[Finding]:
             plain.steps(blocks)  # type: ignore[arg-type]
 
     works: Works = {"plain": plain_steps}
+    name = f"ensemble, 7 x {stages.config.dynamics.batch_size} transitions"
     for form in forms_of(task):
         module = build_dynamics(stages.config.dynamics, stages.samples, seed=0, compile=False).to(task.device)
         try:
@@ -198,9 +206,8 @@ def ensemble(task: Task, products: dict[str, float]) -> Iterator[Finding]:
         except Exception as error:  # one form may fail where the others run
             works.pop(form, None)
             said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            yield Finding.must(f"ensemble, 7 x 256 transitions, {form}", False, said)
+            yield Finding.must(f"{name}, {form}", False, said)
     seconds = medians(works, task, 3)
-    name = "ensemble, 7 x 256 transitions"
     yield from reported(name, "steps/s", BLOCK * len(blocks), WORK["dynamics"], seconds, products)
     yield fastest(name, seconds)
 
@@ -209,8 +216,8 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
     """Whole refreshes of the model buffer, eager and compiled."""
     shapes = [(500, 5)] if task.on_cpu else [(2500, 20), (50_000, 5)]
     for starts, horizon in shapes:
-        options = (f"rollout.starts={starts}", f"rollout.horizon={horizon}", "rollout.chunk=50000")
-        stages = stages_on(task.device, options, rows=20_000)
+        options = (*sizes(task), f"rollout.starts={starts}", f"rollout.horizon={horizon}", "rollout.chunk=50000")
+        stages = stages_on(task.device, options, rows=5000)
         works: Works = {"eager": lambda stages=stages: stages.refresh.refresh(stages.sac, stages.batches)}
         name = f"rollouts of {starts} starts and {horizon} steps"
         if task.has(COMPILING[task.device.type]):
@@ -229,8 +236,8 @@ def in_a_trainer(task: Task) -> Iterator[Finding]:
     """Updates in a Trainer with progress and logging, by the compiled update where the time allows."""
     compiled = task.has(COMPILING[task.device.type])
     per_epoch = 100 if task.on_cpu else 1000
-    options = (f"sac.updates_per_epoch={per_epoch}", "rollout.real_ratio=1")
-    stages = stages_on(torch.device("cpu"), options, rows=20_000)
+    options = (*sizes(task), f"sac.updates_per_epoch={per_epoch}", "rollout.real_ratio=1")
+    stages = stages_on(torch.device("cpu"), options, rows=5000)
     clock, silent = Clock(), {"logger": False, "enable_model_summary": False, "enable_checkpointing": False}
     module = build_sac(stages.config.sac, stages.dataset, seed=0, compile=compiled)
     progress = StageProgress(stage="policy", shown=(), at_most=False, every_seconds=5.0)
@@ -299,7 +306,7 @@ def seed_process(seed: int, device: str, form: str, orders: Connection) -> None:
     """Make one seed's updates for as many seconds as each order says; answer with the updates per second."""
     torch.set_num_threads(1)
     task = Task(device=torch.device(device), folder=None, seconds=600)  # type: ignore[arg-type]
-    stages = stages_on(task.device, (f"seed={seed}",), rows=5000)
+    stages = stages_on(task.device, (*sizes(task), f"seed={seed}"), rows=5000)
     fill(stages.batches, 5000)
     fused = stages.sac.fused_update(stages.sac_optimizers)
     work = updating(task, stages.sac, stages.batches, fused, form, 1, False)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from gpu_parts.host_waits import InTrainingSteps, counted
@@ -17,7 +18,9 @@ from small_stages import (
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.dynamics.terminals.samples import TerminalDataModule
 from mopo_pl.nn import fused_update
+from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.module import SACModule
 
 Make = Callable[..., OfflineDataset]
@@ -89,3 +92,21 @@ def test_no_step_of_the_ensemble_waits(make_dataset: Make) -> None:
     dataset, steps = make_dataset(), InTrainingSteps()
     quiet_trainer([steps, selection()], 1).fit(small_dynamics(dataset), datamodule=small_samples(dataset))
     assert steps.mode.found == {}
+
+
+def test_no_update_of_cloning_waits(make_dataset: Make) -> None:
+    dataset, steps = make_dataset(), InTrainingSteps()
+    cloning = CloningModule(small_sac(dataset).actor, actor_lr=1e-3, schedule_epochs=None)
+    data = small_batches(dataset, real_ratio=1.0, updates_per_epoch=6, updates_per_step=2)
+    quiet_trainer([steps], 1).fit(cloning, datamodule=data)
+    assert steps.mode.found == {}
+
+
+def test_a_batch_of_the_classifier_is_sent_without_waiting(make_dataset: Make) -> None:
+    """On `meta`, which stands for a GPU."""
+    dataset = make_dataset(terminals=np.arange(400) % 3 == 0)
+    data = TerminalDataModule(dataset, batch_size=8, updates_per_epoch=2, holdout_fraction=0.2, seed=0)
+    data.rows = data.rows.to("meta")
+    with counted() as found:
+        assert [batch.rows.device.type for batch in data] == ["meta", "meta"]
+    assert found == {}
