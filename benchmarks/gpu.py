@@ -53,7 +53,12 @@ def work(name: str, device: str, folder: Path, seconds: float, fault: str | None
         print(f"torch {torch.__version__} sees no CUDA device: run it where there is one, or with --device cpu")
         return 1
     torch.set_num_threads(min(torch.get_num_threads(), 4))
-    task = Task(device=torch.device(device), folder=folder / name, seconds=seconds, fault=fault)
+    task = Task(
+        device=torch.device("cuda", 0) if device == "cuda" else torch.device(device),
+        folder=folder / name,
+        seconds=seconds,
+        fault=fault,
+    )
     task.folder.mkdir(parents=True, exist_ok=True)
     passed = True
     with (folder / f"{name}.jsonl").open("w") as file:

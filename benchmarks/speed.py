@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -185,10 +185,10 @@ def mlp(*sizes: int) -> nn.Sequential:
 class PlainSAC:
     """Soft actor-critic in its simplest form: modules, three losses, three backward passes, fused Adam, eager."""
 
-    def __init__(self, data: OfflineDataModule) -> None:
+    def __init__(self, data: OfflineDataModule, hidden: Sequence[int] = (256, 256)) -> None:
         self.data = data
-        self.actor = mlp(OBS, 256, 256, 2 * ACTION)
-        self.critics, self.targets = (nn.ModuleList(mlp(OBS + ACTION, 256, 256, 1) for _ in "12") for _ in "12")
+        self.actor = mlp(OBS, *hidden, 2 * ACTION)
+        self.critics, self.targets = (nn.ModuleList(mlp(OBS + ACTION, *hidden, 1) for _ in "12") for _ in "12")
         self.log_alpha = nn.Parameter(torch.zeros(()))
         groups = (self.critics.parameters(), self.actor.parameters(), [self.log_alpha])
         self.optimizers = [torch.optim.Adam(group, lr=3e-4, fused=True) for group in groups]
@@ -243,15 +243,15 @@ def bare_loop(module: SACModule, data: OfflineDataModule, fused: FusedUpdate | N
 class PlainEnsemble:
     """The ensemble in its simplest form: a loop over seven networks, one loss, Adam, eager."""
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: Sequence[int] = (200, 200, 200, 200)) -> None:
         self.networks = nn.ModuleList(
             nn.Sequential(
                 *(
                     part
-                    for first, second in ((OBS + ACTION, 200), (200, 200), (200, 200), (200, 200))
+                    for first, second in itertools.pairwise((OBS + ACTION, *hidden))
                     for part in (nn.Linear(first, second), nn.SiLU())
                 ),
-                nn.Linear(200, 2 * (OBS + 1)),
+                nn.Linear(hidden[-1], 2 * (OBS + 1)),
             )
             for _ in range(7)
         )

@@ -1,6 +1,7 @@
 """An update in one function in the forms that a GPU can run it in: eager, compiled, and replayed as a CUDA graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,9 +9,24 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
 from mopo_pl.data.transitions import Transitions
+from mopo_pl.nn import compilation
 from mopo_pl.nn.fused_update import FusedUpdate
 
 FORMS = ("eager", "compiled", "reduce-overhead", "one graph")
+
+
+@contextmanager
+def nothing_falls_back() -> Iterator[None]:
+    """Raise RuntimeError in the block where something cannot be compiled, instead of going on eagerly."""
+
+    def refuse(message: str) -> None:
+        raise RuntimeError(message)
+
+    before, compilation.print_once = compilation.print_once, refuse
+    try:
+        yield
+    finally:
+        compilation.print_once = before
 
 
 class Captured:

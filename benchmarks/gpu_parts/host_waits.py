@@ -4,6 +4,7 @@ On a GPU CUDA itself says so (`torch.cuda.set_sync_debug_mode`). The count below
 sees the same on a CPU, and on the device `meta`, which stands for a GPU in the tests.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,14 +60,21 @@ def counted() -> Iterator[Counter[str]]:
         yield mode.found
 
 
+def cuda_refuses(mode: str) -> None:
+    """Let CUDA raise RuntimeError where the host would wait (`error`), or no longer (`default`)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that this is a prototype feature
+        torch.cuda.set_sync_debug_mode(mode)
+
+
 @contextmanager
 def refused_by_cuda() -> Iterator[None]:
     """Let CUDA raise RuntimeError in the block where the host would wait."""
-    torch.cuda.set_sync_debug_mode("error")
+    cuda_refuses("error")
     try:
         yield
     finally:
-        torch.cuda.set_sync_debug_mode("default")
+        cuda_refuses("default")
 
 
 class InTrainingSteps(Callback):
@@ -84,7 +92,7 @@ class InTrainingSteps(Callback):
             self._counting = True
             self.mode.__enter__()
             if pl_module.device.type == "cuda":
-                torch.cuda.set_sync_debug_mode("error")
+                cuda_refuses("error")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -98,4 +106,4 @@ class InTrainingSteps(Callback):
             self._counting = False
             self.mode.__exit__(None, None, None)
             if device.type == "cuda":
-                torch.cuda.set_sync_debug_mode("default")
+                cuda_refuses("default")

@@ -13,9 +13,12 @@ import pytest
 import torch
 from gpu_parts import answers, machine, memory, waits
 from gpu_parts.findings import Finding, Task
-from gpu_parts.graphs import Captured, in_form
+from gpu_parts.graphs import Captured, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
 from gpu_parts.stages import SMALL, fill, fused_dynamics, sac_update, stages_on, transitions
+from torch._dynamo.exc import TorchDynamoException
+
+from mopo_pl.nn.compilation import CompiledOrEager
 
 CPU = torch.device("cpu")
 
@@ -97,6 +100,15 @@ def test_the_captured_form_makes_the_same_updates() -> None:
         made.append({"reports": torch.stack([run(batches, noise, rates).clone() for _ in range(2)])})
         made[-1] |= answers.weights_of(stages.sac)
     assert answers.furthest(*made) == 0
+
+
+def test_a_form_that_cannot_be_compiled_does_not_pass_for_one() -> None:
+    def refused(x: int) -> int:
+        raise TorchDynamoException("no")
+
+    with pytest.raises(RuntimeError, match="the step is not compiled: no"), nothing_falls_back():
+        CompiledOrEager(lambda x: x, refused, "the step")(1)
+    assert CompiledOrEager(lambda x: x, refused, "the step")(1) == 1
 
 
 def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
