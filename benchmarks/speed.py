@@ -272,11 +272,13 @@ class PlainEnsemble:
             self.optimizer.step()
 
 
-def parts_of(config: Config, dataset: OfflineDataset, **files: Path) -> tuple[SACModule, OfflineDataModule]:
+def parts_of(
+    config: Config, dataset: OfflineDataset, refresh_folder: Path | None = None
+) -> tuple[SACModule, OfflineDataModule]:
     """Build the policy and its batches as a run of this configuration does."""
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
     module = build_sac(config.sac, dataset, seed=config.seed, compile="policy" in config.compile)
-    return module, build_batches(config.sac, config.rollout, dataset, seed=config.seed, **files)
+    return module, build_batches(config.sac, config.rollout, dataset, seed=config.seed, refresh_folder=refresh_folder)
 
 
 def ensemble_of(config: Config, dataset: OfflineDataset) -> tuple[DynamicsModule, EnsembleDataModule]:

@@ -22,8 +22,6 @@ EXACT = 1e-10
 """Largest difference of any weight or value in float64, of size 1."""
 TOLERANCES = {"fp32": 1e-5, "TF32": 1e-2, "bf16": 5e-2}
 """Largest error of a group of gradients or of imagined rows against float64, relative to its norm."""
-COMPILING = {"cpu": 100.0, "cuda": 45.0}
-"""Seconds that must be left for one more compilation."""
 
 
 def findings(task: Task) -> Iterator[Finding]:
@@ -41,7 +39,7 @@ def findings(task: Task) -> Iterator[Finding]:
     yield from lower_precisions(options, device, reference)
     compiled = {"updates of SAC": sac_fused, "steps of the ensemble": dynamics_fused, "a step of the rollouts": rollout}
     for name, work in compiled.items():
-        if not task.has(COMPILING[device.type]):
+        if not task.can_compile():
             yield Finding.out_of_time(f"{name}, compiled")
             continue
         with nothing_falls_back():

@@ -62,6 +62,8 @@ class Task:
     fault: str | None = None
     """A fault put in on purpose, which the part must find."""
     begin: float = field(default_factory=time.monotonic)
+    _compiling: list[float] = field(default_factory=list)
+    """What a compilation is taken to need, once it was asked for [s]."""
 
     @property
     def on_cpu(self) -> bool:
@@ -75,6 +77,16 @@ class Task:
     def has(self, seconds: float) -> bool:
         """Whether a measurement that takes so long can still be made."""
         return self.left() > seconds
+
+    def can_compile(self) -> bool:
+        """Whether one more compilation fits.
+
+        On a GPU it is taken to need 45 s; on a CPU, which others may share, four times what the part took until it was
+        first asked.
+        """
+        if not self._compiling:
+            self._compiling.append(max(20.0, 4 * (self.seconds - self.left())) if self.on_cpu else 45.0)
+        return self.has(self._compiling[0])
 
 
 def synchronised(device: torch.device) -> None:

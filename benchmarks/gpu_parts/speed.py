@@ -29,8 +29,6 @@ from mopo_pl.sac.module import SACModule
 Works = dict[str, Callable[[], Any]]
 BLOCK = 10
 """K: updates of a block, as in a run."""
-COMPILING = {"cpu": 100.0, "cuda": 40.0}
-"""Seconds that must be left for one more compilation and its measurement."""
 
 
 def findings(task: Task) -> Iterator[Finding]:
@@ -46,7 +44,7 @@ def findings(task: Task) -> Iterator[Finding]:
     yield from seeds(task)
     yield from in_a_trainer(task)
     for batch in (256,) if task.on_cpu else (1024, 4096):
-        if task.has(COMPILING[task.device.type]):
+        if task.can_compile():
             yield from policy(task, batch, products)
         else:
             yield Finding.out_of_time(f"SAC, batches of {batch}")
@@ -94,9 +92,7 @@ def medians(works: Works, task: Task, repetitions: int) -> dict[str, float]:
 def forms_of(task: Task) -> Iterator[str]:
     """The forms that this device has and the time allows, as they are asked for."""
     for form in FORMS:
-        if not (task.on_cpu and form == "reduce-overhead") and (
-            form == "eager" or task.has(COMPILING[task.device.type])
-        ):
+        if not (task.on_cpu and form == "reduce-overhead") and (form == "eager" or task.can_compile()):
             yield form
 
 
@@ -112,7 +108,7 @@ def policy(task: Task, batch: int, products: dict[str, float]) -> Iterator[Findi
     name = f"SAC, batches of {batch}"
     variants = [(form, False) for form in forms_of(task)] + ([("compiled", True)] if not task.on_cpu else [])
     for form, bf16 in variants:
-        if form != "eager" and not task.has(COMPILING[task.device.type]):
+        if form != "eager" and not task.can_compile():
             yield Finding.out_of_time(f"{name}, {form}{', bf16' if bf16 else ''}")
             continue
         module = policy_of(stages)
@@ -220,7 +216,7 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
         stages = stages_on(task.device, options, rows=5000)
         works: Works = {"eager": lambda stages=stages: stages.refresh.refresh(stages.sac, stages.batches)}
         name = f"rollouts of {starts} starts and {horizon} steps"
-        if task.has(COMPILING[task.device.type]):
+        if task.can_compile():
             settings = stages.config.rollout
             compiled = build_refresh(settings, stages.model, stages.dataset, seed=0, compile=True)
             started(compiled, stages.sac)
@@ -235,7 +231,7 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
 
 def in_a_trainer(task: Task) -> Iterator[Finding]:
     """Updates in a Trainer with progress and logging, by the compiled update where the time allows."""
-    compiled = task.has(COMPILING[task.device.type])
+    compiled = task.can_compile()
     per_epoch = 100 if task.on_cpu else 1000
     options = (*sizes(task), f"sac.updates_per_epoch={per_epoch}", "rollout.real_ratio=1")
     stages = stages_on(torch.device("cpu"), options, rows=5000)

@@ -113,8 +113,8 @@ def set_up(data: Any, device: torch.device) -> None:
 
 
 def fill(data: OfflineDataModule, rows: int) -> None:
-    """Add one refresh of logged rows to the model buffer."""
-    logged = data.log_rows.rows
+    """Add one refresh of logged rows to the model buffer, as many as asked or as it takes."""
+    logged, rows = data.log_rows.rows, min(rows, data.capacity)
     taken = logged[torch.arange(rows, device=logged.device) % len(logged)].to(data.model_buffer.rows.device)
     data.model_buffer.begin()
     data.model_buffer.append(taken, torch.ones(rows, dtype=torch.bool, device=taken.device))

@@ -4,6 +4,7 @@ import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -109,6 +110,12 @@ def test_a_form_that_cannot_be_compiled_does_not_pass_for_one() -> None:
     with pytest.raises(RuntimeError, match="the step is not compiled: no"), nothing_falls_back():
         CompiledOrEager(lambda x: x, refused, "the step")(1)
     assert CompiledOrEager(lambda x: x, refused, "the step")(1) == 1
+
+
+@pytest.mark.parametrize(("seconds", "fits"), [(51.0, True), (49.0, False)])
+def test_a_compilation_is_taken_to_need_four_times_what_came_before(tmp_path: Path, seconds: float, fits: bool) -> None:
+    asked = Task(device=CPU, folder=tmp_path, seconds=seconds, begin=time.monotonic() - 10)
+    assert asked.can_compile() is fits
 
 
 def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
