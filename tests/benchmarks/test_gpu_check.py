@@ -12,7 +12,7 @@ from pathlib import Path
 import gpu
 import pytest
 import torch
-from gpu_parts import answers, machine, memory, waits
+from gpu_parts import answers, machine, memory, speed, waits
 from gpu_parts.findings import Finding, Task
 from gpu_parts.graphs import Captured, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
@@ -143,6 +143,19 @@ def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
         with counted() as found:
             work()
         assert found == {}, name
+
+
+@pytest.mark.parametrize(
+    ("seconds", "passed"),
+    [
+        ({"plain": 1.0, "eager": 1.9, "compiled": 0.9}, True),
+        ({"plain": 1.0, "eager": 1.9, "compiled": 1.1}, False),
+        ({"plain": 1.0, "eager": 1.9}, True),
+        ({"plain": 1.0, "eager": 2.6}, False),
+    ],
+)
+def test_a_compiled_form_must_be_faster_than_the_plain_one(seconds: dict[str, float], passed: bool) -> None:
+    assert speed.fastest("", seconds).passed is passed
 
 
 def test_tensors_of_two_devices_are_counted() -> None:
