@@ -159,6 +159,8 @@ class PenaltyConfig:
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
+    halt_widths: Optional[float] = None
+    """Distance beyond the dataset's range at which an imagined state, about which the log says nothing, ends its episode with the lowest reward for ever, r_min/(1 − γ) [widths of that range]; null: none does."""
 
 
 @dataclass(frozen=True)

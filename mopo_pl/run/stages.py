@@ -244,6 +244,8 @@ def train_policy(
 
 def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callback:
     assert inputs.rule is not None
-    penalised = build_penalised_model(config.penalty, model, inputs.rule, inputs.dataset, inputs.reward)
+    penalised = build_penalised_model(
+        config.penalty, model, inputs.rule, inputs.dataset, inputs.reward, discount=config.sac.discount
+    )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)

@@ -37,6 +37,7 @@ SHARED: dict[str, Any] = {
     "penalty.relative": False,
     "penalty.free_quantile": None,
     "penalty.value_coef": 0.0,
+    "penalty.halt_widths": None,
     # Both load by d4rl.qlearning_dataset, which skips rows at time limits.
     "data.drop_time_limits": True,
     # SAC.

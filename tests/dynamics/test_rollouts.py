@@ -20,6 +20,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import (
     Draws,
+    Halt,
     PenalisedModel,
     Rollout,
     RolloutStatistics,
@@ -319,6 +320,33 @@ def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_
     assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
     states = torch.tensor([[-6.0, 1e9], [8.0, -1e9], [8.1, 5.0], [math.nan, 5.0], [0.0, math.nan]])
     assert limits.hold(states).tolist() == [True, True, False, False, False]
+
+
+def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_whatever_it_was_predicted_to() -> None:
+    known = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
+    halting = penalised(Counting(), penalty=lambda mean, std: mean[0, :, 0], coef=0.25, halt=Halt(known, -40.0))
+    free = replace(halting, halt=None)
+    starts = columns([0.0, 2.0, -7.0])
+    rollout, plain = roll(halting, starts, 4), roll(free, starts, 4)
+    assert rollout.valid.T.tolist() == [[True, True, True, False], [True, False, False, False], [True] * 4]
+    left = torch.zeros(4, 3, dtype=torch.bool)
+    left[2, 0] = left[0, 1] = True
+    within = rollout.valid & ~left
+    assert rollout.transitions.terminals[rollout.valid].tolist() == left[rollout.valid].float().tolist()
+    assert torch.equal(rollout.transitions.rows[within], plain.transitions.rows[within])
+    torch.testing.assert_close(rollout.transitions.rewards[left], torch.full((2,), -40.0))
+    # What was subtracted stays what it is called: r̃ = r̂ - cost.
+    predicted = plain.transitions.rewards + plain.costs
+    torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
+    assert not rollout.non_finite.any()
+    assert not rollout.out_of_range.any()
+
+
+def test_a_state_that_is_no_number_is_dropped_and_not_taken_for_halt() -> None:
+    known = StateLimits(torch.full((OBS,), -1.0), torch.full((OBS,), 1.0))
+    rollout = roll(penalised(Counting(), halt=Halt(known, -40.0)), columns([math.nan]), 1)
+    assert rollout.non_finite.all()
+    assert not rollout.valid.any()
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
