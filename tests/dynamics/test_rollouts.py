@@ -8,10 +8,13 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl import assembly
+from mopo_pl.config.schema import PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
@@ -315,6 +318,24 @@ def test_a_row_that_leads_beyond_the_limits_ends_is_left_out_and_counted_once() 
     assert not rollout.non_finite.any()
 
 
+def test_halt_is_beyond_the_logs_states_and_worth_its_lowest_reward_for_ever(
+    make_dataset: Callable[..., OfflineDataset],
+) -> None:
+    dataset, settings = make_dataset(), PenaltyConfig(name="none", relative=False, free_quantile=None, halt_widths=0.5)
+    halt = assembly.build_penalised_model(settings, Counting(), never, dataset, discount=0.9).halt
+    assert halt is not None
+    rows = dataset.transitions
+    states = np.concatenate([rows.observations.numpy(), rows.next_observations.numpy()])
+    low, high = states.min(0), states.max(0)
+    np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
+    np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
+    assert halt.worth == pytest.approx(10 * rows.rewards.min().item())
+    without = assembly.build_penalised_model(
+        replace(settings, halt_widths=None), Counting(), never, dataset, discount=0.9
+    )
+    assert without.halt is None
+
+
 def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_no_width() -> None:
     limits = StateLimits.around(torch.tensor([[0.0, 5.0], [2.0, 5.0], [1.0, 5.0]]), 3.0)
     assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
@@ -492,6 +513,13 @@ def test_the_compiled_step_follows_the_value_of_the_elites(traced: list[int]) ->
         model = replace(doubled(), value_coef=coef, value=lambda states: states.square().sum(-1), discount=0.9)
         assert_compiled_is_eager(step, model, starts)
     assert len(traced) == 2
+
+
+def test_the_compiled_step_halts_where_the_eager_one_does(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    known = StateLimits(*(torch.full((OBS,), side, dtype=torch.float64) for side in (-1.0, 1.0)))
+    for worth in (-40.0, -3.0):
+        assert_compiled_is_eager(step, replace(doubled(), halt=Halt(known, worth)), starts)
 
 
 def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
