@@ -30,7 +30,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.opening import examine, open_dataset
-from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
@@ -340,9 +340,8 @@ def build_penalised_model(
 
 
 def _halt(dataset: OfflineDataset, widths: float, discount: float) -> Halt:
-    """What is beyond the log's states, extended by `widths` times their range, is worth the log's lowest reward for ever."""
-    worth = float(dataset.transitions.rewards.min()) / (1 - discount)
-    return Halt(StateLimits.around(_states(dataset), widths), worth)
+    """What is beyond the log's states, extended by `widths` times their range, is worth no more than the worst of them."""
+    return Halt(StateLimits.around(_states(dataset), widths), lowest_return(dataset, discount))
 
 
 def _states(dataset: OfflineDataset) -> Tensor:

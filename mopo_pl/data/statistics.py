@@ -1,4 +1,4 @@
-"""`LogStatistics`: what penalties and termination rules of the user's own may need to know of a log."""
+"""Statistics of a log: `LogStatistics`, for penalties and rules of the user's own, and the discounted returns of its states."""
 
 from dataclasses import dataclass, fields
 
@@ -53,3 +53,40 @@ class LogStatistics:
         """Scale actions [..., A] from [-1, 1] to the bounds."""
         low, high = self.action_low.to(actions.dtype), self.action_high.to(actions.dtype)
         return ((high - low) / 2 * actions + (high + low) / 2).clamp(low, high)
+
+
+NEGLIGIBLE = 1e-9
+"""Discount from which rewards are left out."""
+
+
+def discounted_returns(dataset: OfflineDataset, discount: float) -> tuple[Tensor, Tensor]:
+    """Σ_k γ^k r_{t+k} from each row t to the end of its episode, float64 [N], and the steps that this sums [N].
+
+    Sums over 2m steps are sums over m steps and γ^m times those that follow, so that the rows are passed log₂ times.
+    """
+    total = dataset.transitions.rewards.double()
+    ends = dataset.episode_ends.repeat_interleave(dataset.episode_lengths())
+    remaining = ends - torch.arange(len(dataset))
+    span, longest = 1, int(remaining.max())
+    while span < longest and discount**span > NEGLIGIBLE:
+        following = torch.cat([total[span:], total.new_zeros(min(span, len(total)))])
+        total = total + discount**span * torch.where(remaining > span, following, 0.0)
+        span *= 2
+    return total, remaining
+
+
+def lowest_return(dataset: OfflineDataset, discount: float) -> float:
+    """The lowest discounted return that followed a logged state.
+
+    An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
+    what followed had been like what is logged. Only states with L >= 1/(1 - γ) count there, or whole episodes where no state
+    of the log counts otherwise.
+    """
+    total, steps = discounted_returns(dataset, discount)
+    lengths = dataset.episode_lengths()
+    ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
+    known = ended | (steps >= 1 / (1 - discount))
+    if not known.any():
+        known = steps == lengths.repeat_interleave(lengths)
+    shares = torch.where(ended, 1.0, 1 - discount ** steps.double())
+    return float((total / shares)[known].min())

@@ -53,12 +53,12 @@ class StateLimits:
 
 @dataclass(frozen=True)
 class Halt:
-    """The absorbing state of all states that the log says nothing of (Kidambi et al. 2020, MOReL): HALT."""
+    """The absorbing state for all states that the log says nothing of, as HALT in Kidambi et al. 2020 (MOReL)."""
 
     known: StateLimits
     """The states outside of it."""
     worth: float
-    """What a step into HALT earns, once [discounted return]: r_min/(1 - γ), as if the lowest reward came for ever."""
+    """What a step into HALT earns, once [discounted return]; of a log `data.statistics.lowest_return`."""
 
     def to(self, device: torch.device | str) -> "Halt":
         """The same on another device."""
