@@ -117,7 +117,9 @@ def build_dynamics(
 
 def build_selection(settings: DynamicsConfig) -> MemberSelection:
     """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
-    return MemberSelection(patience=settings.patience, improvement=settings.improvement)
+    return MemberSelection(
+        patience=settings.patience, improvement=settings.improvement, geometric=settings.criterion == "geometric"
+    )
 
 
 def build_terminal_samples(settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int) -> TerminalDataModule:

@@ -166,7 +166,7 @@ def train_dynamics(
     model = module.model().to("cpu")
     if trainer.is_global_zero:
         best = [] if selection.best is None else selection.best.tolist()
-        facts = {"holdout_mse": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
+        facts = {"holdout_error": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
         save_model(model, context.folder.path, facts)
     trainer.strategy.barrier()
 
