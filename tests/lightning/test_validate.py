@@ -214,4 +214,4 @@ def test_a_part_of_the_holdout_is_a_whole_one(make_dataset: Make, own_trainer: T
     dataset = make_dataset()
     module = small_dynamics(dataset)
     (values,) = own_trainer(limit_val_batches=5).validate(module, datamodule=small_samples(dataset), verbose=False)
-    assert len(values) == 6
+    assert len(values) == 9
