@@ -80,7 +80,7 @@ def main() -> None:
     config = resolve(config, rows=len(log), threads=1, device="cpu")
     samples = assembly.build_samples(config.dynamics, log, seed=0)
     ensemble = assembly.build_dynamics(config.dynamics, samples, seed=0, compile=False)
-    model = assembly.build_penalised_model(config.penalty, ensemble.model(), never, log)
+    model = assembly.build_penalised_model(config.penalty, ensemble.model(), never, log, discount=config.sac.discount)
     module = assembly.build_sac(config.sac, log, seed=0, compile=False)
     health, training = LateHealth(assembly.build_health(config, log), given.history), Training()
     health.on_train_epoch_end = timed("PolicyHealth", health.on_train_epoch_end)

@@ -291,7 +291,7 @@ def ensemble_of(config: Config, dataset: OfflineDataset) -> tuple[DynamicsModule
 def refresh_of(config: Config, model: TransitionModel, dataset: OfflineDataset) -> RolloutRefresh:
     """Build the callback that fills the model buffer as a run of this configuration does."""
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
-    penalised = build_penalised_model(config.penalty, model, never, dataset)
+    penalised = build_penalised_model(config.penalty, model, never, dataset, discount=config.sac.discount)
     compiled = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=compiled)
 

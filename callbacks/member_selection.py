@@ -19,9 +19,11 @@ class MemberSelection(L.Callback):
     than `patience` epochs in a row without any improvement (Janner et al. 2019, Yu et al. 2020: code, not paper).
     """
 
-    def __init__(self, *, patience: int, improvement: float) -> None:
-        """`patience`: epochs in a row without improvement that are tolerated. `improvement`: relative decrease that counts."""
-        self.patience, self.improvement = patience, improvement
+    def __init__(self, *, patience: int, improvement: float, geometric: bool) -> None:
+        """`patience`: epochs in a row without improvement that are tolerated. `improvement`: relative decrease that counts.
+        `geometric`: whether the error is the geometric mean over the targets of their mean squared errors, instead of their mean.
+        """
+        self.patience, self.improvement, self.geometric = patience, improvement, geometric
         self.best: Tensor | None = None
         """Lowest holdout error of each member that counted as an improvement [E]."""
         self.snapshot: dict[str, Tensor] = {}
@@ -52,7 +54,8 @@ class MemberSelection(L.Callback):
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
             return
         self.epochs += 1
-        self.observe(pl_module.holdout_mse.cpu(), dict(pl_module.ensemble.named_parameters()))
+        errors = pl_module.holdout_geometric if self.geometric else pl_module.holdout_mse
+        self.observe(errors.cpu(), dict(pl_module.ensemble.named_parameters()))
         if self.stale > self.patience:
             trainer.should_stop = True
 

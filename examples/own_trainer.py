@@ -68,7 +68,7 @@ def fit_model(dataset: OfflineDataset, *, epochs: int, width: int) -> Transition
         beta=0.5,
         compile=False,
     )
-    selection = MemberSelection(patience=5, improvement=0.01)
+    selection = MemberSelection(patience=5, improvement=0.01, geometric=True)
     L.Trainer(max_epochs=epochs, accelerator="cpu", callbacks=[selection], **QUIET).fit(module, datamodule=samples)
     return module.model()
 

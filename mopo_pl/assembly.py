@@ -30,7 +30,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.opening import examine, open_dataset
-from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.diagnostics.run_facts import RunFacts
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -38,7 +38,7 @@ from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rewards import Reward
-from mopo_pl.dynamics.rollouts import PINNED, PenalisedModel, StateLimits
+from mopo_pl.dynamics.rollouts import PINNED, Halt, PenalisedModel, StateLimits
 from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
 from mopo_pl.dynamics.terminals.module import TerminalModule
 from mopo_pl.dynamics.terminals.samples import TerminalDataModule
@@ -121,7 +121,9 @@ def build_dynamics(
 
 def build_selection(settings: DynamicsConfig) -> MemberSelection:
     """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
-    return MemberSelection(patience=settings.patience, improvement=settings.improvement)
+    return MemberSelection(
+        patience=settings.patience, improvement=settings.improvement, geometric=settings.criterion == "geometric"
+    )
 
 
 def build_terminal_samples(
@@ -334,8 +336,10 @@ def build_penalised_model(
     termination: Rule,
     dataset: OfflineDataset,
     reward: Reward | None = None,
+    *,
+    discount: float,
 ) -> PenalisedModel:
-    """M̃: the model, its penalty, the rule that ends its episodes, and the reward where it is known.
+    """M̃: the model, its penalty, the rule that ends its episodes, the reward where it is known, and γ.
 
     Functions of the user's own see actions in the log's units.
     """
@@ -344,6 +348,8 @@ def build_penalised_model(
         penalty=build_penalty(settings.name),
         coef=settings.coef,
         value_coef=settings.value_coef,
+        discount=discount,
+        halt=None if settings.halt_widths is None else _halt(dataset, settings.halt_widths, discount),
         termination=termination,
         reward=reward,
         log=LogStatistics.of(dataset),
@@ -355,6 +361,16 @@ def build_penalised_model(
     unit = relative_unit(u, dataset.transitions.rewards) if settings.relative else 1.0
     free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
     return replace(plain, coef=unit * settings.coef, free=free)
+
+
+def _halt(dataset: OfflineDataset, widths: float, discount: float) -> Halt:
+    """What is beyond the log's states, extended by `widths` times their range, is worth no more than the worst of them."""
+    return Halt(StateLimits.around(_states(dataset), widths), lowest_return(dataset, discount))
+
+
+def _states(dataset: OfflineDataset) -> Tensor:
+    """All states of a log [2N, D]."""
+    return torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
 
 
 @torch.no_grad()
@@ -370,7 +386,6 @@ def build_refresh(
     settings: RolloutConfig, model: PenalisedModel, dataset: OfflineDataset, *, seed: int, compile: bool
 ) -> RolloutRefresh:
     """The callback that fills the model buffer."""
-    states = torch.cat([dataset.transitions.observations, dataset.transitions.next_observations])
     return RolloutRefresh(
         model,
         horizon=settings.horizon,
@@ -378,7 +393,7 @@ def build_refresh(
         every_n_epochs=settings.every_n_epochs,
         chunk=settings.chunk,
         continue_share=settings.continue_share,
-        limits=StateLimits.around(states, settings.range_widths),
+        limits=StateLimits.around(_states(dataset), settings.range_widths),
         max_dropped=settings.max_dropped,
         seed=seed,
         compile=compile,

@@ -152,6 +152,7 @@ def _ranges(config: Config) -> Iterator[str]:
         "penalty.coef": config.penalty.coef,
         "penalty.value_coef": config.penalty.value_coef,
         **({} if sac.pessimism is None else {"sac.pessimism": sac.pessimism}),
+        **({} if config.penalty.halt_widths is None else {"penalty.halt_widths": config.penalty.halt_widths}),
         "rollout.range_widths": config.rollout.range_widths,
         "dynamics.patience": dynamics.patience,
         "dynamics.bound_coef": dynamics.bound_coef,

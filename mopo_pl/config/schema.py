@@ -95,6 +95,8 @@ class DynamicsConfig:
     """Draw initial weights from a normal distribution cut at two standard deviations; false: from the whole distribution."""
     max_epochs: Optional[int] = 200
     """Maximum number of passes over the bootstrap samples [epochs]; null: none, `patience` alone ends the training."""
+    criterion: Literal["geometric", "mean"] = "geometric"
+    """Holdout error by which weights and elites are selected: geometric mean over the targets of their mean squared errors, or their mean, which targets that nobody can predict decide."""
     patience: int = 5
     """Consecutive epochs without improvement of any member that are tolerated; training stops at the next one."""
     improvement: float = 0.01
@@ -163,6 +165,8 @@ class PenaltyConfig:
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
+    halt_widths: Optional[float] = None
+    """Distance beyond the dataset's range at which an imagined state is taken for unknown: its episode ends there, worth the lowest discounted return that followed a logged state [widths of that range]; null: nowhere."""
 
 
 @dataclass(frozen=True)

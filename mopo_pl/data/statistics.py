@@ -1,4 +1,4 @@
-"""`LogStatistics`: what penalties and termination rules of the user's own may need to know of a log."""
+"""Statistics of a log: `LogStatistics`, for penalties and rules of the user's own, and the returns that followed its states."""
 
 from dataclasses import dataclass, fields
 
@@ -53,3 +53,51 @@ class LogStatistics:
         """Scale actions [..., A] from [-1, 1] to the bounds."""
         low, high = self.action_low.to(actions.dtype), self.action_high.to(actions.dtype)
         return ((high - low) / 2 * actions + (high + low) / 2).clamp(low, high)
+
+
+NEGLIGIBLE = 1e-9
+"""Discount from which rewards are left out."""
+
+
+def returns_to_go(dataset: OfflineDataset, discount: float) -> Tensor:
+    """Σ_k γ^k r_{t+k} from each row t to the end of its episode, float64 [N].
+
+    Sums over 2m steps are sums over m steps and γ^m times those that follow, so that the rows are passed log₂ times.
+
+    >>> from types import SimpleNamespace
+    >>> rows = SimpleNamespace(rewards=torch.tensor([1.0, 2.0, 4.0]))
+    >>> lengths = lambda: torch.tensor([2, 1])
+    >>> log = SimpleNamespace(transitions=rows, episode_ends=torch.tensor([2, 3]), episode_lengths=lengths)
+    >>> returns_to_go(log, 0.5).tolist()
+    [2.0, 2.0, 4.0]
+    """
+    total, remaining = dataset.transitions.rewards.double(), steps_to_go(dataset)
+    span, longest = 1, int(remaining.max())
+    while span < longest and discount**span > NEGLIGIBLE:
+        following = torch.cat([total[span:], total.new_zeros(span)])[: len(total)]
+        total = total + discount**span * torch.where(remaining > span, following, 0.0)
+        span *= 2
+    return total
+
+
+def steps_to_go(dataset: OfflineDataset) -> Tensor:
+    """Rows from each one to the last of its episode, both included, int64 [N]."""
+    ends = dataset.episode_ends.repeat_interleave(dataset.episode_lengths())
+    return ends - torch.arange(len(ends))
+
+
+def lowest_return(dataset: OfflineDataset, discount: float) -> float:
+    """The lowest discounted return that followed a logged state.
+
+    An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
+    what followed had been like what is logged. Only states with L >= 1/(1 - γ) count there, or whole episodes where no state
+    of the log counts otherwise.
+    """
+    total, steps = returns_to_go(dataset, discount), steps_to_go(dataset)
+    lengths = dataset.episode_lengths()
+    ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
+    known = ended | (steps >= 1 / (1 - discount))
+    if not known.any():
+        known = steps == lengths.repeat_interleave(lengths)
+    shares = torch.where(ended, 1.0, 1 - discount ** steps.double())
+    return float((total / shares)[known].min())

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.statistics import returns_to_go
 
 MOST_STEPS = 1000
 """Episodes up to this length are estimated whole [steps]."""
@@ -85,21 +85,3 @@ def logged_returns(dataset: OfflineDataset, discount: float) -> LoggedReturns:
         discounted=discounted,
         forever=discounted + tail,
     )
-
-
-def returns_to_go(dataset: OfflineDataset, discount: float) -> Tensor:
-    """Σ γᵏ r_{t+k} from each row to the end of its episode, float64 [N].
-
-    >>> from types import SimpleNamespace
-    >>> rows = SimpleNamespace(rewards=torch.tensor([1.0, 2.0, 4.0]))
-    >>> returns_to_go(SimpleNamespace(transitions=rows, episode_ends=torch.tensor([2, 3])), 0.5).tolist()
-    [2.0, 2.0, 4.0]
-    """
-    rewards = dataset.transitions.rewards.double().tolist()
-    last = np.zeros(len(rewards), bool)
-    last[dataset.episode_ends.numpy() - 1] = True
-    sums, following = [0.0] * len(rewards), 0.0
-    for row in range(len(rewards) - 1, -1, -1):
-        following = rewards[row] + (0.0 if last[row] else discount * following)
-        sums[row] = following
-    return torch.tensor(sums, dtype=torch.float64)

@@ -86,12 +86,13 @@ def returns_in_elites(
 ) -> ModelReturns:
     """Roll out `policy` for `steps` steps from the same starts [B, D] in each elite by itself, which also draws the outcomes.
 
-    The elites' disagreement about value (`value_coef`) is left out of the penalty: a policy alone has no value function.
+    The elites' disagreement about value (`value_coef`) is left out of the penalty: a policy alone has no value function. So is
+    HALT (`halt`): the return of the steps themselves is estimated.
     """
     elites, rows = model.transition.elites, len(starts)
     member = elites.repeat_interleave(rows)
     # With λ = 1 and nothing free the cost of a step is u, and the reward is known from the two.
-    plain = replace(model, coef=1.0, free=0.0, value_coef=0.0, value=None)
+    plain = replace(model, coef=1.0, free=0.0, value_coef=0.0, value=None, halt=None)
     begin = starts.repeat(len(elites), 1)
     observations, alive = begin.clone(), torch.ones(len(begin), dtype=torch.bool, device=starts.device)
     sums = {name: torch.zeros(len(begin), dtype=torch.float64, device=starts.device) for name in RETURNS}

@@ -83,31 +83,39 @@ class EnsembleLoss:
         return loss
 
 
-class HoldoutErrors(Metric):
-    """Per member: mean squared error over rows and targets, and negative log-likelihood per row [nats].
+SMALLEST = 1e-12
+"""Mean squared error that counts as none: a target that never changes is predicted without any, which has no logarithm."""
 
-    In the units of the ensemble's `target_normaliser`: in raw ones a single target of large scale would decide which members
-    are the elites.
+
+class HoldoutErrors(Metric):
+    """Per member: mean squared error over rows and targets, its geometric mean over targets, and negative log-likelihood [nats].
+
+    In the units of the ensemble's `target_normaliser`.
     """
 
     squared: Tensor
     likelihood: Tensor
     rows: Tensor
 
-    def __init__(self, members: int) -> None:
+    def __init__(self, members: int, targets: int) -> None:
         super().__init__()
-        zeros = torch.zeros(members, dtype=torch.float64)
-        self.add_state("squared", zeros.clone(), dist_reduce_fx="sum")
-        self.add_state("likelihood", zeros.clone(), dist_reduce_fx="sum")
+        zeros = torch.zeros(members, targets, dtype=torch.float64)
+        self.add_state("squared", zeros, dist_reduce_fx="sum")
+        self.add_state("likelihood", zeros[:, 0].clone(), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, mean: Tensor, log_var: Tensor, target: Tensor) -> None:
         """Add B rows: mean and log σ² [E, B, T], target [B, T]."""
         # Not in place: what `Trainer.validate` has reset is an inference tensor, which a later fit may not change.
-        self.squared = self.squared + (mean - target).double().square().mean(-1).sum(-1)
+        self.squared = self.squared + (mean - target).double().square().sum(1)
         self.likelihood = self.likelihood + negative_log_likelihood(mean, log_var, target).double().sum(-1)
         self.rows = self.rows + target.shape[0]
 
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Mean squared error [E] and negative log-likelihood [E] over all rows."""
-        return self.squared / self.rows, self.likelihood / self.rows
+    def compute(self) -> tuple[Tensor, Tensor, Tensor]:
+        """mean_j e_ij [E], exp mean_j log e_ij [E] for the mean squared error e_ij of member i on target j, and the likelihood [E].
+
+        The second falls by a share where every target's error falls by it: no target of large scale, and none that nobody can
+        predict, decides it.
+        """
+        errors = self.squared / self.rows
+        return errors.mean(-1), errors.clamp(min=SMALLEST).log().mean(-1).exp(), self.likelihood / self.rows

@@ -74,8 +74,9 @@ class DynamicsModule(LoggedModule):
         self._fused: FusedUpdate | None = None
         self._gap_closed = False
         self.register_buffer("elites", torch.arange(elites))
-        self.holdout = HoldoutErrors(ensemble.members)
+        self.holdout = HoldoutErrors(ensemble.members, ensemble.min_log_var.shape[-1])
         self.holdout_mse = torch.full((ensemble.members,), torch.inf, dtype=torch.float64)
+        self.holdout_geometric = self.holdout_mse.clone()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Adam's `weight_decay` adds c·W to the gradient, which is that of ½·c·‖W‖²; biases and bounds are free."""
@@ -152,9 +153,13 @@ class DynamicsModule(LoggedModule):
 
     def on_validation_epoch_end(self) -> None:
         """Leaves the errors where callbacks find them, and logs them."""
-        self.holdout_mse, likelihood = self.holdout.compute()
+        self.holdout_mse, self.holdout_geometric, likelihood = self.holdout.compute()
         self.holdout.reset()
-        rows = {"holdout_mse": self.holdout_mse, "holdout_nll": likelihood}
+        rows = {
+            "holdout_mse": self.holdout_mse,
+            "holdout_geometric": self.holdout_geometric,
+            "holdout_nll": likelihood,
+        }
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
 
     def test_step(self, batch: Transitions, batch_idx: int) -> None:

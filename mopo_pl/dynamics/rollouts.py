@@ -51,6 +51,20 @@ class StateLimits:
         return StateLimits(self.low.to(device), self.high.to(device))
 
 
+@dataclass(frozen=True)
+class Halt:
+    """The absorbing state for all states that the log says nothing of, as HALT in Kidambi et al. 2020 (MOReL)."""
+
+    known: StateLimits
+    """The states outside of it."""
+    worth: float
+    """What a step into HALT earns, once [discounted return]; of a log `data.statistics.lowest_return`."""
+
+    def to(self, device: torch.device | str) -> "Halt":
+        """The same on another device."""
+        return replace(self, known=self.known.to(device))
+
+
 class Draws(NamedTuple):
     """All random numbers of a step of B rollouts."""
 
@@ -69,6 +83,8 @@ class PenalisedModel:
     cost = λ·max(0, u - u_free) + λ_V·std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites i, whose means are r_i and s'_i: how far
     they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
     penalise the critics' targets.
+
+    With `halt`, a step to a state outside of `halt.known` is terminal and earns `halt.worth`: its cost is r̂ - `halt.worth`.
     """
 
     transition: TransitionModel
@@ -85,6 +101,8 @@ class PenalisedModel:
     """V of the present policy."""
     discount: float = 0.0
     """γ of V."""
+    halt: Halt | None = None
+    """What ends rollouts that leave the known states; None: nothing does."""
     reward: Reward | None = None
     """r(s, a, s'); None: the learned one, r̂."""
     window: Window | None = None
@@ -104,7 +122,8 @@ class PenalisedModel:
         self.transition.to(device)
         if isinstance(self.termination, nn.Module):
             self.termination.to(device)
-        return self if self.log is None else replace(self, log=self.log.to(device))
+        log, halt = (part if part is None else part.to(device) for part in (self.log, self.halt))
+        return replace(self, log=log, halt=halt)
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
         """Draw the random numbers of one step from states [B, D]."""
@@ -148,6 +167,11 @@ class PenalisedModel:
                 reward = self.reward(newest, seen, after)
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
+            if self.halt is not None:
+                # What is not finite is no state: it is dropped, not ended.
+                left = next_observations.isfinite().all(-1) & ~self.halt.known.hold(next_observations)
+                cost = torch.where(left, reward - self.halt.worth, cost)
+                terminal = terminal | left
         packed = Transitions.pack(observations, actions, next_observations, reward - cost, terminal)
         return replace(packed, history=self.history), cost
 

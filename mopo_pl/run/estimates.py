@@ -14,11 +14,12 @@ from mopo_pl.assembly import actor_class, build_penalised_model, build_refresh, 
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.statistics import returns_to_go
 from mopo_pl.diagnostics import behaviour_clone, fqe
 from mopo_pl.diagnostics.behaviour_clone import BehaviourClone, fit_clone
 from mopo_pl.diagnostics.fqe import FittedValues, fitted_values
 from mopo_pl.diagnostics.hit_rates import stored_hit_rates
-from mopo_pl.diagnostics.logged_returns import LoggedReturns, logged_returns, returns_to_go
+from mopo_pl.diagnostics.logged_returns import LoggedReturns, logged_returns
 from mopo_pl.diagnostics.model_returns import ModelReturns, returns_in_elites
 from mopo_pl.diagnostics.verdict import Evidence, verdict
 from mopo_pl.dynamics.rollouts import Act
@@ -70,7 +71,9 @@ def estimates_of(
     assert inputs.rule is not None
     began, effort = time.perf_counter(), effort or EFFORT
     dataset, discount = inputs.dataset, config.sac.discount
-    model = build_penalised_model(config.penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward).to("cpu")
+    model = build_penalised_model(
+        config.penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward, discount=discount
+    ).to("cpu")
     log_u = float(logged_uncertainty(model, dataset).double().mean())
     log, clone = logged_returns(dataset, discount), fit_clone(dataset, seed=seed, updates=effort.clone_updates)
     affordable = effort.imagined_rows // (log.steps * len(inputs.model.elites))

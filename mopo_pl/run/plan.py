@@ -79,7 +79,9 @@ def plan(config: Config) -> str:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
             assert isinstance(module, SACModule)
             # A rule that is yet to be learned takes hardly any of the time.
-            penalised = build_penalised_model(config.penalty, model, inputs.rule or never, dataset, inputs.reward)
+            penalised = build_penalised_model(
+                config.penalty, model, inputs.rule or never, dataset, inputs.reward, discount=config.sac.discount
+            )
             penalised = replace(penalised, value=module.value, discount=module.discount)
             refresh = build_refresh(config.rollout, penalised, dataset, seed=config.seed, compile=False)
             starts = dataset.transitions.observations[: refresh.chunk].repeat(-(-refresh.chunk // len(dataset)), 1)

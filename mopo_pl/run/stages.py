@@ -184,7 +184,7 @@ def train_dynamics(
     model = module.model().to("cpu")
     if trainer.is_global_zero:
         best = [] if selection.best is None else selection.best.tolist()
-        facts = {"holdout_mse": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
+        facts = {"holdout_error": best, "epochs": selection.epochs, "seconds": seconds, "dataset": dataset.hash}
         save_model(model, context.folder.path, facts)
     trainer.strategy.barrier()
 
@@ -277,6 +277,8 @@ def _meta_of(config: Config, dataset: OfflineDataset, folder: RunFolder) -> dict
 
 def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callback:
     assert inputs.rule is not None
-    penalised = build_penalised_model(config.penalty, model, inputs.rule, inputs.dataset, inputs.reward)
+    penalised = build_penalised_model(
+        config.penalty, model, inputs.rule, inputs.dataset, inputs.reward, discount=config.sac.discount
+    )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)

@@ -149,7 +149,7 @@ def saver(
 
 
 def selection() -> MemberSelection:
-    return MemberSelection(patience=5, improvement=0.01)
+    return MemberSelection(patience=5, improvement=0.01, geometric=True)
 
 
 def weights(module: L.LightningModule) -> dict[str, Tensor]:

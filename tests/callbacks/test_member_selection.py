@@ -39,6 +39,7 @@ class Scripted(DynamicsModule):
 
     def on_validation_epoch_end(self) -> None:
         self.holdout_mse = torch.tensor(self.script[self.trainer.current_epoch], dtype=torch.float64)
+        self.holdout_geometric = self.holdout_mse.flip(0)
 
     def on_train_epoch_end(self) -> None:
         return
@@ -56,7 +57,7 @@ def play(
     """A fit whose errors are known beforehand."""
     module = small_dynamics(dataset, Scripted)
     module.script = script
-    chosen = MemberSelection(patience=patience, improvement=0.01)
+    chosen = MemberSelection(patience=patience, improvement=0.01, geometric=False)
     callbacks: list[Callback] = [chosen] if folder is None else [chosen, saver(folder)]
     trainer = quiet_trainer(callbacks, epochs or len(script))
     trainer.fit(module, datamodule=small_samples(dataset, batch_size=1000), ckpt_path=resume)
@@ -115,7 +116,7 @@ def test_the_last_epoch_counts_like_any_other(make_dataset: Make) -> None:
 def test_the_sanity_check_before_training_is_no_epoch(make_dataset: Make) -> None:
     module = small_dynamics(make_dataset(), Scripted)
     module.script = [[1.0, 1.0, 1.0], [2.0, 2.0, 2.0]]
-    chosen = MemberSelection(patience=5, improvement=0.01)
+    chosen = MemberSelection(patience=5, improvement=0.01, geometric=False)
     trainer = quiet_trainer([chosen], 2, num_sanity_val_steps=2)
     trainer.fit(module, datamodule=small_samples(make_dataset(), batch_size=1000))
     assert chosen.epochs == 2
@@ -124,7 +125,7 @@ def test_the_sanity_check_before_training_is_no_epoch(make_dataset: Make) -> Non
 
 def test_without_any_validation_the_last_weights_stay(make_dataset: Make) -> None:
     module = small_dynamics(make_dataset())
-    chosen = MemberSelection(patience=5, improvement=0.01)
+    chosen = MemberSelection(patience=5, improvement=0.01, geometric=False)
     trainer = quiet_trainer([chosen], 2, limit_val_batches=0)
     trainer.fit(module, datamodule=small_samples(make_dataset()))
     assert chosen.best is None
@@ -174,7 +175,10 @@ def test_a_run_broken_off_after_its_last_epoch_still_gets_its_best_weights_back(
 
 def test_the_callback_of_a_fit_begins_anew_with_the_next_ensemble(make_dataset: Make) -> None:
     """The first stops early with errors that the second never comes near."""
-    chosen, samples = MemberSelection(patience=0, improvement=0.01), small_samples(make_dataset(), batch_size=1000)
+    chosen, samples = (
+        MemberSelection(patience=0, improvement=0.01, geometric=False),
+        small_samples(make_dataset(), batch_size=1000),
+    )
     for script in ([[1.0, 1.0, 1.0]] * 3, [[9.0, 9.0, 9.0], [8.0, 9.0, 7.0], [9.0, 9.0, 9.0]]):
         module = small_dynamics(make_dataset(), Scripted)
         module.script = script
@@ -186,7 +190,7 @@ def test_the_callback_of_a_fit_begins_anew_with_the_next_ensemble(make_dataset: 
 def test_a_trainer_that_goes_on_keeps_what_was_selected(make_dataset: Make) -> None:
     module = small_dynamics(make_dataset(), Scripted)
     module.script = [[1.0, 2.0, 3.0], [2.0, 1.0, 3.0], [3.0, 3.0, 1.0]]
-    chosen = MemberSelection(patience=5, improvement=0.01)
+    chosen = MemberSelection(patience=5, improvement=0.01, geometric=False)
     trainer = quiet_trainer([chosen], 2)
     samples = small_samples(make_dataset(), batch_size=1000)
     trainer.fit(module, datamodule=samples)
@@ -199,8 +203,18 @@ def test_a_trainer_that_goes_on_keeps_what_was_selected(make_dataset: Make) -> N
 # The rule of improvement ----------------------------------------------------------------------------------------------
 
 
+def test_weights_and_elites_may_be_chosen_by_the_geometric_mean(make_dataset: Make) -> None:
+    """Here it is that of another member, in the same epoch."""
+    module = small_dynamics(make_dataset(), Scripted)
+    module.script = [[0.9, 0.5, 0.1], [0.8, 0.6, 0.2]]
+    for geometric, elites in ((False, [2, 1]), (True, [0, 1])):
+        chosen = MemberSelection(patience=5, improvement=0.01, geometric=geometric)
+        quiet_trainer([chosen], 2).fit(module, datamodule=small_samples(make_dataset()))
+        assert module.elites.tolist() == elites
+
+
 def observed(errors: Script, patience: int = 5) -> MemberSelection:
-    chosen = MemberSelection(patience=patience, improvement=0.01)
+    chosen = MemberSelection(patience=patience, improvement=0.01, geometric=False)
     for epoch, row in enumerate(errors):
         chosen.observe(torch.tensor(row, dtype=torch.float64), {"epoch": torch.full((len(row), 2), float(epoch))})
     return chosen
@@ -245,7 +259,7 @@ def test_a_member_that_diverged_from_the_start_may_still_recover() -> None:
 
 
 def test_a_snapshot_is_a_copy_that_training_does_not_reach() -> None:
-    chosen = MemberSelection(patience=5, improvement=0.01)
+    chosen = MemberSelection(patience=5, improvement=0.01, geometric=False)
     parameter = torch.ones(2, 3)
     chosen.observe(torch.ones(2), {"weight": parameter})
     parameter += 5
@@ -303,7 +317,7 @@ def linear_log() -> OfflineDataset:
 def fitted(linear_log: OfflineDataset) -> tuple[MemberSelection, DynamicsModule, Transitions, int]:
     """A fit of a hundred epochs at most, its holdout, and the epochs it took."""
     module, data = small_dynamics(linear_log), small_samples(linear_log, batch_size=32)
-    chosen = MemberSelection(patience=PATIENCE, improvement=0.001)
+    chosen = MemberSelection(patience=PATIENCE, improvement=0.001, geometric=False)
     trainer = quiet_trainer([chosen], 100)
     trainer.fit(module, datamodule=data)
     (holdout,) = data.val_dataloader()

@@ -23,6 +23,7 @@ SHARED: dict[str, Any] = {
     "dynamics.bound_coef": 0.01,
     "dynamics.normalise_targets": False,
     "dynamics.beta": 0.0,
+    "dynamics.criterion": "mean",
     "dynamics.max_epochs": None,  # while True
     "dynamics.improvement": 0.01,
     "dynamics.holdout_fraction": 0.2,
@@ -37,6 +38,7 @@ SHARED: dict[str, Any] = {
     "penalty.relative": False,
     "penalty.free_quantile": None,
     "penalty.value_coef": 0.0,
+    "penalty.halt_widths": None,
     # Both load by d4rl.qlearning_dataset, which skips rows at time limits.
     "data.drop_time_limits": True,
     # SAC.

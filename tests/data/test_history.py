@@ -168,7 +168,7 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         return torch.tanh(states[:, :2] - states[:, 3:5] + noise)
 
     model: PenalisedModel = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward
+        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward, discount=0.9
     )
     starts = dataset.transitions.observations[10:30]
     everywhere = StateLimits(torch.full((13,), -torch.inf), torch.full((13,), torch.inf))
@@ -195,9 +195,14 @@ def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> N
     transition = assembly.build_dynamics(settings, samples, seed=0, compile=False).model()
     weights = torch.cat([torch.full((3,), 2.0), torch.ones(10)])
     model = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=1.0), transition, never, dataset, lambda s, a, after: torch.zeros(len(s))
+        PenaltyConfig(name="none", value_coef=1.0),
+        transition,
+        never,
+        dataset,
+        lambda s, a, after: torch.zeros(len(s)),
+        discount=0.5,
     )
-    model = replace(model, value=lambda states: states @ weights, discount=0.5)
+    model = replace(model, value=lambda states: states @ weights)
     rows = dataset.transitions[5:25]
     _, cost = model.step(rows.observations, rows.actions, model.draw(rows.observations, generator_for(0, "x")))
     mean, _ = transition.predict(rows.inputs)

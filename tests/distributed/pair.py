@@ -151,7 +151,7 @@ def train_dynamics(world: int) -> tuple[L.Trainer, nn.Module, MemberSelection]:
     module = DynamicsModule(
         ensemble, elites=2, learning_rate=1e-3, weight_decay=(1e-4, 1e-4), bound_coef=0.01, beta=0.5, compile=False
     ).double()
-    selection = MemberSelection(patience=2, improvement=0.05)
+    selection = MemberSelection(patience=2, improvement=0.05, geometric=False)
     ran = trainer(world, 12, [selection, RanksAgree()])
     ran.fit(module, datamodule=samples)
     return ran, module, selection

@@ -93,15 +93,34 @@ def test_the_target_is_the_reward_and_then_the_change_of_state() -> None:
 def test_holdout_errors_do_not_depend_on_how_rows_are_cut_into_batches(cuts: list[int]) -> None:
     mean, log_var, targets = predictions(2, 10, 3, 2)
     target = targets[0]
-    metric = HoldoutErrors(2)
+    metric = HoldoutErrors(2, 3)
     for begin, end in itertools.pairwise([0, *cuts, 10]):
         metric.update(mean[:, begin:end], log_var[:, begin:end], target[begin:end])
-    squared, likelihood = metric.compute()
+    squared, geometric, likelihood = metric.compute()
     for i in range(2):
-        by_hand = sum(float(mean[i, row, t] - target[row, t]) ** 2 for row in range(10) for t in range(3)) / 30
-        assert squared[i].item() == pytest.approx(by_hand)
+        by_hand = [sum(float(mean[i, row, t] - target[row, t]) ** 2 for row in range(10)) / 10 for t in range(3)]
+        assert squared[i].item() == pytest.approx(sum(by_hand) / 3)
+        assert geometric[i].item() == pytest.approx(math.prod(by_hand) ** (1 / 3))
         log_prob = Normal(mean[i], (0.5 * log_var[i]).exp()).log_prob(target).sum(-1).mean()
         assert likelihood[i].item() == pytest.approx(-log_prob.item())
+
+
+def test_the_geometric_mean_sees_progress_beside_a_target_that_nobody_can_predict() -> None:
+    """The mean of the errors is that target's alone; neither unit of a target nor a target without any error matters."""
+
+    def errors(*deviations: float) -> tuple[float, float]:
+        metric = HoldoutErrors(1, len(deviations))
+        off = torch.tensor(deviations).expand(1, 50, -1)
+        metric.update(off, torch.zeros_like(off), torch.zeros(50, len(deviations)))
+        mean, geometric, _ = metric.compute()
+        return mean.item(), geometric.item()
+
+    before, after = errors(0.02, 1.0), errors(0.01, 1.0)
+    assert after[0] > 0.999 * before[0]
+    assert after[1] == pytest.approx(0.5 * before[1])
+    assert errors(0.01, 7.0)[1] / errors(0.02, 7.0)[1] == pytest.approx(0.5)
+    assert errors(0.01, 0.0)[1] / errors(0.02, 0.0)[1] == pytest.approx(0.5)
+    assert errors(0.0, 0.0)[1] > 0
 
 
 def test_beta_weighs_each_term_by_the_variance_without_a_gradient_through_the_weight() -> None:

@@ -8,18 +8,22 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
+from mopo_pl import assembly
+from mopo_pl.config.schema import PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import (
     Draws,
+    Halt,
     PenalisedModel,
     Rollout,
     RolloutStatistics,
@@ -314,11 +318,56 @@ def test_a_row_that_leads_beyond_the_limits_ends_is_left_out_and_counted_once() 
     assert not rollout.non_finite.any()
 
 
+def test_halt_is_beyond_the_logs_states_and_worth_the_lowest_return_of_one(
+    make_dataset: Callable[..., OfflineDataset],
+) -> None:
+    dataset, settings = make_dataset(), PenaltyConfig(name="none", relative=False, free_quantile=None, halt_widths=0.5)
+    halt = assembly.build_penalised_model(settings, Counting(), never, dataset, discount=0.9).halt
+    assert halt is not None
+    rows = dataset.transitions
+    states = np.concatenate([rows.observations.numpy(), rows.next_observations.numpy()])
+    low, high = states.min(0), states.max(0)
+    np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
+    np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
+    assert halt.worth == lowest_return(dataset, 0.9)
+    without = assembly.build_penalised_model(
+        replace(settings, halt_widths=None), Counting(), never, dataset, discount=0.9
+    )
+    assert without.halt is None
+
+
 def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_no_width() -> None:
     limits = StateLimits.around(torch.tensor([[0.0, 5.0], [2.0, 5.0], [1.0, 5.0]]), 3.0)
     assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
     states = torch.tensor([[-6.0, 1e9], [8.0, -1e9], [8.1, 5.0], [math.nan, 5.0], [0.0, math.nan]])
     assert limits.hold(states).tolist() == [True, True, False, False, False]
+
+
+def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_whatever_it_was_predicted_to() -> None:
+    known = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
+    halting = penalised(Counting(), penalty=lambda mean, std: mean[0, :, 0], coef=0.25, halt=Halt(known, -40.0))
+    free = replace(halting, halt=None)
+    starts = columns([0.0, 2.0, -7.0])
+    rollout, plain = roll(halting, starts, 4), roll(free, starts, 4)
+    assert rollout.valid.T.tolist() == [[True, True, True, False], [True, False, False, False], [True] * 4]
+    left = torch.zeros(4, 3, dtype=torch.bool)
+    left[2, 0] = left[0, 1] = True
+    within = rollout.valid & ~left
+    assert rollout.transitions.terminals[rollout.valid].tolist() == left[rollout.valid].float().tolist()
+    assert torch.equal(rollout.transitions.rows[within], plain.transitions.rows[within])
+    torch.testing.assert_close(rollout.transitions.rewards[left], torch.full((2,), -40.0))
+    # What was subtracted stays what it is called: r̃ = r̂ - cost.
+    predicted = plain.transitions.rewards + plain.costs
+    torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
+    assert not rollout.non_finite.any()
+    assert not rollout.out_of_range.any()
+
+
+def test_a_state_that_is_no_number_is_dropped_and_not_taken_for_halt() -> None:
+    known = StateLimits(torch.full((OBS,), -1.0), torch.full((OBS,), 1.0))
+    rollout = roll(penalised(Counting(), halt=Halt(known, -40.0)), columns([math.nan]), 1)
+    assert rollout.non_finite.all()
+    assert not rollout.valid.any()
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
@@ -464,6 +513,13 @@ def test_the_compiled_step_follows_the_value_of_the_elites(traced: list[int]) ->
         model = replace(doubled(), value_coef=coef, value=lambda states: states.square().sum(-1), discount=0.9)
         assert_compiled_is_eager(step, model, starts)
     assert len(traced) == 2
+
+
+def test_the_compiled_step_halts_where_the_eager_one_does(traced: list[int]) -> None:
+    step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
+    known = StateLimits(*(torch.full((OBS,), side, dtype=torch.float64) for side in (-1.0, 1.0)))
+    for worth in (-40.0, -3.0):
+        assert_compiled_is_eager(step, replace(doubled(), halt=Halt(known, worth)), starts)
 
 
 def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:

@@ -66,7 +66,7 @@ def test_the_ensembles_holdout_errors_are_returned(make_dataset: Make, own_train
     dataset = make_dataset()
     module, samples = small_dynamics(dataset), small_samples(dataset)
     (values,) = getattr(own_trainer(), way)(module, datamodule=samples, verbose=False)
-    assert values.keys() == {f"dynamics/holdout_{name}_{i}" for name in ("mse", "nll") for i in range(3)}
+    assert values.keys() == {f"dynamics/holdout_{name}_{i}" for name in ("mse", "geometric", "nll") for i in range(3)}
     assert values["dynamics/holdout_mse_1"] == pytest.approx(float(module.holdout_mse[1]))
 
 
@@ -106,7 +106,9 @@ def test_validating_after_training_gives_the_errors_of_the_selected_weights(
     trainer.fit(module, datamodule=samples)
     (values,) = trainer.validate(module, datamodule=samples, verbose=False)
     assert chosen.best is not None
-    assert [values[f"dynamics/holdout_mse_{i}"] for i in range(3)] == pytest.approx(chosen.best.tolist(), rel=1e-4)
+    assert [values[f"dynamics/holdout_geometric_{i}"] for i in range(3)] == pytest.approx(
+        chosen.best.tolist(), rel=1e-4
+    )
     assert chosen.epochs == 4
 
 
@@ -212,4 +214,4 @@ def test_a_part_of_the_holdout_is_a_whole_one(make_dataset: Make, own_trainer: T
     dataset = make_dataset()
     module = small_dynamics(dataset)
     (values,) = own_trainer(limit_val_batches=5).validate(module, datamodule=small_samples(dataset), verbose=False)
-    assert len(values) == 6
+    assert len(values) == 9

@@ -1,0 +1,79 @@
+"""Discounted returns of logged states, and the lowest of them, against sums step by step."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.readers.raw_log import RawLog
+from mopo_pl.data.statistics import lowest_return, returns_to_go, steps_to_go
+
+Make = Callable[..., OfflineDataset]
+
+
+def log_of(episodes: list[tuple[list[float], bool]]) -> OfflineDataset:
+    """A log of these rewards; each episode ends in a terminal state or at a time limit."""
+    rewards = np.array([reward for episode, _ in episodes for reward in episode], np.float32)
+    last = np.cumsum([len(episode) for episode, _ in episodes]) - 1
+    terminals, timeouts = np.zeros(len(rewards), bool), np.zeros(len(rewards), bool)
+    terminals[last], timeouts[last] = [ended for _, ended in episodes], [not ended for _, ended in episodes]
+    states = np.arange(len(rewards), dtype=np.float32)[:, None]
+    raw = RawLog(
+        source="a test",
+        observations=states,
+        actions=np.zeros((len(rewards), 1), np.float32),
+        rewards=rewards,
+        terminals=terminals,
+        timeouts=timeouts,
+        next_observations=states + 1,
+    )
+    bounds = -np.ones(1), np.ones(1)
+    return assemble(raw, name="test", bounds=bounds, time_limit=None, clip_actions=False)
+
+
+def slowly(episodes: list[tuple[list[float], bool]], discount: float) -> tuple[list[float], float]:
+    returns, scaled, whole = [], [], []
+    for rewards, ended in episodes:
+        for first in range(len(rewards)):
+            rest = rewards[first:]
+            total = sum(discount**k * float(np.float32(reward)) for k, reward in enumerate(rest))
+            returns.append(total)
+            value = total if ended else total / sum(discount**k for k in range(len(rest))) / (1 - discount)
+            if ended or len(rest) >= 1 / (1 - discount):
+                scaled.append(value)
+            if first == 0:
+                whole.append(value)
+    return returns, min(scaled or whole)
+
+
+rewards = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(rewards, st.booleans()), min_size=1, max_size=5), st.sampled_from([0.0, 0.5, 0.9, 0.99]))
+def test_returns_are_the_sums_step_by_step(episodes: list[tuple[list[float], bool]], discount: float) -> None:
+    dataset = log_of(episodes)
+    returns, lowest = slowly(episodes, discount)
+    np.testing.assert_allclose(returns_to_go(dataset, discount), returns, rtol=1e-9, atol=1e-9)
+    assert lowest_return(dataset, discount) == pytest.approx(lowest, rel=1e-9, abs=1e-9)
+
+
+def test_what_follows_a_time_limit_is_taken_to_be_like_what_came_before_it() -> None:
+    """A reward of -2 for ever is worth -20 at γ = .9, however long it was logged; one terminal step of -2 is worth -2."""
+    assert lowest_return(log_of([([-2.0] * 10, False)]), 0.9) == pytest.approx(-20)
+    assert lowest_return(log_of([([-2.0] * 300, False)]), 0.9) == pytest.approx(-20)
+    assert lowest_return(log_of([([-2.0], True)]), 0.9) == pytest.approx(-2)
+
+
+def test_a_bad_last_step_before_a_time_limit_is_no_bad_state() -> None:
+    """Nine further steps are not seen; only whole episodes are, or states with ten steps to go at γ = .9."""
+    assert lowest_return(log_of([([1.0] * 20 + [-5.0], False)]), 0.9) > 0
+    assert lowest_return(log_of([([1.0, -5.0], False)]), 0.9) == pytest.approx((1 - 4.5) / 1.9 / 0.1)
+
+
+def test_steps_are_counted_to_the_end_of_an_episode_that_includes_the_last(make_dataset: Make) -> None:
+    assert steps_to_go(make_dataset(rows=400))[:51].tolist() == [*range(50, 0, -1), 50]
