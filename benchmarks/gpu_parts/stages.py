@@ -80,7 +80,7 @@ def stages_on(
     dynamics = build_dynamics(config.dynamics, samples, seed=0, compile=False)
     # A model of its own for the rollouts: they freeze it.
     rolled = build_dynamics(config.dynamics, samples, seed=0, compile=False).model()
-    penalised = build_penalised_model(config.penalty, rolled, never, dataset)
+    penalised = build_penalised_model(config.penalty, rolled, never, dataset, discount=config.sac.discount)
     dynamics.to(device, dtype)
     refresh = started(build_refresh(config.rollout, penalised, dataset, seed=0, compile=False), sac)
     refresh.model.transition.ensemble.to(dtype)

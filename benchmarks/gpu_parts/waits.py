@@ -113,7 +113,11 @@ def in_trainers(task: Task, options: tuple[str, ...]) -> Iterator[Finding]:
         stages.sac.__class__ = Impatient
     fits: dict[str, tuple[L.LightningModule, L.LightningDataModule, list[L.Callback]]] = {
         "the policy": (stages.sac, stages.batches, [stages.refresh]),
-        "the ensemble": (stages.dynamics, stages.samples, [MemberSelection(patience=5, improvement=0.01)]),
+        "the ensemble": (
+            stages.dynamics,
+            stages.samples,
+            [MemberSelection(patience=5, improvement=0.01, geometric=True)],
+        ),
     }
     for name, (module, data, callbacks) in fits.items():
         watch = InTrainingSteps()
