@@ -649,7 +649,7 @@ def mapping(draw: random.Random, base: Path, folder: Path) -> list[str]:
 
 def command(draw: random.Random, base: Path, folder: Path) -> list[str]:
     """A command line of known keys with odd values, and of damaged words."""
-    from mopo_pl.config.compose import choices
+    from mopo_pl.config.choices import choices
     from mopo_pl.config.keys import known_keys
 
     words = []

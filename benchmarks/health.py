@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from mopo_pl import assembly
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
-from mopo_pl.diagnostics.health import PERSISTS, signs_in
+from mopo_pl.diagnostics.health.judging import PERSISTS, signs_in
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.metrics_file import MetricsFile
 

@@ -11,7 +11,7 @@ which environment. `--reuse` labels the policy of each finished run, and of each
 file in benchmarks/results/policies/; the same command goes on where it was stopped.
 
 `--judge` trains nothing. It prints how well each estimate ranks the policies of each log, and the verdicts of the logs that are not
-`--tuned`, and writes these to mopo_pl/diagnostics/hit_rates.json, which every verdict shows.
+`--tuned`, and writes these to mopo_pl/diagnostics/estimates/hit_rates.json, which every verdict shows.
 """
 
 import argparse
@@ -31,11 +31,11 @@ from neorl_rules import judged
 
 from mopo_pl.assembly import as_policy, evaluation_seed
 from mopo_pl.config.compose import config_from_file
-from mopo_pl.diagnostics.hit_rates import STORED, HitRates
-from mopo_pl.diagnostics.verdict import DEPLOY, VERDICTS, Evidence, verdict
+from mopo_pl.diagnostics.estimates.hit_rates import STORED, HitRates
+from mopo_pl.diagnostics.estimates.verdict import DEPLOY, VERDICTS, Evidence, verdict
 from mopo_pl.environments.episodes import evaluate
 from mopo_pl.policy import Policy
-from mopo_pl.run.estimates import configuration_of, estimates_of
+from mopo_pl.run.finished.estimates import configuration_of, estimates_of
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.atomic_write import atomic_write

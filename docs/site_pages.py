@@ -21,7 +21,7 @@ from mkdocs.structure.pages import Page
 
 import mopo_pl
 from mopo_pl import __main__ as program
-from mopo_pl.config.compose import GROUPS, choices
+from mopo_pl.config.choices import GROUPS, choices
 from mopo_pl.config.help import field_docs
 from mopo_pl.config.keys import sections
 from mopo_pl.config.schema import Config

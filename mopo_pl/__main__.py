@@ -181,8 +181,8 @@ def _add_sweep(commands: Any) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> int:
-    from mopo_pl.comparison.search import search
-    from mopo_pl.comparison.sweep import Request, sweep_grid
+    from mopo_pl.sweep.command import Request, sweep_grid
+    from mopo_pl.sweep.search import search
 
     for name in ("at_once", "search"):
         if getattr(options, name) is not None and getattr(options, name) < 1:
@@ -215,7 +215,7 @@ def _compare(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from mopo_pl.config.compose import compose
     from mopo_pl.config.foreign import TRUST, is_trusted
-    from mopo_pl.run.result import evaluate_run
+    from mopo_pl.run.finished.evaluation import evaluate_run
 
     if options.episodes < 1:
         raise InputError(f"--episodes {options.episodes} must be at least 1")
@@ -249,7 +249,7 @@ def _actor(options: argparse.Namespace) -> Any:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from mopo_pl.run.exported import export_run
+    from mopo_pl.run.finished.exported import export_run
 
     return export_run(
         options.run,
@@ -262,7 +262,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _push(options: argparse.Namespace) -> int:
-    from mopo_pl.run.card import push_run
+    from mopo_pl.run.finished.card import push_run
 
     return push_run(options.run, to=options.to, public=options.public, licence=options.licence, actor=_actor(options))
 
@@ -270,7 +270,7 @@ def _push(options: argparse.Namespace) -> int:
 def _estimate(options: argparse.Namespace) -> int:
     import json
 
-    from mopo_pl.run.estimates import as_text, estimate_run
+    from mopo_pl.run.finished.estimates import as_text, estimate_run
 
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")

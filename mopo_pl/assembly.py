@@ -31,7 +31,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.opening import examine, open_dataset
 from mopo_pl.data.statistics import LogStatistics, lowest_return
-from mopo_pl.diagnostics.run_facts import RunFacts
+from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel

@@ -92,7 +92,7 @@ def test_a_wheel_holds_every_choice_the_hit_rates_and_the_marker_of_types(names:
     choices = {f"mopo_pl/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert len(choices) > 20
     assert choices <= names
-    assert {"mopo_pl/py.typed", "mopo_pl/diagnostics/hit_rates.json"} <= names
+    assert {"mopo_pl/py.typed", "mopo_pl/diagnostics/estimates/hit_rates.json"} <= names
 
 
 def test_a_wheel_holds_every_template(names: set[str]) -> None:

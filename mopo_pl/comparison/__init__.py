@@ -1,1 +1,1 @@
-"""Several runs: swept over settings, searched by Optuna, and compared."""
+"""Finished runs beside each other: grouped by their settings, with statistics over seeds, and written as pages."""

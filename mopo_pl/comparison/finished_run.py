@@ -9,10 +9,10 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mopo_pl.comparison import manifest
 from mopo_pl.config.keys import format_value, is_within
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.sweep import manifest
 
 NOT_COMPARED = (
     *("seed", "seeds", "run_dir", "resume", "stage", "dynamics_from", "group", "preset", "logger", "callbacks"),

@@ -7,7 +7,7 @@ import json
 import textwrap
 from typing import Any
 
-from mopo_pl.config.compose import GROUPS, choices
+from mopo_pl.config.choices import GROUPS, choices
 from mopo_pl.config.schema import Config
 
 HEADER = """\

@@ -21,7 +21,7 @@ from small_stages import (
 
 from mopo_pl.callbacks import PolicyHealth
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.diagnostics.run_facts import RunFacts
+from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.errors import Diverged, InputError
 
 Make = Callable[..., OfflineDataset]

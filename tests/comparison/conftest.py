@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mopo_pl.__main__ import main
-from mopo_pl.comparison import jobs
 from mopo_pl.config.compose import compose, to_yaml
+from mopo_pl.sweep import jobs
 
 sys.path.insert(0, str(Path(__file__).parent))
 from sweeping import start

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.comparison import jobs
+from mopo_pl.sweep import jobs
 
 FAKE = Path(__file__).with_name("fake_training.py")
 

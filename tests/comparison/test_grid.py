@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mopo_pl.comparison.grid import Grid, alternatives, folder_name, split
-from mopo_pl.comparison.ranges import is_range, read_range
 from mopo_pl.config.compose import compose
 from mopo_pl.config.keys import known_keys, number_keys, sections, single_value_keys
 from mopo_pl.errors import InputError
+from mopo_pl.sweep.grid import Grid, alternatives, folder_name, split
+from mopo_pl.sweep.ranges import is_range, read_range
 
 ATOMS = st.one_of(
     st.integers(-99, 99).map(str),

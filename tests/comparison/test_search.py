@@ -17,9 +17,9 @@ import pytest
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
 
-from mopo_pl.comparison import objective, study
-from mopo_pl.comparison.objective import objective_of
 from mopo_pl.errors import InputError
+from mopo_pl.sweep import objective, study
+from mopo_pl.sweep.objective import objective_of
 
 Sweep = Callable[..., int]
 SEARCH = ["penalty.coef=0.1..10 (log)", "rollout.horizon=1..20", "penalty.name=max_aleatoric,ensemble_std", "seed=0,1"]
@@ -217,7 +217,7 @@ def test_workers_killed_at_random_train_every_trial_once(tmp_path: Path) -> None
 def test_an_ensemble_that_another_worker_trains_is_waited_for(
     fast_runs: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mopo_pl.comparison.search.WAIT", 0.02)
+    monkeypatch.setattr("mopo_pl.sweep.search.WAIT", 0.02)
     ensemble = tmp_path / "F/ensembles/s0"
     ensemble.mkdir(parents=True)
     other = FileLock(ensemble.with_name(".s0.lock"), thread_local=False)

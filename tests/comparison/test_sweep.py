@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from mopo_pl.comparison.grid import Grid
-from mopo_pl.comparison.jobs import Share
-from mopo_pl.comparison.plan import jobs_of
 from mopo_pl.config.compose import compose
 from mopo_pl.errors import InputError
+from mopo_pl.sweep.grid import Grid
+from mopo_pl.sweep.jobs import Share
+from mopo_pl.sweep.plan import jobs_of
 
 Sweep = Callable[..., int]
 GRID = ["penalty.coef=0.5,2.5", "seed=0,1", "--folder", "F", "--at-once", "2"]
@@ -137,7 +137,7 @@ def test_a_given_ensemble_is_that_of_the_link_when_the_sweep_began(fast_runs: Sw
     link.symlink_to("first")
     arguments = ["dataset=pendulum", "dynamics_from=runs/latest", "penalty.coef=0.5,2.5", "--folder", "F"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mopo_pl.comparison.sweep.check_inputs", lambda configs: [])
+        patch.setattr("mopo_pl.sweep.command.check_inputs", lambda configs: [])
         assert fast_runs(*arguments, mishaps={"coef-2.5": "fail"}) == 1
         link.unlink()
         link.symlink_to("second")

@@ -4,9 +4,9 @@ import pytest
 import torch
 from known_models import EVERYWHERE, KnownModel, dataset_of, penalised, steered, steered_log
 
-from mopo_pl.diagnostics.behaviour_clone import BehaviourClone, fit_clone
-from mopo_pl.diagnostics.logged_returns import logged_returns
-from mopo_pl.diagnostics.model_returns import returns_in_elites
+from mopo_pl.diagnostics.estimates.behaviour_clone import BehaviourClone, fit_clone
+from mopo_pl.diagnostics.estimates.logged_returns import logged_returns
+from mopo_pl.diagnostics.estimates.model_returns import returns_in_elites
 
 LOG = steered_log(episodes=12, steps=15)
 

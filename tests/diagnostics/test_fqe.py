@@ -9,9 +9,9 @@ from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.data.statistics import returns_to_go
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.diagnostics.behaviour_clone import fit_clone
-from mopo_pl.diagnostics.fqe import FittedValues, fitted_values
-from mopo_pl.diagnostics.logged_returns import logged_returns
+from mopo_pl.diagnostics.estimates.behaviour_clone import fit_clone
+from mopo_pl.diagnostics.estimates.fqe import FittedValues, fitted_values
+from mopo_pl.diagnostics.estimates.logged_returns import logged_returns
 
 STATES, GAMMA = 5, 0.8
 

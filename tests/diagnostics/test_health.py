@@ -3,8 +3,8 @@
 import pytest
 from histories import FACTS, GOOD, facts, history
 
-from mopo_pl.diagnostics.health import COLUMNS, health_of_policy, judged_columns, signs_in
-from mopo_pl.diagnostics.signs import POLICY_SIGNS
+from mopo_pl.diagnostics.health.judging import COLUMNS, health_of_policy, judged_columns, signs_in
+from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
 
 DROPS: dict[str, float | None] = {"rollout/dropped_share": 0.2}
 

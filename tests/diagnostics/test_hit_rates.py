@@ -2,8 +2,8 @@
 
 import pytest
 
-from mopo_pl.diagnostics.hit_rates import FEWEST_LABELS, HitRates, stored_hit_rates
-from mopo_pl.diagnostics.verdict import VERDICTS
+from mopo_pl.diagnostics.estimates.hit_rates import FEWEST_LABELS, HitRates, stored_hit_rates
+from mopo_pl.diagnostics.estimates.verdict import VERDICTS
 
 
 def rates(given: tuple[int, int], beat: tuple[int, int]) -> HitRates:

@@ -5,8 +5,8 @@ import pytest
 import torch
 from known_models import dataset_of, steered_log
 
-from mopo_pl.diagnostics import logged_returns as module
-from mopo_pl.diagnostics.logged_returns import logged_returns
+from mopo_pl.diagnostics.estimates import logged_returns as module
+from mopo_pl.diagnostics.estimates.logged_returns import logged_returns
 
 
 def log_of(rewards: list[float], lengths: list[int], **more):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from known_models import EVERYWHERE, KnownModel, decaying, penalised
 
-from mopo_pl.diagnostics.model_returns import ModelReturns, returns_in_elites
+from mopo_pl.diagnostics.estimates.model_returns import ModelReturns, returns_in_elites
 from mopo_pl.dynamics.rollouts import StateLimits
 
 RATES = (0.1, 0.5)

@@ -7,9 +7,9 @@ from histories import FACTS, GOOD, facts, history
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mopo_pl.diagnostics.health import health_of_ensemble, signs_in
-from mopo_pl.diagnostics.run_facts import RunFacts
-from mopo_pl.diagnostics.signs import POLICY_SIGNS
+from mopo_pl.diagnostics.health.judging import health_of_ensemble, signs_in
+from mopo_pl.diagnostics.health.run_facts import RunFacts
+from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
 
 LEVELS = {sign.name: sign.level for sign in POLICY_SIGNS}
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from mopo_pl.diagnostics.hit_rates import HitRates
-from mopo_pl.diagnostics.verdict import (
+from mopo_pl.diagnostics.estimates.hit_rates import HitRates
+from mopo_pl.diagnostics.estimates.verdict import (
     DEPLOY,
     DO_NOT,
     MOST_DROPPED,

@@ -10,8 +10,8 @@ from tiny import TINY
 
 from mopo_pl import cli
 from mopo_pl.__main__ import main
-from mopo_pl.run import estimates
-from mopo_pl.run.estimates import Effort
+from mopo_pl.run.finished import estimates
+from mopo_pl.run.finished.estimates import Effort
 
 SMALL = Effort(imagined_rows=2000, least_rollouts=2, most_rollouts=3, values=5, clone_updates=20, fqe_updates=10)
 

@@ -112,7 +112,7 @@ def test_the_worst_stands_first(tmp_path: Path, findings: list[Finding], lines: 
         "health": {"level": level, "findings": [vars(finding) for finding in findings]},
         **{"seconds": {}, "behaviour_return": 1.0, "final_return": None, "updates": 5},
     }
-    said = summary(RunFolder(tmp_path), result).splitlines()
+    said = summary(RunFolder(tmp_path), result, again="").splitlines()
     at = said.index("policy   not scored: no env_id was given")
     assert said[at + 1 : at + 1 + len(lines)] == lines
     assert said[at + 1 + len(lines)].startswith("run      ")

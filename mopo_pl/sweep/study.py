@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.comparison.ranges import Range
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
+from mopo_pl.sweep.ranges import Range
 
 BEAT = 30.0
 """Time between a worker's signs of life [s]."""

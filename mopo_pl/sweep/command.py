@@ -10,11 +10,6 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from mopo_pl.comparison.grid import Grid
-from mopo_pl.comparison.jobs import OUTPUT, Share, is_finished, train_all
-from mopo_pl.comparison.manifest import Manifest, read
-from mopo_pl.comparison.plan import OF_THE_SWEEP, Job, check_inputs, jobs_of
-from mopo_pl.comparison.ranges import is_range
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
@@ -22,6 +17,11 @@ from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import ensemble_folder
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.sweep.grid import Grid
+from mopo_pl.sweep.jobs import OUTPUT, Share, is_finished, train_all
+from mopo_pl.sweep.manifest import Manifest, read
+from mopo_pl.sweep.plan import OF_THE_SWEEP, Job, check_inputs, jobs_of
+from mopo_pl.sweep.ranges import is_range
 
 FAILED = 1
 """Exit code where a run failed."""

@@ -15,13 +15,13 @@ from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go
-from mopo_pl.diagnostics import behaviour_clone, fqe
-from mopo_pl.diagnostics.behaviour_clone import BehaviourClone, fit_clone
-from mopo_pl.diagnostics.fqe import FittedValues, fitted_values
-from mopo_pl.diagnostics.hit_rates import stored_hit_rates
-from mopo_pl.diagnostics.logged_returns import LoggedReturns, logged_returns
-from mopo_pl.diagnostics.model_returns import ModelReturns, returns_in_elites
-from mopo_pl.diagnostics.verdict import Evidence, verdict
+from mopo_pl.diagnostics.estimates import behaviour_clone, fqe
+from mopo_pl.diagnostics.estimates.behaviour_clone import BehaviourClone, fit_clone
+from mopo_pl.diagnostics.estimates.fqe import FittedValues, fitted_values
+from mopo_pl.diagnostics.estimates.hit_rates import stored_hit_rates
+from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_returns
+from mopo_pl.diagnostics.estimates.model_returns import ModelReturns, returns_in_elites
+from mopo_pl.diagnostics.estimates.verdict import Evidence, verdict
 from mopo_pl.dynamics.rollouts import Act
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from mopo_pl.diagnostics.hit_rates import HitRates
+from mopo_pl.diagnostics.estimates.hit_rates import HitRates
 
 Says = Literal["deploy for a trial", "do not deploy", "cannot tell"]
 DEPLOY: Says = "deploy for a trial"

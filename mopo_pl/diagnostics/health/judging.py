@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from math import sqrt
 
 from mopo_pl.data.findings import Finding
-from mopo_pl.diagnostics.run_facts import RunFacts
-from mopo_pl.diagnostics.signs import (
+from mopo_pl.diagnostics.health.run_facts import RunFacts
+from mopo_pl.diagnostics.health.signs import (
     POLICY_SIGNS,
     Row,
     Rows,

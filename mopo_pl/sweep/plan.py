@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.comparison.grid import folder_name
 from mopo_pl.config.compose import compose
 from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 from mopo_pl.run.inputs import Inputs, open_inputs
+from mopo_pl.sweep.grid import folder_name
 
 ENSEMBLES = "ensembles"
 """Folder of the ensembles in that of the sweep."""

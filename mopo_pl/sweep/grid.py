@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mopo_pl.config.compose import GROUPS
+from mopo_pl.config.choices import GROUPS
 from mopo_pl.config.keys import single_value_keys
 from mopo_pl.errors import InputError
 

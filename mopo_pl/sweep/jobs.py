@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mopo_pl.comparison.plan import Job
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.run.child_processes import start_training
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.sweep.plan import Job
 
 OUTPUT = "output"
 """Folder of what the runs print, one file each, in that of the sweep."""

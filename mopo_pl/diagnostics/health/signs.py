@@ -10,7 +10,7 @@ from itertools import pairwise
 from statistics import fmean
 
 from mopo_pl.data.findings import Level
-from mopo_pl.diagnostics.run_facts import RunFacts
+from mopo_pl.diagnostics.health.run_facts import RunFacts
 
 Row = Mapping[str, float | None]
 """One epoch's metrics, as in metrics.jsonl."""

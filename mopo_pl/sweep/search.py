@@ -9,17 +9,17 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from mopo_pl.comparison.grid import Grid
-from mopo_pl.comparison.jobs import Share, is_finished, output_of, train_all
-from mopo_pl.comparison.manifest import Manifest
-from mopo_pl.comparison.objective import OBJECTIVES, estimate, objective_of
-from mopo_pl.comparison.plan import check_inputs, jobs_of
-from mopo_pl.comparison.ranges import Range, is_range, read_range
-from mopo_pl.comparison.study import Study, Trial, open_study
-from mopo_pl.comparison.sweep import FAILED, Request, default_folder, refuse_own_keys, share_of, with_given_ensembles
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import InputError
+from mopo_pl.sweep.command import FAILED, Request, default_folder, refuse_own_keys, share_of, with_given_ensembles
+from mopo_pl.sweep.grid import Grid
+from mopo_pl.sweep.jobs import Share, is_finished, output_of, train_all
+from mopo_pl.sweep.manifest import Manifest
+from mopo_pl.sweep.objective import OBJECTIVES, estimate, objective_of
+from mopo_pl.sweep.plan import check_inputs, jobs_of
+from mopo_pl.sweep.ranges import Range, is_range, read_range
+from mopo_pl.sweep.study import Study, Trial, open_study
 
 TRIALS = "trials"
 """Folder of the trials in that of the search; each has one run a seed."""

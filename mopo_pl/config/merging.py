@@ -1,0 +1,178 @@
+"""Layers of settings merged into one, key by key, so that every wrong key and value is reported."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import yaml
+from omegaconf import Container, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from mopo_pl.config.choices import GROUPS
+from mopo_pl.config.foreign import UNFILLED
+from mopo_pl.config.keys import (
+    accepts_any_value,
+    is_within,
+    known_keys,
+    lies_in_open_map,
+    sections,
+    single_value_keys,
+    suggestion_for,
+    text_keys,
+)
+from mopo_pl.config.schema import Config
+
+OTHER_FLAGS = {
+    "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
+    "trainer.gradient_clip_algorithm": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",
+    "trainer.accumulate_grad_batches": "Lightning refuses it with manual optimisation; use sac.batch_size",
+    "trainer.max_steps": "a run ends with an epoch; use trainer.max_epochs and sac.updates_per_epoch",
+    "trainer.limit_val_batches": "the holdout is a single batch; use dynamics.holdout_max",
+    "trainer.callbacks": "use callbacks=[module:Class]",
+    "trainer.logger": "use logger=",
+}
+"""Flags of Lightning's Trainer that are not keys, each with the key to use instead."""
+NULLS = ("", "null", "Null", "NULL", "~")
+"""What stands for no value."""
+
+
+@dataclasses.dataclass
+class Layer:
+    """Values to merge, and their source for messages."""
+
+    source: str
+    values: DictConfig
+
+
+def opened(config: Config | type[Config] = Config) -> DictConfig:
+    """Return a DictConfig that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
+    opened: DictConfig = OmegaConf.structured(config)
+    for node in (opened, *(OmegaConf.select(opened, section) for section in sections())):
+        OmegaConf.set_readonly(node, False)
+    return opened
+
+
+def merged(config: DictConfig, layer: Layer, problems: list[str]) -> DictConfig:
+    """Merge key by key, so that every wrong key is reported."""
+    for key, value in _leaves(layer.values):
+        _set(config, key, value, f"{layer.source}: {key}", problems)
+    return config
+
+
+def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key in values:
+        value = values[key]
+        path = f"{prefix}{key}"
+        if isinstance(value, DictConfig) and not accepts_any_value(path):
+            yield from _leaves(value, f"{path}.")
+        else:
+            yield path, value
+
+
+def overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
+    """Set the keys of the pairs; those of groups are set already."""
+    for key, text in pairs:
+        if key in GROUPS:
+            continue
+        if "${" in text or text == "???":
+            problems.append(f"{key}={text}: {UNFILLED}")
+            continue
+        try:
+            value = _as_typed(text, is_text=key in text_keys())
+        except (ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
+            problems.append(f"{key}={text}: the value is not valid YAML ({(str(error).splitlines() or ['?'])[0]})")
+            continue
+        if (isinstance(value, DictConfig | ListConfig) and unfilled(value) is not None) or value == "???":
+            problems.append(f"{key}={text}: {UNFILLED}")
+            continue
+        joined = _joined_pairs(value) if not is_within(key, ("logger",)) else None
+        if joined is not None:
+            problems.append(f"{key}={text}: {joined} is one name without a value; write a blank after the colon")
+            continue
+        _set(config, key, value, f"{key}={text}", problems)
+    return config
+
+
+def _as_typed(text: str, *, is_text: bool) -> Any:
+    """Return the value that was typed: YAML where it is a number, a list, a map or quoted, and else the text as it stands.
+
+    YAML would cut a text at ` #`, and take `&a` and `!a` for its own. `is_text`: for keys whose values are texts, of which `10:00:00`
+    and `1_000` are no numbers.
+
+    >>> [_as_typed(text, is_text=False) for text in ("out #1", "&x", "'a b'", "[1, 2]", "1e3", "null")]
+    ['out #1', '&x', 'a b', [1, 2], 1000.0, None]
+    >>> [_as_typed(text, is_text=True) for text in ("1_000", "{a}", "a: b", "~")]
+    ['1_000', '{a}', 'a: b', None]
+    """
+    if text in NULLS:
+        return None
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    if is_text and not quoted:
+        return text
+    if not quoted and text[0] in "&*!#%@`|>":
+        return text
+    value = OmegaConf.create(f"value: {text}").value if not is_text or quoted else text
+    return text if value is None or (isinstance(value, str) and not quoted) else value
+
+
+def _joined_pairs(value: Any) -> str | None:
+    """Return `a:1` of a map such as {a:1}, which YAML takes for a name without a value; None where there is none."""
+    if isinstance(value, DictConfig):
+        for name in value:
+            if value._get_node(name) is not None and value[name] is None and ":" in str(name):
+                return str(name)
+    return None
+
+
+def unfilled(values: DictConfig | ListConfig) -> str | None:
+    """Return the key of an unresolved `???` or `${…}`, or None."""
+    try:
+        OmegaConf.resolve(values)
+    except OmegaConfBaseException as error:
+        return str(error.full_key)
+    except (ValueError, RecursionError) as error:
+        return type(error).__name__
+    return min(OmegaConf.missing_keys(values), default=None)
+
+
+def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[str]) -> None:
+    known = known_keys()
+    if key in OTHER_FLAGS:
+        problems.append(f"{where}: {OTHER_FLAGS[key]}")
+    elif key not in known and not lies_in_open_map(key):
+        problems.append(
+            f"{where}: there is no such key{suggestion_for(key, known)}"
+            if _meant_close(key)
+            else f"{where}: there is no such key; --help lists all"
+        )
+    elif key in sections():
+        problems.append(
+            f"{where}: {key} is a section: set one of its keys, such as {key}.{dataclasses.fields(sections()[key])[0].name}=…"
+        )
+    elif (
+        isinstance(value, ListConfig)
+        and not accepts_any_value(key)
+        and any(isinstance(entry, Container) for entry in value)
+    ):
+        problems.append(f"{where}: its entries must be plain values, not lists or maps")
+    else:
+        # YAML parses true as a boolean; `compile` takes the words true and false.
+        value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
+        try:
+            OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
+        except (OmegaConfBaseException, ValueError, OverflowError) as error:
+            problems.append(f"{where}: {_refusal(key, value, str(error).splitlines()[0])}")
+
+
+def _refusal(key: str, value: Any, reason: str) -> str:
+    """Why a value is refused: `reason`, unless it has a list where one value belongs, or the other way round."""
+    if "is not a ListConfig" in reason:
+        return f"it takes a list, such as [{value}]"
+    if key in single_value_keys() and (isinstance(value, ListConfig) or "," in str(value)):
+        return "it takes one value; python -m mopo_pl sweep takes several, and trains a run for each"
+    return reason
+
+
+def _meant_close(key: str) -> bool:
+    return bool(difflib.get_close_matches(key, known_keys(), 1))

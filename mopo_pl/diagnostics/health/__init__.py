@@ -1,0 +1,1 @@
+"""The health of a run: what its metrics rows say of its training."""

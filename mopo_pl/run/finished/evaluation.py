@@ -1,0 +1,75 @@
+"""`python -m mopo_pl evaluate`: a run's policy in its environment, or in another one."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mopo_pl.config.foreign import arguments_reaching_out, refusal
+from mopo_pl.environments.by_id import tried_environment
+from mopo_pl.environments.episodes import evaluate
+from mopo_pl.environments.scores import normalised_score
+from mopo_pl.errors import InputError
+from mopo_pl.policy import Policy
+from mopo_pl.sac.actor import TanhGaussianActor
+
+
+def evaluate_run(
+    folder: Path,
+    episodes: int,
+    seed: int,
+    actor: Callable[..., TanhGaussianActor] | None,
+    *,
+    env_id: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> int:
+    """Print mean, spread and score of deterministic episodes.
+
+    `env_id`: another environment than the run's, with `env_kwargs` alone as its arguments; without it, `env_kwargs` replace
+    those of the run. `trust`: whether the environment that `policy.json` names may be a module's, or read files. Raises
+    InputError where there is no environment, where it does not fit the policy, and where the policy's actions are no numbers.
+    """
+    policy = Policy.load(folder, actor=actor)
+    if env_id is None:
+        env_id = policy.meta.get("env_id")
+        asked = [] if trust or env_id is None or ":" not in env_id else [("env_id", env_id)]
+        if env_kwargs is None:
+            env_kwargs = policy.meta.get("env_kwargs", {})
+            asked += [] if trust else [tuple(text.split("=", 1)) for text in arguments_reaching_out(env_kwargs)]
+        if asked:
+            described = folder / "policy" / "policy.json"
+            raise InputError([refusal(described, key, text, "add trust=true") for key, text in asked])
+    if env_id is None:
+        raise InputError(
+            f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "
+            f"python -m mopo_pl evaluate {shlex.quote(str(folder))} env_id=NAME"
+        )
+    env_kwargs = {} if env_kwargs is None else env_kwargs
+    environment = tried_environment(env_id, env_kwargs)
+    environment.close()
+    for what, space, columns in (
+        ("observations", environment.observation_space, policy.obs_dim),
+        ("actions", environment.action_space, len(policy.action_low)),
+    ):
+        if space.shape != (columns,):
+            raise InputError(
+                f"env_id={env_id} has {what} of shape {list(space.shape or ())}, the policy of {folder} has {[columns]}: is it "
+                "the right environment, and are env_kwargs missing?"
+            )
+    result = evaluate(policy, env_id=env_id, env_kwargs=env_kwargs, numbers=range(episodes), seed=seed)
+    lost = int(np.isnan(result.returns).sum())
+    if lost:
+        raise InputError(f"the policy of {folder} gave actions that are no numbers in {lost} of {episodes} episodes")
+    mean = float(result.returns.mean())
+    print(f"{env_id}  {episodes} deterministic episodes from seed {seed}")
+    print(
+        f"return   {mean:.1f} ± {result.returns.std():.1f}  (min {result.returns.min():.1f}, max {result.returns.max():.1f})"
+    )
+    print(f"length   {result.lengths.mean():.1f}")
+    score = normalised_score(env_id, mean)
+    if score is not None:
+        print(f"score    {score:.1f}")
+    return 0
