@@ -95,8 +95,8 @@ class DynamicsConfig:
     """Draw initial weights from a normal distribution cut at two standard deviations; false: from the whole distribution."""
     max_epochs: Optional[int] = 200
     """Maximum number of passes over the bootstrap samples [epochs]; null: none, `patience` alone ends the training."""
-    criterion: Literal["geometric", "mean"] = "geometric"
-    """Holdout error by which weights and elites are selected: geometric mean over the targets of their mean squared errors, or their mean, which targets that nobody can predict decide."""
+    criterion: Literal["geometric", "mean"] = "mean"
+    """Holdout error by which weights and elites are selected: mean over the targets of their mean squared errors, or their geometric mean, which does not depend on their units nor on targets that nobody can predict."""
     patience: int = 5
     """Consecutive epochs without improvement of any member that are tolerated; training stops at the next one."""
     improvement: float = 0.01
