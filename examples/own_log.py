@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     # 1. The log as a file.
     arrays = collect(episodes=200, seed=0)
     log.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(log, allow_pickle=False, **arrays)
+    np.savez(log, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
 
     # 2. Train. The file says neither when the task ends nor what the bounds of the actions are.
     said = [

@@ -80,7 +80,7 @@ def _write_file(path: Path, fields: Arrays, infos: Arrays, metadata: Mapping[str
         with path.open("wb") as file:
             origin = {"env_id": metadata["env_id"], "env_kwargs": json.dumps(metadata["env_kwargs"]), "metadata": text}
             texts = {name: np.array(value) for name, value in origin.items()}
-            np.savez_compressed(file, allow_pickle=False, **texts, **arrays)
+            np.savez_compressed(file, **texts, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
         return
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():

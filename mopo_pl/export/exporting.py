@@ -49,7 +49,7 @@ def export_policy(
     tried, kept = (Vectors.of(policy, logged, each=each) for each in ((LOGGED, RANDOM), (KEPT, KEPT)))
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "vectors.npz") as aside, aside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **kept.plain())
+        np.savez(file, **kept.plain())  # type: ignore[arg-type]  # taken for allow_pickle
     written, left_out = {}, {}
     for name in FORMS if forms is None else forms:
         write, files = FORMS[name]

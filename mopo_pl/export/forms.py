@@ -112,7 +112,7 @@ def write_numpy(policy: Policy, folder: Path, contract: Mapping[str, Any], vecto
     checksums = {"policy.npz": run_policy.digest_of(arrays), "vectors.npz": vectors.digest()}
     metadata = {"format": run_policy.FORMAT, **contract, "sha256": checksums}
     with atomic_write(folder / "policy.npz") as aside, aside.open("wb") as file:
-        np.savez(file, allow_pickle=False, metadata=np.array(json.dumps(metadata, ensure_ascii=False)), **arrays)
+        np.savez(file, metadata=np.array(json.dumps(metadata, ensure_ascii=False)), **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
     with atomic_write(folder / "run_policy.py") as aside:
         aside.write_bytes(RUNNER.read_bytes())
     return run_policy.Policy(folder / "policy.npz")
