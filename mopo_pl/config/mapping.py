@@ -51,9 +51,9 @@ def read_mapping(path: Path, given: Collection[str], problems: list[str], *, tru
     for key, text in texts_of(OmegaConf.to_container(values, resolve=False), ""):
         if _must_be_repeated(key, text) and not trust and not is_repeated(key, given):
             problems.append(refusal(path, key, text, f"give {key}={text} on the command line too, or trust=true"))
-    source = OmegaConf.select(values, "data.source")
-    if isinstance(source, str):
-        values.data.source = _seen_from(path.parent, source)
+    data = values.get("data")
+    if isinstance(data, DictConfig) and isinstance(data.get("source"), str):
+        data.source = _seen_from(path.parent, data.source)
     return values
 
 

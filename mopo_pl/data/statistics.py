@@ -1,5 +1,6 @@
 """Statistics of a log: `LogStatistics`, for penalties and rules of the user's own, and the returns that followed its states."""
 
+import math
 from dataclasses import dataclass, fields
 
 import torch
@@ -96,7 +97,8 @@ def lowest_return(dataset: OfflineDataset, discount: float) -> float:
     total, steps = returns_to_go(dataset, discount), steps_to_go(dataset)
     lengths = dataset.episode_lengths()
     ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
-    known = ended | (steps >= 1 / (1 - discount))
+    least = math.ceil(1 / (1 - discount) - 1e-9)  # 10 steps at γ = .9, whose 1/(1 - γ) rounds to more
+    known = ended | (steps >= least)
     if not known.any():
         known = steps == lengths.repeat_interleave(lengths)
     shares = torch.where(ended, 1.0, 1 - discount ** steps.double())

@@ -212,3 +212,10 @@ def test_bytes_that_are_no_text_are_refused(plant: Path) -> None:
 def test_a_mapping_that_is_not_there_is_named(plant: Path) -> None:
     with pytest.raises(InputError, match="there is no such file"):
         compose([f"dataset={plant}"])
+
+
+@pytest.mark.parametrize("data", ["[plant.csv]", "plant.csv", "5"])
+def test_a_section_that_is_no_map_of_keys_is_refused(tmp_path: Path, data: str) -> None:
+    (tmp_path / "plant.yaml").write_text(f"data: {data}\n")
+    with pytest.raises(InputError, match="data is a section: set one of its keys"):
+        compose([f"dataset={tmp_path / 'plant.yaml'}"])

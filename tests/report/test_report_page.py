@@ -159,7 +159,7 @@ def without_figures(evidence: Evidence, **more: object) -> Evidence:
 
 
 def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> None:
-    plain = render(without_figures(evidence))
+    plain = render(without_figures(evidence, health=None))
     for place in ("verdict", "health", "estimates"):
         assert f'id="{place}"' not in plain
     finding = {"level": "WARN", "name": "q-above-bound", "text": "Q is <b>12</b>", "fix": "raise penalty.coef"}

@@ -220,7 +220,7 @@ def test_a_run_with_a_history_exports_a_policy_that_keeps_it(
     stop_after(35)
     stopped = train("stopped", *settings, code=130)
     stop_after(None)
-    assert main([f"resume={stopped}"]) == 0
+    assert main([f"resume={stopped}", "trust=true"]) == 0
     assert same_weights(stopped, whole, POLICY)
 
 
