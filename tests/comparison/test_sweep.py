@@ -70,6 +70,7 @@ def test_the_policies_of_a_seed_share_its_ensemble() -> None:
         (["termination=never,learned"], {"ensembles/termination-never_s0", "ensembles/termination-learned_s0"}),
         (["preset=default,mbpo"], {"ensembles/preset-default_s0"}),
         (["evaluation.episodes=5,10", "sac.tau=0.01,0.02", "trainer.max_epochs=5,10"], {"ensembles/s0"}),
+        (["report=true,false", "data.device=cpu,training", "trainer.profiler=null,simple"], {"ensembles/s0"}),
         (["preset=bc,offline-sac"], {None}),
         (["preset=default,bc"], {"ensembles/preset-default_s0", None}),
     ],
