@@ -32,8 +32,9 @@ SETTINGS = (
     "sac.target_entropy",
     "sac.alpha_max",
     "sac.deterministic_backup",
+    "health.after",
 )
-"""What `run_facts` reads; the rest of config.yaml may be that of another version."""
+"""What `run_facts` and `judged` read; the rest of config.yaml may be that of another version."""
 
 
 def main() -> None:
@@ -74,8 +75,11 @@ def judged(folder: RunFolder, after: int | None) -> Iterator[str]:
 def settings_of(folder: RunFolder) -> Config:
     """The run's configuration as far as the facts need it."""
     stored, kept = OmegaConf.load(folder.config), OmegaConf.create()
+    absent = object()
     for key in SETTINGS:
-        OmegaConf.update(kept, key, OmegaConf.select(stored, key))
+        value = OmegaConf.select(stored, key, default=absent)
+        if value is not absent:  # an earlier version had no such key
+            OmegaConf.update(kept, key, value)
     with tempfile.NamedTemporaryFile(suffix=".yaml") as file:
         OmegaConf.save(kept, file.name)
         return config_from_file(Path(file.name))

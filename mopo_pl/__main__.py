@@ -17,6 +17,8 @@ TASKS = ("halfcheetah-jump", "ant-angle")
 """Those of `collection.relabelling.TASKS`, repeated for the same reason."""
 FORMS = ("numpy", "torch", "onnx")
 """Those of `export.forms.FORMS`, repeated for the same reason."""
+TRUSTED = "trust=true: follow the code and files that the environment of the run's config.yaml names"
+"""Help of the settings of `export` and `push`."""
 STOPPED = 3
 """Exit code of `inspect` where a log must not be trained on."""
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
@@ -84,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.set_defaults(act=_evaluate)
     export = commands.add_parser("export", help="write the policy of a run as files that run without this project")
     export.add_argument("run", type=Path, help="run folder, or its policy folder")
+    export.add_argument("settings", nargs="*", help=TRUSTED)
     export.add_argument("--to", choices=(*FORMS, "all"), default="all", help="form (default: all that can be written)")
     export.add_argument("--out", type=Path, metavar="FOLDER", help="where they are written (default: RUN/export)")
     export.add_argument("--distribution", action="store_true", help="the means and log deviations as outputs too")
@@ -92,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(act=_export)
     push = commands.add_parser("push", help="write the card of a run's policy, and upload both")
     push.add_argument("run", type=Path, help="run folder")
+    push.add_argument("settings", nargs="*", help=TRUSTED)
     push.add_argument("--to", metavar="hub:OWNER/NAME", help="where to (default: nowhere, the folder is made ready)")
     push.add_argument("--public", action="store_true", help="for all to see (default: a private repository)")
     push.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
@@ -104,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     estimate.add_argument(
         "settings",
         nargs="*",
-        help="termination=module:function, …: names of Python code that the run's config.yaml holds",
+        help="trust=true: follow the code and places that the run's config.yaml names; termination=module:function, …: this one",
     )
     estimate.add_argument("--seed", type=int, default=0, help="seed of rollouts and networks (default: %(default)s)")
     estimate.add_argument("--json", action="store_true", help="as one JSON object")
@@ -112,7 +116,10 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html into a run folder: one page about the run")
     report.add_argument("run", type=Path, help="run folder")
     report.add_argument(
-        "settings", nargs="*", help="dataset=PATH, if the log was moved; a key whose Python code may be imported"
+        "settings",
+        nargs="*",
+        help="dataset=PATH, if the log was moved; trust=true: follow the code and places that the run's config.yaml names; "
+        "penalty.name=module:function, …: this one",
     )
     report.add_argument("--json", action="store_true", help="print what the page shows as one JSON object instead")
     report.set_defaults(act=_report)
@@ -248,6 +255,16 @@ def _actor(options: argparse.Namespace) -> Any:
         raise InputError(f"--actor {options.actor}: {error}") from error
 
 
+def _trust(options: argparse.Namespace, command: str) -> bool:
+    """Whether `trust=true` is given, the only setting that the command takes."""
+    from mopo_pl.config.foreign import TRUST, is_trusted
+
+    foreign = [setting for setting in options.settings if not setting.startswith(f"{TRUST}=")]
+    if foreign:
+        raise InputError(f"{', '.join(foreign)}: only {TRUST}=true may be given to {command}")
+    return is_trusted(options.settings)
+
+
 def _export(options: argparse.Namespace) -> int:
     from mopo_pl.run.finished.exported import export_run
 
@@ -258,13 +275,21 @@ def _export(options: argparse.Namespace) -> int:
         distribution=options.distribution,
         licence=options.licence,
         actor=_actor(options),
+        trust=_trust(options, "export"),
     )
 
 
 def _push(options: argparse.Namespace) -> int:
     from mopo_pl.run.finished.card import push_run
 
-    return push_run(options.run, to=options.to, public=options.public, licence=options.licence, actor=_actor(options))
+    return push_run(
+        options.run,
+        to=options.to,
+        public=options.public,
+        licence=options.licence,
+        actor=_actor(options),
+        trust=_trust(options, "push"),
+    )
 
 
 def _estimate(options: argparse.Namespace) -> int:

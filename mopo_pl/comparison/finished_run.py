@@ -1,33 +1,30 @@
 """Reads what a comparison needs of a run's folder, without trusting that it is whole."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from mopo_pl.config.keys import format_value, is_within
+from mopo_pl.config.keys import WITHOUT_EFFECT, format_value, is_within
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.storage.stored_json import loads, read_json
 from mopo_pl.sweep import manifest
 
 NOT_COMPARED = (
-    *("seed", "seeds", "run_dir", "resume", "stage", "dynamics_from", "group", "preset", "logger", "callbacks"),
-    *("dataset", "data.source", "data.d4rl_folder", "data.cache", "threads", "compile", "checkpoint"),
-    *(
-        "estimate",
-        "health",
-        "trainer.enable_progress_bar",
-        "trainer.enable_model_summary",
-        "trainer.profiler",
-        "env_id",
-        "env_kwargs",
-    ),
+    *("seed", "seeds", "resume", "stage", "dynamics_from", "preset", "callbacks", "compile"),
+    *("dataset", "data.source", "data.d4rl_folder", "env_id", "env_kwargs"),
+    *WITHOUT_EFFECT,
 )
 """Keys that do not tell settings apart: they change no result, or what they change is compared by itself (log, environment, seed)."""
+
+DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, yaml.YAMLError, OmegaConfBaseException)
+"""What reading damaged files raises."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +114,10 @@ def read_run(path: Path) -> FinishedRun:
     if not folder.result.exists():
         raise InputError("it is not finished" if folder.config.exists() else "it has not begun")
     try:
-        result = json.loads(folder.result.read_text())
+        result = read_json(folder.result)
         config = OmegaConf.to_container(OmegaConf.load(folder.config))
-        assert isinstance(config, dict)
+        if not isinstance(config, dict):
+            raise ValueError(f"{folder.config.name} is no map of keys")
         final, env_id = result["final_return"], result["env_id"]
         if result["updates"] == 0:
             raise InputError("it trained an ensemble alone")
@@ -140,17 +138,17 @@ def read_run(path: Path) -> FinishedRun:
             last10=None if result["last10_return"] is None else float(result["last10_return"]),
             curve=tuple(_curve(folder.metrics)),
             of_the_log=float(result["behaviour_return"]),
-            seconds=float(sum(filter(None, result["seconds"].values()))),
+            seconds=float(sum(filter(None, dict(result["seconds"]).values()))),
             ensemble=_ensemble(folder),
         )
     except InputError:
         raise
-    except Exception as error:
+    except DAMAGE as error:
         raise InputError(f"its files are damaged ({type(error).__name__}: {' '.join(str(error).split())})") from error
 
 
 def _curve(file: Path) -> list[tuple[int, float]]:
-    rows = [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    rows = [loads(line) for line in file.read_text().splitlines() if line.strip()]
     return [
         (int(row["update"]), float(row["evaluation/return"]))
         for row in rows
@@ -161,7 +159,7 @@ def _curve(file: Path) -> list[tuple[int, float]]:
 def _ensemble(folder: RunFolder) -> str | None:
     if not folder.provenance.exists():
         return None
-    return json.loads(folder.provenance.read_text()).get("ensemble")
+    return read_json(folder.provenance).get("ensemble")
 
 
 def _settings(config: Mapping[Any, Any]) -> dict[str, str]:

@@ -23,12 +23,11 @@ from mopo_pl.config.choices import (
     unpublished,
 )
 from mopo_pl.config.foreign import (
+    REPEAT,
     TRUST,
-    is_repeated,
     is_trusted,
-    named_code,
     read_yaml,
-    refusal,
+    refuse_named_code,
     refuse_unfilled,
 )
 from mopo_pl.config.keys import (
@@ -184,9 +183,10 @@ def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str], *, trus
         ]
         return None
     taken = ("env_id", "env_kwargs", "termination", "reward")
-    for key, text in [] if trust else named_code(source):
-        if is_within(key, taken) and not is_repeated(key, given):
-            problems.append(refusal(path, key, text, f"give {key}={text} on the command line too, or trust=true"))
+    try:
+        refuse_named_code(path, source, trust=trust, replaced=given, within=taken, remedy=REPEAT)
+    except InputError as error:
+        problems += error.problems
     return source
 
 
@@ -252,9 +252,10 @@ def _resumed(arguments: Sequence[str]) -> Config:
     folder = Path(next(value for key, value in pairs if key == "resume")).expanduser()
     config = config_from_file(folder / "config.yaml")
     given = {key for key, _ in pairs}
-    for key, text in [] if is_trusted(arguments) else named_code(config):
-        if not is_repeated(key, given):
-            problems.append(refusal(folder / "config.yaml", key, text, "add trust=true"))
+    try:
+        refuse_named_code(folder / "config.yaml", config, trust=is_trusted(arguments), replaced=given)
+    except InputError as error:
+        problems += error.problems
     stored = opened(config)
     moved = [text for key, text in pairs if key == "dataset"]
     for place in moved:

@@ -6,12 +6,14 @@ only the user may choose, the command line must say so: by the same key, or by `
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
@@ -21,6 +23,14 @@ DEEPEST = 20
 """Maps and lists inside each other."""
 TRUST = "trust"
 """The word of the command line that lets a stored file name code. It is no key: no file can hold it."""
+CODE_KEYS = ("env_id", "termination", "reward", "penalty.name", "sac.actor")
+"""Keys whose value may name Python code, beside `callbacks` and `logger`, which only a training uses."""
+OF_A_FINISHED_RUN = (*CODE_KEYS, "env_kwargs")
+"""Keys that name code or places which a command about a finished run may follow."""
+OF_THE_ENVIRONMENT = ("env_id", "env_kwargs")
+"""Those of them that opening a log or an environment follows."""
+ADD_TRUST = f"add {TRUST}=true"
+REPEAT = f"give {{key}}={{text}} on the command line too, or {TRUST}=true"
 UNFILLED = "${…} and ??? are not supported; write the value"
 
 
@@ -117,13 +127,7 @@ def named_code(config: Config) -> list[tuple[str, str]]:
     >>> named_code(Config(env_id="my_package:Env-v0", env_kwargs={"xml_file": "/tmp/a.xml"}, logger={"os:system": {}}))
     [('env_id', 'my_package:Env-v0'), ('env_kwargs.xml_file', '/tmp/a.xml'), ('logger', 'os:system')]
     """
-    names = {
-        "env_id": config.env_id,
-        "termination": config.termination,
-        "reward": config.reward,
-        "penalty.name": config.penalty.name,
-        "sac.actor": config.sac.actor,
-    }
+    names = {key: attrgetter(key)(config) for key in CODE_KEYS}
     found = [(key, text) for key, text in names.items() if isinstance(text, str) and ":" in text]
     found += [("callbacks", name) for name in config.callbacks]
     found += [(key, text) for key, text in texts_of(config.env_kwargs, "env_kwargs") if reaches_out(text)]
@@ -131,6 +135,39 @@ def named_code(config: Config) -> list[tuple[str, str]]:
     for name, arguments in config.logger.items():
         found += [(key, text) for key, text in texts_of(arguments, f"logger.{name}") if reaches_out(text)]
     return found
+
+
+def refuse_named_code(
+    path: Path,
+    config: Config,
+    *,
+    trust: bool,
+    replaced: Collection[str] = (),
+    repeated: Collection[str] = (),
+    within: Collection[str] | None = None,
+    remedy: str = ADD_TRUST,
+) -> None:
+    """Raise InputError with each setting of a stored configuration that names code or a place and is not allowed.
+
+    Args:
+        path: Of the file that holds the configuration.
+        config: What it holds.
+        trust: Whether the command line says `trust=true`, which allows all.
+        replaced: Keys of the command line whose value is used instead of the file's, and of those inside them.
+        repeated: What the command line allows by itself, as `key=value`.
+        within: The only keys that are followed; None: all.
+        remedy: How to allow a setting `{key}={text}`.
+
+    """
+    problems = [
+        refusal(path, key, text, remedy.format(key=key, text=text))
+        for key, text in ([] if trust else named_code(config))
+        if (within is None or is_within(key, within))
+        and not is_repeated(key, replaced)
+        and f"{key}={text}" not in repeated
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def refusal(path: Path, key: str, text: str, remedy: str) -> str:

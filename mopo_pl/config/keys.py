@@ -8,6 +8,13 @@ from typing import Any, Literal, Optional, get_origin
 
 from mopo_pl.config.schema import Config
 
+WITHOUT_EFFECT = (
+    *("run_dir", "group", "logger", "report", "estimate", "health", "checkpoint", "threads"),
+    *("data.cache", "data.device"),
+    *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler"),
+)
+"""Keys whose value changes neither an ensemble nor a policy, but for rounding (`threads`)."""
+
 
 def sections() -> dict[str, type]:
     """Return the nested dataclasses of Config by their dotted keys, an outer one before those inside it."""

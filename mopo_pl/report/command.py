@@ -3,9 +3,12 @@
 import json
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import CODE_KEYS, OF_A_FINISHED_RUN, TRUST, is_trusted, texts_of
+from mopo_pl.config.keys import is_within
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
@@ -16,8 +19,6 @@ from mopo_pl.storage.atomic_write import atomic_write
 
 FILE = "report.html"
 """The page in the run folder."""
-CODE = ("env_id", "penalty.name", "termination", "sac.actor")
-"""Keys that may name Python code, which is imported only where the command line repeats them."""
 
 
 def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
@@ -25,7 +26,7 @@ def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
 
     Args:
         folder: Of the run.
-        settings: `dataset=PATH` where the log was moved, and code of the configuration that may be imported (`CODE`).
+        settings: `dataset=PATH` where the log was moved; code and places of the configuration that may be followed, or `trust=true`.
         as_json: Whether the evidence is given, and no page is written.
 
     Raises InputError as `gather` does, and for other settings; Unwritable where the page cannot be written.
@@ -61,15 +62,15 @@ def _write(folder: Path, evidence: Evidence, began: float) -> str:
 
 def _understood(folder: Path, settings: Sequence[str]) -> tuple[str | None, Trust]:
     """Where the log lies now, and what may be imported."""
-    pairs = dict(setting.split("=", 1) for setting in settings)
-    foreign = [key for key in pairs if key not in ("dataset", *CODE)]
+    pairs = {key: text for key, _, text in (setting.partition("=") for setting in settings)}
+    foreign = [key for key in pairs if not is_within(key, ("dataset", *OF_A_FINISHED_RUN, TRUST))]
     if foreign:
-        allowed = ", ".join(("dataset", *CODE))
+        allowed = ", ".join(("dataset", *OF_A_FINISHED_RUN, TRUST))
         raise InputError(f"{', '.join(foreign)}: only these may be given to report: {allowed}")
     config = config_from_file(folder / "config.yaml")
-    named = {"env_id": config.env_id, "penalty.name": config.penalty.name, "termination": config.termination}
-    named["sac.actor"] = config.sac.actor
-    for key in CODE:
-        if key in pairs and pairs[key] != named[key]:
-            raise InputError(f"{key}={pairs[key]} is not what {folder} was trained with: {key}={named[key]}")
-    return pairs.pop("dataset", None), Trust(frozenset(pairs.values()))
+    place, _ = pairs.pop("dataset", None), pairs.pop(TRUST, None)
+    named = {key: attrgetter(key)(config) for key in CODE_KEYS} | dict(texts_of(config.env_kwargs, "env_kwargs"))
+    for key, text in pairs.items():
+        if text != named.get(key):
+            raise InputError(f"{key}={text} is not what {folder} was trained with: {key}={named.get(key)}")
+    return place, EVERYTHING if is_trusted(settings) else Trust(frozenset(pairs.values()))

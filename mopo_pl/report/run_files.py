@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from mopo_pl.assembly import examine_log
+from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, REPEAT, named_code, refuse_named_code
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -25,7 +26,7 @@ class Trust:
     """Which Python code that a run's configuration names may be imported: a folder may come from someone else."""
 
     names: frozenset[str] | None
-    """None: all."""
+    """Of code, and of places that an environment may reach; None: all."""
 
     def allows(self, name: Any) -> bool:
         """Whether a value names no code (`module:name`), or code that may be imported.
@@ -87,17 +88,20 @@ def open_log_of(
     Args:
         folder: Of the run.
         config: Its configuration.
-        trust: Whether an environment that is Python code may be imported.
+        trust: Whether an environment that is Python code may be imported, and which places it may be given.
         place: Where the log lies now, if it was moved.
 
-    Raises InputError where it cannot be opened.
+    Raises InputError where it cannot be opened, and where its environment names what is not trusted.
 
     """
-    if not trust.allows(config.env_id):
-        raise InputError(
-            f"{folder / 'config.yaml'}: env_id={config.env_id} names Python code, which another run's file must not run by "
-            f"itself: read that code, then give env_id={config.env_id} on the command line too"
-        )
+    refuse_named_code(
+        folder / "config.yaml",
+        config,
+        trust=trust.names is None,
+        repeated=[f"{key}={text}" for key, text in named_code(config) if text in (trust.names or ())],
+        within=OF_THE_ENVIRONMENT,
+        remedy=REPEAT,
+    )
     moved = config if place is None else replace(config, data=replace(config.data, source=place))
     try:
         dataset, findings = examine_log(moved)

@@ -20,10 +20,15 @@ def start_training(
 
 
 def start_command(
-    arguments: Sequence[str], *, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
+    arguments: Sequence[str],
+    *,
+    threads: int | None = None,
+    stdout: int | IO[str] = subprocess.PIPE,
+    stderr: int | IO[str] = subprocess.PIPE,
 ) -> subprocess.Popen:
     """Start `mopo_pl` in a process of its own, with the script's folder on its import path.
 
+    `threads`: of torch there, for a command without a setting of that name; None: as here.
     The handled signals stay blocked in the calling thread, and are blocked in the child until it handles them itself.
     """
     block_signals()
@@ -38,6 +43,7 @@ def start_command(
         start_new_session=True,  # Ctrl-C comes from here alone, once
         env={
             **os.environ,
+            **({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
             PARENT_PID: str(os.getpid()),
             "PYTHONPATH": os.pathsep.join(filter(None, (beside, os.environ.get("PYTHONPATH")))),
         },

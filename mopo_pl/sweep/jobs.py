@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mopo_pl.config.compose import compose, config_from_file
+from mopo_pl.config.foreign import named_code
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler, block_signals
+from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_training
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.sweep.plan import Job
@@ -105,12 +108,21 @@ def is_finished(run: Path) -> bool:
 def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen:
     run = RunFolder(folder / job.name)
     if run.config.exists():
-        arguments = [f"resume={run.path}"]
+        arguments = [f"resume={run.path}", *(["trust=true"] if _named_by(job, run) else [])]
     else:
         run.path.parent.mkdir(parents=True, exist_ok=True)
         arguments = [f"threads={threads}", *job.settings, "seeds=in_turn", f"run_dir={json.dumps(str(run.path))}"]
     with output_of(folder, job.name).open("a") as output:
         return start_training(arguments, stdout=output, stderr=subprocess.STDOUT)
+
+
+def _named_by(job: Job, run: RunFolder) -> bool:
+    """Whether a begun run names code or places, and none but those of the settings that the sweep starts it with."""
+    try:
+        stored, own = named_code(config_from_file(run.config)), named_code(compose(job.settings))
+    except InputError:
+        return False  # the run says what is wrong
+    return bool(stored) and set(stored) <= set(own)
 
 
 def output_of(folder: Path, name: str) -> Path:

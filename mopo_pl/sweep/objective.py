@@ -9,6 +9,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from mopo_pl.config.compose import compose
+from mopo_pl.config.foreign import OF_A_FINISHED_RUN, named_code
+from mopo_pl.config.keys import is_within
 from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_command
@@ -17,8 +20,6 @@ OBJECTIVES = ("return", "estimate")
 """return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the mean return in the
 model, which does not."""
 ESTIMATES = "estimates.json"
-NAME_CODE = ("env_id", "termination", "reward", "penalty.name", "sac.actor")
-"""Keys that may name Python code, which `estimate` follows only where it is given them."""
 POLL = 0.1
 """Time between looks at the estimating process [s]."""
 
@@ -55,18 +56,25 @@ def _read(path: Path, what: str) -> Mapping[str, Any]:
 
 
 def estimate(
-    run: Path, settings: Mapping[str, str], output: Path, signals: SignalHandler, meanwhile: Callable[[], None]
+    run: Path,
+    settings: Mapping[str, str],
+    output: Path,
+    signals: SignalHandler,
+    meanwhile: Callable[[], None],
+    *,
+    threads: int,
 ) -> None:
     """Let `python -m mopo_pl estimate` write the estimates of a run that has none; `objective_of` says where that failed.
 
-    `settings`: those of the run; names of Python code among them are passed on. `output`: file that gets what is printed.
-    A signal ends it.
+    `settings`: those of the run; code and places that they name are passed on. `output`: file that gets what is printed. `threads`:
+    of its process. A signal ends it.
     """
     if (run / ESTIMATES).exists():
         return
-    code = [f"{key}={text}" for key, text in settings.items() if key in NAME_CODE and ":" in text]
+    config = compose([f"{key}={text}" for key, text in settings.items()])
+    code = [f"{key}={text}" for key, text in named_code(config) if is_within(key, OF_A_FINISHED_RUN)]
     with output.open("a") as written:
-        child = start_command(["estimate", str(run), *code], stdout=written, stderr=subprocess.STDOUT)
+        child = start_command(["estimate", str(run), *code], threads=threads, stdout=written, stderr=subprocess.STDOUT)
     block_signals(getattr(signal, "SIG_UNBLOCK", 0))
     while child.poll() is None:
         if signals.received is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mopo_pl.config.compose import compose
-from mopo_pl.config.keys import is_within
+from mopo_pl.config.keys import WITHOUT_EFFECT, is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 from mopo_pl.run.inputs import Inputs, open_inputs
@@ -25,11 +25,9 @@ OF_THE_SWEEP = {
 """Keys that a sweep sets itself, each with what to do instead."""
 OF_THE_POLICY = ("penalty", "rollout", "sac", "evaluation", "reward")
 """Sections that an ensemble does not depend on, and is not given."""
-WITHOUT_EFFECT = (
-    *("preset", "algorithm", "run_dir", "group", "logger", "threads", "trainer.max_epochs", "checkpoint"),
-    *("estimate", "health"),
-)
-"""Further keys whose value does not change an ensemble by itself. Of any other key each value has ensembles of its own."""
+NOT_OF_AN_ENSEMBLE = (*OF_THE_POLICY, "algorithm", "trainer.max_epochs", *WITHOUT_EFFECT)
+"""Keys whose value does not change an ensemble. Of any other key each value has ensembles of its own, but for `preset`, which is
+what it sets."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def jobs_of(
     all combinations, each once, and where two are the same run.
     """
     configs = _composed(combinations)
-    for_ensembles = [key for key in varied if not is_within(key, (*OF_THE_POLICY, *WITHOUT_EFFECT[1:]))]
+    for_ensembles = [key for key in varied if not is_within(key, NOT_OF_AN_ENSEMBLE)]
     ensembles: dict[str, Job] = {}
     policies = []
     for combination, config in zip(combinations, configs, strict=True):
@@ -108,7 +106,7 @@ def _ensemble_key(config: Config) -> str:
     values = {
         key: value
         for key, value in _leaves(dataclasses.asdict(config))
-        if not is_within(key, (*OF_THE_POLICY, *WITHOUT_EFFECT))
+        if not is_within(key, (*NOT_OF_AN_ENSEMBLE, "preset"))
         and not (is_within(key, ("termination", "classifier")) and config.termination != "learned")
     }
     return json.dumps(values, sort_keys=True, default=str)

@@ -176,7 +176,8 @@ def _train(study: Study, trial: Trial, asked: Search, share: Share, signals: Sig
     policies = [job.name for job in jobs if job.trains_policy]
     if asked.objective == "estimate" and signals.received is None:
         for name in [name for name in policies if ended.get(name, "") is None]:
-            estimate(asked.folder / name, values | _fixed(asked), output_of(asked.folder, name), signals, beat)
+            settings, output = values | _fixed(asked), output_of(asked.folder, name)
+            estimate(asked.folder / name, settings, output, signals, beat, threads=share.threads)
     failed = {name: reason for name, reason in ended.items() if reason is not None}
     if failed:
         study.fail(trial, "; ".join(map(": ".join, failed.items())))

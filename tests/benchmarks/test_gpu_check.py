@@ -12,13 +12,14 @@ from pathlib import Path
 import gpu
 import pytest
 import torch
-from gpu_parts import answers, machine, memory, speed, waits
+from gpu_parts import answers, machine, memory, run, speed, waits
 from gpu_parts.findings import Finding, Task
 from gpu_parts.graphs import Captured, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
 from gpu_parts.stages import SMALL, fill, fused_dynamics, sac_update, stages_on, transitions
 from torch._dynamo.exc import TorchDynamoException
 
+from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.nn.compilation import CompiledOrEager
 
 CPU = torch.device("cpu")
@@ -156,6 +157,20 @@ def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_compiled_form_must_be_faster_than_the_plain_one(seconds: dict[str, float], passed: bool) -> None:
     assert speed.fastest("", seconds).passed is passed
+
+
+def test_a_killed_run_may_be_resumed_with_its_callback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(arguments: list[str], *, kill: str | None = None, **_: object) -> subprocess.CompletedProcess[bytes]:
+        config = compose(arguments)
+        folder = Path(config.resume or str(config.run_dir))
+        folder.mkdir(exist_ok=True)
+        (folder / "config.yaml").write_text(to_yaml(config))
+        return subprocess.CompletedProcess([], -9 if kill else 0)
+
+    monkeypatch.setattr(run, "train", train)
+    monkeypatch.setattr(run, "differing", lambda *folders: [])
+    monkeypatch.setattr(run, "ACT", "")
+    assert failed(run.findings(task(tmp_path))) == []
 
 
 def test_tensors_of_two_devices_are_counted() -> None:

@@ -369,6 +369,56 @@ def unifloral(file: Path) -> dict[str, Any]:
     return data
 
 
+@pytest.mark.parametrize(
+    "argument",
+    ["report=false", "data.device=cpu", "health.after=9", "estimate=false", "run_dir=x", "trainer.profiler=simple"],
+)
+def test_what_changes_no_result_is_no_setting(make_run: Make, argument: str) -> None:
+    runs = [make_run("a", ["seed=0"], returns=[1.0]), make_run("b", ["seed=1", argument], returns=[1.0])]
+    (block,) = blocks_of([read_run(run) for run in runs])
+    (setting,) = block.settings
+    assert [run.seed for run in setting.runs] == [0, 1]
+
+
+def test_a_mistake_of_this_project_is_not_called_damage(make_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run("run", ["seed=0"], returns=[1.0])
+
+    def mistaken(config: object) -> dict[str, str]:
+        raise AttributeError("no such name")
+
+    monkeypatch.setattr("mopo_pl.comparison.finished_run._settings", mistaken)
+    with pytest.raises(AttributeError, match="no such name"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("result.json", "[]"),
+        ("result.json", "[" * 100_000),
+        ("result.json", '{"final_return": 1, "env_id": "A-v0"}'),
+        ("result.json", {"seconds": [1.0]}),
+        ("result.json", {"dataset": "pendulum"}),
+        ("result.json", {"seed": float("inf")}),
+        ("result.json", {"last10_return": "high"}),
+        ("config.yaml", "- 1"),
+        ("config.yaml", "a: [1"),
+        ("config.yaml", "a: '${'"),
+        ("config.yaml", "a: \udcff"),
+        ("metrics.jsonl", "3\n"),
+        ("metrics.jsonl", '{"evaluation/return": 1}\n'),
+        ("provenance.json", "[]"),
+    ],
+)
+def test_damage_of_any_file_is_one_sentence(make_run: Make, file: str, text: str | dict[str, Any]) -> None:
+    run = make_run("run", ["seed=0"], returns=[1.0], curve=[1.0])
+    if isinstance(text, dict):
+        text = json.dumps({**json.loads((run / file).read_text()), **text})
+    (run / file).write_text(text, errors="surrogateescape")
+    with pytest.raises(InputError, match=r"^its files are damaged \(\w+: .*\)$"):
+        read_run(run)
+
+
 def test_an_old_run_is_read_with_the_settings_that_it_knows(make_run: Make) -> None:
     """A key of a later version is absent in its configuration."""
     old, new = (make_run(name, [f"seed={seed}"], returns=[1.0]) for seed, name in enumerate(("old", "new")))

@@ -17,7 +17,9 @@ import pytest
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend
 
+from mopo_pl.distributed.signals import block_signals
 from mopo_pl.errors import InputError
+from mopo_pl.run.child_processes import start_command
 from mopo_pl.sweep import objective, study
 from mopo_pl.sweep.objective import objective_of
 
@@ -276,22 +278,33 @@ def test_a_search_by_estimates_lets_each_policy_be_estimated(
 ) -> None:
     asked = []
 
-    def start(arguments: list[str], **files: Any) -> subprocess.Popen:
-        asked.append(arguments)
+    def start(arguments: list[str], *, threads: int, **files: Any) -> subprocess.Popen:
+        asked.append([*arguments, threads])
         estimates = {"model": {"policy": {"return": {"elites": [float(arguments[1][-1]), 5.0]}}}}
         Path(arguments[1], "estimates.json").write_text(json.dumps(estimates))
         return subprocess.Popen([sys.executable, "-S", "-c", ""], **files)
 
     monkeypatch.setattr(objective, "start_command", start)
-    code = "termination=tests_of_a_search:never"
+    code = ["termination=tests_of_a_search:never", "env_id=Pendulum-v1", "env_kwargs.render_mode=/of/a/file"]
+    monkeypatch.setattr("mopo_pl.sweep.search.check_inputs", lambda configs: [])
     module = "import torch\ndef never(s, a, n): return torch.zeros(len(s), dtype=torch.bool)\n"
     (tmp_path / "tests_of_a_search.py").write_text(module)
     monkeypatch.syspath_prepend(str(tmp_path))
-    arguments = ["penalty.coef=0.1..10", "seed=0,1", code, "objective=estimate", *HERE, "--search", "1"]
+    arguments = ["penalty.coef=0.1..10", "seed=0,1", *code, "threads=1", "objective=estimate", *HERE, "--search", "1"]
     assert fast_runs(*arguments) == 0
     assert [words[0] for words in asked] == ["estimate", "estimate"]
-    assert all(words[2:] == [code] for words in asked)
+    assert all(words[2:] == [code[0], code[2], 1] for words in asked)
     assert trials(tmp_path / "F")[0].value == 0.5  # seeds 0 and 1 in this fake
+
+
+def test_a_process_takes_no_more_threads_than_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    given = []
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: given.append(how["env"]["OMP_NUM_THREADS"]))
+    start_command(["estimate", "run"], threads=3)
+    start_command(["estimate", "run"])
+    block_signals(signal.SIG_UNBLOCK)
+    assert given == ["3", "7"]
 
 
 # What is refused

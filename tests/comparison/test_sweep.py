@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from mopo_pl.config.compose import compose
+from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.errors import InputError
+from mopo_pl.sweep import jobs
 from mopo_pl.sweep.grid import Grid
 from mopo_pl.sweep.jobs import Share
-from mopo_pl.sweep.plan import jobs_of
+from mopo_pl.sweep.plan import Job, jobs_of
 
 Sweep = Callable[..., int]
 GRID = ["penalty.coef=0.5,2.5", "seed=0,1", "--folder", "F", "--at-once", "2"]
@@ -34,9 +35,9 @@ def starts(folder: Path) -> dict[str, list[str]]:
 def plan(*arguments: str) -> dict[str, str | None]:
     """The ensemble of each policy of a grid."""
     grid = Grid.of(["data.collect_steps=400", *arguments])
-    jobs, _ = jobs_of(list(grid.combinations()), grid.varied, Path("F"), "F")
-    ensembles = {job.name for job in jobs if not job.trains_policy}
-    found = {job.name: job.needs for job in jobs if job.trains_policy}
+    planned, _ = jobs_of(list(grid.combinations()), grid.varied, Path("F"), "F")
+    ensembles = {job.name for job in planned if not job.trains_policy}
+    found = {job.name: job.needs for job in planned if job.trains_policy}
     assert ensembles == {name for name in found.values() if name is not None}
     return found
 
@@ -69,6 +70,7 @@ def test_the_policies_of_a_seed_share_its_ensemble() -> None:
         (["termination=never,learned"], {"ensembles/termination-never_s0", "ensembles/termination-learned_s0"}),
         (["preset=default,mbpo"], {"ensembles/preset-default_s0"}),
         (["evaluation.episodes=5,10", "sac.tau=0.01,0.02", "trainer.max_epochs=5,10"], {"ensembles/s0"}),
+        (["report=true,false", "data.device=cpu,training", "trainer.profiler=null,simple"], {"ensembles/s0"}),
         (["preset=bc,offline-sac"], {None}),
         (["preset=default,bc"], {"ensembles/preset-default_s0", None}),
     ],
@@ -162,6 +164,38 @@ def test_a_sweep_killed_by_sigkill_is_continued_by_the_same_command(
         "coef-2.5_s0": ["new", "resumed"],
     }
     assert all((tmp_path / "F" / name / "result.json").exists() for name in RUNS)
+
+
+CODE = ("penalty.name=mine:u", "callbacks=[mine:Watch]", "logger={csv: {save_dir: /tmp/logs}}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "stored", "allowed"),
+    [
+        *(((code,), (code,), ["trust=true"]) for code in CODE),
+        (CODE, CODE, ["trust=true"]),
+        ((), (), []),
+        ((), CODE[:1], []),  # not of this sweep
+        (CODE[:1], CODE[:2], []),
+    ],
+)
+def test_a_run_is_resumed_with_the_code_that_the_sweep_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], stored: list[str], allowed: list[str]
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(jobs, "start_training", lambda arguments, **files: asked.append(arguments))
+    job = Job("run", ("penalty.coef=2", *settings))
+    (tmp_path / jobs.OUTPUT).mkdir()
+    jobs._start(job, tmp_path, 1)
+    assert asked == [["threads=1", *job.settings, "seeds=in_turn", f"run_dir={json.dumps(str(tmp_path / 'run'))}"]]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.yaml").write_text(to_yaml(compose(["penalty.coef=2", *stored])))
+    jobs._start(job, tmp_path, 1)
+    assert asked[1] == [f"resume={tmp_path / 'run'}", *allowed]
+    assert not allowed or compose(asked[1]).penalty.coef == 2
+    (tmp_path / "run/config.yaml").write_text("{")
+    jobs._start(job, tmp_path, 1)
+    assert asked[2] == [f"resume={tmp_path / 'run'}"]
 
 
 def test_a_signal_reaches_the_runs_that_train_and_no_other_begins(

@@ -188,8 +188,8 @@ def test_an_environment_that_is_code_must_be_named(copied: Path, capsys: Capture
     text = (copied / "config.yaml").read_text()
     (copied / "config.yaml").write_text(text.replace("env_id: Pendulum-v1", "env_id: theirs:World-v0"))
     assert refused(capsys, copied) == (
-        f"error: {copied / 'config.yaml'}: env_id=theirs:World-v0 names Python code, which another run's file must not run by "
-        "itself: read that code, then give env_id=theirs:World-v0 on the command line too"
+        f"error: {copied / 'config.yaml'}: env_id=theirs:World-v0 names Python code, which a file must not run by itself: "
+        "read that code, then give env_id=theirs:World-v0 on the command line too, or trust=true"
     )
 
 
@@ -243,7 +243,8 @@ def test_a_damaged_file_is_one_sentence(copied: Path, capsys: Captured, file: st
 
 def test_other_settings_are_refused(whole: Path, capsys: Captured) -> None:
     assert refused(capsys, whole, "seed=1", "penalty.coef=2") == (
-        "error: seed, penalty.coef: only these may be given to report: dataset, env_id, penalty.name, termination, sac.actor"
+        "error: seed, penalty.coef: only these may be given to report: dataset, env_id, termination, reward, penalty.name, "
+        "sac.actor, env_kwargs, trust"
     )
     assert refused(capsys, whole, "penalty.name=mine:u") == (
         f"error: penalty.name=mine:u is not what {whole} was trained with: penalty.name=ensemble_std"

@@ -86,6 +86,16 @@ def test_a_log_that_changed_is_not_described(run: Path) -> None:
     assert "WARN not-checked: the log could not be checked for this card: its arrays are not those" in text
 
 
+def test_a_log_that_cannot_be_opened_is_not_named_by_its_path(run: Path) -> None:
+    gone = run.parent / "secret" / "log.csv"
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("source: collect:pendulum", f"source: {gone}"))
+    assert str(gone) in (run / "config.yaml").read_text()
+    card, text = card_of(run)
+    assert "WARN not-checked: the log could not be checked for this card: it could not be opened" in text
+    assert str(run.parent) not in text + json.dumps(card)
+
+
 def test_a_run_that_is_not_finished_has_no_card(run: Path, capsys: Printed) -> None:
     (run / "result.json").unlink()
     assert program.main(["push", str(run)]) == 2

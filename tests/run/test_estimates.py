@@ -1,6 +1,7 @@
 """`python -m mopo_pl estimate RUN`, and what the end of a run says of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,7 @@ def test_what_is_no_run_or_no_setting_is_refused(
     assert refused([str(tmp_path)], capsys) == (f"error: {tmp_path} holds no run: there is no config.yaml in it\n")
     assert refused([str(trained), "--seed", "-1"], capsys) == "error: --seed -1 must lie in [0, 2**31)\n"
     assert refused([str(trained), "penalty.coef=3"], capsys) == (
-        "error: penalty.coef: only env_id, termination, reward, penalty.name, sac.actor may be given to estimate\n"
+        "error: penalty.coef: only env_id, termination, reward, penalty.name, sac.actor, env_kwargs, trust may be given to estimate\n"
     )
 
 
@@ -178,5 +179,18 @@ def test_code_that_a_runs_file_names_is_run_only_when_repeated(
     (tmp_path / "rule_of_a_test.py").write_text("from mopo_pl.dynamics.termination import never as ends\n")
     monkeypatch.chdir(tmp_path)
     assert "config.yaml: termination=rule_of_a_test:ends names Python code" in refused([str(copy)], capsys)
-    problem = refused([str(copy), "termination=rule_of_a_test:ends"], capsys)
-    assert problem == f"error: {copy} holds no policy: policy.json and policy.safetensors must be there\n"
+    assert "termination=rule_of_a_test:ends names" in refused([str(copy), "termination=another:rule"], capsys)
+    for allowed in ("termination=rule_of_a_test:ends", "trust=true"):
+        problem = refused([str(copy), allowed], capsys)
+        assert problem == f"error: {copy} holds no policy: policy.json and policy.safetensors must be there\n"
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"final_return": "high"}'])
+def test_a_damaged_result_is_one_sentence(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    copy = Path(shutil.copytree(trained, tmp_path / "copy"))
+    (copy / "result.json").write_text(text)
+    problem = refused([str(copy)], capsys)
+    assert problem.startswith(f"error: {copy / 'result.json'} is damaged (")
+    assert problem.endswith("): restore it from a copy, or remove it\n")

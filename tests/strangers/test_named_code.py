@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
+from mopo_pl.run.finished.estimates import configuration_of
 from mopo_pl.run.folder import RunFolder
 
 TRAP = "trap_of_a_stranger"
@@ -191,6 +193,63 @@ def test_commands_that_are_printed_can_be_pasted_and_allow_what_the_user_named(t
     assert folder.evaluate_command(own) == (
         f"python -m mopo_pl evaluate '{tmp_path}/out #1' trust=true --actor mine:Actor --episodes 100 --seed 1"
     )
+
+
+# Commands about a finished run ---------------------------------------------------------------------------------------
+
+
+REFUSED = {
+    f"env_id={TRAP}:Trap-v0": f"env_id={TRAP}:Trap-v0 names Python code",
+    "env_kwargs={xml_file: /etc/passwd}": "env_kwargs.xml_file=/etc/passwd names a file, an address or Python code",
+}
+WORDS = {
+    "evaluate": ["--episodes", "1"],
+    "export": ["--to", "numpy"],
+    "push": [],
+    "estimate": [],
+    "report": ["--json"],
+}
+
+
+@pytest.mark.parametrize("command", WORDS)
+@pytest.mark.parametrize("setting", REFUSED)
+def test_no_command_about_a_run_follows_what_its_files_name(
+    run: Path, trap: Path, command: str, setting: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored(run, setting, "data.source=collect:pendulum", "data.collect_steps=50")
+    result = {"dataset": {"hash": "0" * 64}, "env_id": None, "behaviour_return": 0.0}
+    (run / "result.json").write_text(json.dumps(result))
+    described(run, env_id=f"{TRAP}:Trap-v0", env_kwargs={})
+    if "env_kwargs" in setting:
+        described(run, env_id="Hopper-v5", env_kwargs={"xml_file": "/etc/passwd"})
+    words = [command, str(run), *WORDS[command]]
+    assert program(words) == 2
+    (problem,) = capsys.readouterr().err.splitlines()
+    file = "policy/policy.json" if command == "evaluate" else "config.yaml"
+    assert problem.startswith(f"error: {run / file}: {REFUSED[setting]}, which a file must not ")
+    assert problem.endswith("trust=true")
+    assert not trap.exists()
+    with suppress(Exception):  # it registers no environment, and the stranger's run is none
+        program([*words, "trust=true"])
+    assert REFUSED[setting] not in capsys.readouterr().err
+    assert trap.exists() == (TRAP in setting)
+
+
+@pytest.mark.parametrize("command", ["export", "push"])
+def test_nothing_but_trust_may_be_given_to_export_and_push(
+    run: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert program([command, str(run), "env_id=Hopper-v5"]) == 2
+    assert capsys.readouterr().err == f"error: env_id=Hopper-v5: only trust=true may be given to {command}\n"
+
+
+def test_one_of_two_places_that_is_repeated_does_not_allow_the_other(run: Path) -> None:
+    stored(run, "env_kwargs={files: [/tmp/mine, /etc/passwd]}")
+    with pytest.raises(InputError) as error:
+        configuration_of(run, ["env_kwargs.files=/tmp/mine"])
+    assert [problem.partition(" names ")[0] for problem in error.value.problems] == [
+        f"{run}/config.yaml: env_kwargs.files=/etc/passwd"
+    ]
 
 
 # Policies -------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from typing import Any
 
 from mopo_pl.assembly import examine_log
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, refuse_named_code
 from mopo_pl.config.schema import Config
 from mopo_pl.data.findings import LEVELS
 from mopo_pl.errors import InputError
@@ -34,18 +35,25 @@ KEPT = (
 
 
 def push_run(
-    run: Path, *, to: str | None, public: bool, licence: str, actor: Callable[..., TanhGaussianActor] | None
+    run: Path,
+    *,
+    to: str | None,
+    public: bool,
+    licence: str,
+    actor: Callable[..., TanhGaussianActor] | None,
+    trust: bool = False,
 ) -> int:
     """Write `policy/README.md` and `policy/card.json`, and upload the folder; exit code 0, 1 where that failed.
 
-    `to`: hub:OWNER/NAME; None: the folder is only made ready. Raises InputError where the run is not finished.
+    `to`: hub:OWNER/NAME; None: the folder is only made ready. `trust`: whether the environment that `config.yaml` names may be a
+    module's, or read files. Raises InputError where it names one without `trust`, and where the run is not finished.
     """
     run = run.expanduser().resolve()
     if to is not None:
         repository_of(to)
     policy = Policy.load(run, actor=actor)
     folder = RunFolder(run)
-    card = card_of(folder, policy, address=to or "path/of/this/folder", licence=licence)
+    card = card_of(folder, policy, address=to or "path/of/this/folder", licence=licence, trust=trust)
     folder.write(folder.policy / "card.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     folder.write(folder.policy / "README.md", as_markdown(card))
     print(f"card     {folder.policy / 'README.md'}, card.json")
@@ -62,9 +70,10 @@ def push_run(
     return 1
 
 
-def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str) -> dict[str, Any]:
+def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, trust: bool) -> dict[str, Any]:
     """The card as plain values. `address`: what `Policy.load` takes."""
     config, result = config_from_file(folder.config), _json(folder.result)
+    refuse_named_code(folder.config, config, trust=trust, within=OF_THE_ENVIRONMENT)
     if result is None:
         raise InputError(
             f"{folder.path} has no result.json: finish the run first, python train.py resume={folder.path}"
@@ -93,9 +102,9 @@ def _log(config: Config, result: Mapping[str, Any]) -> dict[str, Any]:
     }
     try:
         dataset, findings = examine_log(config)
-    except InputError as error:
+    except InputError:
         dataset, findings = None, ()
-        why = error.problems[0]
+        why = "it could not be opened"  # without the reason, which names files of this machine
     else:
         why = "its arrays are not those that the run was trained on"
     if dataset is None or dataset.hash != known["hash"]:

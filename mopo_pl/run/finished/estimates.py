@@ -12,6 +12,8 @@ import torch
 
 from mopo_pl.assembly import actor_class, build_penalised_model, build_refresh, logged_uncertainty
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
+from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go
@@ -28,6 +30,7 @@ from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import read_json
 
 FORMAT = 1
 FILE = "estimates.json"
@@ -169,36 +172,27 @@ def _bound(coef: float, returns: ModelReturns, log_u: float, true_return: float 
     }
 
 
-CODE_KEYS = ("env_id", "termination", "reward", "penalty.name", "sac.actor")
-"""Keys of a run's configuration that may name Python code."""
-
-
 def configuration_of(run: Path, settings: Sequence[str]) -> Config:
     """The configuration of a run, with the folder of its ensemble in `dynamics_from`; its callbacks are left out.
 
-    Names of Python code in it are followed only where `settings` (key=value) repeat them. Raises InputError for a run without a
-    policy or an ensemble.
+    Code and places that it names are followed only where `settings` (key=value) repeat them, or say `trust=true`. Raises InputError
+    for others, and for a run without a policy or an ensemble.
     """
-    given = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
-    foreign = [key for key in given if key not in CODE_KEYS]
-    if foreign:
-        raise InputError(f"{', '.join(foreign)}: only {', '.join(CODE_KEYS)} may be given to estimate")
-    config = config_from_file(run / "config.yaml")
-    values = {
-        "env_id": config.env_id,
-        "termination": config.termination,
-        "reward": config.reward,
-        "penalty.name": config.penalty.name,
-        "sac.actor": config.sac.actor,
-    }
-    problems = [
-        f"{run / 'config.yaml'}: {key}={value} names Python code, which a run's file must not run by itself: read that code, then "
-        f"give {key}={value} on the command line too"
-        for key, value in values.items()
-        if isinstance(value, str) and ":" in value and given.get(key) != value
+    foreign = [
+        key for setting in settings if not is_within(key := setting.partition("=")[0], (*OF_A_FINISHED_RUN, TRUST))
     ]
-    if problems:
-        raise InputError(problems)
+    if foreign:
+        allowed = ", ".join((*OF_A_FINISHED_RUN, TRUST))
+        raise InputError(f"{', '.join(foreign)}: only {allowed} may be given to estimate")
+    config = config_from_file(run / "config.yaml")
+    refuse_named_code(
+        run / "config.yaml",
+        config,
+        trust=is_trusted(settings),
+        repeated=settings,
+        within=OF_A_FINISHED_RUN,
+        remedy=REPEAT,
+    )
     if config.stage == "dynamics":
         raise InputError(f"{run} holds no policy: it is a run of stage=dynamics; give a run that trained one")
     if not config.uses_model:
@@ -218,7 +212,14 @@ def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[
 
 def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
     """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
-    result = json.loads((run / "result.json").read_text()) if (run / "result.json").exists() else {}
+    try:
+        result = read_json(run / "result.json")
+        if not isinstance(result.get("final_return"), float | int | None):
+            raise ValueError("final_return is no number")
+    except FileNotFoundError:
+        result = {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{run / 'result.json'} is damaged ({error}): restore it from a copy, or remove it") from error
     health = result.get("health")
     found = estimates_of(
         config,
@@ -226,7 +227,7 @@ def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *
         policy,
         seed=seed,
         true_return=result.get("final_return"),
-        health=health["level"] if isinstance(health, Mapping) else None,
+        health=health.get("level") if isinstance(health, Mapping) else None,
     )
     with atomic_write(run / FILE) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n")

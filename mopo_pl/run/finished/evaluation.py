@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mopo_pl.config.foreign import arguments_reaching_out, refusal
+from mopo_pl.config.foreign import refuse_named_code
+from mopo_pl.config.schema import Config
 from mopo_pl.environments.by_id import tried_environment
 from mopo_pl.environments.episodes import evaluate
 from mopo_pl.environments.scores import normalised_score
@@ -35,13 +36,10 @@ def evaluate_run(
     policy = Policy.load(folder, actor=actor)
     if env_id is None:
         env_id = policy.meta.get("env_id")
-        asked = [] if trust or env_id is None or ":" not in env_id else [("env_id", env_id)]
-        if env_kwargs is None:
-            env_kwargs = policy.meta.get("env_kwargs", {})
-            asked += [] if trust else [tuple(text.split("=", 1)) for text in arguments_reaching_out(env_kwargs)]
-        if asked:
-            described = folder / "policy" / "policy.json"
-            raise InputError([refusal(described, key, text, "add trust=true") for key, text in asked])
+        stored = policy.meta.get("env_kwargs", {})
+        named = Config(env_id=env_id, env_kwargs=stored if env_kwargs is None else {})
+        refuse_named_code(folder / "policy" / "policy.json", named, trust=trust)
+        env_kwargs = stored if env_kwargs is None else env_kwargs
     if env_id is None:
         raise InputError(
             f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "

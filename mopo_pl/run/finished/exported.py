@@ -7,6 +7,7 @@ import numpy as np
 
 from mopo_pl.assembly import open_log
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, refuse_named_code
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.signals import signals_of
@@ -25,17 +26,19 @@ def export_run(
     distribution: bool,
     licence: str,
     actor: Callable[..., TanhGaussianActor] | None,
+    trust: bool = False,
 ) -> int:
     """Export the policy of a run, or of its `policy` folder, and print how far each form is from it; return 0.
 
-    `out`: by default `export` in the run's folder. Raises InputError as `export_policy` does.
+    `out`: by default `export` in the run's folder. `trust`: whether the environment that `config.yaml` names may be a module's, or
+    read files. Raises InputError as `export_policy` does, and where it names one without `trust`.
     """
     run = run.expanduser()
     policy = Policy.load(run, actor=actor)
     folder = run.parent if run.name in ("policy.json", "policy.safetensors") else run
     folder = folder.parent if folder.name == "policy" else folder
     out = folder / "export" if out is None else out.expanduser()
-    opened = _log_of(folder, policy)
+    opened = _log_of(folder, policy, trust=trust)
     logged: np.ndarray | None = None
     if opened is not None:
         dataset, config = opened
@@ -56,13 +59,18 @@ def export_run(
     return 0
 
 
-def _log_of(run: Path, policy: Policy) -> tuple[OfflineDataset, Config] | None:
+def _log_of(run: Path, policy: Policy, *, trust: bool) -> tuple[OfflineDataset, Config] | None:
     """The log that the policy was trained on; None, with a line that says why, where it cannot be had."""
     if not (run / "config.yaml").exists():
         print(f"{run} is no run folder: there is no log to compare on")
         return None
     try:
         config = config_from_file(run / "config.yaml")
+    except InputError as error:
+        print(f"the log cannot be opened ({error.problems[0]}): there is none to compare on")
+        return None
+    refuse_named_code(run / "config.yaml", config, trust=trust, within=OF_THE_ENVIRONMENT)
+    try:
         dataset = open_log(config)
     except InputError as error:
         print(f"the log cannot be opened ({error.problems[0]}): there is none to compare on")
