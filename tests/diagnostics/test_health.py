@@ -105,7 +105,10 @@ def test_one_episode_has_no_standard_error_and_raises_no_alarm() -> None:
 @pytest.mark.parametrize("episodes", [1, 20])
 def test_a_return_that_is_no_number_is_the_first_reason_to_stop(mean: float, episodes: int) -> None:
     found = health_of_policy(history(12, lambda epoch: DROPS), FACTS, after=0, final=(mean, math.nan, episodes))
-    assert [(finding.level, finding.name) for finding in found] == [("STOP", "not_finite"), ("WARN", "rollouts_dropped")]
+    assert [(finding.level, finding.name) for finding in found] == [
+        ("STOP", "not_finite"),
+        ("WARN", "rollouts_dropped"),
+    ]
     assert found[0].text == (
         "the policy's mean return over the final episodes is no finite number: its actions or rewards are none"
     )

@@ -57,7 +57,9 @@ def test_what_is_never_said_is_not_better_than_chance() -> None:
 
 def test_a_perfect_rule_is_certified_from_enough_runs_of_enough_logs_on() -> None:
     assert rates(*[((4, 4), (4, 0))] * FEWEST_LOGS).certifies("y")
-    assert not rates(*[((4, 4), (4, 0))] * (FEWEST_LOGS - 1), ((4, 4), (0, 0))).certifies("y")  # the last one tells nothing
+    assert not rates(*[((4, 4), (4, 0))] * (FEWEST_LOGS - 1), ((4, 4), (0, 0))).certifies(
+        "y"
+    )  # the last one tells nothing
     assert not rates(*[((4, 4), (4, 0))] * (FEWEST_LOGS - 1), ((4, 4), (4, 4))).certifies("y")
     half = FEWEST_LABELS // 2
     assert not rates(((half, half), (half, 0))).certifies("y")  # one log

@@ -91,8 +91,8 @@ def test_each_reason_has_its_numbers() -> None:
 
 def sentence(given: tuple[int, int, int], beat: tuple[int, int, int]) -> str:
     """Of a log with these counts by verdict, and of two more on which each verdict was right once."""
-    right = dict(zip(VERDICTS, ((1, 1), (1, 0), (0, 0)), strict=True))
-    counted = dict(zip(VERDICTS, zip(given, beat, strict=True), strict=True))
+    right: dict[str, tuple[int, int]] = dict(zip(VERDICTS, ((1, 1), (1, 0), (0, 0)), strict=True))
+    counted: dict[str, tuple[int, int]] = dict(zip(VERDICTS, zip(given, beat, strict=True), strict=True))
     logs = {"a": counted, "b": right, "c": right} if sum(given) else {}
     return verdict(GOOD, HitRates(by_log=logs, verdicts=VERDICTS)).sentence()
 

@@ -435,7 +435,14 @@ def doubled(coef: float = 1.0) -> PenalisedModel:
 
 
 def parts(rollout: Rollout) -> list[Tensor]:
-    return [rollout.transitions.rows, rollout.costs, rollout.valid, rollout.non_finite, rollout.out_of_range, rollout.halted]
+    return [
+        rollout.transitions.rows,
+        rollout.costs,
+        rollout.valid,
+        rollout.non_finite,
+        rollout.out_of_range,
+        rollout.halted,
+    ]
 
 
 def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> None:

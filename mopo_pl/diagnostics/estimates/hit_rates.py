@@ -46,7 +46,10 @@ class HitRates:
         counts = Counter((label.log, label.verdict, label.won) for label in last)
         return cls(
             by_log={
-                log: {each: (counts[log, each, True] + counts[log, each, False], counts[log, each, True]) for each in verdicts}
+                log: {
+                    each: (counts[log, each, True] + counts[log, each, False], counts[log, each, True])
+                    for each in verdicts
+                }
                 for log in sorted({label.log for label in last})
             },
             verdicts=verdicts,
@@ -120,7 +123,9 @@ class HitRates:
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> "HitRates":
         """What `as_json` gave."""
-        by_log = {log: {each: (pair[0], pair[1]) for each, pair in counts.items()} for log, counts in found["by_log"].items()}
+        by_log = {
+            log: {each: (pair[0], pair[1]) for each, pair in counts.items()} for log, counts in found["by_log"].items()
+        }
         return cls(by_log=by_log, verdicts=tuple(found["given"]))
 
 

@@ -25,7 +25,9 @@ USELESS = (
     "penalty.coef and rollout.horizon (docs: Sweep λ and h), or the log itself: algorithm=bc shows what cloning earns"
 )
 
-NOT_FINITE = "sac.bound_targets=true, sac.critic_layer_norm=true, sac.normalise_observations=true or a lower sac.actor_lr"
+NOT_FINITE = (
+    "sac.bound_targets=true, sac.critic_layer_norm=true, sac.normalise_observations=true or a lower sac.actor_lr"
+)
 
 
 def signs_in(rows: Rows, facts: RunFacts, *, after: int) -> list[Finding]:
@@ -73,7 +75,9 @@ def health_of_policy(
     if final is not None:
         mean, std, episodes = final
         if not isfinite(mean):
-            text = "the policy's mean return over the final episodes is no finite number: its actions or rewards are none"
+            text = (
+                "the policy's mean return over the final episodes is no finite number: its actions or rewards are none"
+            )
             found.insert(0, Finding("STOP", "not_finite", text, NOT_FINITE))
         elif episodes > 1 and mean + STANDARD_ERRORS * std / sqrt(episodes - 1) < facts.behaviour_return:
             text = f"the policy returns {mean:.4g}, less than the log's episodes did on average ({facts.behaviour_return:.4g}): it is of no use"
