@@ -10,8 +10,8 @@ late. Everything else is the default. A folder of `--ensembles` is a finished ru
 which environment. `--reuse` labels the policy of each finished run, and of each of its checkpoints. Each policy leaves one small JSON
 file in benchmarks/results/policies/; the same command goes on where it was stopped.
 
-`--judge` trains nothing. It prints how well each estimate ranks the policies of each log, and the verdicts of the logs that are not
-`--tuned`, and writes these to mopo_pl/diagnostics/estimates/hit_rates.json, which every verdict shows.
+`--judge` trains nothing. It prints how well each estimate ranks the policies of each log, and the verdicts on the last policy of each
+run of the logs that are not `--tuned`, and writes these to mopo_pl/diagnostics/estimates/hit_rates.json, which every verdict shows.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from neorl_rules import judged
 
 from mopo_pl.assembly import as_policy, evaluation_seed
 from mopo_pl.config.compose import config_from_file
-from mopo_pl.diagnostics.estimates.hit_rates import STORED, HitRates
+from mopo_pl.diagnostics.estimates.hit_rates import STORED, HitRates, Label
 from mopo_pl.diagnostics.estimates.verdict import DEPLOY, VERDICTS, Evidence, verdict
 from mopo_pl.environments.episodes import evaluate
 from mopo_pl.policy import Policy
@@ -122,6 +122,7 @@ def label(name: str, log: str, run: Path, about: dict[str, Any], policy: Policy 
     behaviour = float(inputs.dataset.episode_returns().mean())
     facts = {
         "log": log,
+        "run": run.name,
         **about,
         "hash": inputs.dataset.hash,
         "coef": config.penalty.coef,
@@ -199,8 +200,9 @@ RULES: dict[str, Callable[[dict[str, Any]], float]] = {
 
 
 def read_labels() -> list[dict[str, Any]]:
-    """All labelled policies."""
-    return [json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))]
+    """All labelled policies, those of a run by their updates; the final one, of which none are noted, last."""
+    labels = [json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))]
+    return sorted(labels, key=lambda each: float("inf") if each["updates"] is None else each["updates"])
 
 
 def ranking(labels: list[dict[str, Any]]) -> str:
@@ -230,13 +232,14 @@ def judge(tuned: list[str]) -> None:
     held = {True: "held out", False: "tuned on"}
     for out in (False, True):
         rows = [
-            (each["log"], says, each["beat_log"])
+            Label(each["log"], each["run"], says, each["beat_log"])
             for each, says in zip(labels, said, strict=True)
             if (each["log"] not in tuned) == out
         ]
         rates = HitRates.of(rows, VERDICTS)
         print(
-            f"{held[out]}: {', '.join(rates.logs) or 'no log'}\n\n| verdict | policies | beat their log |\n|---|---|---|"
+            f"{held[out]}: {', '.join(rates.logs) or 'no log'}; the last policy of each run\n\n"
+            "| verdict | runs | beat their log |\n|---|---|---|"
         )
         for each in VERDICTS:
             print(f"| {each} | {rates.given[each]} | {rates.beat[each]} |")
@@ -245,7 +248,7 @@ def judge(tuned: list[str]) -> None:
             with atomic_write(STORED) as aside:
                 aside.write_text(json.dumps(rates.as_json(), indent=1) + "\n")
             print(f"p = {rates.chance(DEPLOY):.3g}; certified: {rates.certifies(DEPLOY)}; written to {STORED}")
-    bounds = [each["estimates"]["bound"]["holds"] for each in labels]
+    bounds = [holds for each in labels if (holds := each["estimates"]["bound"]["holds"]) is not None]
     print(f"the bound holds for {sum(bounds)} of {len(bounds)}")
 
 

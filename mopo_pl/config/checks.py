@@ -184,6 +184,11 @@ def _relations(config: Config) -> Iterator[str]:
         yield "stage=policy needs dynamics_from=<run folder>, the run whose ensemble it uses"
     if config.stage == "dynamics" and config.dynamics_from is not None:
         yield "stage=dynamics trains an ensemble: remove dynamics_from, which uses an existing one"
+    if config.reward is not None and config.penalty.halt_widths is not None:
+        yield (
+            f"penalty.halt_widths={config.penalty.halt_widths} takes what HALT is worth from the logged rewards, which reward="
+            f"{config.reward} replaces by others: remove one of the two"
+        )
     if is_mapping(config.dataset) and config.data.source is None:
         yield f"dataset={config.dataset} does not say where the log is: set data.source in it"
     low, high = config.data.action_low, config.data.action_high

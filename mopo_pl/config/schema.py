@@ -166,7 +166,7 @@ class PenaltyConfig:
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
     halt_widths: Optional[float] = None
-    """Distance beyond the dataset's range at which an imagined state is taken for unknown: its episode ends there, worth the lowest discounted return that followed a logged state [widths of that range]; null: nowhere."""
+    """Distance beyond the dataset's range at which an imagined state is taken for unknown: its episode ends there, worth the lowest discounted return that followed a logged state [widths of that range]; not with reward=; null: nowhere."""
 
 
 @dataclass(frozen=True)

@@ -60,6 +60,10 @@ class Halt:
     worth: float
     """What a step into HALT earns, once [discounted return]; of a log `data.statistics.lowest_return`."""
 
+    def takes(self, states: Tensor) -> Tensor:
+        """Whether each of the states [B, D] is outside the known ones [B]; one that is not finite is no state, and is not."""
+        return states.isfinite().all(-1) & ~self.known.hold(states)
+
     def to(self, device: torch.device | str) -> "Halt":
         """The same on another device."""
         return replace(self, known=self.known.to(device))
@@ -168,8 +172,7 @@ class PenalisedModel:
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
             if self.halt is not None:
-                # What is not finite is no state: it is dropped, not ended.
-                left = next_observations.isfinite().all(-1) & ~self.halt.known.hold(next_observations)
+                left = self.halt.takes(next_observations)
                 cost = torch.where(left, reward - self.halt.worth, cost)
                 terminal = terminal | left
         packed = Transitions.pack(observations, actions, next_observations, reward - cost, terminal)
@@ -214,6 +217,8 @@ class Rollout:
     """Rows of running episodes that are not finite [h, B] bool."""
     out_of_range: Tensor
     """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
+    halted: Tensor
+    """Valid rows that lead into HALT [h, B] bool; their cost is what HALT's worth takes from the reward, no penalty."""
     ends: Tensor
     """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
     running: Tensor
@@ -228,6 +233,7 @@ class Step(NamedTuple):
     valid: Tensor
     non_finite: Tensor
     out_of_range: Tensor
+    halted: Tensor
     observations: Tensor
     """[B, D]."""
     alive: Tensor
@@ -254,13 +260,16 @@ def one_step(
     imagined, cost = model.step(observations, policy(observations, draws.policy), draws)
     finite = imagined.rows.isfinite().all(-1)
     sound = finite & limits.hold(imagined.next_observations)
+    valid = alive & sound
+    halted = torch.zeros_like(valid) if model.halt is None else valid & model.halt.takes(imagined.next_observations)
     goes_on = alive & sound & (imagined.terminals == 0)
     return Step(
         rows=imagined.rows,
         costs=cost,
-        valid=alive & sound,
+        valid=valid,
         non_finite=alive & ~finite,
         out_of_range=alive & finite & ~sound,
+        halted=halted,
         observations=torch.where(goes_on.unsqueeze(-1), imagined.next_observations, starts),
         alive=goes_on,
     )
@@ -309,6 +318,7 @@ def branch(
         valid=torch.stack([made.valid for made in steps]),
         non_finite=torch.stack([made.non_finite for made in steps]),
         out_of_range=torch.stack([made.out_of_range for made in steps]),
+        halted=torch.stack([made.halted for made in steps]),
         ends=observations,
         running=alive,
     )
@@ -324,18 +334,20 @@ class RolloutStatistics:
     def __init__(self, device: torch.device | str, log: LogStatistics | None = None) -> None:
         """`log`: whose range of observations imagined ones are compared with; None: they are not."""
         self.log = log
-        self.sums = torch.zeros(14, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(16, dtype=torch.float64, device=device)
 
     def add(self, rollout: Rollout) -> None:
         """Add one chunk of rollouts."""
         valid, rewards = rollout.valid, rollout.transitions.rewards
-        penalty = torch.where(valid, rollout.costs, 0.0)
-        predicted = torch.where(valid, rewards, 0.0) + penalty
-        ended = (rollout.transitions.terminals * valid).sum()
+        paid = valid & ~rollout.halted  # a step into HALT has neither the model's reward nor a penalty
+        penalty = torch.where(paid, rollout.costs, 0.0)
+        predicted = torch.where(paid, rewards, 0.0) + penalty
+        ended = (rollout.transitions.terminals * paid).sum()
         starts = torch.full_like(ended, valid.shape[1])
-        counts = [valid.sum(), ended, rollout.non_finite.sum(), rollout.out_of_range.sum(), starts]
+        counts = [valid.sum(), paid.sum(), ended, rollout.halted.sum()]
+        counts += [rollout.non_finite.sum(), rollout.out_of_range.sum(), starts]
         pinned = ((rollout.transitions.actions.abs() > PINNED).double().mean(-1) * valid).sum()
-        of_steps = [valid[0].sum(), penalty[0].sum(), valid[-1].sum(), penalty[-1].sum()]
+        of_steps = [paid[0].sum(), penalty[0].sum(), paid[-1].sum(), penalty[-1].sum()]
         rewarded = [penalty.sum(), predicted.sum(), predicted.abs().sum()]
         beyond = (self._beyond_log(rollout.transitions.next_observations) & valid).sum()
         self.sums += torch.stack([s.double() for s in [*counts, *rewarded, pinned, *of_steps, beyond]])
@@ -349,22 +361,24 @@ class RolloutStatistics:
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once.
 
-        `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
+        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and in HALT; steps into HALT count neither
+        for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
         the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range.
         """
         sums = sum_over_ranks(self.sums.clone()).tolist()
-        rows, ended, non_finite, out_of_range, starts, penalty, reward, size, pinned, *of_steps = sums
+        rows, paid, ended, halted, non_finite, out_of_range, starts, penalty, reward, size, pinned, *of_steps = sums
         first, penalty_first, last, penalty_last, beyond = of_steps
-        divisor = max(rows, 1.0)
+        divisor, paid = max(rows, 1.0), max(paid, 1.0)
         return {
             "transitions": rows,
             "length": rows / starts,
             "terminated": ended / starts,
+            "halted": halted / starts,
             "non_finite": non_finite,
             "out_of_range": out_of_range,
             "dropped_share": (non_finite + out_of_range) / starts,
-            "penalty": penalty / divisor,
-            "reward": reward / divisor,
+            "penalty": penalty / paid,
+            "reward": reward / paid,
             "penalty_share": penalty / max(size, 1e-12),
             "pinned": pinned / divisor,
             "penalty_first": penalty_first / max(first, 1.0),

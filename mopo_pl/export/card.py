@@ -1,6 +1,7 @@
 """A policy's card, after the model cards of Mitchell et al. 2019 and of the hub: `card.json`, and its text."""
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 NOT_FOR = (
@@ -19,6 +20,8 @@ def not_for(card: Mapping[str, Any]) -> list[str]:
         found.append("Any use: the check of its training says STOP.")
     if estimates is not None and estimates["says"] == "do not deploy":
         found.append("Any use: the estimates of its return say not to deploy it.")
+    if scored is not None and not isfinite(scored):
+        found.append("Any use: its return in the environment is no finite number.")
     if scored is None and estimates is None:
         found.append("Any use without a trial of its own: nothing says what it earns.")
     if scored is not None and scored < card["log"]["mean_return"]:

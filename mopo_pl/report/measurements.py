@@ -7,11 +7,10 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.assembly import actor_class, build_penalty, build_samples
+from mopo_pl.assembly import actor_class, build_penalised_model, build_penalty, build_samples
 from mopo_pl.config.compose import config_from_file
-from mopo_pl.config.schema import Config
+from mopo_pl.config.schema import Config, PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.diagnostics.model_error import (
     OneStep,
     OpenLoop,
@@ -33,6 +32,7 @@ from mopo_pl.diagnostics.policy_actions import (
 )
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty
+from mopo_pl.dynamics.rewards import Reward, known_reward
 from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, Value
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
@@ -102,9 +102,11 @@ class Parts:
     """u of the run."""
     value: Value | None
     """V of the newest checkpoint, for the spread that λ_V charges."""
+    reward: Reward | None
+    """r of the run, where it is known and may be imported."""
     discount: float
     rule: Rule
-    """Of termination; `never` where it may not be imported."""
+    """Of termination; `never` where it may not be imported, or cannot be found."""
 
 
 def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust, notes: list[str]) -> Parts:
@@ -132,6 +134,15 @@ def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust
     module = None
     if model is not None and policy is not None and config.uses_model:
         module = _critics(folder, notes)
+    reward = None
+    if model is not None and trust.allows(config.reward):
+        reward = known_reward(config.reward)
+    elif module is not None:
+        notes.append(
+            f"its reward {config.reward} is Python code, which is not run, so that the spread of values is left out: "
+            f"{_again(folder, 'reward', str(config.reward))}"
+        )
+        module = None
     return Parts(
         config=config,
         dataset=dataset,
@@ -141,6 +152,7 @@ def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust
         policy=policy,
         penalty=penalty,
         value=None if module is None else module.value,
+        reward=reward,
         discount=config.sac.discount,
         rule=never if model is None else _rule(folder, home, config, dataset, trust, notes),
     )
@@ -205,7 +217,11 @@ def _rule(
     try:
         columns = dataset.names.of_observations(dataset.obs_dim)[: dataset.transitions.newest_dim]
         return termination_rule(given, dataset.env_id, columns)
-    except InputError:  # a run of `stage=dynamics` alone needs none
+    except InputError as error:
+        if config.stage != "dynamics":  # which needs none
+            notes.append(
+                f"its rule of termination is not there, so that imagined episodes are not ended here: {error.problems[0]}"
+            )
         return never
 
 
@@ -253,22 +269,17 @@ def _held_out(home: Path, dataset: OfflineDataset) -> Tensor | None:
 @torch.no_grad()
 def _value_spread(parts: Parts, model: TransitionModel, value: Value, rows: Tensor) -> Tensor:
     """std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites, of logged rows [n]: what λ_V = 1 charges."""
-    charged = replace(_penalised(parts, model), coef=0.0, value_coef=1.0, value=value, discount=parts.discount)
+    charged = replace(_penalised(parts, model), value_coef=1.0, value=value)
     part = parts.dataset.transitions[rows]
     draws = charged.draw(part.observations, Generator().manual_seed(0))  # of the outcome, which does not matter here
     return charged.step(part.observations, part.actions, draws)[1].double()
 
 
 def _penalised(parts: Parts, model: TransitionModel) -> PenalisedModel:
-    """M̃ with the run's u, whose rollouts charge nothing."""
-    return PenalisedModel(
-        transition=model,
-        penalty=parts.penalty or PENALTIES["none"],
-        coef=0.0,
-        termination=parts.rule,
-        log=LogStatistics.of(parts.dataset),
-        window=parts.dataset.window,
-    )
+    """M̃ with the run's u and reward, whose rollouts charge nothing and are not halted."""
+    name = "none" if parts.penalty is None else parts.config.penalty.name
+    nothing = PenaltyConfig(name=name, coef=0.0, value_coef=0.0, relative=False, free_quantile=None)
+    return build_penalised_model(nothing, model, parts.rule, parts.dataset, parts.reward, discount=parts.discount)
 
 
 # The policy

@@ -1,5 +1,7 @@
 """Which signs count: those that persist, of rows that know of them, after the warm-up; and how a policy compares with its log."""
 
+import math
+
 import pytest
 from histories import FACTS, GOOD, facts, history
 
@@ -89,8 +91,27 @@ def test_the_last_episodes_replace_the_evaluations() -> None:
 
 @pytest.mark.parametrize(("mean", "told"), [(89.9, True), (90.1, False), (100.1, False)])
 def test_few_episodes_must_lie_two_standard_errors_below_the_log(mean: float, told: bool) -> None:
-    """σ/√n = 20/√16 = 5."""
-    assert bool(health_of_policy(history(12), FACTS, after=0, final=(mean, 20.0, 16))) == told
+    """s/√n = σ/√(n - 1) = 20/√16 = 5, where σ divides by n."""
+    assert bool(health_of_policy(history(12), FACTS, after=0, final=(mean, 20.0, 17))) == told
+
+
+def test_one_episode_has_no_standard_error_and_raises_no_alarm() -> None:
+    assert health_of_policy(history(12), FACTS, after=0, final=(-1e6, 0.0, 1)) == []
+    (finding,) = health_of_policy(history(12), FACTS, after=0, final=(-1e6, 0.0, 2))
+    assert finding.name == "below_log"
+
+
+@pytest.mark.parametrize("mean", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("episodes", [1, 20])
+def test_a_return_that_is_no_number_is_the_first_reason_to_stop(mean: float, episodes: int) -> None:
+    found = health_of_policy(history(12, lambda epoch: DROPS), FACTS, after=0, final=(mean, math.nan, episodes))
+    assert [(finding.level, finding.name) for finding in found] == [
+        ("STOP", "not_finite"),
+        ("WARN", "rollouts_dropped"),
+    ]
+    assert found[0].text == (
+        "the policy's mean return over the final episodes is no finite number: its actions or rewards are none"
+    )
 
 
 @pytest.mark.parametrize(("after", "short"), [(9000, False), (10_000, True)])

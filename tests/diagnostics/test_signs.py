@@ -112,11 +112,32 @@ def test_what_breaks_a_bound_of_the_log_stops_and_the_rest_warns() -> None:
     assert {name for name, level in LEVELS.items() if level == "STOP"} == {"q_beyond_reach", "imagined_above_log"}
 
 
-@pytest.mark.parametrize("name", ["q_beyond_reach", "imagined_above_log", "imagined_among_best", "imagined_below_log"])
+OF_LOGGED_REWARDS = (
+    *("q_beyond_reach", "q_above_imagined", "imagined_above_log", "imagined_among_best", "imagined_below_log"),
+    *("alpha_at_limit", "alpha_collapsed", "penalty_grows_along_rollouts"),
+)
+
+
+@pytest.mark.parametrize("name", OF_LOGGED_REWARDS)
 def test_a_reward_of_ones_own_is_not_compared_with_the_logs(name: str) -> None:
-    bad = next(bad for edge, _, bad, _ in EDGES if edge == name)
-    assert name in seen(bad)
-    assert name not in seen(bad, facts(known_reward=True))
+    bad, changed = next(
+        (bad, changed) for edge, _, bad, changed in EDGES if edge == name and (name != "alpha_at_limit" or changed)
+    )
+    assert name in seen(bad, facts(**changed))
+    assert name not in seen(bad, facts(**changed, known_reward=True))
+
+
+def test_alpha_can_be_at_its_limit_whatever_the_reward() -> None:
+    bad = next(bad for edge, _, bad, changed in EDGES if edge == "alpha_at_limit" and not changed)
+    assert "alpha_at_limit" in seen(bad, facts(known_reward=True))
+
+
+@pytest.mark.parametrize(("share", "outweighs"), [(0.99, False), (1.01, True)])
+def test_a_penalty_is_weighed_against_a_known_reward_of_imagined_steps_alone(share: float, outweighs: bool) -> None:
+    """Whatever the log's rewards, of 2 on average: of a known reward they are in another unit."""
+    for penalty in (1e-3, 1e3):
+        row: dict[str, float | None] = {"rollout/penalty": penalty, "rollout/penalty_share": share}
+        assert ("penalty_outweighs" in seen(row, facts(known_reward=True))) == outweighs
 
 
 def test_the_entropy_adds_nothing_to_values_without_it() -> None:

@@ -63,6 +63,7 @@ def test_the_models_return_decides(changes: dict[str, float], expected: str) -> 
         ({"policy_uncertainty": MOST_UNCERTAINTY}, DEPLOY),
         ({"policy_uncertainty": MOST_UNCERTAINTY + 0.1}, UNSURE),
         ({"policy_uncertainty": 0.0, "log_uncertainty": 0.0}, DEPLOY),
+        ({"policy_uncertainty": 0.1, "log_uncertainty": 0.0}, UNSURE),  # infinitely more than the log's
         ({"dropped_share": MOST_DROPPED}, DEPLOY),
         ({"dropped_share": MOST_DROPPED + 0.01}, UNSURE),
         ({"health": None}, DEPLOY),
@@ -89,20 +90,22 @@ def test_each_reason_has_its_numbers() -> None:
 
 
 def sentence(given: tuple[int, int, int], beat: tuple[int, int, int]) -> str:
-    rates = HitRates(
-        logs=("a",), given=dict(zip(VERDICTS, given, strict=True)), beat=dict(zip(VERDICTS, beat, strict=True))
-    )
-    return verdict(GOOD, rates).sentence()
+    """Of a log with these counts by verdict, and of two more on which each verdict was right once."""
+    right: dict[str, tuple[int, int]] = dict(zip(VERDICTS, ((1, 1), (1, 0), (0, 0)), strict=True))
+    counted: dict[str, tuple[int, int]] = dict(zip(VERDICTS, zip(given, beat, strict=True), strict=True))
+    logs = {"a": counted, "b": right, "c": right} if sum(given) else {}
+    return verdict(GOOD, HitRates(by_log=logs, verdicts=VERDICTS)).sentence()
 
 
 def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
     assert sentence((10, 10, 4), (9, 1, 2)) == (
-        "deploy for a trial: 9 of 10 labelled policies with this verdict beat their log, of all 12 of 24"
+        "deploy for a trial: 11 of 12 labelled runs with this verdict beat their log, of all 14 of 28"
     )
-    # By symmetry P(k >= 5) = (1 + P(k = 5))/2, P(k = 5) = 792²/1961256.
+    # Right in b and c by chance: 1/4. In a by symmetry P(k >= 5) = (1 + P(k = 5))/2, P(k = 5) = 792²/1961256 = 0.32: more than
+    # 7 of 12 are right with P(k >= 5)/4 + P(k >= 6)/2 + P(k >= 7)/4 = 0.660/4 + 0.340/2 + 0.110/4.
     assert sentence((10, 10, 4), (5, 5, 2)) == (
-        "no certificate: 5 of 10 labelled policies with this verdict beat their log, of all 12 of 24, which is not shown to be "
-        "better than chance (p = 0.66); the evidence says: deploy for a trial"
+        "no certificate: 7 of 12 labelled runs with this verdict beat their log, of all 14 of 28, which is not shown to be "
+        "better than chance on several logs (p = 0.36); the evidence says: deploy for a trial"
     )
     assert sentence((0, 0, 0), (0, 0, 0)) == (
         "no certificate: it was judged on no labelled policy yet; the evidence says: deploy for a trial"

@@ -352,6 +352,8 @@ def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_
     assert rollout.valid.T.tolist() == [[True, True, True, False], [True, False, False, False], [True] * 4]
     left = torch.zeros(4, 3, dtype=torch.bool)
     left[2, 0] = left[0, 1] = True
+    assert torch.equal(rollout.halted, left)
+    assert not plain.halted.any()
     within = rollout.valid & ~left
     assert rollout.transitions.terminals[rollout.valid].tolist() == left[rollout.valid].float().tolist()
     assert torch.equal(rollout.transitions.rows[within], plain.transitions.rows[within])
@@ -368,6 +370,7 @@ def test_a_state_that_is_no_number_is_dropped_and_not_taken_for_halt() -> None:
     rollout = roll(penalised(Counting(), halt=Halt(known, -40.0)), columns([math.nan]), 1)
     assert rollout.non_finite.all()
     assert not rollout.valid.any()
+    assert not rollout.halted.any()
 
 
 # Streams --------------------------------------------------------------------------------------------------------------
@@ -432,7 +435,14 @@ def doubled(coef: float = 1.0) -> PenalisedModel:
 
 
 def parts(rollout: Rollout) -> list[Tensor]:
-    return [rollout.transitions.rows, rollout.costs, rollout.valid, rollout.non_finite, rollout.out_of_range]
+    return [
+        rollout.transitions.rows,
+        rollout.costs,
+        rollout.valid,
+        rollout.non_finite,
+        rollout.out_of_range,
+        rollout.halted,
+    ]
 
 
 def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> None:
@@ -519,7 +529,9 @@ def test_the_compiled_step_halts_where_the_eager_one_does(traced: list[int]) -> 
     step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     known = StateLimits(*(torch.full((OBS,), side, dtype=torch.float64) for side in (-1.0, 1.0)))
     for worth in (-40.0, -3.0):
-        assert_compiled_is_eager(step, replace(doubled(), halt=Halt(known, worth)), starts)
+        model = replace(doubled(), halt=Halt(known, worth))
+        assert_compiled_is_eager(step, model, starts)
+        assert branch(model, wandering, starts, 3, tight(starts), generator_for(0, "x")).halted.any()
 
 
 def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
@@ -587,7 +599,7 @@ def test_bf16_rounds_neither_a_users_penalty_nor_a_users_rule_nor_reward() -> No
 
 def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     rows, ended, non_finite, out_of_range, starts, penalty, reward, size = 0, 0, 0, 0, 0, 0.0, 0.0, 0.0
-    pinned, entries, first, last = 0, 0, [], []
+    pinned, entries, first, last, halted, paid = 0, 0, [], [], 0, 0
     for rollout in rollouts:
         horizon, width = rollout.valid.shape
         starts += width
@@ -598,21 +610,26 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
                 if rollout.valid[step, row]:
                     cost = float(rollout.costs[step, row])
                     predicted = float(rollout.transitions.rewards[step, row]) + cost
-                    rows, ended = rows + 1, ended + int(rollout.transitions.terminals[step, row])
-                    penalty, reward, size = penalty + cost, reward + predicted, size + abs(predicted)
-                    first += [cost] * (step == 0)
-                    last += [cost] * (step == horizon - 1)
+                    rows = rows + 1
+                    if rollout.halted[step, row]:
+                        halted += 1
+                    else:
+                        paid, ended = paid + 1, ended + int(rollout.transitions.terminals[step, row])
+                        penalty, reward, size = penalty + cost, reward + predicted, size + abs(predicted)
+                        first += [cost] * (step == 0)
+                        last += [cost] * (step == horizon - 1)
                     actions = rollout.transitions.actions[step, row].tolist()
                     pinned, entries = pinned + sum(abs(a) > 0.99 for a in actions), entries + len(actions)
     return {
         "transitions": rows,
         "length": rows / starts,
         "terminated": ended / starts,
+        "halted": halted / starts,
         "non_finite": non_finite,
         "out_of_range": out_of_range,
         "dropped_share": (non_finite + out_of_range) / starts,
-        "penalty": penalty / rows,
-        "reward": reward / rows,
+        "penalty": penalty / paid,
+        "reward": reward / paid,
         "penalty_share": penalty / size,
         "pinned": pinned / entries,
         "penalty_first": sum(first) / len(first),
@@ -620,7 +637,10 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     }
 
 
-def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
+@pytest.mark.parametrize(("halting", "halted"), [(False, 0), (True, 2)])
+def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows(halting: bool, halted: int) -> None:
+    """HALT takes the rollouts from -9 to -8 and from 2.5 to 3.5; from 2 to 3 it is the rule that ends one."""
+
     def spoil(states: Tensor, mean: Tensor) -> Tensor:
         return torch.where(states[:, :1] == -5, torch.full_like(mean, math.nan), mean)
 
@@ -629,14 +649,17 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows() -> None:
         penalty=lambda mean, std: mean[0, :, 0].abs(),
         coef=0.5,
         termination=at_least(3.0),
+        halt=Halt(StateLimits(*columns([-7.5, 3.2])), -40.0) if halting else None,
     )
     limits = StateLimits(torch.full((OBS,), -8.5), torch.full((OBS,), torch.inf))
-    chunks = [roll(model, columns(s), 4, limits=limits) for s in ([0.0, 2.0, -9.0], [-6.0, -5.0, -9.8], [2.5])]
+    chunks = [roll(model, columns(s), 4, limits=limits) for s in ([0.0, 2.0, -9.0], [-6.0, -5.0, -9.8], [2.5, -4.0])]
     statistics = RolloutStatistics("cpu")
     for chunk in chunks:
         statistics.add(chunk)
     by_hand = statistics_by_hand(chunks)
     assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 1)
+    assert by_hand["halted"] == halted / 8
+    assert by_hand["terminated"] == (3 - halting) / 8
     assert statistics.summary() == pytest.approx(by_hand)
 
 

@@ -4,22 +4,26 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from mopo_pl import __main__ as program
-from mopo_pl.assembly import open_log
+from mopo_pl.assembly import build_samples, open_log
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.diagnostics.model_error import OneStep, Predictions, one_step
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.penalties import PENALTIES
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
+from mopo_pl.report import measurements
 from mopo_pl.report.command import report_at_end
 from mopo_pl.report.evidence import Evidence, gather
 from mopo_pl.report.run_files import EVERYTHING, Trust
+from mopo_pl.sac.module import SACModule
 
 Run = Callable[..., Path]
 Captured = pytest.CaptureFixture[str]
@@ -182,6 +186,69 @@ def test_code_is_imported_only_where_the_command_line_names_it(
     assert trusted.notes == []
     assert trusted.model is not None
     assert "theirs:u" in [each.name for each in trusted.model.one_step.rankings]
+
+
+@pytest.fixture
+def paid(copied: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run, as if its imagined steps had been paid by a reward of one's own, 100·s₀·a² + s'₂."""
+    (tmp_path / "paying.py").write_text("def r(s, a, t):\n    return 100 * s[:, 0] * a[:, 0] ** 2 + t[:, 2]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (copied / "config.yaml").read_text()
+    assert "\nreward: null\n" in text
+    (copied / "config.yaml").write_text(text.replace("\nreward: null\n", "\nreward: paying:r\n"))
+    return copied
+
+
+def test_the_spread_of_values_is_that_of_the_runs_own_reward(paid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """std_i [r(s, a, s'_i) + γV(s'_i)] over the elites, by hand, a in the log's units."""
+    seen: list[Predictions] = []
+
+    def noted(predicted: Predictions, *arguments: Any, **more: Any) -> OneStep:
+        seen.append(predicted)
+        return one_step(predicted, *arguments, **more)
+
+    monkeypatch.setattr(measurements, "one_step", noted)
+    found = gather(paid, dataset=None, trust=Trust(frozenset({"paying:r"})))
+    assert found.notes == []
+    config = config_from_file(paid / "config.yaml")
+    dataset, model = open_log(config), load_model(paid)
+    rows = dataset.transitions[build_samples(config.dynamics, dataset, seed=config.seed).holdout]
+    newest = max((paid / "checkpoints").glob("policy-*.ckpt"))
+    critics = SACModule.load_from_checkpoint(newest, map_location="cpu", weights_only=True).eval()
+    with torch.no_grad():
+        mean, _ = model.predict(torch.cat([rows.observations, rows.actions], -1))
+        after = rows.observations + mean[model.elites][..., 1:]
+        low, high = torch.from_numpy(dataset.action_low), torch.from_numpy(dataset.action_high)
+        torques = low + (rows.actions + 1) / 2 * (high - low)
+        reward = 100 * rows.observations[:, 0] * torques[:, 0] ** 2 + after[..., 2]
+        worth = reward + 0.99 * torch.stack([critics.value(states) for states in after])
+    (predicted,) = seen
+    spread = worth.std(0, unbiased=False)
+    torch.testing.assert_close(predicted.penalties["value_spread"].float(), spread, rtol=1e-3, atol=1e-4)
+
+
+def test_a_reward_that_may_not_be_run_leaves_out_the_spread_of_values(paid: Path) -> None:
+    found = measured(paid)
+    assert found.notes == [
+        "its reward paying:r is Python code, which is not run, so that the spread of values is left out: read it, then python -m "
+        f"mopo_pl report {paid} reward=paying:r"
+    ]
+    assert found.model is not None
+    assert "value_spread" not in [each.name for each in found.model.one_step.rankings]
+
+
+@pytest.mark.parametrize(("stage", "told"), [("all", True), ("dynamics", False)])
+def test_a_rule_that_is_not_found_is_told_of_unless_the_run_needs_none(copied: Path, stage: str, told: bool) -> None:
+    text = (copied / "config.yaml").read_text()
+    assert "termination: null" in text
+    assert "stage: all" in text
+    text = text.replace("termination: null", "termination: gone_with_it:rule").replace("stage: all", f"stage: {stage}")
+    (copied / "config.yaml").write_text(text)
+    found = gather(copied, dataset=None, trust=Trust(frozenset({"gone_with_it:rule"})))
+    assert [note.partition(": ")[0] for note in found.notes] == [
+        "its rule of termination is not there, so that imagined episodes are not ended here"
+    ] * told
+    assert all("termination=gone_with_it:rule: " in note for note in found.notes)
 
 
 def test_an_environment_that_is_code_must_be_named(copied: Path, capsys: Captured) -> None:

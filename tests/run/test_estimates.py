@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from tiny import TINY
 
 from mopo_pl import cli
 from mopo_pl.__main__ import main
+from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_returns
+from mopo_pl.diagnostics.estimates.verdict import Evidence
+from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.run.finished import estimates
 from mopo_pl.run.finished.estimates import Effort
 
@@ -98,6 +102,40 @@ def test_the_table_says_what_decided(trained: Path, capsys: pytest.CaptureFixtur
     assert f"the true return {found['true_return']:.1f} is {above} it" in "\n".join(lines)
     for reason in found["verdict"]["reasons"]:
         assert f"  {reason['says']:<19}{reason['name']}: {reason['text']}" in lines
+
+
+def test_windows_of_logged_states_say_nothing_of_whether_the_bound_holds(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The true return is of whole episodes."""
+    monkeypatch.setattr(
+        estimates, "logged_returns", lambda *given: replace(logged_returns(*given), whole_episodes=False)
+    )
+    found = estimated(trained, capsys)
+    assert (found["bound"]["holds"], found["protocol"]["starts"]) == (None, "logged states")
+    assert found["true_return"] is not None
+    assert "true return" not in estimates.as_text(trained, found)
+
+
+def test_the_elites_are_compared_with_the_log_from_their_own_starts(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the log's two starts is drawn; what the other earned changes neither the comparison nor the bias."""
+    logs: list[LoggedReturns] = []
+
+    def of_log(*given: Any) -> LoggedReturns:
+        logs.append(logged_returns(*given))
+        return logs[-1]
+
+    monkeypatch.setattr(estimates, "EFFORT", replace(SMALL, imagined_rows=1, least_rollouts=1))
+    monkeypatch.setattr(estimates, "logged_returns", of_log)
+    model = estimated(trained, capsys)["model"]
+    found = json.loads((trained / "estimates.json").read_text())
+    (log,) = logs
+    assert model["log"] == float(log.returns[log.drawn(1, generator_for(0, "estimated starts"))])
+    assert model["log"] != found["log"]["return"]
+    assert Evidence.of(found).model.log == model["log"]
+    assert model["bias"] == model["clone"]["return"]["mean"] - model["log"]
 
 
 def test_health_of_the_result_is_evidence(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ The model's return decides, where the model passes on the clone. All else can on
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from typing import Any, Literal
 
 from mopo_pl.diagnostics.estimates.hit_rates import HitRates
@@ -68,7 +69,7 @@ class Evidence:
         returns, policy = model["policy"]["return"]["elites"], fqe["policy"]
         return cls(
             model=Estimate(
-                low=min(returns), high=max(returns), log=log["return"], log_std=log["std"], bias=model["bias"]
+                low=min(returns), high=max(returns), log=model["log"], log_std=log["std"], bias=model["bias"]
             ),
             fqe=Estimate(
                 low=policy["lower"],
@@ -111,7 +112,7 @@ class Verdict:
         """One line: the verdict with its hit rate, or that there is no certificate."""
         rates, said = self.hit_rates, self.says
         worth = (
-            f"{rates.beat[said]} of {rates.given[said]} labelled policies with this verdict beat their log, of all "
+            f"{rates.beat[said]} of {rates.given[said]} labelled runs with this verdict beat their log, of all "
             f"{rates.beat_log} of {rates.labels}"
         )
         if self.certified:
@@ -119,8 +120,8 @@ class Verdict:
         if not rates.labels:
             return f"no certificate: it was judged on no labelled policy yet; the evidence says: {said}"
         return (
-            f"no certificate: {worth}, which is not shown to be better than chance (p = {rates.chance(DEPLOY):.2f}); the "
-            f"evidence says: {said}"
+            f"no certificate: {worth}, which is not shown to be better than chance on several logs "
+            f"(p = {rates.chance(DEPLOY):.2f}); the evidence says: {said}"
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -174,7 +175,8 @@ def _compared(name: str, estimate: Estimate, how: str) -> Reason:
 
 
 def _uncertainty(evidence: Evidence) -> Sequence[Reason]:
-    ratio = evidence.policy_uncertainty / evidence.log_uncertainty if evidence.log_uncertainty > 0 else 0.0
+    policy, log = evidence.policy_uncertainty, evidence.log_uncertainty
+    ratio = policy / log if log > 0 else inf if policy > 0 else 0.0
     text = f"mean u of its rollouts is {ratio:.1f} times that of the log (at most {MOST_UNCERTAINTY:.1f})"
     return [Reason("uncertainty", DEPLOY if ratio <= MOST_UNCERTAINTY else UNSURE, text)]
 

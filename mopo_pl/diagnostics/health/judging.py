@@ -1,7 +1,7 @@
 """The health of a run: which signs persist in its metrics rows, and how its policy compares with the log."""
 
 from collections.abc import Iterator
-from math import sqrt
+from math import isfinite, sqrt
 
 from mopo_pl.data.findings import Finding
 from mopo_pl.diagnostics.health.run_facts import RunFacts
@@ -23,6 +23,10 @@ COLUMNS = tuple(dict.fromkeys(["update", "evaluation/return", *(name for sign in
 """Columns of a row that policy's signs read."""
 USELESS = (
     "penalty.coef and rollout.horizon (docs: Sweep λ and h), or the log itself: algorithm=bc shows what cloning earns"
+)
+
+NOT_FINITE = (
+    "sac.bound_targets=true, sac.critic_layer_norm=true, sac.normalise_observations=true or a lower sac.actor_lr"
 )
 
 
@@ -63,13 +67,19 @@ def health_of_policy(
 ) -> list[Finding]:
     """What the rows of stage 2 say at its end. `final`: mean, standard deviation and number of the last episodes' returns.
 
-    The final episodes replace the evaluations of the curve. Where the run is too short to be judged by its rows, a finding
-    of level OK says so.
+    The standard deviation is that of these episodes, with n in its denominator. The final episodes replace the evaluations of
+    the curve. A single episode has no standard error, and is not compared with the log. Where the run is too short to be judged
+    by its rows, a finding of level OK says so.
     """
     found = [finding for finding in signs_in(rows, facts, after=after) if final is None or finding.name != "below_log"]
     if final is not None:
         mean, std, episodes = final
-        if mean + STANDARD_ERRORS * std / sqrt(episodes) < facts.behaviour_return:
+        if not isfinite(mean):
+            text = (
+                "the policy's mean return over the final episodes is no finite number: its actions or rewards are none"
+            )
+            found.insert(0, Finding("STOP", "not_finite", text, NOT_FINITE))
+        elif episodes > 1 and mean + STANDARD_ERRORS * std / sqrt(episodes - 1) < facts.behaviour_return:
             text = f"the policy returns {mean:.4g}, less than the log's episodes did on average ({facts.behaviour_return:.4g}): it is of no use"
             found.append(Finding("WARN", "below_log", text, USELESS))
     if sum((row["update"] or 0) > after for row in rows) < PERSISTS:

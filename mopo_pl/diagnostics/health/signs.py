@@ -127,6 +127,8 @@ def q_beyond_reach(rows: Rows, facts: RunFacts) -> str | None:
 
 def q_above_imagined(rows: Rows, facts: RunFacts) -> str | None:
     """Q·(1 - γ) against the reward of an imagined step, less the penalty of the imagined part of a batch, with the entropy."""
+    if facts.known_reward:  # Q is of the logged rewards too, and the gap that counts is in their unit
+        return None
     row = rows[-1]
     penalty = (1 - facts.real_ratio) * _of(row, "rollout/penalty")
     earned = _of(row, "rollout/reward") - penalty + _entropy_bonus(row, facts)
@@ -200,7 +202,7 @@ def alpha_at_limit(rows: Rows, facts: RunFacts) -> str | None:
     """α against `alpha_max`, or against the range of rewards where there is no limit."""
     alpha, limit = _of(rows[-1], "policy/alpha"), facts.alpha_max
     if limit is None:
-        if alpha <= facts.reward_range:
+        if facts.known_reward or alpha <= facts.reward_range:
             return None
         return f"α is {alpha:.4g}, more than the whole range of the log's rewards ({facts.reward_range:.4g}): the entropy decides"
     # While the entropy is above its target α only has not fallen yet.
@@ -212,15 +214,15 @@ def alpha_at_limit(rows: Rows, facts: RunFacts) -> str | None:
 def alpha_collapsed(rows: Rows, facts: RunFacts) -> str | None:
     """α against the scale of the rewards."""
     alpha = _of(rows[-1], "policy/alpha")
-    if alpha >= ALPHA_COLLAPSED * facts.reward_std:
+    if facts.known_reward or alpha >= ALPHA_COLLAPSED * facts.reward_std:
         return None
     return f"α fell to {alpha:.2g}, nothing beside rewards that vary by {facts.reward_std:.4g}: the policy no longer tries other actions"
 
 
 def penalty_outweighs(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean penalty against the mean |r| of imagined and of logged steps, whichever is larger."""
+    """The mean penalty against the mean |r| of imagined and of logged steps, whichever is larger; of imagined ones of a known r."""
     penalty, share = _of(rows[-1], "rollout/penalty"), _of(rows[-1], "rollout/penalty_share")
-    size = max(facts.reward_size, penalty / share if share > 0 else 0.0)
+    size = max(0.0 if facts.known_reward else facts.reward_size, penalty / share if share > 0 else 0.0)
     if penalty <= PENALTY_OUTWEIGHS * size:
         return None
     return f"the penalty takes {penalty:.4g} a step, more than the rewards are worth ({size:.4g}): the task is hidden behind it"
@@ -229,7 +231,7 @@ def penalty_outweighs(rows: Rows, facts: RunFacts) -> str | None:
 def penalty_grows_along_rollouts(rows: Rows, facts: RunFacts) -> str | None:
     """The mean cost of the h-th steps against that of the first: a stand-in for the model's error at h."""
     first, last = _of(rows[-1], "rollout/penalty_first"), _of(rows[-1], "rollout/penalty_last")
-    if last <= PENALTY_SMALL * facts.reward_size or last <= PENALTY_GROWTH * first:
+    if facts.known_reward or last <= PENALTY_SMALL * facts.reward_size or last <= PENALTY_GROWTH * first:
         return None
     return f"the penalty of a rollout's last steps is {last:.4g}, of its first {first:.4g}: the model is lost by then"
 

@@ -96,6 +96,7 @@ def estimates_of(
     of_clone = in_elites(policy=clone.following(log.rows[drawn]), generator=generator_for(seed, "estimated clone"))
     fitted = _fitted(dataset, policy, clone, log, seed, effort)
     logged = {**log.summary(), "epsilon_u": log_u}
+    logged_there = float(log.returns[drawn].mean())
     values = {"policy": fitted[0].summary(), "clone": fitted[1].summary()}
     found = {
         "format": FORMAT,
@@ -111,9 +112,11 @@ def estimates_of(
         "model": {
             "policy": of_policy.summary(),
             "clone": of_clone.summary(),
-            "bias": float(of_clone.sums["return"].mean() - log.returns[drawn].mean()),
+            "log": logged_there,
+            "bias": float(of_clone.sums["return"].mean()) - logged_there,
         },
-        "bound": _bound(model.coef, of_policy, log_u, true_return),
+        # A window from a logged state is another sum than the true return, which is of whole episodes.
+        "bound": _bound(model.coef, of_policy, log_u, true_return if log.whole_episodes else None),
         "fqe": {"updates": effort.fqe_updates, **values, "bias": values["clone"]["mean"] - logged["forever"]},
         "true_return": true_return,
         "health": health,
@@ -158,7 +161,8 @@ def _fitted(
 def _bound(coef: float, returns: ModelReturns, log_u: float, true_return: float | None) -> dict[str, Any]:
     """The bound of the paper in practice: the return in the penalised model, all of u penalised, as a lower bound.
 
-    It holds where λu is at least the error that a step of the model makes in value, which nobody knows.
+    It holds where λu is at least the error that a step of the model makes in value, which nobody knows. `true_return`: of the
+    same steps; None where it is not known.
     """
     lower = float(returns.sums["bound"].mean())
     return {
@@ -279,6 +283,6 @@ def _check(estimate: Mapping[str, Any]) -> str:
 
 
 def _held(bound: Mapping[str, Any], true_return: float | None) -> str:
-    if true_return is None:
+    if bound["holds"] is None:
         return ""
     return f"; the true return {true_return:.1f} is {'above' if bound['holds'] else 'below'} it"
