@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mopo_pl.config.keys import WITHOUT_EFFECT, format_value, is_within
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.storage.stored_json import loads, read_json
+from mopo_pl.storage.run_records import read_record, read_result, read_rows
 from mopo_pl.sweep import manifest
 
 NOT_COMPARED = (
@@ -114,7 +114,8 @@ def read_run(path: Path) -> FinishedRun:
     if not folder.result.exists():
         raise InputError("it is not finished" if folder.config.exists() else "it has not begun")
     try:
-        result = read_json(folder.result)
+        result = read_result(path)
+        assert result is not None
         config = OmegaConf.to_container(OmegaConf.load(folder.config))
         if not isinstance(config, dict):
             raise ValueError(f"{folder.config.name} is no map of keys")
@@ -148,10 +149,9 @@ def read_run(path: Path) -> FinishedRun:
 
 
 def _curve(file: Path) -> list[tuple[int, float]]:
-    rows = [loads(line) for line in file.read_text().splitlines() if line.strip()]
     return [
         (int(row["update"]), float(row["evaluation/return"]))
-        for row in rows
+        for row in read_rows(file)
         if row.get("evaluation/return") is not None
     ]
 
@@ -159,7 +159,7 @@ def _curve(file: Path) -> list[tuple[int, float]]:
 def _ensemble(folder: RunFolder) -> str | None:
     if not folder.provenance.exists():
         return None
-    return read_json(folder.provenance).get("ensemble")
+    return (read_record(folder.provenance) or {}).get("ensemble")
 
 
 def _settings(config: Mapping[Any, Any]) -> dict[str, str]:

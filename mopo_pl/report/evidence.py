@@ -20,9 +20,9 @@ from mopo_pl.report.run_files import (
     changed_keys,
     open_log_of,
     read_curves,
-    read_object,
     refuse_changed_log,
 )
+from mopo_pl.storage.run_records import read_estimates, read_record, read_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +102,13 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
     """
     began = time.perf_counter()
     config = config_from_file(folder / "config.yaml")
-    result, provenance = read_object(folder / "result.json"), read_object(folder / "provenance.json")
+    result, provenance = read_result(folder), read_record(folder / "provenance.json")
     if dataset is None:
         dataset, findings = open_log_of(folder, config, trust, place)
         refuse_changed_log(folder, dataset, result, provenance)
     else:
         findings = dataset.findings
-    estimated = read_object(folder / "estimates.json") or {}
+    estimated = read_estimates(folder) or {}
     notes: list[str] = []
     curves, updates = read_curves(folder / "metrics.jsonl")
     parts = parts_of(folder, config, dataset, trust, notes)

@@ -39,8 +39,9 @@ from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.report.run_files import Trust, read_object
+from mopo_pl.report.run_files import Trust
 from mopo_pl.sac.module import SACModule
+from mopo_pl.storage.run_records import read_record
 
 HELD_OUT = 20_000
 """Most held-out rows that one-step errors are measured on."""
@@ -256,7 +257,7 @@ def of_model(parts: Parts) -> ModelEvidence | None:
 
 def _held_out(home: Path, dataset: OfflineDataset) -> Tensor | None:
     """The rows that the ensemble held out [n]; None where its run does not say, or was trained on another log."""
-    facts = read_object(home / "dynamics.json") or {}
+    facts = read_record(home / "dynamics.json") or {}
     if not (home / "config.yaml").exists() or facts.get("dataset") not in (None, dataset.hash):
         return None
     source = config_from_file(home / "config.yaml")

@@ -1,7 +1,6 @@
 """What the files of a run folder hold, and the log that it was trained on."""
 
-import json
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding, of_level
 from mopo_pl.errors import InputError
+from mopo_pl.storage.run_records import read_rows
 
 Curves = dict[str, list[tuple[int, float | None]]]
 """Updates of its stage and value of each metric, by name."""
@@ -41,19 +41,6 @@ EVERYTHING = Trust(None)
 """In the process that trained the run: its user named the code."""
 
 
-def read_object(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file; None where there is no such file. Raises InputError where it is damaged."""
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error}): restore it from a copy, or remove it") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged (it holds no JSON object): restore it from a copy, or remove it")
-    return found
-
-
 def read_curves(path: Path) -> tuple[Curves, int]:
     """The metrics in `metrics.jsonl`, and the updates of the policy so far. Damaged lines are left out."""
     curves: Curves = {}
@@ -62,21 +49,16 @@ def read_curves(path: Path) -> tuple[Curves, int]:
         if row["stage"] == "policy":
             updates = max(updates, row["update"])
         for name, value in row.items():
-            if name not in ("stage", "update") and (value is None or isinstance(value, int | float)):
-                finite = value if value is not None and math.isfinite(value) else None
+            if name not in ("stage", "update") and (value is None or isinstance(value, float | int)):
+                # A whole number of JSON may be larger than any float.
+                finite = value if value is not None and abs(value) <= sys.float_info.max else None
                 curves.setdefault(name, []).append((row["update"], finite))
     return curves, updates
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if not path.exists():
-        return
-    for line in path.read_text(errors="replace").split("\n"):
-        try:
-            row = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("stage"), str) and isinstance(row.get("update"), int):
+    for row in read_rows(path):
+        if isinstance(row.get("stage"), str) and isinstance(row.get("update"), int):
             yield row
 
 

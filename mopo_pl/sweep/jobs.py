@@ -15,6 +15,7 @@ from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_training
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.storage.run_records import read_result
 from mopo_pl.sweep.plan import Job
 
 OUTPUT = "output"
@@ -144,7 +145,8 @@ def _progress(name: str, folder: Path, ended: Mapping[str, str | None], number: 
     before = f"[{len(ended)}/{number}] {name}"
     if ended[name] is not None:
         return f"{before}  failed: {ended[name]}"
-    result = json.loads((folder / name / "result.json").read_text())
+    result = read_result(folder / name)
+    assert result is not None
     seconds = sum(filter(None, result["seconds"].values()))
     reached = "" if result["final_return"] is None else f"return {result['final_return']:.1f}, "
     return f"{before}  {reached}{seconds:.0f} s"

@@ -1,6 +1,5 @@
 """The number by which a search judges a run."""
 
-import json
 import signal
 import subprocess
 import time
@@ -15,11 +14,11 @@ from mopo_pl.config.keys import is_within
 from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_command
+from mopo_pl.storage.run_records import ESTIMATES, read_estimates, read_result
 
 OBJECTIVES = ("return", "estimate")
 """return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the mean return in the
 model, which does not."""
-ESTIMATES = "estimates.json"
 POLL = 0.1
 """Time between looks at the estimating process [s]."""
 
@@ -27,11 +26,11 @@ POLL = 0.1
 def objective_of(run: Path, objective: str) -> float:
     """What a finished run came to. Raises InputError where it has no such number."""
     if objective == "return":
-        value = _read(run / "result.json", "result")["final_return"]
+        value = _written(read_result(run), run, "result").get("final_return")
         if value is None or not isfinite(value):
             raise InputError(f"{run} has no return: its policy gave no numbers, or it has no environment")
         return float(value)
-    found = _read(run / ESTIMATES, "estimate")
+    found = _written(read_estimates(run), run, "estimate")
     try:
         returns = list(map(float, found["model"]["policy"]["return"]["elites"]))
         value = min(returns)
@@ -42,16 +41,10 @@ def objective_of(run: Path, objective: str) -> float:
     return value
 
 
-def _read(path: Path, what: str) -> Mapping[str, Any]:
-    if not path.exists():
-        command = f"estimate {path.parent}" if what == "estimate" else f"train resume={path.parent}"
-        raise InputError(f"{path.parent} has no {what}: python -m mopo_pl {command} writes one")
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({error})") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is damaged")
+def _written(found: Mapping[str, Any] | None, run: Path, what: str) -> Mapping[str, Any]:
+    if found is None:
+        command = f"estimate {run}" if what == "estimate" else f"train resume={run}"
+        raise InputError(f"{run} has no {what}: python -m mopo_pl {command} writes one")
     return found
 
 

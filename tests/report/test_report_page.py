@@ -200,10 +200,11 @@ def test_an_unfinished_run_says_so(whole: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder / "policy")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "policy", "upd')
-    (folder / "estimates.json").write_text('{"verdict": {"verdict": "cannot tell"}, "fqe": {"mean": 1.5}}')
+    verdict = {"says": "cannot tell", "sentence": "cannot tell", "reasons": []}
+    (folder / "estimates.json").write_text(json.dumps({"verdict": verdict, "fqe": {"mean": 1.5}}))
     found = gather(folder, dataset=None, trust=NOTHING)
     assert not found.finished
-    assert (found.verdict, found.estimates) == ({"verdict": "cannot tell"}, {"fqe": {"mean": 1.5}})
+    assert (found.verdict, found.estimates) == (verdict, {"fqe": {"mean": 1.5}})
     assert (found.updates, found.planned_updates) == (20, 20)
     assert found.policy is None
     assert found.model is not None

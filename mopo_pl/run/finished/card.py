@@ -18,6 +18,7 @@ from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.hub import repository_of, upload
+from mopo_pl.storage.run_records import read_estimates, read_result
 
 LICENCES = {"not stated": "other"}
 """Names of licences as the hub writes them, where they differ."""
@@ -72,7 +73,7 @@ def push_run(
 
 def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, trust: bool) -> dict[str, Any]:
     """The card as plain values. `address`: what `Policy.load` takes."""
-    config, result = config_from_file(folder.config), _json(folder.result)
+    config, result = config_from_file(folder.config), read_result(folder.path)
     refuse_named_code(folder.config, config, trust=trust, within=OF_THE_ENVIRONMENT)
     if result is None:
         raise InputError(
@@ -87,7 +88,7 @@ def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, tr
         "training": {"algorithm": config.algorithm, "preset": config.preset},
         "result": {key: result.get(key) for key in KEPT},
         "health": result.get("health"),
-        "estimates": (_json(folder.path / "estimates.json") or {}).get("verdict"),
+        "estimates": (read_estimates(folder.path) or {}).get("verdict"),
     }
     return {**card, "not_for": not_for(card)}
 
@@ -113,13 +114,3 @@ def _log(config: Config, result: Mapping[str, Any]) -> dict[str, Any]:
     told = sorted((found for found in findings if found.level != "OK"), key=lambda found: -LEVELS.index(found.level))
     findings_now = [{"level": found.level, "name": found.name, "text": found.text} for found in told]
     return {**known, "rows": len(dataset), "episodes": len(dataset.episode_lengths()), "findings": findings_now}
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """The content of a JSON file; None where there is none. Raises InputError where it is damaged."""
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error

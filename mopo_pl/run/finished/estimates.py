@@ -30,7 +30,7 @@ from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write
-from mopo_pl.storage.stored_json import read_json
+from mopo_pl.storage.run_records import read_result
 
 FORMAT = 1
 FILE = "estimates.json"
@@ -216,14 +216,7 @@ def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[
 
 def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
     """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
-    try:
-        result = read_json(run / "result.json")
-        if not isinstance(result.get("final_return"), float | int | None):
-            raise ValueError("final_return is no number")
-    except FileNotFoundError:
-        result = {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{run / 'result.json'} is damaged ({error}): restore it from a copy, or remove it") from error
+    result = read_result(run) or {}
     health = result.get("health")
     found = estimates_of(
         config,

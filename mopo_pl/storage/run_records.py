@@ -1,0 +1,111 @@
+"""What a finished run says of itself in `result.json` and `estimates.json`, read as a file that may be damaged or of someone else."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.errors import InputError
+from mopo_pl.storage.stored_json import loads, read_json, read_text
+
+RESULT, ESTIMATES = "result.json", "estimates.json"
+Check = Callable[[Any], bool]
+"""Whether a value is of the type that a run writes."""
+
+
+def read_result(run: Path) -> dict[str, Any] | None:
+    """The result of a run folder; None for an unfinished one. Raises InputError where it is damaged."""
+    return _read(run / RESULT, _OF_A_RESULT, required=("behaviour_return", "updates", "seconds", "dataset"))
+
+
+def read_estimates(run: Path) -> dict[str, Any] | None:
+    """The estimates in a run folder; None where there are none. Raises InputError where they are damaged."""
+    return _read(run / ESTIMATES, _OF_ESTIMATES, required=())
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in another file of a run; None where there is no such file. Raises InputError where it is damaged."""
+    return _read(path, {}, required=())
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of `metrics.jsonl`; none where there is no such file.
+
+    Damaged lines are left out: a run that was killed may have cut the last one. Raises InputError where the file cannot be read.
+    """
+    try:
+        lines = read_text(path).splitlines()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    for line in lines:
+        try:
+            yield loads(line)
+        except ValueError:
+            continue
+
+
+def _read(path: Path, checks: Mapping[str, Check], *, required: tuple[str, ...]) -> dict[str, Any] | None:
+    try:
+        found = read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    missing = [key for key in required if key not in found]
+    wrong = [key for key, holds in checks.items() if key in found and not holds(found[key])]
+    if missing or wrong:
+        said = [f"{key} is missing" for key in missing] + [f"{key} is of a wrong type" for key in wrong]
+        raise _damaged(path, ", ".join(said))
+    return found
+
+
+def _damaged(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is damaged ({why}): restore it from a copy, or remove it")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _number_or_none(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+def _text(value: Any) -> bool:
+    # No file name and no line holds a NUL.
+    return isinstance(value, str) and "\0" not in value
+
+
+def _map_of(check: Check) -> Check:
+    return lambda value: isinstance(value, dict) and all(map(check, value.values()))
+
+
+def _list_of(check: Check) -> Check:
+    return lambda value: isinstance(value, list) and all(map(check, value))
+
+
+def _map_with(**checks: Check) -> Check:
+    return lambda value: (
+        isinstance(value, dict) and all(key in value and holds(value[key]) for key, holds in checks.items())
+    )
+
+
+_FINDING = _map_with(level=lambda value: value in ("OK", "WARN", "STOP"), name=_text, text=_text, fix=_text)
+_OF_A_RESULT: dict[str, Check] = {
+    **dict.fromkeys(("behaviour_return", "updates"), _number),
+    **dict.fromkeys(
+        ("final_return", "final_return_std", "last10_return", "final_score", "last10_score"), _number_or_none
+    ),
+    "final_returns": _list_of(_number_or_none),
+    "final_episodes": _number,
+    "seconds": _map_of(_number_or_none),
+    "versions": _map_of(_text),
+    "dataset": _map_with(name=_text, hash=_text),
+    "env_id": lambda value: value is None or _text(value),
+    "seed": lambda value: type(value) is int,
+    "health": _map_with(level=lambda value: value in ("OK", "WARN", "STOP"), findings=_list_of(_FINDING)),
+}
+_OF_ESTIMATES: dict[str, Check] = {
+    "verdict": _map_with(says=_text, sentence=_text, reasons=_list_of(_map_with(name=_text, says=_text, text=_text))),
+}
