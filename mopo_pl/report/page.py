@@ -1,7 +1,7 @@
 """The page of a report: what `Evidence` holds as sections of sentences, figures and tables, for the template to lay out."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,42 @@ def render(evidence: Evidence) -> str:
         evidence=evidence,
         headline=headline(evidence),
         cards=list(_cards(evidence)),
+        estimated=list(_estimated(evidence.estimates)),
         sections=[section for section in _sections(evidence) if section is not None],
         config=yaml.safe_dump(evidence.config, sort_keys=False, allow_unicode=True),
     )
+
+
+ESTIMATED = (
+    ("the log, from the same starts", ("log", "return"), ("log", "std")),
+    ("the policy, in the model", ("model", "policy", "return", "mean"), ("model", "policy", "return", "between")),
+    (
+        "the policy, in the model, less the penalty",
+        ("model", "policy", "penalised", "mean"),
+        ("model", "policy", "penalised", "between"),
+    ),
+    ("error of the model's estimate on the log's own policy", ("model", "bias"), None),
+    ("lower bound, where λu bounds the model's error", ("bound", "lower"), None),
+    ("the log, discounted, for ever", ("log", "forever"), ("log", "forever_std")),
+    ("fitted Q: lower bound, discounted, for ever", ("fqe", "policy", "lower"), None),
+    ("error of fitted Q on the log's own policy", ("fqe", "bias"), None),
+)
+"""Rows of the table of estimates: where `estimates.json` has the value, and its spread (of the log between episodes, else between elites)."""
+
+
+def _estimated(estimates: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, value and spread of each estimate that is there."""
+    for name, path, spread in ESTIMATED:
+        value = _at(estimates, path)
+        if value is not None:
+            yield name, number(value, 4), "" if spread is None else f"± {number(_at(estimates, spread))}"
+
+
+def _at(values: Any, path: Sequence[str]) -> float | None:
+    """The number at a path of keys; None where there is none."""
+    for key in path:
+        values = values.get(key) if isinstance(values, Mapping) else None
+    return values if isinstance(values, int | float) else None
 
 
 def number(value: float | None, digits: int = 3) -> str:

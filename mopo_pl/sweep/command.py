@@ -17,6 +17,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import ensemble_folder
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.storage.run_records import read_result
 from mopo_pl.sweep.grid import Grid
 from mopo_pl.sweep.jobs import OUTPUT, Share, is_finished, train_all
 from mopo_pl.sweep.manifest import Manifest, read
@@ -157,5 +158,13 @@ def _told(jobs: Sequence[Job], ended: Mapping[str, str | None], folder: Path, si
     if signals.received is not None:
         print_once(f"stopped; {len(ended)} of {len(jobs)} runs have ended. The same command continues")
         return 128 + signals.received
-    print_once(f"compare  python -m mopo_pl compare {folder}")
+    print_once(_next(jobs, folder))
     return FAILED if failed else 0
+
+
+def _next(jobs: Sequence[Job], folder: Path) -> str:
+    """The command that looks at what a sweep has trained."""
+    policies = [folder / job.name for job in jobs if job.trains_policy and is_finished(folder / job.name)]
+    if any((read_result(run) or {}).get("final_return") is not None for run in policies) or not policies:
+        return f"compare  python -m mopo_pl compare {folder}"
+    return f"without an environment there are no returns to compare; each run by itself: python -m mopo_pl estimate {policies[0]}"

@@ -400,3 +400,16 @@ def test_the_same_run_twice_is_refused_with_both() -> None:
     assert error.value.problems == [
         "data.collect_steps=400 penalty.coef=1.0 is the same run as data.collect_steps=400 penalty.coef=1: leave one out"
     ]
+
+
+def test_a_sweep_without_returns_does_not_send_its_user_to_compare_them(
+    fast_runs: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert fast_runs("penalty.coef=1,2", "--folder", "F") == 0
+    for result in Path("F").glob("*/result.json"):
+        result.write_text(json.dumps({**json.loads(result.read_text()), "final_return": None}))
+    capsys.readouterr()
+    assert fast_runs("penalty.coef=1,2", "--folder", "F") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "without an environment there are no returns to compare; each run by itself: python -m mopo_pl estimate F/coef-1_s0"
+    )

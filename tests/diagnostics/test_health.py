@@ -117,7 +117,7 @@ def test_a_return_that_is_no_number_is_the_first_reason_to_stop(mean: float, epi
 @pytest.mark.parametrize(("after", "short"), [(9000, False), (10_000, True)])
 def test_a_run_that_is_too_short_says_so(after: int, short: bool) -> None:
     found = health_of_policy(history(12), FACTS, after=after)
-    assert [(finding.level, finding.name) for finding in found] == [("OK", "too_short")] * short
+    assert [(finding.level, finding.name) for finding in found] == [("WARN", "too_short")] * short
 
 
 def test_a_short_run_can_be_useless_all_the_same() -> None:

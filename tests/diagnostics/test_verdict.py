@@ -104,10 +104,11 @@ def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
     # Right in b and c by chance: 1/4. In a by symmetry P(k >= 5) = (1 + P(k = 5))/2, P(k = 5) = 792²/1961256 = 0.32: more than
     # 7 of 12 are right with P(k >= 5)/4 + P(k >= 6)/2 + P(k >= 7)/4 = 0.660/4 + 0.340/2 + 0.110/4.
     assert sentence((10, 10, 4), (5, 5, 2)) == (
-        "no certificate: 7 of 12 labelled runs with this verdict beat their log, of all 14 of 28, which is not shown to be "
-        "better than chance on several logs (p = 0.36); the evidence says: deploy for a trial"
+        "the evidence says: deploy for a trial; no certificate: 7 of 12 labelled runs with this verdict beat their log, of all 14 "
+        "of 28, which is not shown to be better than chance on several logs (p = 0.36)"
     )
     assert sentence((0, 0, 0), (0, 0, 0)) == (
-        "no certificate: it was judged on no labelled policy yet; the evidence says: deploy for a trial"
+        "the evidence says: deploy for a trial; how often this rule is right has not been measured yet on policies whose true "
+        "return is known, so that this is no certificate"
     )
     assert verdict(GOOD, NONE).as_json()["certified"] is False

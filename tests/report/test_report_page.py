@@ -165,14 +165,20 @@ def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> No
     finding = {"level": "WARN", "name": "q-above-bound", "text": "Q is <b>12</b>", "fix": "raise penalty.coef"}
     told = {
         "health": {"level": "WARN", "findings": [finding]},
-        "verdict": {"verdict": "do not deploy", "reasons": ["u & more", {"z": 3}]},
-        "estimates": {"fqe": [1.5, 2.5]},
+        "verdict": {
+            "says": "do not deploy",
+            "sentence": "the evidence says: do not deploy",
+            "reasons": [{"name": "fqe", "says": "cannot tell", "text": "u & more"}],
+        },
+        "estimates": {"log": {"return": -104.629, "std": 34.3}, "model": {"policy": {"return": {"mean": -21.44}}}},
     }
     page = render(without_figures(evidence, **told))
     Page(page)
     assert "Q is &lt;b&gt;12&lt;/b&gt;; raise penalty.coef" in page
-    assert "<dt>verdict</dt><dd>do not deploy</dd>" in re.sub(r"\s*\n\s*", "", page)
-    assert "u &amp; more" in page
+    assert "<h2>Verdict: do not deploy</h2>" in page
+    assert "<td>fqe</td><td>cannot tell</td><td>u &amp; more</td>" in page
+    assert "<td>the log, from the same starts</td><td>-104.6</td><td>± 34.3</td>" in page
+    assert "<td>the policy, in the model</td><td>-21.44</td><td>± –</td>" in page
     assert (
         page.index('id="verdict"')
         < page.index('id="health"')

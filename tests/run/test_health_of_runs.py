@@ -37,9 +37,10 @@ def test_a_short_run_says_that_it_cannot_be_judged(
     train: Train, npz_log: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = health(train("run", f"dataset={npz_log}", "termination=never"))
-    text = "there are fewer than 3 epochs after update 5000 (health.after) to judge the training by"
-    assert found == {"level": "OK", "findings": [{"level": "OK", "name": "too_short", "text": text, "fix": ""}]}
-    assert f"health   OK: {text}\n" in capsys.readouterr().out
+    text = "there are fewer than 3 epochs after update 5000 to judge the training by: it is not judged"
+    fix = "train longer, or with a lower health.after"
+    assert found == {"level": "WARN", "findings": [{"level": "WARN", "name": "too_short", "text": text, "fix": fix}]}
+    assert f"health   WARN: {text}; {fix}\n" in capsys.readouterr().out
 
 
 def test_a_policy_below_the_log_is_told_in_the_summary(train: Train, capsys: pytest.CaptureFixture[str]) -> None:

@@ -118,10 +118,13 @@ class Verdict:
         if self.certified:
             return f"{said}: {worth}"
         if not rates.labels:
-            return f"no certificate: it was judged on no labelled policy yet; the evidence says: {said}"
+            return (
+                f"the evidence says: {said}; how often this rule is right has not been measured yet on policies whose true return "
+                "is known, so that this is no certificate"
+            )
         return (
-            f"no certificate: {worth}, which is not shown to be better than chance on several logs "
-            f"(p = {rates.chance(DEPLOY):.2f}); the evidence says: {said}"
+            f"the evidence says: {said}; no certificate: {worth}, which is not shown to be better than chance on several logs "
+            f"(p = {rates.chance(DEPLOY):.2f})"
         )
 
     def as_json(self) -> dict[str, Any]:

@@ -83,8 +83,8 @@ def health_of_policy(
             text = f"the policy returns {mean:.4g}, less than the log's episodes did on average ({facts.behaviour_return:.4g}): it is of no use"
             found.append(Finding("WARN", "below_log", text, USELESS))
     if sum((row["update"] or 0) > after for row in rows) < PERSISTS:
-        text = f"there are fewer than {PERSISTS} epochs after update {after} (health.after) to judge the training by"
-        found.append(Finding("OK", "too_short", text))
+        text = f"there are fewer than {PERSISTS} epochs after update {after} to judge the training by: it is not judged"
+        found.append(Finding("WARN", "too_short", text, "train longer, or with a lower health.after"))
     return found
 
 
