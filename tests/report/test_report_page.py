@@ -167,6 +167,7 @@ def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> No
         "health": {"level": "WARN", "findings": [finding]},
         "verdict": {
             "says": "do not deploy",
+            "certified": True,
             "sentence": "the evidence says: do not deploy",
             "reasons": [{"name": "fqe", "says": "cannot tell", "text": "u & more"}],
         },
@@ -176,6 +177,8 @@ def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> No
     Page(page)
     assert "Q is &lt;b&gt;12&lt;/b&gt;; raise penalty.coef" in page
     assert "<h2>Verdict: do not deploy</h2>" in page
+    uncertified = {**told, "verdict": {**told["verdict"], "certified": False}}
+    assert "<h2>Verdict: no certificate</h2>" in render(without_figures(evidence, **uncertified))
     assert "<td>fqe</td><td>cannot tell</td><td>u &amp; more</td>" in page
     assert "<td>the log, from the same starts</td><td>-104.6</td><td>± 34.3</td>" in page
     assert "<td>the policy, in the model</td><td>-21.44</td><td>± –</td>" in page
