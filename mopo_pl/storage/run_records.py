@@ -107,5 +107,10 @@ _OF_A_RESULT: dict[str, Check] = {
     "health": _map_with(level=lambda value: value in ("OK", "WARN", "STOP"), findings=_list_of(_FINDING)),
 }
 _OF_ESTIMATES: dict[str, Check] = {
-    "verdict": _map_with(says=_text, sentence=_text, reasons=_list_of(_map_with(name=_text, says=_text, text=_text))),
+    "verdict": _map_with(
+        says=_text,
+        certified=lambda value: isinstance(value, bool),
+        sentence=_text,
+        reasons=_list_of(_map_with(name=_text, says=_text, text=_text)),
+    ),
 }

@@ -108,7 +108,7 @@ def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
         "of 28, which is not shown to be better than chance on several logs (p = 0.36)"
     )
     assert sentence((0, 0, 0), (0, 0, 0)) == (
-        "the evidence says: deploy for a trial; how often this rule is right has not been measured yet on policies whose true "
+        "the evidence says: deploy for a trial; how often this rule is right has not been measured yet on policies whose "
         "return is known, so that this is no certificate"
     )
     assert verdict(GOOD, NONE).as_json()["certified"] is False

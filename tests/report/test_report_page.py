@@ -209,7 +209,7 @@ def test_an_unfinished_run_says_so(whole: Path, tmp_path: Path) -> None:
     shutil.rmtree(folder / "policy")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"stage": "policy", "upd')
-    verdict = {"says": "cannot tell", "sentence": "cannot tell", "reasons": []}
+    verdict = {"says": "cannot tell", "certified": False, "sentence": "cannot tell", "reasons": []}
     (folder / "estimates.json").write_text(json.dumps({"verdict": verdict, "fqe": {"mean": 1.5}}))
     found = gather(folder, dataset=None, trust=NOTHING)
     assert not found.finished

@@ -57,7 +57,7 @@ def test_health_and_estimates_are_the_evidence(run: Path) -> None:
     result["health"] = {"level": "STOP", "findings": [finding]}
     (run / "result.json").write_text(json.dumps(result))
     reason = {"name": "model return", "says": "do not deploy", "text": "1 to 2 in each elite"}
-    verdict = {"says": "do not deploy", "sentence": "no certificate: 3 of 9", "reasons": [reason]}
+    verdict = {"says": "do not deploy", "certified": False, "sentence": "no certificate: 3 of 9", "reasons": [reason]}
     (run / "estimates.json").write_text(json.dumps({"verdict": verdict}))
     card, text = card_of(run)
     assert card["not_for"][:2] == [

@@ -26,7 +26,12 @@ RESULT: dict[str, Any] = {
     "seed": 0,
     "health": {"level": "WARN", "findings": [FINDING]},
 }
-VERDICT = {"says": "cannot tell", "sentence": "…", "reasons": [{"name": "fqe", "says": "cannot tell", "text": "…"}]}
+VERDICT = {
+    "says": "cannot tell",
+    "certified": False,
+    "sentence": "…",
+    "reasons": [{"name": "fqe", "says": "cannot tell", "text": "…"}],
+}
 
 
 def write(run: Path, name: str, content: Any) -> Path:

@@ -119,8 +119,8 @@ class Verdict:
             return f"{said}: {worth}"
         if not rates.labels:
             return (
-                f"the evidence says: {said}; how often this rule is right has not been measured yet on policies whose true return "
-                "is known, so that this is no certificate"
+                f"the evidence says: {said}; how often this rule is right has not been measured yet on policies whose return is "
+                "known, so that this is no certificate"
             )
         return (
             f"the evidence says: {said}; no certificate: {worth}, which is not shown to be better than chance on several logs "
