@@ -217,7 +217,8 @@ def test_no_command_about_a_run_follows_what_its_files_name(
     run: Path, trap: Path, command: str, setting: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stored(run, setting, "data.source=collect:pendulum", "data.collect_steps=50")
-    result = {"dataset": {"hash": "0" * 64}, "env_id": None, "behaviour_return": 0.0}
+    result = {"dataset": {"name": "pendulum", "hash": "0" * 64}, "env_id": None, "behaviour_return": 0.0}
+    result |= {"updates": 1, "seconds": {"policy": 1.0}}
     (run / "result.json").write_text(json.dumps(result))
     described(run, env_id=f"{TRAP}:Trap-v0", env_kwargs={})
     if "env_kwargs" in setting:
