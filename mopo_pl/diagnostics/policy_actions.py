@@ -9,14 +9,12 @@ from torch import Generator, Tensor
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.diagnostics.calibration import percentiles
-from mopo_pl.dynamics.rollouts import Act, PenalisedModel, StateLimits, branch
+from mopo_pl.dynamics.rollouts import PINNED, Act, PenalisedModel, StateLimits, branch
 
 AT = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that distributions are told by."""
 BINS = 30
 """Of the histograms of actions, equally wide between the bounds."""
-PINNED = 0.99
-"""An action counts as pinned to a bound from this share of half the range on."""
 CHUNK = 5000
 """Rows that are computed at once."""
 
@@ -103,8 +101,8 @@ def beside_the_log(
             logged=percentiles(there[:, i], AT),
             chosen=percentiles(here[:, i], AT),
             distance=float((chosen - logged)[:, i].abs().mean()),
-            logged_pinned=_share(logged[:, i].abs() >= PINNED),
-            chosen_pinned=_share(chosen[:, i].abs() >= PINNED),
+            logged_pinned=_share(logged[:, i].abs() > PINNED),
+            chosen_pinned=_share(chosen[:, i].abs() > PINNED),
             logged_histogram=_histogram(logged[:, i]),
             chosen_histogram=_histogram(chosen[:, i]),
         )
