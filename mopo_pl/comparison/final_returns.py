@@ -14,6 +14,7 @@ import numpy as np
 from mopo_pl.comparison.finished_run import FinishedRun
 from mopo_pl.config.schema import Config
 from mopo_pl.environments.scores import normalised_score
+from mopo_pl.storage.run_records import RESULT
 
 ALGORITHMS = {"sac": "mopo", "bc": "bc"}
 TIME = "%Y-%m-%d_%H-%M-%S"
@@ -34,7 +35,7 @@ def returns_files(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, bytes]]:
 def _name(run: FinishedRun, taken: set[str]) -> str:
     algorithm = ALGORITHMS.get(run.settings.get("algorithm", "sac"), "mopo")
     dataset = Config(dataset=run.log[0]).dataset_label
-    time = datetime.fromtimestamp(int((run.path / "result.json").stat().st_mtime))
+    time = datetime.fromtimestamp(int((run.path / RESULT).stat().st_mtime))
     while (name := f"{algorithm}_{dataset}_{time:{TIME}}.npz") in taken:
         time += timedelta(seconds=1)
     return name

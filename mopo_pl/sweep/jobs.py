@@ -15,7 +15,7 @@ from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_training
 from mopo_pl.run.folder import RunFolder
-from mopo_pl.storage.run_records import read_result
+from mopo_pl.storage.run_records import RESULT, read_result
 from mopo_pl.sweep.plan import Job
 
 OUTPUT = "output"
@@ -103,7 +103,7 @@ def _first(ready: Iterable[Job], free: int, ended: Mapping[str, str | None], fol
 
 def is_finished(run: Path) -> bool:
     """Whether a run has its result."""
-    return (run / "result.json").exists()
+    return (run / RESULT).exists()
 
 
 def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen:

@@ -30,10 +30,9 @@ from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write
-from mopo_pl.storage.run_records import read_result
+from mopo_pl.storage.run_records import ESTIMATES, read_result
 
 FORMAT = 1
-FILE = "estimates.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +225,7 @@ def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *
         true_return=result.get("final_return"),
         health=health.get("level") if isinstance(health, Mapping) else None,
     )
-    with atomic_write(run / FILE) as aside:
+    with atomic_write(run / ESTIMATES) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n")
     return found
 
