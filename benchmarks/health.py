@@ -55,7 +55,12 @@ def judged(folder: RunFolder, after: int | None) -> Iterator[str]:
     after = config.health.after if after is None else after
     if sum(row["update"] > after for row in rows) < PERSISTS:
         return
-    facts = assembly.run_facts(config, assembly.open_log(config))
+    facts = assembly.run_facts(
+        config.sac,
+        assembly.open_log(config),
+        real_ratio=config.rollout.real_ratio,
+        known_reward=config.reward is not None,
+    )
     returns = [value for row in rows if (value := row.pop("evaluation/return", None)) is not None][-10:]
     told = [
         {f"{sign.name} ({sign.level})" for sign in signs_in(rows[:n], facts, after=after)}

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from mopo_pl.assembly import build_sac, evaluation_seed
+from mopo_pl.assembly.callbacks import evaluation_seed
+from mopo_pl.assembly.policy import build_sac
 from mopo_pl.callbacks import OnlineSteps, PolicyEvaluation, PolicySnapshots
 from mopo_pl.config.compose import to_yaml
 from mopo_pl.config.resolve import resolve

@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.assembly import actor_class, build_penalised_model, build_penalty, build_samples
+from mopo_pl.assembly.ensemble import build_samples
+from mopo_pl.assembly.penalised_model import build_penalised_model, build_penalty, state_limits
+from mopo_pl.assembly.policy import actor_class
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config, PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
@@ -33,7 +35,7 @@ from mopo_pl.diagnostics.policy_actions import (
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty
 from mopo_pl.dynamics.rewards import Reward, known_reward
-from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, Value
+from mopo_pl.dynamics.rollouts import PenalisedModel, Value
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError
@@ -312,9 +314,6 @@ def of_policy(parts: Parts) -> PolicyEvidence | None:
 
 
 def _visited(parts: Parts, model: PenalisedModel, policy: Policy, rows: Tensor) -> Visited:
-    log = parts.dataset.transitions
-    # As `assembly.build_refresh` bounds the rollouts of training.
-    states = torch.cat([log.observations, log.next_observations])
     cloned = bool(policy.meta.get("cloned"))  # its σ is untrained
     return visited(
         model,
@@ -324,6 +323,6 @@ def _visited(parts: Parts, model: PenalisedModel, policy: Policy, rows: Tensor) 
         starts=STARTS,
         horizon=parts.config.rollout.horizon,
         names=parts.names,
-        limits=StateLimits.around(states, parts.config.rollout.range_widths),
+        limits=state_limits(parts.dataset, parts.config.rollout.range_widths),
         generator=generator_for(0, "imagined states"),
     )

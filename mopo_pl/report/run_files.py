@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mopo_pl.assembly import examine_log
+from mopo_pl.assembly.log import examine_log
 from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, REPEAT, named_code, refuse_named_code
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config

@@ -8,7 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly import build_actor, build_callbacks, build_penalty, build_samples, examine_log
+from mopo_pl.assembly.callbacks import build_callbacks
+from mopo_pl.assembly.ensemble import build_samples
+from mopo_pl.assembly.log import examine_log
+from mopo_pl.assembly.penalised_model import build_penalty
+from mopo_pl.assembly.policy import build_actor
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config, SACConfig

@@ -6,14 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from mopo_pl.assembly import (
-    build_cloning,
-    build_dynamics,
-    build_penalised_model,
-    build_refresh,
-    build_sac,
-    build_samples,
-)
+from mopo_pl.assembly.ensemble import build_dynamics, build_samples
+from mopo_pl.assembly.penalised_model import build_penalised_model, build_refresh
+from mopo_pl.assembly.policy import build_cloning, build_sac
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config, TrainerConfig
 from mopo_pl.data.batches.policy_batches import block_size

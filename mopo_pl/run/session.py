@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly import actor_class, evaluation_seed, run_facts
+from mopo_pl.assembly.callbacks import evaluation_seed, run_facts
+from mopo_pl.assembly.policy import actor_class
 from mopo_pl.callbacks import Interrupted
 from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
@@ -216,17 +217,19 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
         model = load_model(folder.path)
         fitted = read_json(folder.path / "dynamics.json").get("seconds")
         seconds["dynamics"] = fitted if isinstance(fitted, int | float) else None
-    ends = None
+    ends = facts = None
     if config.learns_termination:
         if not (folder.path / "termination.json").exists():
             train_termination(config.classifier, dataset, context, seed=config.seed)
         inputs = replace(inputs, rule=load_rule(folder.path))
-        facts = rule_facts(folder.path)
-        seconds["termination"] = facts["seconds"]
-        ends = {name: facts[name] for name in ("threshold", "holdout")}
+        learned = rule_facts(folder.path)
+        seconds["termination"] = learned["seconds"]
+        ends = {name: learned[name] for name in ("threshold", "holdout")}
     if config.stage != "dynamics":
         model = model if config.uses_model else None
-        updates, curve, seconds["policy"] = train_policy(config, inputs, model, context)
+        real_ratio, known_reward = config.rollout.real_ratio, config.reward is not None
+        facts = run_facts(config.sac, dataset, real_ratio=real_ratio, known_reward=known_reward)
+        updates, curve, seconds["policy"] = train_policy(config, inputs, model, facts, context)
     if getattr(rank_zero_only, "rank", 0) != 0:
         return None
     if config.stage != "dynamics" and dataset.env_id is not None:
@@ -236,7 +239,6 @@ def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHa
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     if ends is not None:
         result["termination"] = ends
-    facts = None if config.stage == "dynamics" else run_facts(config, dataset)
     after, elites = config.health.after, config.dynamics.elites
     result["health"] = health_of(folder, facts, after=after, elites=elites, final=final)
     save_result(folder, result)

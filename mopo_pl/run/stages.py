@@ -10,28 +10,18 @@ from lightning.pytorch.callbacks import LambdaCallback
 from omegaconf import OmegaConf
 
 import mopo_pl
-from mopo_pl.assembly import (
-    as_policy,
-    build_batches,
-    build_callbacks,
-    build_cloning,
-    build_dynamics,
-    build_evaluation,
-    build_health,
-    build_logged_batches,
-    build_penalised_model,
-    build_refresh,
-    build_sac,
-    build_samples,
-    build_selection,
-    build_terminal_samples,
-    build_terminals,
-)
+from mopo_pl.assembly.batches import build_batches, build_logged_batches
+from mopo_pl.assembly.callbacks import build_callbacks, build_evaluation, build_health
+from mopo_pl.assembly.ensemble import build_dynamics, build_samples, build_selection
+from mopo_pl.assembly.penalised_model import build_penalised_model, build_refresh
+from mopo_pl.assembly.policy import as_policy, build_cloning, build_sac
+from mopo_pl.assembly.terminals import build_terminal_samples, build_terminals
 from mopo_pl.callbacks import Checkpoints, Interrupted, RanksAgree
 from mopo_pl.config.schema import ClassifierConfig, Config, DynamicsConfig, TrainerConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import of_level
 from mopo_pl.data.signals import signals_of
+from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
@@ -224,11 +214,11 @@ def leaving_if_overdue(signals: SignalHandler) -> Callable[[], None]:
 
 
 def train_policy(
-    config: Config, inputs: Inputs, model: TransitionModel | None, context: StageContext
+    config: Config, inputs: Inputs, model: TransitionModel | None, facts: RunFacts, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
     """Stage 2: train SAC on the log, and on rollouts where there is a model, or clone the log; write `policy/`.
 
-    Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
+    `facts`: what the signs of health must know. Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
     """
     stage = Stage(
         name="policy",
@@ -248,7 +238,7 @@ def train_policy(
     evaluation = build_evaluation(config.evaluation, dataset, seed=seed, heed=heed) if dataset.env_id else None
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
-    callbacks += [build_health(config, dataset)]
+    callbacks += [build_health(config.health, facts)]
     best_by = (lambda: evaluation.after(module.updates)) if evaluation else (lambda: None)
     trainer, seconds = fit_stage(stage, module, data, callbacks, context, best_by)
     module.to("cpu")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.assembly import examine_log
+from mopo_pl.assembly.log import examine_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, refuse_named_code
 from mopo_pl.config.schema import Config

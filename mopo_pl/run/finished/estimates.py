@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from mopo_pl.assembly import actor_class, build_penalised_model, build_refresh, logged_uncertainty
+from mopo_pl.assembly.penalised_model import build_penalised_model, logged_uncertainty, state_limits
+from mopo_pl.assembly.policy import actor_class
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
 from mopo_pl.config.keys import is_within
@@ -88,7 +89,7 @@ def estimates_of(
         starts=dataset.transitions[log.rows[drawn]].observations,
         steps=log.steps,
         discount=discount,
-        limits=build_refresh(config.rollout, model, dataset, seed=0, compile=False).limits,
+        limits=state_limits(dataset, config.rollout.range_widths),
         lowest_reward=float(dataset.transitions.rewards.min()),
     )
     of_policy = in_elites(policy=_deployed(policy), generator=generator_for(seed, "estimated policy"))

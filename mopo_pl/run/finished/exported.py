@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mopo_pl.assembly import open_log
+from mopo_pl.assembly.log import open_log
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import OF_THE_ENVIRONMENT, refuse_named_code
 from mopo_pl.config.schema import Config
