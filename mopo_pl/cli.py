@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.config.schema import Config
-from mopo_pl.distributed.streams import forgiving_streams
+from mopo_pl.distributed.streams import forgiving_streams, show
 from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritable
 
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
@@ -80,17 +80,6 @@ def _act(options: list[str], arguments: list[str]) -> int:
     from mopo_pl.run.seeds import run_all
 
     return run_all(arguments, each_seed(config))
-
-
-def show(text: str) -> None:
-    """Print what a command was asked for; ignore a reader that closes the pipe early (`--help | head`).
-
-    Raises Unwritable where standard output takes no more, as on a full disk.
-    """
-    print(text, flush=True)
-    lost = getattr(sys.stdout, "lost", None)
-    if isinstance(lost, OSError) and not isinstance(lost, BrokenPipeError):
-        raise Unwritable("standard output", lost)
 
 
 def each_seed(config: Config) -> list[Config]:

@@ -23,9 +23,6 @@ from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.result import git_commit, versions
 
-LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
-"""As D4RL defines them (Fu et al. 2020, arXiv:2004.07219, section 5)."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:

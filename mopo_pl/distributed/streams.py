@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from mopo_pl.errors import Unwritable
+
 
 class ForgivingStream:
     """A stream that drops what cannot be written, instead of raising; `lost` holds the first error."""
@@ -61,3 +63,14 @@ def forgiving_streams() -> Iterator[None]:
 
 def _forgiving(stream: Any) -> Any:
     return stream if isinstance(stream, ForgivingStream) else ForgivingStream(stream)
+
+
+def show(text: str) -> None:
+    """Print what a command was asked for; ignore a reader that closes the pipe early (`--help | head`).
+
+    Raises Unwritable where standard output takes no more, as on a full disk.
+    """
+    print(text, flush=True)
+    lost = getattr(sys.stdout, "lost", None)
+    if isinstance(lost, OSError) and not isinstance(lost, BrokenPipeError):
+        raise Unwritable("standard output", lost)

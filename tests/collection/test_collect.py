@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from mopo_pl import __main__ as program
 from mopo_pl.__main__ import main
-from mopo_pl.collection import command, recording, relabelling
+from mopo_pl.collection import parser, recording, relabelling
 from mopo_pl.collection.online import episode_returns
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
@@ -240,8 +239,7 @@ def test_a_log_that_is_there_is_not_written_over(collect: Collect, capsys: pytes
 
 
 def test_the_names_known_without_torch_are_those_of_the_code() -> None:
-    assert program.LEVELS == command.LEVELS
-    assert tuple(relabelling.TASKS) == program.TASKS
+    assert tuple(relabelling.TASKS) == parser.TASKS
 
 
 def test_what_is_not_a_setting_is_an_unknown_argument(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,7 @@ from mopo_pl import __main__ as program
 from mopo_pl.export import run_policy
 from mopo_pl.export.forms import FORMS
 from mopo_pl.policy import Policy
+from mopo_pl.run.finished import parser
 
 
 def test_a_run_is_exported_and_compared_on_its_log(
@@ -67,4 +68,4 @@ def test_what_cannot_be_exported_is_said(finished: Path, tmp_path: Path, capsys:
 
 
 def test_the_command_offers_every_form() -> None:
-    assert set(program.FORMS) == FORMS.keys()
+    assert set(parser.FORMS) == FORMS.keys()
