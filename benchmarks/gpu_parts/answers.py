@@ -11,8 +11,9 @@ from gpu_parts.findings import Finding, Task
 from gpu_parts.graphs import nothing_falls_back
 from gpu_parts.stages import SMALL, Stages, drawn, dynamics_step, fused_dynamics, sac_update, stages_on, transitions
 from mopo_pl.data.batches.model_buffer import ModelBuffer
+from mopo_pl.dynamics.penalised_model import Draws
 from mopo_pl.dynamics.penalties import PENALTIES
-from mopo_pl.dynamics.rollouts import Draws, Step, Stepper, compiled_step, one_step
+from mopo_pl.dynamics.rollouts import Step, Stepper, compiled_step, one_step
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
 

@@ -14,9 +14,9 @@ from mopo_pl.config.schema import (
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.penalised_model import Halt, PenalisedModel, StateLimits
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
 from mopo_pl.dynamics.rewards import Reward
-from mopo_pl.dynamics.rollouts import Halt, PenalisedModel, StateLimits
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for

@@ -33,9 +33,9 @@ from mopo_pl.diagnostics.policy_actions import (
     visited,
 )
 from mopo_pl.dynamics.model import TransitionModel, load_model
+from mopo_pl.dynamics.penalised_model import PenalisedModel, Value
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty
 from mopo_pl.dynamics.rewards import Reward, known_reward
-from mopo_pl.dynamics.rollouts import PenalisedModel, Value
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError

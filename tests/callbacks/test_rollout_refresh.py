@@ -16,7 +16,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.rollouts import StateLimits
+from mopo_pl.dynamics.penalised_model import StateLimits
 from mopo_pl.errors import Diverged
 from mopo_pl.nn.random_streams import generator_for
 

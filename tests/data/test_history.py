@@ -16,7 +16,8 @@ from mopo_pl.data.log.history import with_history
 from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.window import Window
-from mopo_pl.dynamics.rollouts import PenalisedModel, StateLimits, branch
+from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy

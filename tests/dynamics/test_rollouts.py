@@ -20,20 +20,9 @@ from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.penalised_model import Draws, Halt, PenalisedModel, StateLimits
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
-from mopo_pl.dynamics.rollouts import (
-    Draws,
-    Halt,
-    PenalisedModel,
-    Rollout,
-    RolloutStatistics,
-    StateLimits,
-    Step,
-    Stepper,
-    branch,
-    compiled_step,
-    one_step,
-)
+from mopo_pl.dynamics.rollouts import Rollout, RolloutStatistics, Step, Stepper, branch, compiled_step, one_step
 from mopo_pl.dynamics.terminals.classifier import unfitted
 from mopo_pl.dynamics.terminals.rule import LearnedRule
 from mopo_pl.dynamics.termination import StateBox, never

@@ -18,8 +18,8 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric, none
-from mopo_pl.dynamics.rollouts import Draws, PenalisedModel
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.losses import critic_target, lower_estimate

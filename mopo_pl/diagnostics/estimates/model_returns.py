@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl.dynamics.rollouts import Act, PenalisedModel, StateLimits, one_step
+from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.rollouts import Act, one_step
 
 RETURNS = ("return", "penalised", "bound", "discounted", "discounted_penalised", "discounted_bound")
 """Sums over a rollout: r; r - λ·max(0, u - u_free), as the run trains; r - λu, as the theory has it; then each with γᵗ."""
