@@ -1,7 +1,7 @@
 """The loggers a configuration names, opened for a stage; continued without lost or doubled rows when a run is resumed."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,17 +133,8 @@ def _refuse_records(opened: dict[str, Any]) -> None:
 
 
 @contextmanager
-def open_loggers(
-    settings: Mapping[str, Any],
-    hyperparameters: dict[str, Any],
-    folder: RunFolder,
-    metrics: MetricsFile,
-    *,
-    dataset: str,
-    group: str | None,
-) -> Iterator[list[Logger]]:
-    """The loggers of a stage, closed at the end of the block; arguments and errors as of `build_loggers`."""
-    built = build_loggers(settings, hyperparameters, folder, metrics, dataset=dataset, group=group)
+def closed_after(built: Sequence[Logger]) -> Iterator[Sequence[Logger]]:
+    """The loggers of a stage, closed at the end of the block."""
     try:
         yield built
     finally:

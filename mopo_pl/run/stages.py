@@ -29,7 +29,7 @@ from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
 from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import Inputs, learned_findings
-from mopo_pl.run.loggers import open_loggers
+from mopo_pl.run.loggers import build_loggers, closed_after
 from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
@@ -122,10 +122,10 @@ def fit_stage(
     files.drop_after(newest)
     if newest is None and context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
-    opened = open_loggers(
+    built = build_loggers(
         context.loggers, context.hyperparameters, folder, metrics, dataset=context.dataset, group=context.group
     )
-    with opened as loggers:
+    with closed_after(built) as loggers:
         trainer = build_trainer(
             replace(context.trainer, max_epochs=stage.max_epochs),
             folder,

@@ -7,6 +7,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+from histories import facts
 from lightning.pytorch.loggers.logger import DummyLogger
 from small_stages import (
     differing,
@@ -26,7 +27,7 @@ from mopo_pl.errors import Diverged, InputError
 
 Make = Callable[..., OfflineDataset]
 
-FACTS = RunFacts(
+FACTS = facts(
     reward_low=-100.0,
     reward_high=0.0,
     reward_mean=-50.0,
@@ -39,10 +40,6 @@ FACTS = RunFacts(
     discount=0.9,
     target_entropy=-2.0,
     action_dim=2,
-    alpha_max=1.0,
-    soft_backup=True,
-    real_ratio=0.5,
-    known_reward=False,
 )
 """Of a log whose rewards hardly vary: imagined ones of about -1 lie far above it, and Q too."""
 EXPLOITED = replace(FACTS, reward_high=-50.0, reward_top=-50.0)
