@@ -35,7 +35,8 @@ from mopo_pl.diagnostics.estimates.hit_rates import STORED, HitRates, Label
 from mopo_pl.diagnostics.estimates.verdict import DEPLOY, VERDICTS, Evidence, verdict
 from mopo_pl.environments.episodes import evaluate
 from mopo_pl.policy import Policy
-from mopo_pl.run.finished.estimates import configuration_of, estimates_of
+from mopo_pl.run.finished.estimate_command import configuration_of
+from mopo_pl.run.finished.estimates import estimates_of
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.atomic_write import atomic_write

@@ -17,6 +17,7 @@ from mopo_pl.diagnostics.estimates.verdict import Evidence
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.run.finished import estimates
 from mopo_pl.run.finished.estimates import Effort
+from mopo_pl.run.finished.estimates_text import as_text
 
 SMALL = Effort(imagined_rows=2000, least_rollouts=2, most_rollouts=3, values=5, clone_updates=20, fqe_updates=10)
 
@@ -114,7 +115,7 @@ def test_windows_of_logged_states_say_nothing_of_whether_the_bound_holds(
     found = estimated(trained, capsys)
     assert (found["bound"]["holds"], found["protocol"]["starts"]) == (None, "logged states")
     assert found["true_return"] is not None
-    assert "true return" not in estimates.as_text(trained, found)
+    assert "true return" not in as_text(trained, found)
 
 
 def test_the_elites_are_compared_with_the_log_from_their_own_starts(

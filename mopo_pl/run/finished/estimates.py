@@ -1,20 +1,13 @@
-"""`estimates.json`: what a run's policy is believed to earn without a simulator, and the verdict on it."""
+"""What a run's policy is believed to earn without a simulator, and the verdict on it, as `estimates.json` holds them."""
 
-import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from mopo_pl.assembly.penalised_model import build_penalised_model, logged_uncertainty, state_limits
-from mopo_pl.assembly.policy import actor_class
-from mopo_pl.config.compose import config_from_file
-from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
-from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go
@@ -26,12 +19,9 @@ from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_r
 from mopo_pl.diagnostics.estimates.model_returns import ModelReturns, returns_in_elites
 from mopo_pl.diagnostics.estimates.verdict import Evidence, verdict
 from mopo_pl.dynamics.rollouts import Act
-from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.storage.atomic_write import atomic_write
-from mopo_pl.storage.run_records import ESTIMATES, read_result
+from mopo_pl.run.inputs import Inputs
 
 FORMAT = 1
 
@@ -174,108 +164,3 @@ def _bound(coef: float, returns: ModelReturns, log_u: float, true_return: float 
         "lower_discounted": float(returns.sums["discounted_bound"].mean()),
         "holds": None if true_return is None else true_return >= lower,
     }
-
-
-def configuration_of(run: Path, settings: Sequence[str]) -> Config:
-    """The configuration of a run, with the folder of its ensemble in `dynamics_from`; its callbacks are left out.
-
-    Code and places that it names are followed only where `settings` (key=value) repeat them, or say `trust=true`. Raises InputError
-    for others, and for a run without a policy or an ensemble.
-    """
-    foreign = [
-        key for setting in settings if not is_within(key := setting.partition("=")[0], (*OF_A_FINISHED_RUN, TRUST))
-    ]
-    if foreign:
-        allowed = ", ".join((*OF_A_FINISHED_RUN, TRUST))
-        raise InputError(f"{', '.join(foreign)}: only {allowed} may be given to estimate")
-    config = config_from_file(run / "config.yaml")
-    refuse_named_code(
-        run / "config.yaml",
-        config,
-        trust=is_trusted(settings),
-        repeated=settings,
-        within=OF_A_FINISHED_RUN,
-        remedy=REPEAT,
-    )
-    if config.stage == "dynamics":
-        raise InputError(f"{run} holds no policy: it is a run of stage=dynamics; give a run that trained one")
-    if not config.uses_model:
-        raise InputError(
-            f"{run} was trained without an ensemble, in which its policy could be estimated: give a run with algorithm=sac and "
-            "rollout.real_ratio below 1"
-        )
-    return replace(config, dynamics_from=str(ensemble_folder(run)), resume=None, callbacks=[])
-
-
-def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Estimate the policy of a run folder, and write `estimates.json` into it. Raises InputError as `configuration_of` does."""
-    config = configuration_of(run, settings)
-    policy = Policy.load(run, actor=actor_class(config.sac.actor))
-    return write_estimates(run, config, open_inputs(config), policy, seed=seed)
-
-
-def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
-    """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
-    result = read_result(run) or {}
-    health = result.get("health")
-    found = estimates_of(
-        config,
-        inputs,
-        policy,
-        seed=seed,
-        true_return=result.get("final_return"),
-        health=health.get("level") if isinstance(health, Mapping) else None,
-    )
-    with atomic_write(run / ESTIMATES) as aside:
-        aside.write_text(json.dumps(found, indent=1) + "\n")
-    return found
-
-
-def as_text(run: Path, found: Mapping[str, Any]) -> str:
-    """What `python -m mopo_pl estimate RUN` prints."""
-    protocol, log, model, fqe, bound = (found[name] for name in ("protocol", "log", "model", "fqe", "bound"))
-    earned = model["policy"]["return"]
-    lines = [
-        f"run        {run}",
-        f"log        return {log['return']:.1f} ± {log['std']:.1f} over {protocol['steps']} steps from {log['starts']} "
-        f"{protocol['starts']}",
-        f"model      return {earned['mean']:.1f}: elites {_list(earned['elites'])}; between them ± {earned['between']:.1f}, "
-        f"within ± {earned['within']:.1f}, {protocol['rollouts_per_elite']} rollouts each",
-        f"           penalised {model['policy']['penalised']['mean']:.1f}; {model['policy']['dropped_share']:.1%} dropped, "
-        f"{model['policy']['ended']} of {model['policy']['rollouts']} ended",
-        f"  check    {_check(model)}",
-        f"bound      λ {bound['coef']:.3g}, mean u {bound['epsilon_u']:.3g} (log {bound['epsilon_u_log']:.3g}): "
-        f"return at least {bound['lower']:.1f} if λu bounds the model's error{_held(bound, found['true_return'])}",
-        f"fitted Q   {fqe['policy']['mean']:.1f} discounted: seeds {_list(fqe['policy']['values'])}; lower bound "
-        f"{fqe['policy']['lower']:.1f}; the log {log['forever']:.1f}",
-        f"  check    {_check(fqe)}",
-        f"verdict    {found['verdict']['sentence']}",
-        *(f"  {reason['says']:<19}{reason['name']}: {reason['text']}" for reason in found["verdict"]["reasons"]),
-    ]
-    return "\n".join(lines)
-
-
-def summary_lines(found: Mapping[str, Any]) -> str:
-    """What the summary at the end of a run says of estimates."""
-    earned, fqe = found["model"]["policy"]["return"], found["fqe"]["policy"]
-    return (
-        f"estimate {earned['mean']:.1f} in the model (elites {min(earned['elites']):.1f} to {max(earned['elites']):.1f}; on the "
-        f"log's own policy it errs by {found['model']['bias']:+.1f}); fitted Q at least {fqe['lower']:.1f} discounted, the log "
-        f"{found['log']['forever']:.1f}\n"
-        f"verdict  {found['verdict']['sentence']}"
-    )
-
-
-def _list(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.1f}" for value in values)
-
-
-def _check(estimate: Mapping[str, Any]) -> str:
-    believed = "believed" if estimate["believed"] else "not believed"
-    return f"on the log's own policy, whose return is known, it errs by {estimate['bias']:+.1f}: {believed}"
-
-
-def _held(bound: Mapping[str, Any], true_return: float | None) -> str:
-    if bound["holds"] is None:
-        return ""
-    return f"; the true return {true_return:.1f} is {'above' if bound['holds'] else 'below'} it"

@@ -125,7 +125,8 @@ def _push(options: argparse.Namespace) -> int:
 def _estimate(options: argparse.Namespace) -> int:
     import json
 
-    from mopo_pl.run.finished.estimates import as_text, estimate_run
+    from mopo_pl.run.finished.estimate_command import estimate_run
+    from mopo_pl.run.finished.estimates_text import as_text
 
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")

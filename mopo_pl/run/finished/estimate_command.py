@@ -1,0 +1,74 @@
+"""`python -m mopo_pl estimate RUN`, which writes `estimates.json` into the folder of a run, and the same at a run's end."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mopo_pl.assembly.policy import actor_class
+from mopo_pl.config.compose import config_from_file
+from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
+from mopo_pl.config.keys import is_within
+from mopo_pl.config.schema import Config
+from mopo_pl.errors import InputError
+from mopo_pl.policy import Policy
+from mopo_pl.run.finished.estimates import estimates_of
+from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.run_records import ESTIMATES, read_result
+
+
+def configuration_of(run: Path, settings: Sequence[str]) -> Config:
+    """The configuration of a run, with the folder of its ensemble in `dynamics_from`; its callbacks are left out.
+
+    Code and places that it names are followed only where `settings` (key=value) repeat them, or say `trust=true`. Raises InputError
+    for others, and for a run without a policy or an ensemble.
+    """
+    foreign = [
+        key for setting in settings if not is_within(key := setting.partition("=")[0], (*OF_A_FINISHED_RUN, TRUST))
+    ]
+    if foreign:
+        allowed = ", ".join((*OF_A_FINISHED_RUN, TRUST))
+        raise InputError(f"{', '.join(foreign)}: only {allowed} may be given to estimate")
+    config = config_from_file(run / "config.yaml")
+    refuse_named_code(
+        run / "config.yaml",
+        config,
+        trust=is_trusted(settings),
+        repeated=settings,
+        within=OF_A_FINISHED_RUN,
+        remedy=REPEAT,
+    )
+    if config.stage == "dynamics":
+        raise InputError(f"{run} holds no policy: it is a run of stage=dynamics; give a run that trained one")
+    if not config.uses_model:
+        raise InputError(
+            f"{run} was trained without an ensemble, in which its policy could be estimated: give a run with algorithm=sac and "
+            "rollout.real_ratio below 1"
+        )
+    return replace(config, dynamics_from=str(ensemble_folder(run)), resume=None, callbacks=[])
+
+
+def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[str, Any]:
+    """Estimate the policy of a run folder, and write `estimates.json` into it. Raises InputError as `configuration_of` does."""
+    config = configuration_of(run, settings)
+    policy = Policy.load(run, actor=actor_class(config.sac.actor))
+    return write_estimates(run, config, open_inputs(config), policy, seed=seed)
+
+
+def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
+    """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
+    result = read_result(run) or {}
+    health = result.get("health")
+    found = estimates_of(
+        config,
+        inputs,
+        policy,
+        seed=seed,
+        true_return=result.get("final_return"),
+        health=health.get("level") if isinstance(health, Mapping) else None,
+    )
+    with atomic_write(run / ESTIMATES) as aside:
+        aside.write_text(json.dumps(found, indent=1) + "\n")
+    return found
