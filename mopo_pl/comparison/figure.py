@@ -3,12 +3,12 @@
 import io
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from mopo_pl.comparison.groups import Block, Setting
 from mopo_pl.comparison.page import title
+from mopo_pl.pages.svg import svg_element
 
 MOST_CURVES = 10
 """Settings that are drawn of a block, those of the highest IQM: as many as matplotlib has colours."""
@@ -56,7 +56,4 @@ def png(figure: Figure) -> bytes:
 
 def svg(figure: Figure) -> str:
     """The figure without a background; the same figure gives the same text."""
-    written = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mopo_pl", "svg.fonttype": "path"}):
-        figure.savefig(written, format="svg", metadata={"Date": None}, transparent=True)
-    return written.getvalue()
+    return svg_element(figure, letters_as_text=False, metadata={"Date": None}, transparent=True)

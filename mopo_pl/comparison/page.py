@@ -4,16 +4,15 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from mopo_pl.comparison.finished_run import Found
 from mopo_pl.comparison.groups import Block, Overall, Setting, Spread, blocks_of, over_all_logs
 from mopo_pl.comparison.statistics import METHOD
 from mopo_pl.environments.scores import normalised_score
+from mopo_pl.pages.templates import filled
 
 MOST_PAIRS = 12
 """Settings of which the pages show every pair; the JSON has all."""
@@ -239,11 +238,11 @@ def _setting_json(setting: Setting) -> dict[str, Any]:
 
 def html(comparison: Comparison, figure: str) -> str:
     """`compare.html`, which needs no other file and no network. `figure`: the learning curves as SVG."""
-    template = files("mopo_pl.comparison").joinpath("compare.html.j2").read_text()
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(template).render(
+    return filled(
+        "mopo_pl.comparison",
+        "compare.html.j2",
         notes=comparison.notes,
-        figure=Markup(figure[figure.index("<svg") :]),
+        figure=Markup(figure),
         blocks=[
             {
                 "title": title(block),

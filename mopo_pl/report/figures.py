@@ -4,13 +4,13 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from io import StringIO
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from mopo_pl.data.readers.names import shown
 from mopo_pl.diagnostics.model_error import OneStep, OpenLoop
 from mopo_pl.diagnostics.policy_actions import ActionColumn, UncertaintyThere, Visited
+from mopo_pl.pages.svg import svg_element
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,6 @@ LONGEST = 18
 MOST_COLUMNS = 16
 """Columns that a figure shows, the first ones; tables hold all."""
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",  # letters stay text: the page can be searched, and is read aloud
-    "svg.hashsalt": "mopo_pl",
     "text.parse_math": False,  # names of columns may hold a $
     "font.family": "sans-serif",
     "font.size": 9.0,
@@ -62,10 +60,8 @@ def _drawing(height: float = 2.7) -> Iterator[tuple["Figure", "Axes"]]:
 
 def _svg(figure: "Figure", name: str) -> str:
     """The figure as one SVG element, with ids of its own and without what an SVG file needs and a page does not."""
-    text = StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    svg = text.getvalue()
-    svg = svg[svg.index("<svg") :]
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    svg = svg_element(figure, letters_as_text=True, metadata=metadata)
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     head, _, body = svg.partition(">")
     box = re.search(r'viewBox="[^"]*"', head)

@@ -3,13 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mopo_pl.data.readers.names import shown
+from mopo_pl.pages.templates import filled
 from mopo_pl.report import figures
 from mopo_pl.report.evidence import Evidence
 from mopo_pl.report.measurements import VALUE_SPREAD, ModelEvidence, PolicyEvidence
@@ -54,14 +53,9 @@ class Section:
 
 def render(evidence: Evidence) -> str:
     """The page as HTML that needs nothing beside itself. Every text of a file is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
+    return filled(
+        "mopo_pl.report",
+        TEMPLATE,
         evidence=evidence,
         headline=headline(evidence),
         cards=list(_cards(evidence)),
