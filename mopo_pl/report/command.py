@@ -12,7 +12,7 @@ from mopo_pl.config.keys import is_within
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
-from mopo_pl.report.evidence import Evidence, gather, jsonable
+from mopo_pl.report.overview import RunOverview, gather, jsonable
 from mopo_pl.report.page import render
 from mopo_pl.report.run_files import EVERYTHING, Trust
 from mopo_pl.storage.atomic_write import atomic_write
@@ -22,12 +22,12 @@ FILE = "report.html"
 
 
 def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
-    """Write the report of a run into its folder, or give its evidence as JSON; the text to print.
+    """Write the report of a run into its folder, or give its contents as JSON; the text to print.
 
     Args:
         folder: Of the run.
         settings: `dataset=PATH` where the log was moved; code and places of the configuration that may be followed, or `trust=true`.
-        as_json: Whether the evidence is given, and no page is written.
+        as_json: Whether the contents are given, and no page is written.
 
     Raises InputError as `gather` does, and for other settings; Unwritable where the page cannot be written.
 
@@ -35,10 +35,10 @@ def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
     began = time.perf_counter()
     folder = folder.expanduser()
     place, trust = _understood(folder, settings)
-    evidence = gather(folder, dataset=None, trust=trust, place=place)
+    overview = gather(folder, dataset=None, trust=trust, place=place)
     if as_json:
-        return json.dumps(jsonable(evidence), indent=2, ensure_ascii=False)
-    return _write(folder, evidence, began)
+        return json.dumps(jsonable(overview), indent=2, ensure_ascii=False)
+    return _write(folder, overview, began)
 
 
 def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
@@ -53,8 +53,8 @@ def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
         )
 
 
-def _write(folder: Path, evidence: Evidence, began: float) -> str:
-    page = render(evidence)
+def _write(folder: Path, overview: RunOverview, began: float) -> str:
+    page = render(overview)
     with atomic_write(folder / FILE) as aside:
         aside.write_text(page, encoding="utf-8")
     return f"report   {folder / FILE}  ({time.perf_counter() - began:.0f} s)"

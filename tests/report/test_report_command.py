@@ -19,9 +19,9 @@ from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.penalties import PENALTIES
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.report import measurements
 from mopo_pl.report.command import report_at_end
-from mopo_pl.report.evidence import Evidence, gather
+from mopo_pl.report.measured import model as measured_model
+from mopo_pl.report.overview import RunOverview, gather
 from mopo_pl.report.run_files import EVERYTHING, Trust
 from mopo_pl.sac.module import SACModule
 
@@ -38,7 +38,7 @@ def copied(whole: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def measured(folder: Path) -> Evidence:
+def measured(folder: Path) -> RunOverview:
     return gather(folder, dataset=None, trust=NOTHING)
 
 
@@ -207,7 +207,7 @@ def test_the_spread_of_values_is_that_of_the_runs_own_reward(paid: Path, monkeyp
         seen.append(predicted)
         return one_step(predicted, *arguments, **more)
 
-    monkeypatch.setattr(measurements, "one_step", noted)
+    monkeypatch.setattr(measured_model, "one_step", noted)
     found = gather(paid, dataset=None, trust=Trust(frozenset({"paying:r"})))
     assert found.notes == []
     config = config_from_file(paid / "config.yaml")

@@ -11,7 +11,7 @@ import pytest
 
 from mopo_pl.report import figures
 from mopo_pl.report.command import report
-from mopo_pl.report.evidence import Evidence, gather, jsonable
+from mopo_pl.report.overview import RunOverview, gather, jsonable
 from mopo_pl.report.page import render
 from mopo_pl.report.run_files import Trust
 
@@ -73,7 +73,7 @@ def page(text: str) -> Page:
 
 
 @pytest.fixture(scope="module")
-def evidence(whole: Path) -> Evidence:
+def evidence(whole: Path) -> RunOverview:
     return gather(whole, dataset=None, trust=NOTHING)
 
 
@@ -110,7 +110,7 @@ def test_names_of_a_file_are_texts(page: Page, text: str, names: list[str]) -> N
     assert "<i>" not in text
 
 
-def test_names_in_any_script_are_drawn_without_a_warning(evidence: Evidence) -> None:
+def test_names_in_any_script_are_drawn_without_a_warning(evidence: RunOverview) -> None:
     assert evidence.model is not None
     step = evidence.model.one_step
     column = replace(step.columns[0], name="温度 \\frac <b>")
@@ -132,7 +132,7 @@ def test_both_colour_schemes_and_phones_are_provided_for(text: str) -> None:
     assert text.count("<table") == text.count('<div class="scrolls"')
 
 
-def test_the_page_says_what_the_evidence_says(page: Page, evidence: Evidence) -> None:
+def test_the_page_says_what_the_evidence_says(page: Page, evidence: RunOverview) -> None:
     result = evidence.result
     assert result is not None
     said = " ".join(page.texts)
@@ -153,12 +153,12 @@ def test_the_page_says_what_the_evidence_says(page: Page, evidence: Evidence) ->
     assert "Missing" not in said
 
 
-def without_figures(evidence: Evidence, **more: object) -> Evidence:
+def without_figures(evidence: RunOverview, **more: object) -> RunOverview:
     """They take most of the time."""
-    return Evidence(**{**vars(evidence), "curves": {}, "model": None, "policy": None, **more})
+    return RunOverview(**{**vars(evidence), "curves": {}, "model": None, "policy": None, **more})
 
 
-def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> None:
+def test_what_other_parts_of_a_run_found_has_its_place(evidence: RunOverview) -> None:
     plain = render(without_figures(evidence, health=None))
     for place in ("verdict", "health", "estimates"):
         assert f'id="{place}"' not in plain
@@ -190,7 +190,7 @@ def test_what_other_parts_of_a_run_found_has_its_place(evidence: Evidence) -> No
     )
 
 
-def test_findings_of_the_log_stand_with_what_to_do(evidence: Evidence) -> None:
+def test_findings_of_the_log_stand_with_what_to_do(evidence: RunOverview) -> None:
     found = {
         "level": "WARN",
         "name": "columns-stuck",
@@ -223,7 +223,7 @@ def test_an_unfinished_run_says_so(whole: Path, tmp_path: Path) -> None:
     assert "Missing: there is no exported policy yet." in page
 
 
-def test_json_is_the_same_evidence_and_has_numbers_alone(whole: Path, evidence: Evidence) -> None:
+def test_json_is_the_same_evidence_and_has_numbers_alone(whole: Path, evidence: RunOverview) -> None:
     def refuse(constant: str) -> None:
         pytest.fail(f"{constant} is not JSON")
 

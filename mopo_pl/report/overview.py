@@ -1,4 +1,4 @@
-"""`Evidence`: what a run folder and its log say about the run, as plain values."""
+"""`RunOverview`: what a run folder and its log say about the run, as plain values."""
 
 import json
 import math
@@ -12,7 +12,9 @@ from mopo_pl.config.compose import config_from_file
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.report import as_json, describe
 from mopo_pl.data.findings import LEVELS, Finding
-from mopo_pl.report.measurements import ModelEvidence, PolicyEvidence, of_model, of_policy, parts_of
+from mopo_pl.report.measured.model import MeasuredModel, of_model
+from mopo_pl.report.measured.parts import parts_of
+from mopo_pl.report.measured.policy import MeasuredPolicy, of_policy
 from mopo_pl.report.run_files import (
     Curves,
     Trust,
@@ -26,7 +28,7 @@ from mopo_pl.storage.run_records import read_estimates, read_record, read_result
 
 
 @dataclass(frozen=True, kw_only=True)
-class LogEvidence:
+class LogOverview:
     """The log and what the checks say of it."""
 
     numbers: dict[str, Any]
@@ -40,7 +42,7 @@ class LogEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
+class RunOverview:
     """Everything that the report of a run shows."""
 
     run: str
@@ -62,15 +64,15 @@ class Evidence:
     verdict: Any
     """Of `estimates.json`: whether to deploy the policy."""
     curves: Curves
-    log: LogEvidence
-    model: ModelEvidence | None
-    policy: PolicyEvidence | None
+    log: LogOverview
+    model: MeasuredModel | None
+    policy: MeasuredPolicy | None
     config: dict[str, Any]
     changed: dict[str, str]
     """Keys that differ from their defaults, as typed."""
     versions: dict[str, str]
     seconds: dict[str, float]
-    """Of each stage, and of the making of this evidence (`report`)."""
+    """Of each stage, and of the making of this overview (`report`)."""
 
 
 def jsonable(value: Any) -> Any:
@@ -88,8 +90,8 @@ def jsonable(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place: str | None = None) -> Evidence:
-    """Gather the evidence of a run.
+def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place: str | None = None) -> RunOverview:
+    """Gather what is known of a run.
 
     Args:
         folder: Of the run.
@@ -116,7 +118,7 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
     told, plain = result or {}, as_plain(config)
     seconds = {stage: value for stage, value in (told.get("seconds") or {}).items() if value is not None}
     known = {} if provenance is None else {name: provenance[name] for name in ("torch",) if name in provenance}
-    return Evidence(
+    return RunOverview(
         run=str(folder),
         dataset=config.dataset,
         finished=result is not None,
@@ -138,9 +140,9 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
     )
 
 
-def _of_log(dataset: OfflineDataset, findings: Sequence[Finding]) -> LogEvidence:
+def _of_log(dataset: OfflineDataset, findings: Sequence[Finding]) -> LogOverview:
     worst_first = sorted(findings, key=lambda finding: -LEVELS.index(finding.level))
-    return LogEvidence(
+    return LogOverview(
         numbers=json.loads(as_json(dataset.name, dataset, findings))["log"],
         description=describe(dataset),
         findings=[dict(vars(finding)) for finding in worst_first if finding.level != "OK"],
