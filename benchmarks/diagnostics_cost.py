@@ -20,7 +20,7 @@ from mopo_pl import assembly
 from mopo_pl.callbacks import PolicyHealth
 from mopo_pl.config.compose import compose
 from mopo_pl.config.resolve import resolve
-from mopo_pl.diagnostics.health.signs import Row
+from mopo_pl.diagnostics.health.rows import Row
 from mopo_pl.dynamics.rollouts import RolloutStatistics
 from mopo_pl.dynamics.termination import never
 from mopo_pl.storage.checkpoints import ChecksummedCheckpointIO

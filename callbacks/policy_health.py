@@ -9,8 +9,8 @@ import torch
 from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.findings import Finding
 from mopo_pl.diagnostics.health.judging import COLUMNS, judged_columns, signs_in
+from mopo_pl.diagnostics.health.rows import Row
 from mopo_pl.diagnostics.health.run_facts import RunFacts
-from mopo_pl.diagnostics.health.signs import Row
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import Diverged
 from mopo_pl.sac.policy_module import PolicyModule

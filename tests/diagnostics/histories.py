@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from mopo_pl.diagnostics.health.rows import Row
 from mopo_pl.diagnostics.health.run_facts import RunFacts
-from mopo_pl.diagnostics.health.signs import Row
 
 FACTS = RunFacts(
     reward_low=-1.0,

@@ -4,15 +4,10 @@ from collections.abc import Iterator
 from math import isfinite, sqrt
 
 from mopo_pl.data.findings import Finding
+from mopo_pl.diagnostics.health.ensemble_signs import elite_churn, error_still_falls, holdout_errors
+from mopo_pl.diagnostics.health.rows import Row, Rows
 from mopo_pl.diagnostics.health.run_facts import RunFacts
-from mopo_pl.diagnostics.health.signs import (
-    POLICY_SIGNS,
-    Row,
-    Rows,
-    elite_churn,
-    error_still_falls,
-    holdout_errors,
-)
+from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
 
 PERSISTS = 3
 """Epochs in a row in which a sign must be seen: one epoch may be chance, and no run is ruined within three."""

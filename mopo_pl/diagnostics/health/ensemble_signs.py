@@ -1,0 +1,52 @@
+"""Signs of an ensemble that was stopped too early, of its rows alone."""
+
+from itertools import pairwise
+from statistics import fmean
+
+from mopo_pl.diagnostics.health.rows import Row, Rows
+
+CHURN = 0.2
+"""Share of the elites replaced per epoch, over the last `CHURN_EPOCHS`. Finished ensembles: below 0.1."""
+CHURN_EPOCHS = 10
+"""Epochs over which changes of the elites are counted."""
+STILL_FALLING = 0.1
+"""Relative fall of the members' mean holdout error in the last `FALLING_EPOCHS`. Early stopping allows 0.01 of each."""
+FALLING_EPOCHS = 5
+"""Epochs."""
+
+
+def holdout_errors(row: Row) -> list[float]:
+    """Holdout error of each member, by number; empty where the row has none."""
+    names = [f"dynamics/holdout_mse_{member}" for member in range(len(row))]
+    return [value for name in names if (value := row.get(name)) is not None]
+
+
+def elite_churn(rows: Rows, elites: int) -> str | None:
+    """The share of the elites that an epoch replaces, elites being the members with the lowest error so far."""
+    errors = [holdout_errors(row) for row in rows]
+    best, chosen = [float("inf")] * len(errors[0]), list[set[int]]()
+    for epoch in errors:
+        best = [min(pair) for pair in zip(best, epoch, strict=True)]
+        chosen.append(set(sorted(range(len(best)), key=best.__getitem__)[:elites]))
+    chosen = chosen[-1 - CHURN_EPOCHS :]
+    if len(chosen) <= CHURN_EPOCHS:
+        return None
+    churn = fmean(len(old - new) / elites for old, new in pairwise(chosen))
+    return (
+        f"each of the last epochs replaced {churn:.0%} of the elites: which members are best is not settled"
+        if churn > CHURN
+        else None
+    )
+
+
+def error_still_falls(rows: Rows) -> str | None:
+    """The best mean holdout error against the best until some epochs before the end."""
+    means = [fmean(holdout_errors(row)) for row in rows]
+    if len(means) <= FALLING_EPOCHS:
+        return None
+    fall = 1 - min(means) / max(min(means[:-FALLING_EPOCHS]), 1e-300)
+    return (
+        f"the ensemble's holdout error fell by {fall:.0%} in its last {FALLING_EPOCHS} epochs: it was stopped while it learned"
+        if fall > STILL_FALLING
+        else None
+    )
