@@ -5,10 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mopo_pl.config.schema import (
-    RolloutConfig,
-    SACConfig,
-)
+from mopo_pl.config.schema import RolloutConfig, SACConfig
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 

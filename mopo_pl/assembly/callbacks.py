@@ -10,11 +10,7 @@ import torch
 from mopo_pl.assembly.policy import as_policy, target_entropy
 from mopo_pl.callbacks import PolicyEvaluation, PolicyHealth
 from mopo_pl.config.registry import lookup
-from mopo_pl.config.schema import (
-    EvaluationConfig,
-    HealthConfig,
-    SACConfig,
-)
+from mopo_pl.config.schema import EvaluationConfig, HealthConfig, SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.dynamics.rollouts import PINNED

@@ -1,9 +1,7 @@
 """Stage 1: from settings to the ensemble's samples, its LightningModule and the choice of its members."""
 
 from mopo_pl.callbacks import MemberSelection
-from mopo_pl.config.schema import (
-    DynamicsConfig,
-)
+from mopo_pl.config.schema import DynamicsConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble

@@ -1,8 +1,6 @@
 """The log that a configuration names, opened and checked."""
 
-from mopo_pl.config.schema import (
-    Config,
-)
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.opening import examine, open_dataset

@@ -7,10 +7,7 @@ from torch import Tensor
 
 from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.config.registry import lookup
-from mopo_pl.config.schema import (
-    PenaltyConfig,
-    RolloutConfig,
-)
+from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics, lowest_return
 from mopo_pl.dynamics.model import TransitionModel

@@ -6,9 +6,7 @@ from typing import Any
 from torch import nn
 
 from mopo_pl.config.registry import lookup
-from mopo_pl.config.schema import (
-    SACConfig,
-)
+from mopo_pl.config.schema import SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser

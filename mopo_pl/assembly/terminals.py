@@ -1,8 +1,6 @@
 """The learned rule of termination: from settings to its samples and its LightningModule."""
 
-from mopo_pl.config.schema import (
-    ClassifierConfig,
-)
+from mopo_pl.config.schema import ClassifierConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.terminals.classifier import TerminalClassifier
 from mopo_pl.dynamics.terminals.module import TerminalModule
