@@ -82,7 +82,8 @@ def main() -> None:
     ensemble = assembly.build_dynamics(config.dynamics, samples, seed=0, compile=False)
     model = assembly.build_penalised_model(config.penalty, ensemble.model(), never, log, discount=config.sac.discount)
     module = assembly.build_sac(config.sac, log, seed=0, compile=False)
-    facts = assembly.run_facts(config.sac, log, real_ratio=config.rollout.real_ratio, known_reward=False)
+    known = config.reward is not None
+    facts = assembly.run_facts(config.sac, log, real_ratio=config.rollout.real_ratio, known_reward=known)
     health, training = LateHealth(assembly.build_health(config.health, facts), given.history), Training()
     health.on_train_epoch_end = timed("PolicyHealth", health.on_train_epoch_end)
     RolloutStatistics.add = timed("RolloutStatistics.add", RolloutStatistics.add)
