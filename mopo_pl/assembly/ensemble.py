@@ -53,6 +53,7 @@ def build_dynamics(
         weight_decay=settings.weight_decay,
         bound_coef=settings.bound_coef,
         beta=settings.beta,
+        huber_delta=settings.huber_delta,
         compile=compile,
     )
 

@@ -137,6 +137,7 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"sac.tau={sac.tau} must lie in (0, 1]"
     positive = {
         "dynamics.learning_rate": dynamics.learning_rate,
+        "dynamics.huber_delta": dynamics.huber_delta,
         "classifier.learning_rate": config.classifier.learning_rate,
         "sac.actor_lr": sac.actor_lr,
         "sac.critic_lr": sac.critic_lr,

@@ -91,6 +91,8 @@ class DynamicsConfig:
     """Train on standardised targets; rewards, states and u keep their units. false: as the original code."""
     beta: float = 0.5
     """β of β-NLL (Seitzer et al. 2022): 0 is the likelihood of the original code, 1 is close to squared error."""
+    huber_delta: Optional[float] = None
+    """Residual from which on the likelihood counts it linearly instead of squared (Huber 1964) [predicted standard deviations]; null: nowhere."""
     truncated_init: bool = True
     """Draw initial weights from a normal distribution cut at two standard deviations; false: from the whole distribution."""
     max_epochs: Optional[int] = 200

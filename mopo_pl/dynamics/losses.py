@@ -22,17 +22,35 @@ def model_target(transitions: Transitions) -> Tensor:
     return torch.cat([transitions.rewards.unsqueeze(-1), change], -1)
 
 
-def gaussian_loss(mean: Tensor, log_var: Tensor, target: Tensor, *, beta: float) -> Tensor:
+def gaussian_loss(
+    mean: Tensor, log_var: Tensor, target: Tensor, *, beta: float, huber_delta: float | None = None
+) -> Tensor:
     """(μ - y)²/σ² + log σ², mean over rows and dimensions, per member [E]; MOPO's `mse_loss + var_loss` where β = 0.
 
     Twice the negative log-likelihood but for a constant. `target` is [E, B, T] or [B, T]. β > 0 weighs each term by
     σ^2β, held constant (Seitzer et al. 2022, β-NLL): plain likelihood divides the gradient of μ by σ², so that
     dimensions that are easy to predict drown the hard ones.
+
+    With `huber_delta` = δ, z² of z = (μ - y)/σ is replaced by 2δ|z| - δ² where |z| > δ (Huber 1964): a change that nothing in
+    (s, a) announces, tens of σ away, pulls no more than one of δ does.
     """
-    loss = (mean - target).square() * torch.exp(-log_var) + log_var
+    squared = (mean - target).square() * torch.exp(-log_var)
+    if huber_delta is not None:
+        squared = huber(squared, huber_delta)
+    loss = squared + log_var
     if beta > 0:
         loss = loss * beta_weights(log_var, beta)
     return loss.mean((-2, -1))
+
+
+def huber(squared: Tensor, delta: float) -> Tensor:
+    """z² where |z| ≤ δ, else 2δ|z| - δ², of z²: twice Huber's function of z.
+
+    >>> huber(torch.tensor([4.0, 25.0]), 3.0)
+    tensor([ 4., 21.])
+    """
+    # Not z² itself under the root: the derivative of a root is infinite at 0, and `where` would make NaN of it.
+    return torch.where(squared <= delta**2, squared, 2 * delta * squared.clamp(min=delta**2).sqrt() - delta**2)
 
 
 def beta_weights(log_var: Tensor, beta: float) -> Tensor:
@@ -65,12 +83,14 @@ class EnsembleLoss:
     """Coefficient of `bound_loss`."""
     beta: float
     """β of β-NLL, 0 for plain likelihood."""
+    huber_delta: float | None = None
+    """δ of `gaussian_loss` [σ]; None: the likelihood as it is."""
 
     def __call__(self, parameters: Params, batch: Transitions) -> Tensor:
         """Loss on rows [E, B, W], in the units of the ensemble's `target_normaliser`."""
         mean, log_var = functional_call(self.ensemble, parameters, (batch.inputs,))
         target = self.ensemble.target_normaliser(model_target(batch))
-        loss = gaussian_loss(mean, log_var, target, beta=self.beta).sum()
+        loss = gaussian_loss(mean, log_var, target, beta=self.beta, huber_delta=self.huber_delta).sum()
         weights = beta_weights(log_var, self.beta).mean(-2, keepdim=True) if self.beta > 0 else 1.0
         return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
 

@@ -42,13 +42,14 @@ class DynamicsModule(LoggedModule):
         weight_decay: Sequence[float],
         bound_coef: float,
         beta: float,
+        huber_delta: float | None = None,
         compile: bool,
     ) -> None:
         """Take finished networks, or their hparams, as a checkpoint holds them.
 
         `elites`: number of members with the lowest holdout error that rollouts use. `learning_rate`: of Adam. `weight_decay`:
         one coefficient per layer, else ValueError is raised. `bound_coef`: of the pull on the bounds of log σ². `beta`: of
-        β-NLL, 0 for plain likelihood.
+        β-NLL, 0 for plain likelihood. `huber_delta`: number of σ from which on a residual counts linearly; None: nowhere.
 
         `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
         no parameter's `.grad`.
@@ -61,6 +62,7 @@ class DynamicsModule(LoggedModule):
             "weight_decay": list(weight_decay),
             "bound_coef": bound_coef,
             "beta": beta,
+            "huber_delta": huber_delta,
             "compile": compile,
         }
         super().__init__(("train_loss",), hparams)
@@ -69,7 +71,7 @@ class DynamicsModule(LoggedModule):
         self.automatic_optimization = False
         self.ensemble = ensemble
         self.learning_rate, self.weight_decay = learning_rate, tuple(weight_decay)
-        self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta)
+        self._equation = EnsembleLoss(ensemble=ensemble, bound_coef=bound_coef, beta=beta, huber_delta=huber_delta)
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._gap_closed = False

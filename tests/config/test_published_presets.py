@@ -23,6 +23,7 @@ SHARED: dict[str, Any] = {
     "dynamics.bound_coef": 0.01,
     "dynamics.normalise_targets": False,
     "dynamics.beta": 0.0,
+    "dynamics.huber_delta": None,
     "dynamics.criterion": "mean",
     "dynamics.max_epochs": None,  # while True
     "dynamics.improvement": 0.01,

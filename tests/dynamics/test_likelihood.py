@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal
+from torch.nn.functional import huber_loss
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
@@ -199,3 +200,57 @@ def test_with_beta_sigma_keeps_room_above_the_states_of_the_log() -> None:
     assert (weighed.max_log_var > weighed.min_log_var).all()
     ceilings = [(0.5 * ensemble.max_log_var).exp().norm(dim=-1).detach() for ensemble in (plain, weighed)]
     assert (ceilings[1] >= ceilings[0]).all()
+
+
+@given(seed=st.integers(0, 10**6), delta=st.floats(0.1, 10.0), beta=st.sampled_from([0.0, 0.5, 1.0]))
+@settings(max_examples=30, deadline=None)
+def test_with_delta_the_square_is_twice_hubers_function_of_the_residual_in_sigmas(
+    seed: int, delta: float, beta: float
+) -> None:
+    mean, log_var, target = predictions(2, 5, 3, seed)
+    z = (mean - target) / (0.5 * log_var).exp()
+    expected = 2 * huber_loss(z, torch.zeros_like(z), reduction="none", delta=delta) + log_var
+    expected = (expected * (beta * log_var).exp()).mean((-2, -1))
+    torch.testing.assert_close(gaussian_loss(mean, log_var, target, beta=beta, huber_delta=delta), expected)
+
+
+def test_with_delta_no_residual_pulls_more_than_one_of_delta() -> None:
+    """d/dμ of z² is 2z/σ, here σ = ½: 4z, and 4δ from δ on; none at z = 0, where a root has no derivative."""
+    mean = torch.tensor([0.0, 1.0, 1.5, 4.0, -400.0], dtype=torch.float64, requires_grad=True)
+    log_var = torch.full((1, 5, 1), 2 * math.log(0.5), dtype=torch.float64)
+    loss = gaussian_loss(mean.view(1, 5, 1), log_var, torch.zeros(1, 5, 1), beta=0.0, huber_delta=3.0)
+    (gradient,) = torch.autograd.grad(5 * loss.sum(), mean)
+    torch.testing.assert_close(gradient, torch.tensor([0.0, 8.0, 12.0, 12.0, -12.0], dtype=torch.float64))
+
+
+def test_with_delta_jumps_that_nothing_announces_do_not_keep_the_other_targets_from_being_learned() -> None:
+    """s₂ jumps by 1 in 1 % of the rows and is constant in the others; r is learned beside it."""
+    generator = torch.Generator().manual_seed(0)
+    states, actions = torch.randn(4000, 2, generator=generator), torch.randn(4000, 1, generator=generator)
+    jumps = torch.randint(0, 100, (4000,), generator=generator) == 0
+    change = torch.stack([0.1 * states[:, 0], jumps * torch.randn(4000, generator=generator).sign()], -1)
+    rewards = torch.sin(2 * states[:, 0]) * torch.cos(2 * actions[:, 0])
+    rows = Transitions.pack(states, actions, states + change, rewards, torch.zeros(4000))
+    errors = []
+    for delta in (None, 3.0):
+        ensemble = GaussianEnsemble(
+            obs_dim=2,
+            action_dim=1,
+            members=3,
+            hidden_sizes=(64, 64),
+            normaliser=Normaliser.fit(rows.inputs),
+            target_normaliser=Normaliser.fit(model_target(rows)),
+            generator=generator_for(0, "weights"),
+        )
+        loss = EnsembleLoss(ensemble=ensemble, bound_coef=0.01, beta=0.5, huber_delta=delta)
+        optimizer, draws = torch.optim.Adam(ensemble.parameters(), lr=3e-3), torch.Generator().manual_seed(1)
+        for _ in range(600):
+            batch = rows[torch.randint(4000, (3, 256), generator=draws)]
+            optimizer.zero_grad()
+            loss(dict(ensemble.named_parameters()), batch).backward()
+            optimizer.step()
+        mean, _ = ensemble.in_raw_units(rows.inputs[~jumps])
+        errors.append((mean - model_target(rows)[~jumps]).square().mean((0, 1)).sqrt().detach())
+    plain, robust = errors
+    assert robust[0] < 0.85 * plain[0], errors
+    assert robust[2] < 0.5 * plain[2], errors
