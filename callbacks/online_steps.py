@@ -12,6 +12,7 @@ from mopo_pl.callbacks.policy_evaluation import PolicyEvaluation
 from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.batches.replay_buffer import ReplayDataModule
 from mopo_pl.environments.stepping import SteppedEnvironment
+from mopo_pl.errors import ActionsNotFinite
 from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.sac.module import SACModule
@@ -55,7 +56,11 @@ class OnlineSteps(L.Callback):
 
     def _step(self, policy: Policy) -> np.ndarray:
         noise = torch.randn(self.environment.layout.action_dim, generator=self._noise)
-        return self.environment.step(policy.with_noise(self.environment.observation, noise))
+        try:
+            action = policy.with_noise(self.environment.observation, noise)
+        except ActionsNotFinite as error:  # of a policy that diverged: the environment's step says so
+            action = error.actions
+        return self.environment.step(action)
 
     def _take(self, data: ReplayDataModule, steps: list[np.ndarray]) -> None:
         if steps:

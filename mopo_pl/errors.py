@@ -1,6 +1,7 @@
 """Exceptions that end a command with a message instead of a traceback."""
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class InputError(ValueError):
@@ -22,6 +23,19 @@ class Diverged(RuntimeError):
 
     def __init__(self, what: str, update: int, suggestion: str) -> None:
         super().__init__(f"{what} at update {update}; try {suggestion}")
+
+
+class ActionsNotFinite(ValueError):
+    """A finite observation led to actions that are no numbers: it is too large for the network, or its weights are.
+
+    `actions`: all of the call [..., A], an array or a tensor.
+    """
+
+    def __init__(self, actions: Any) -> None:
+        self.actions = actions
+        super().__init__(
+            "the action is not finite: the observation holds a number that is too large for the network, or the weights do"
+        )
 
 
 class Unwritable(RuntimeError):

@@ -36,7 +36,7 @@ class Guards(nn.Module):
         self.counts = torch.zeros(len(self.names), dtype=torch.int64)
         """Observations beyond the log's range, by column [D]."""
         self.invalid = 0
-        """Observations that were not finite."""
+        """Observations that were not finite, or at which the network overflowed."""
         self.outside_now: tuple[str, ...] = ()
         self.on_invalid: OnInvalid = "error"
         self._safe: Tensor | None = None
@@ -99,6 +99,19 @@ class Guards(nn.Module):
                 + self._named(~finite)
             )
         return valid
+
+    def overflowed(self, chosen: Tensor, valid: Tensor | None) -> Tensor | None:
+        """Which of the network's actions [..., A] are no numbers [...]; None where none is. Counts the valid ones among them.
+
+        A finite observation can be so large that the network's own numbers overflow.
+        """
+        if torch.compiler.is_compiling():
+            return None
+        finite = chosen.isfinite().all(-1)
+        if finite.all():
+            return None
+        self.invalid += int((~finite if valid is None else valid & ~finite).sum())
+        return ~finite
 
     def _count(self, outside: Tensor) -> None:
         rows = outside.reshape(-1, len(self.names)).sum(0).cpu()

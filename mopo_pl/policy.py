@@ -14,7 +14,7 @@ from torch import Generator, Tensor, nn
 
 from mopo_pl.data.signals import Signals
 from mopo_pl.data.window import Window
-from mopo_pl.errors import InputError
+from mopo_pl.errors import ActionsNotFinite, InputError
 from mopo_pl.guards import Guards, OnInvalid
 from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
 from mopo_pl.nn.layers import Normaliser
@@ -94,7 +94,8 @@ class Policy(nn.Module):
 
         Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind; or a dict of a number or of [B]
         for each column by name, and gives an array. Raises ValueError for what is no observation: another type, another D,
-        other columns, a value that is not finite (`guard` sets what is done instead).
+        other columns, a value that is not finite, and ActionsNotFinite, a ValueError too, for a value at which the network's
+        own numbers overflow (`guard` sets what is done about these two instead).
         """
         return self._act(observation, self.actor.mean_action)
 
@@ -128,7 +129,7 @@ class Policy(nn.Module):
         """Set what is done about wrong observations and fast actions; gives the policy itself.
 
         Args:
-            on_invalid: What an observation with NaN or inf leads to: `error` (ValueError), `last` (the last action, or
+            on_invalid: What an observation with NaN or inf, or at which the network overflows, leads to: `error` (ValueError), `last` (the last action, or
                 `safe_action` where there is none yet), or `safe_action`.
             safe_action: [A], within the bounds, in the environment's units.
             rate_limits: Largest change of an action column in one step, in its unit, by name or pattern of names
@@ -153,7 +154,7 @@ class Policy(nn.Module):
 
     @property
     def invalid(self) -> int:
-        """How many observations so far were not finite."""
+        """How many observations so far were not finite, or made the network overflow."""
         return self.guards.invalid
 
     @torch.no_grad()
@@ -162,13 +163,23 @@ class Policy(nn.Module):
         valid = self.guards.valid(observations)
         states = self._with_history(observations if valid is None else self._held(observations))
         low, high = self.action_low.to(states), self.action_high.to(states)
-        chosen = squashed(states)
+        chosen, before = squashed(states), self.guards.last
+        lost = self.guards.overflowed(chosen, valid)
+        if lost is not None:  # as if the observation had not been finite
+            valid = ~lost if valid is None else valid & ~lost
+            states = self._with_history(self._held(observations.where(valid.unsqueeze(-1), torch.nan)))
+            chosen = squashed(states)
         # Clamped: rounding must not leave the action space.
         scaled = (low + (chosen + 1) / 2 * (high - low)).clamp(low, high)
-        action = self.guards.acted(scaled, valid)
+        refuses = lost is not None and self.guards.on_invalid == "error"
+        action = self.guards.acted(scaled, None if refuses else valid)
         if self.history > 1:
             taken = chosen if action is scaled else (2 * (action - low) / (high - low) - 1).clamp(-1, 1)
             self._last = states, taken
+        if lost is not None and refuses:
+            self.guards.last = before
+            action = action.where(~lost.unsqueeze(-1), torch.nan)
+            raise ActionsNotFinite(action if isinstance(observation, Tensor) else action.cpu().numpy())
         return action if isinstance(observation, Tensor) else action.cpu().numpy()
 
     def _with_history(self, observations: Tensor) -> Tensor:
@@ -245,9 +256,7 @@ class Policy(nn.Module):
         `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
         must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
         """
-        folder = downloaded(str(folder)) if is_hub(folder) else Path(folder).expanduser()
-        folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
-        folder = folder / "policy" if (folder / "policy").is_dir() else folder
+        folder = folder_of(folder)
         try:
             return cls._read(folder, actor)
         except FileNotFoundError as error:
@@ -286,6 +295,13 @@ class Policy(nn.Module):
         actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
         actor.load_state_dict(weights)
         return cls(actor, low, high, description, history=history).eval().requires_grad_(False)
+
+
+def folder_of(place: Path | str) -> Path:
+    """The folder that holds the two files of a policy: of whatever `Policy.load` takes."""
+    folder = downloaded(str(place)) if is_hub(place) else Path(place).expanduser()
+    folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
+    return folder / "policy" if (folder / "policy").is_dir() else folder
 
 
 def _signals(plain: Any, columns: int, numbered: str) -> Signals:

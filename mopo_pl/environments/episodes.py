@@ -11,7 +11,7 @@ from gymnasium.vector import SyncVectorEnv
 
 from mopo_pl.distributed.console import print_once
 from mopo_pl.environments.by_id import make_environment
-from mopo_pl.errors import InputError
+from mopo_pl.errors import ActionsNotFinite, InputError
 
 MOST_STEPS = 10_000
 """Steps after which an episode is cut in an environment without a limit of its own."""
@@ -94,7 +94,7 @@ def _play(
         while running.any():
             heed()
             _require_finite("an observation", observations[running], env_id)
-            actions = act(np.where(running[:, None], observations, 0.0))
+            actions = _acted(act, np.where(running[:, None], observations, 0.0))
             lost = np.asarray(~np.isfinite(actions).all(-1))
             returns[running & lost] = np.nan
             running &= ~lost
@@ -109,6 +109,14 @@ def _play(
     finally:
         environments.close()
     return Episodes(returns, lengths)
+
+
+def _acted(act: Callable[[np.ndarray], np.ndarray], observations: np.ndarray) -> np.ndarray:
+    """Actions [n, A], also those that a Policy refuses to give."""
+    try:
+        return act(observations)
+    except ActionsNotFinite as error:
+        return error.actions
 
 
 def _has_limit(environment: gymnasium.Env) -> bool:

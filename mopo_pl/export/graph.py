@@ -12,8 +12,8 @@ from mopo_pl.policy import Policy
 class PolicyGraph(nn.Module):
     """(o [B, D]) or, of a policy with a history, (o, memory [B, M]) to tensors named by `outputs`.
 
-    `action` [B, A]: deterministic, within the bounds; NaN where o is not finite. `outside` [B, D]: whether a column lies beyond
-    the log's range. `memory` [B, M]: for the next step; zeros begin an episode. It stays as it is where o is not finite. `mean`,
+    `action` [B, A]: deterministic, within the bounds; NaN where o is not finite, or so large that the network overflows. `outside` [B, D]: whether a column lies beyond
+    the log's range. `memory` [B, M]: for the next step; zeros begin an episode. It stays as it is where the action is NaN. `mean`,
     `log_std` [B, A]: μ and log σ before tanh, if asked for.
     """
 
@@ -67,6 +67,8 @@ class PolicyGraph(nn.Module):
         squashed = self.actor.mean_action(states)
         action = self.low + (squashed + 1) / 2 * (self.high - self.low)
         action = torch.minimum(torch.maximum(action, self.low), self.high)
+        # A finite observation can be so large that the network's numbers overflow: it must not spoil the memory.
+        valid = valid & squashed.isfinite().all(-1, keepdim=True)
         made = [
             torch.where(valid, action, torch.nan),
             (observation < self.seen_low) | (observation > self.seen_high),

@@ -36,7 +36,7 @@ class Policy:
         """Read policy.npz.
 
         path: the file (default: policy.npz beside this one).
-        on_invalid: what an observation with NaN or inf leads to: "error" (ValueError), "last" (the last action, or
+        on_invalid: what an observation with NaN or inf, or at which the network overflows, leads to: "error" (ValueError), "last" (the last action, or
             safe_action where there is none yet), or "safe_action".
         safe_action: one number for each action, within the bounds.
         rate_limits: largest change of an action in one step, by name or pattern of names; the first step is free.
@@ -94,7 +94,8 @@ class Policy:
 
     def _prepare(self):
         """Buffers of one observation: the quick call allocates nothing but the action that it gives."""
-        self._quick = self.history == 1 and self._on_invalid != "last" and self._limits is None
+        # Within the range of the log no number overflows; without a known one the slow call looks for that.
+        self._quick = self.history == 1 and self._on_invalid != "last" and self._limits is None and self._ranged
         self._shape = (self.obs_dim,)
         self._raw, self._x = np.empty(self._shape, np.float64), np.empty(self._shape, np.float32)
         self._above, self._below = np.empty(self._shape, np.bool_), np.empty(self._shape, np.bool_)
@@ -224,17 +225,40 @@ class Policy:
         """The actions of observations, with history, fallback and rate limits."""
         observations, valid = checked
         if valid is not None:
-            known = self._mean if self._window is None else self._window[0]
-            observations = np.where(valid[..., np.newaxis], observations, known[..., : self.obs_dim])
+            observations = self._held(observations, valid)
         states = self._with_history(observations)
-        squashed = np.tanh(self._network(states)[..., : self.action_dim])
+        squashed, before = self._squashed(states), self._last
+        finite = np.isfinite(squashed).all(-1)
+        overflows = not finite.all()
+        if overflows:  # as if the observation had not been finite
+            self.invalid += int(
+                np.count_nonzero(np.logical_not(finite) if valid is None else valid & np.logical_not(finite))
+            )
+            valid = finite if valid is None else valid & finite
+            states = self._with_history(self._held(observations, valid))
+            squashed = self._squashed(states)
         scaled = self._low + (squashed + self._one) * self._half
         scaled = np.minimum(np.maximum(scaled, self._low), self._high)
-        action = self._taken(scaled, valid)
+        refuses = overflows and self._on_invalid == "error"
+        action = self._taken(scaled, None if refuses else valid)
         if self.history > 1:
             done = squashed if action is scaled else np.clip((action - self._low) / self._half - self._one, -1, 1)
             self._window = states, done
+        if refuses:
+            self._last = before
+            raise ValueError(
+                "the action is not finite: the observation holds a number that is too large for the network, or the weights do"
+            )
         return action
+
+    def _held(self, observations, valid):
+        """Observations with the last ones in place of those that are not valid; at first, with the mean."""
+        known = self._mean if self._window is None else self._window[0]
+        return np.where(valid[..., np.newaxis], observations, known[..., : self.obs_dim])
+
+    def _squashed(self, states):
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is looked for
+            return np.tanh(self._network(states)[..., : self.action_dim])
 
     def _network(self, states):
         hidden = (states - self._mean) / self._std

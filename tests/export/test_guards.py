@@ -10,7 +10,9 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from failing_sensor import Fails, Played, is_stuck, play, shows_nan
 
+from mopo_pl.errors import ActionsNotFinite
 from mopo_pl.export import run_policy
 from mopo_pl.export.exporting import export_policy
 from mopo_pl.policy import Policy
@@ -18,7 +20,6 @@ from mopo_pl.policy import Policy
 LOW, HIGH = np.array([-1.0, 0.0], np.float32), np.array([3.0, 10.0], np.float32)
 NAN, INF = np.nan, np.inf
 SAFE = [0.5, 2.0]
-Act = Callable[[Any], Any]
 
 
 @pytest.fixture(params=["policy", "numpy"])
@@ -163,6 +164,55 @@ def test_the_window_holds_what_was_last_seen_and_what_was_done(
     np.testing.assert_allclose(act(states[2]), LOW + (squashed + 1) / 2 * (HIGH - LOW), atol=2e-5)
 
 
+# Finite, but too large for the network
+
+
+HUGE = np.full(3, 3e38)
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_a_number_at_which_the_network_overflows_is_refused_in_one_sentence(
+    make: Callable[..., Any], states: np.ndarray, history: int
+) -> None:
+    act, same = (make(history, rate_limits={"*": 0.5}) for _ in range(2))
+    for each in (act, same):
+        each(states[0])
+    with pytest.raises(ValueError, match="the action is not finite: the observation holds a number that is too large"):
+        act(HUGE)
+    assert act.invalid == 1
+    expected = same(states[1])
+    assert history > 1 or np.array_equal(act(states[1]), expected)  # as if it had not been asked
+    assert np.isfinite(act(states[1])).all()
+
+
+@pytest.mark.parametrize("history", [1, 3])
+def test_a_number_at_which_the_network_overflows_leads_to_the_fallback_of_its_row(
+    make: Callable[..., Any], states: np.ndarray, history: int
+) -> None:
+    """As an observation that is not finite does, in the window too."""
+    rows = states[:12].reshape(4, 3, 3).copy()
+    ours, theirs = (make(history, on_invalid="safe_action", safe_action=SAFE) for _ in range(2))
+    for step, seen in enumerate(rows):
+        huge, broken = seen.copy(), seen.copy()
+        if step == 1:
+            huge[2], broken[2] = HUGE, NAN
+        made = ours(huge)
+        assert np.array_equal(made, theirs(broken))
+        assert (made[2].tolist() == SAFE) == (step == 1)
+    assert (ours.invalid, theirs.invalid) == (1, 1)
+    held = make(history, on_invalid="last")
+    assert np.array_equal(held(states[0]), held(HUGE))
+
+
+def test_an_evaluation_is_told_which_actions_are_no_numbers(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy()
+    rows = np.stack([np.zeros(3), HUGE])
+    with pytest.raises(ActionsNotFinite) as caught:
+        policy(rows)
+    np.testing.assert_allclose(caught.value.actions[0], policy(rows[0]), atol=2e-6)
+    assert np.isnan(caught.value.actions[1]).all()
+
+
 @pytest.mark.parametrize(
     ("guards", "said"),
     [
@@ -253,29 +303,41 @@ def test_both_forms_act_alike_through_any_faults(for_numpy: dict[int, Any]) -> N
     assert (runner.invalid, policy.invalid) == (np.isnan(rows).any(-1).sum(),) * 2
 
 
-def test_a_sensor_that_fails_midway_ends_or_goes_on_as_was_asked(make: Callable[..., Any]) -> None:
-    """The angle's rate of a pendulum is NaN from step 60 to 80."""
+@pytest.mark.parametrize("fault", [shows_nan(2), is_stuck(2)], ids=["NaN", "stuck"])
+def test_a_sensor_that_fails_midway_ends_or_goes_on_as_was_asked(make: Callable[..., Any], fault: Fails) -> None:
+    """The angle's rate of a pendulum fails at step 100 of 200; the value that it is stuck at is a number like any other."""
+    environment = gymnasium.make("Pendulum-v1")
+    nan = bool(np.isnan(fault(np.zeros(3), np.zeros(3))[2]))
 
-    def episode(act: Act) -> tuple[int, list[np.ndarray]]:
-        environment = gymnasium.make("Pendulum-v1")
-        observation, _ = environment.reset(seed=0)
-        actions: list[np.ndarray] = []
-        for step in range(120):
-            seen = observation.copy()
-            seen[2] = NAN if 60 <= step < 80 else seen[2]
-            try:
-                actions.append(act(seen))
-            except ValueError:
-                return step, actions
-            observation, _, _, _, _ = environment.step(actions[-1][:1])
-        return 120, actions
+    def episode(**guards: Any) -> tuple[Played, list[np.ndarray]]:
+        policy, actions = make(**guards), []
 
-    assert episode(make())[0] == 60
-    held = make(on_invalid="last")
-    steps, actions = episode(held)
-    assert (steps, held.invalid) == (120, 20)
+        class First(gymnasium.ActionWrapper):
+            def action(self, action: np.ndarray) -> np.ndarray:
+                actions.append(action)
+                return action[:1]
+
+        return play(policy, First(environment), seed=0, fails=fault, from_step=100), actions
+
+    ended, _ = episode()
+    assert (ended.steps, ended.error, ended.invalid) == ((100, True, 1) if nan else (200, False, 0))
+    for guards in ({"on_invalid": "last"}, {"on_invalid": "safe_action", "safe_action": SAFE}):
+        played, actions = episode(**guards)
+        assert (played.steps, played.error, played.invalid) == (200, False, 100 if nan else 0)
+        assert played.total < ended.total or not nan
+        known = actions[99].tolist() if guards["on_invalid"] == "last" else SAFE
+        assert all(action.tolist() == known for action in actions[100:]) == nan
+
+
+def test_a_sensor_that_comes_back_is_heard_again(make: Callable[..., Any]) -> None:
+    """NaN from step 60 to 80."""
+    environment, held = gymnasium.make("Pendulum-v1"), make(on_invalid="last")
+    observation, _ = environment.reset(seed=0)
+    actions: list[np.ndarray] = []
+    for step in range(120):
+        seen = shows_nan(2)(observation, observation) if 60 <= step < 80 else observation
+        actions.append(held(seen))
+        observation, _, _, _, _ = environment.step(actions[-1][:1])
+    assert held.invalid == 20
     assert all(np.array_equal(action, actions[59]) for action in actions[60:80])
     assert not np.array_equal(actions[80], actions[59])
-    steps, actions = episode(make(on_invalid="safe_action", safe_action=SAFE))
-    assert steps == 120
-    assert {tuple(action.tolist()) for action in actions[60:80]} == {tuple(SAFE)}
