@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = [
     *("errors", "config", "distributed", "storage", "nn", "environments"),
-    *("data", "dynamics", "sac", "guards", "policy", "export", "diagnostics"),
+    *("data", "dynamics", "sac", "guards", "policy", "export", "serving", "diagnostics"),
     *("callbacks", "assembly", "pages", "report", "run", "collection", "sweep", "comparison", "cli", "__main__"),
 ]
 """Files and folders of mopo_pl, from the ground up: each imports none that stands after it."""

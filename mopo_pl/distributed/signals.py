@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING
 
-from lightning.pytorch.callbacks import LambdaCallback
+if TYPE_CHECKING:  # a server of a policy handles signals too, and need not wait for Lightning
+    from lightning.pytorch.callbacks import LambdaCallback
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
 """The handled signals. SLURM can send SIGUSR1 before a job's time limit; Windows has no SIGUSR1."""
@@ -60,11 +62,13 @@ class SignalHandler:
         """Return the number of the signal if it arrived more than so many seconds ago, else None."""
         return self.received if self._at and time.monotonic() - self._at > seconds else None
 
-    def reinstall_callback(self) -> LambdaCallback:
+    def reinstall_callback(self) -> "LambdaCallback":
         """Return a callback that replaces Lightning's signal handlers by this one at the start of training.
 
         Lightning's handlers wait for all ranks, but a signal may be sent to one rank only.
         """
+        from lightning.pytorch.callbacks import LambdaCallback
+
         return LambdaCallback(on_train_start=lambda trainer, module: self._take())
 
     def _take(self) -> None:

@@ -1,0 +1,1 @@
+"""A policy as a service: over HTTP, or in lines of JSON."""

@@ -1,0 +1,91 @@
+"""`python -m mopo_pl serve`: a run's policy, over HTTP or in lines of JSON."""
+
+import importlib.util
+import ipaddress
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from mopo_pl.errors import InputError
+from mopo_pl.guards import OnInvalid
+from mopo_pl.policy import Policy
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.serving import lines
+from mopo_pl.serving.service import Service
+
+
+def serve(
+    run: Path,
+    *,
+    address: tuple[str, int] | None,
+    on_invalid: OnInvalid | None,
+    safe_action: Sequence[float] | None,
+    rate_limits: Mapping[str, float],
+    actor: Callable[..., TanhGaussianActor] | None,
+) -> int:
+    """Serve the policy of a run until a signal ends it; return 0.
+
+    `address`: host and port, port 0 for a free one; None: lines of standard input. `on_invalid`, `safe_action`,
+    `rate_limits`: as `Policy.guard`; None keeps the policy's own. Raises InputError for values that do not fit the policy,
+    an address that cannot be had, and where the extra `serve` is missing.
+    """
+    policy = Policy.load(run, actor=actor)
+    try:
+        policy.guard(
+            on_invalid=on_invalid or policy.guards.on_invalid, safe_action=safe_action, rate_limits=rate_limits
+        )
+    except ValueError as error:
+        raise InputError(f"{run}: {error}") from error
+    torch.set_num_threads(1)  # one observation is too little work for more
+    service = Service(policy, run)
+    if address is None:
+        lines.run(service, sys.stdin.fileno(), sys.stdout)
+    else:
+        _over_http(service, *address)
+    counts = service.health()["requests"]
+    print(f"ended    {counts['answered']} answered, {counts['refused']} refused", file=sys.stderr)
+    return 0
+
+
+def _over_http(service: Service, host: str, port: int) -> None:
+    missing = [name for name in ("starlette", "uvicorn") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"serve needs {', '.join(missing)}: pip install -c constraints.txt -e '.[serve]', or use --stdin, which needs neither"
+        )
+    from mopo_pl.serving import web
+
+    with _bound(host, port) as taken:
+        name, number = taken.getsockname()[:2]
+        if not ipaddress.ip_address(name).is_loopback:
+            print(
+                f"warning: {name} is reached from other machines, without a password or encryption: whoever reaches it commands "
+                "the policy",
+                file=sys.stderr,
+            )
+        print(f"serving  {address_of(name, number)}  (POST /act, POST /reset, GET /health; Ctrl-C ends it)", flush=True)
+        web.run(service, taken)
+
+
+def address_of(name: str, port: int) -> str:
+    """What a client is given.
+
+    >>> address_of("127.0.0.1", 8000), address_of("::1", 8000)
+    ('http://127.0.0.1:8000', 'http://[::1]:8000')
+    """
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        why = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        raise InputError(
+            f"--host {host} --port {port} cannot be had ({why}): give another, or --port 0 for a free one"
+        ) from error

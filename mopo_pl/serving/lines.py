@@ -1,0 +1,71 @@
+"""A `Service` in lines: JSON in, JSON out, one line for each."""
+
+import json
+import os
+import select
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from mopo_pl.distributed.signals import SignalHandler
+from mopo_pl.serving.service import MOST_BYTES, Service
+
+
+def run(service: Service, source: int, out: TextIO) -> None:
+    """Answer the lines of a file descriptor until it ends, `out` takes no more, or SIGINT, SIGTERM or SIGUSR1 arrives.
+
+    What was read whole before a signal is answered.
+    """
+    wake, waker = os.pipe()
+    try:
+        with SignalHandler().installed(lambda: _write(waker)):
+            for line in lines_of(source, wake):
+                out.write(json.dumps(_answer(service, line)) + "\n")
+                out.flush()
+                if getattr(out, "lost", None) is not None:
+                    return
+    finally:
+        os.close(wake)
+        os.close(waker)
+
+
+def _answer(service: Service, line: bytes | None) -> dict[str, Any]:
+    if line is None:
+        service.refuse()
+        return {"error": f"the line is longer than {MOST_BYTES} bytes: send smaller batches"}
+    word = line.strip()
+    if word in (b'"reset"', b'"health"'):
+        return service.reset() if word == b'"reset"' else service.health()
+    try:
+        return service.act(line)
+    except ValueError as error:
+        service.refuse()
+        return {"error": str(error)}
+
+
+def _write(waker: int) -> None:
+    os.write(waker, b"\0")
+
+
+def lines_of(source: int, wake: int) -> Iterator[bytes | None]:
+    """The lines of a file descriptor; None for one of more than `MOST_BYTES`, which is not kept.
+
+    Ends with the file, or as soon as `wake` can be read: `readline` could not be left in order when a signal arrives.
+    """
+    held, too_long = bytearray(), False
+    while True:
+        ready, _, _ = select.select([source, wake], [], [])
+        if wake in ready:
+            return
+        block = os.read(source, 1 << 16)
+        *whole, rest = block.split(b"\n")
+        for part in whole:
+            held += part
+            yield None if too_long or len(held) > MOST_BYTES else bytes(held)
+            held, too_long = bytearray(), False
+        held += rest
+        if len(held) > MOST_BYTES:
+            held, too_long = bytearray(), True
+        if not block:
+            if held or too_long:
+                yield None if too_long else bytes(held)
+            return

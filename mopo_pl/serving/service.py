@@ -1,0 +1,121 @@
+"""`Service`: a guarded policy that answers texts of JSON, and counts what it was asked."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import mopo_pl
+from mopo_pl.policy import Policy, folder_of
+from mopo_pl.storage.atomic_write import sha256_of
+
+MOST_BYTES = 1_000_000
+"""Of a body or a line; a larger one is refused before it is read as JSON."""
+
+
+class Service:
+    """Observations as JSON to actions as JSON, one after another.
+
+    A policy with a history, a fallback `last` or a rate limit remembers its last step: it then serves one system, which is
+    asked once a step and calls `reset` before each episode.
+    """
+
+    def __init__(self, policy: Policy, place: Path | str) -> None:
+        """`policy`: with its guards set; `place`: what it was loaded from, whose files' SHA-256 `health` tells."""
+        self._policy = policy
+        folder = folder_of(place)
+        self._files = {name: sha256_of(folder / name) for name in ("policy.safetensors", "policy.json")}
+        self._answered, self._refused, self._states = 0, 0, 0
+        self._began, self._worked = time.monotonic(), time.process_time()
+
+    def act(self, body: bytes) -> dict[str, Any]:
+        """The action for an observation, as a list and by name, and what the guards saw.
+
+        Args:
+            body: JSON: a list of D numbers, an object with a number for each column by name, a list of such lists, or an
+                object of lists. null stands for a value that is missing, which is not finite, as NaN and Infinity are.
+
+        Raises ValueError with a sentence for what is none of these, and where the guards refuse it.
+
+        """
+        before = self._policy.invalid
+        action = self._policy(_observation(body))
+        self._answered += 1
+        self._states += math.prod(action.shape[:-1])
+        columns = np.moveaxis(action, -1, 0).tolist()
+        return {
+            "action": action.tolist(),
+            "by_name": dict(zip(self._policy.actions.names, columns, strict=True)),
+            "guards": {
+                "invalid_now": self._policy.invalid - before,
+                "outside_now": list(self._policy.outside_now),
+                **self._flagged(),
+            },
+        }
+
+    def reset(self) -> dict[str, Any]:
+        """Forget the last step: the next observation is the first of an episode."""
+        self._policy.reset()
+        return {"reset": True}
+
+    def refuse(self) -> None:
+        """Count an observation that was refused, here or before it came here."""
+        self._refused += 1
+
+    def health(self) -> dict[str, Any]:
+        """What is served, by which versions, and the counts so far."""
+        meta, guards = self._policy.meta, self._policy.guards
+        return {
+            "status": "ok",
+            "policy": {"sha256": self._files, "run": meta.get("run"), "history": self._policy.history},
+            "observations": list(self._policy.observations.names),
+            "actions": list(self._policy.actions.names),
+            "on_invalid": guards.on_invalid,
+            "versions": {
+                "mopo_pl": mopo_pl.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            "seconds": round(time.monotonic() - self._began, 3),
+            "cpu_seconds": round(time.process_time() - self._worked, 3),
+            "requests": {"answered": self._answered, "refused": self._refused},
+            "states": self._states,
+            "flagged": self._flagged(),
+        }
+
+    def _flagged(self) -> dict[str, Any]:
+        return {"invalid": self._policy.invalid, "outside": self._policy.outside}
+
+
+def _observation(body: bytes) -> Any:
+    """What a text of JSON says, NaN in place of null."""
+    try:
+        said = _without_null(json.loads(body, object_pairs_hook=_columns, parse_int=float))
+    except RecursionError as error:
+        raise ValueError("this is no observation: its lists are nested too deeply") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"this is no JSON: {error}") from error
+    if not isinstance(said, list | dict):
+        raise ValueError("an observation is a list of numbers, an object by column, or a batch of either")
+    return said
+
+
+def _columns(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    columns = dict(pairs)
+    if len(columns) < len(pairs):
+        raise ValueError("an observation given as an object holds each column once; this one repeats a name")
+    return columns
+
+
+def _without_null(said: Any) -> Any:
+    if isinstance(said, list):
+        return [_without_null(value) for value in said]
+    if isinstance(said, dict):
+        return {name: _without_null(value) for name, value in said.items()}
+    return math.nan if said is None else said
