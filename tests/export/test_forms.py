@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +138,13 @@ def test_a_step_that_is_not_finite_leaves_the_memory_of_a_program(delayed: Any, 
     session = onnxruntime.InferenceSession(str(delayed.folder / "policy.onnx"))
     memory = np.zeros((2, 16), np.float32)
     memory = session.run(["memory_out"], {"observation": states[:2], "memory": memory})[0]
-    broken = states[2:4].copy()
-    broken[1, 0] = np.nan
-    after = np.asarray(session.run(["memory_out"], {"observation": broken, "memory": memory})[0])
-    assert np.array_equal(after[1], np.asarray(memory)[1])
-    assert not np.array_equal(after[0], np.asarray(memory)[0])
+    for wrong in ([np.nan, 0, 0], [3e38, 3e38, 3e38]):  # the second makes the network overflow
+        broken = states[2:4].copy()
+        broken[1] = wrong
+        action, after = session.run(["action", "memory_out"], {"observation": broken, "memory": memory})
+        assert np.array_equal(np.asarray(after)[1], np.asarray(memory)[1])
+        assert not np.array_equal(np.asarray(after)[0], np.asarray(memory)[0])
+        assert np.isnan(action).all(1).tolist() == [False, True]
 
 
 # Alone
@@ -359,45 +362,125 @@ def test_vectors_are_episodes_of_logged_and_random_states(
 # The page
 
 
-def outcome(act: Callable[[Any], Any], given: Any) -> str:
-    """What a form does with an input, in the words of the table."""
+@dataclass(frozen=True)
+class Caller:
+    """A form as its user calls it."""
+
+    act: Callable[[Any], Any]
+    flags: Callable[[], bool]
+    """Whether the last call said that a column lay beyond the log."""
+    begin: Callable[[], None]
+
+
+def of_class(policy: Any) -> Caller:
+    """`Policy`, or the runner's."""
+    return Caller(policy, lambda: bool(policy.outside_now), policy.reset)
+
+
+def of_program(run: Callable[[Any], Any]) -> Caller:
+    """A program that gives actions and flags, and remembers nothing."""
+    told: list[Any] = []
+
+    def act(given: Any) -> Any:
+        told[:] = run(given)
+        return told[0]
+
+    return Caller(act, lambda: bool(np.asarray(told[1]).any()), lambda: None)
+
+
+def outcome(form: Caller, given: Any) -> str:
+    """What a form does with an input in the second step of an episode, in the words of the table."""
+    shape = np.shape(given) if np.shape(given)[-1:] == (3,) else (3,)
+    form.begin()
     try:
-        action = np.asarray(act(given))
+        before = np.asarray(form.act(np.zeros(shape, np.float32)))
+    except Exception:  # a program takes no [D]
+        before = np.zeros(2)
+    try:
+        action = np.asarray(form.act(given))
     except Exception as error:
         return (
             "ValueError" if "observation" in str(error) and isinstance(error, ValueError) else "an error of the runtime"
         )
-    words = "an action" if action.ndim == 1 else "actions"
-    return "NaN" if np.isnan(action).any() else "the safe action" if action.ravel().tolist() == [0.5, 2.0] else words
+    if np.isnan(action).any():
+        words = "NaN"
+    elif action.ravel().tolist() == SAFE:
+        words = "the safe action"
+    elif np.array_equal(action, before) and not np.array_equal(given, np.zeros(shape)):
+        words = "the last action"
+    else:
+        words = "an action" if action.ndim == 1 else "actions"
+        words += ", flagged" if form.flags() else ""
+    return words
+
+
+def bounds_held(form: Caller, _: Any) -> str:
+    """Whether the actions of states far beyond the log keep to the bounds."""
+    rows = np.random.default_rng(0).standard_normal((500, 1, 3)).astype(np.float32) * np.float32(1e6)
+    form.begin()
+    actions = np.concatenate([np.asarray(form.act(row)) for row in rows])
+    assert np.ptp(actions, 0).min() > 1  # not one of them for all
+    return "within the bounds" if ((actions >= [-1, 0]) & (actions <= [3, 10])).all() else "beyond the bounds"
+
+
+def rate_held(form: Caller, _: Any) -> str:
+    """Whether actions of states of the log change by `LIMIT` in a step at most, where that is asked for."""
+    form.begin()
+    actions = np.concatenate(
+        [
+            np.asarray(form.act(row[None]))
+            for row in np.random.default_rng(1).uniform([-1, -2, -3], [1, 2, 3], (50, 3)).astype(np.float32)
+        ]
+    )
+    changes = np.abs(np.diff(actions[:, 0])).max()
+    return "by the limit at most" if changes <= LIMIT + 1e-6 else "by any amount"
+
+
+SAFE, LIMIT = [0.5, 2.0], 0.25
 
 
 def test_the_table_of_the_page_is_what_the_forms_do(plain: Any) -> None:
     session = onnxruntime.InferenceSession(str(plain.folder / "policy.onnx"))
     program: Any = torch.export.load(plain.folder / "policy.pt2").module()
-    safe: Any = {"on_invalid": "safe_action", "safe_action": [0.5, 2.0]}
-    forms: dict[str, list[Callable[[Any], Any]]] = {
-        "`Policy`, `run_policy.py`": [plain.policy, run_policy.Policy(plain.folder / "policy.npz")],
-        'with `on_invalid="safe_action"`': [
-            copy.deepcopy(plain.policy).guard(**safe),
-            run_policy.Policy(plain.folder / "policy.npz", **safe),
-        ],
-        "`policy.onnx`": [lambda given: session.run(["action"], {"observation": given})[0]],
-        "`policy.pt2`": [lambda given: program(torch.as_tensor(given))[0]],
+
+    def both(**guards: Any) -> list[Caller]:
+        limited = {"rate_limits": {"valve": LIMIT}} if guards.pop("limited", False) else {}
+        runner = run_policy.Policy(plain.folder / "policy.npz", **guards, **limited)
+        return [of_class(copy.deepcopy(plain.policy).guard(**guards, **limited)), of_class(runner)]
+
+    programs = {
+        "`policy.onnx`": [of_program(lambda given: session.run(["action", "outside"], {"observation": given}))],
+        "`policy.pt2`": [of_program(lambda given: program(torch.as_tensor(given))[:2])],
     }
+    kinds: dict[str, dict[str, Any]] = {
+        "`Policy`, `run_policy.py`": {},
+        '`on_invalid="last"`': {"on_invalid": "last"},
+        '`on_invalid="safe_action"`': {"on_invalid": "safe_action", "safe_action": SAFE},
+    }
+    forms = {**{name: both(**guards) for name, guards in kinds.items()}, **programs}
+    limited = {**{name: both(**guards, limited=True) for name, guards in kinds.items()}, **programs}
+    whole = {"temp": 0.25, "pressure": 0.0, "flow": 0.0}
     inputs: dict[str, Any] = {
-        "[B, D] float32": np.zeros((5, 3), np.float32),
-        "[B, D] float64": np.zeros((5, 3)),
-        "[D] float32": np.zeros(3, np.float32),
-        "a dict by column": {"temp": 0.0, "pressure": 0.0, "flow": 0.0},
-        "a dict that lacks a column": {"temp": 0.0, "pressure": 0.0},
+        "[B, D] float32": np.full((5, 3), 0.25, np.float32),
+        "[B, D] float64": np.full((5, 3), 0.25),
+        "[D] float32": np.full(3, 0.25, np.float32),
+        "a dict by column": whole,
+        "a dict that lacks a column": {"temp": 0.25, "pressure": 0.0},
+        "a dict with a column more": {**whole, "level": 0.0},
         "[B, D + 1] float32": np.zeros((5, 4), np.float32),
         "[1, D] with NaN": np.array([[0, np.nan, 0]], np.float32),
         "[1, D] with inf": np.array([[0, np.inf, 0]], np.float32),
+        "[1, D] of 3e38, at which the network overflows": np.full((1, 3), 3e38, np.float32),
         "[1, D] beyond the log": np.array([[0, 99, 0]], np.float32),
     }
     rows = [["input", *forms], ["---"] * (len(forms) + 1)]
-    for name, given in inputs.items():
-        cells = [{outcome(act, given) for act in acts} for acts in forms.values()]
+    asked = [(name, outcome, forms, given) for name, given in inputs.items()]
+    asked += [
+        ("actions of states up to 1e6", bounds_held, forms, None),
+        ("change of an action, with `rate_limits`", rate_held, limited, None),
+    ]
+    for name, look, callers, given in asked:
+        cells = [{look(caller, given) for caller in each} for each in callers.values()]
         rows.append([name, *("/".join(sorted(cell)) for cell in cells)])
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows).replace("| --- ", "|---").replace("--- |", "---|")
     assert table in (ROOT / "docs" / "guides" / "deploy.md").read_text(), f"the table should be\n{table}"
