@@ -144,7 +144,7 @@ def test_a_step_that_is_not_finite_leaves_the_memory_of_a_program(delayed: Any, 
         action, after = session.run(["action", "memory_out"], {"observation": broken, "memory": memory})
         assert np.array_equal(np.asarray(after)[1], np.asarray(memory)[1])
         assert not np.array_equal(np.asarray(after)[0], np.asarray(memory)[0])
-        assert np.isnan(action).all(1).tolist() == [False, True]
+        assert np.isnan(np.asarray(action)).all(1).tolist() == [False, True]
 
 
 # Alone
@@ -444,7 +444,7 @@ def test_the_table_of_the_page_is_what_the_forms_do(plain: Any) -> None:
     program: Any = torch.export.load(plain.folder / "policy.pt2").module()
 
     def both(**guards: Any) -> list[Caller]:
-        limited = {"rate_limits": {"valve": LIMIT}} if guards.pop("limited", False) else {}
+        limited: Any = {"rate_limits": {"valve": LIMIT}} if guards.pop("limited", False) else {}
         runner = run_policy.Policy(plain.folder / "policy.npz", **guards, **limited)
         return [of_class(copy.deepcopy(plain.policy).guard(**guards, **limited)), of_class(runner)]
 
