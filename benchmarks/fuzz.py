@@ -3,8 +3,9 @@
 `python benchmarks/fuzz.py --inputs 100000`: logs in each format, mapping files, configurations, command lines, run folders, policies,
 ensembles, learned rules and checkpoints, each with bytes cut, flipped or repeated, values of another type, huge numbers, links and
 pipes. An input is well treated where it is read, or refused by an `InputError`, in less than 5 s of processor time and within 4 GB
-more than the process began with. A worker process takes the inputs one after another; one that crashes or hangs is recorded and
-replaced. What ended otherwise stays in `--folder`, and the exit code is 1. An input depends on its number and `--seed` alone.
+more than the process began with. Worker processes take the inputs one after another; one that crashes or hangs is recorded and
+replaced. What ended otherwise stays in `--folder`, and the exit code is 1. An input depends on its number, `--seed` and `--kinds`
+alone. The same command goes on where it was killed, and tries again what ended otherwise.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import random
 import resource
 import selectors
@@ -20,6 +22,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections import Counter
@@ -32,13 +35,12 @@ import numpy as np
 SECONDS = 5.0
 """Processor time that an input may take."""
 HANG = 60.0
-"""Time after which the worker is killed: others may use the processor."""
+"""Processor time, or time without any of it, after which the worker is killed."""
 MEMORY = 4 * 2**30
 """Address space beyond that of the worker at its beginning [bytes]."""
-CODES = (0, 1, 2, 3)
-"""Exit codes that a command may end with; 1 for a run that cannot go on."""
-TRAINING = ("run", "checkpoint")
-"""Kinds that train for an epoch: they take fifty times as long, and are drawn a fifth as often."""
+RARE = {"run": 0.2, "checkpoint": 0.2, "report": 0.05, "compare": 0.2}
+"""How often kinds are drawn that train for an epoch or draw figures: they take longer than the others, of which each has 1."""
+WELL_TREATED = ("read", "refused")
 ODD = [
     *(
         None,
@@ -113,77 +115,171 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1000, help="number of inputs (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the inputs (default: %(default)s)")
     parser.add_argument("--first", type=int, default=0, help="number of the first input (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that take inputs (default: %(default)s)")
     parser.add_argument("--folder", type=Path, help="where bad inputs are kept (default: a new folder in /tmp)")
     parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS), help="(default: all)")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.worker:
+    if options.worker is not None:
         work(options)
         return 0
     options.folder = options.folder or Path(tempfile.mkdtemp(prefix="fuzz-"))
-    return watch(options)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    # In memory where there is such a place: an input is a dozen files, each flushed to disk by what writes it.
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir=memory if memory.is_dir() else None) as place:
+        options.place = Path(place)
+        return watch(options)
 
 
 # The parent -----------------------------------------------------------------------------------------------------------
 
 
+class Outcomes:
+    """What each input came to, kept in a file of the folder, so that a run that was killed goes on from there.
+
+    Inputs that ended otherwise than read or refused are tried again by the next run.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.path = options.folder / f"outcomes-{options.seed}.jsonl"
+        self.found: dict[int, tuple[str, str]] = {}
+        wanted = range(options.first, options.first + options.inputs)
+        for line in self.path.read_text().splitlines() if self.path.exists() else ():
+            with contextlib.suppress(ValueError):  # the last line of a run that was killed
+                number, kind, outcome = json.loads(line)
+                if kind in options.kinds and number in wanted:
+                    self.found[number] = kind, outcome
+        self.found = {number: told for number, told in self.found.items() if told[1] in WELL_TREATED}
+        self._lock = threading.Lock()
+        self.began, self.before = time.monotonic(), len(self.found)
+
+    def add(self, number: int, kind: str, outcome: str) -> None:
+        """Record one, and say how far the run is at every 500th."""
+        with self._lock:
+            with self.path.open("a") as file:
+                file.write(json.dumps([number, kind, outcome]) + "\n")
+            self.found[number] = kind, outcome
+            if len(self.found) % 500 == 0:
+                spent = time.monotonic() - self.began
+                rate = (len(self.found) - self.before) / spent
+                print(
+                    f"{len(self.found)} inputs, {len(self.bad())} bad, {spent:.0f} s, {rate:.1f} a second", flush=True
+                )
+
+    def bad(self) -> list[int]:
+        """Numbers of the inputs that were not well treated."""
+        return sorted(number for number, (_, outcome) in self.found.items() if outcome not in WELL_TREATED)
+
+
 def watch(options: argparse.Namespace) -> int:
     """Let workers try all inputs; print what they came to."""
-    options.folder.mkdir(parents=True, exist_ok=True)
-    number, counts, bad = options.first, Counter[tuple[str, str]](), list[str]()
-    last = options.first + options.inputs
-    began = time.monotonic()
-    while number < last:
-        worker = start(options, number, last - number)
-        assert worker.stdout is not None
-        kind = "start"
-        with worker, selectors.DefaultSelector() as waiting:
-            waiting.register(worker.stdout, selectors.EVENT_READ)
-            while True:
-                line = worker.stdout.readline() if waiting.select(HANG if kind != "start" else 300) else None
-                if line:
-                    event = json.loads(line)
-                    kind = event["kind"]
-                    if "outcome" not in event:
-                        continue
-                    number = event["number"] + 1
-                    counts[kind, event["outcome"]] += 1
-                    if event["outcome"] not in ("read", "refused"):
-                        bad.append(keep(options, event["number"], kind, event["outcome"], event["said"]))
-                    if counts.total() % 500 == 0:
-                        print(f"{counts.total()} inputs, {len(bad)} bad, {time.monotonic() - began:.0f} s", flush=True)
-                    continue
-                if number < last:
-                    if kind == "start":
-                        worker.kill()
-                        raise SystemExit("the worker does not start: see the messages above")
-                    worker.kill()
-                    outcome = "hang" if line is None else f"crash {worker.wait()}"
-                    counts[kind, outcome] += 1
-                    bad.append(keep(options, number, kind, outcome, ""))
-                    number += 1
-                break
-    print(table(counts))
-    print("\n".join([f"{len(bad)} of {counts.total()} inputs ended otherwise than read or refused", *bad]))
+    outcomes = Outcomes(options)
+    make_base_once(options)
+    threads = [threading.Thread(target=watch_one, args=(options, i, outcomes)) for i in range(options.workers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    left = options.inputs - len(outcomes.found)
+    if left:
+        raise SystemExit(f"{left} inputs were not tried: see the messages above")
+    bad = [f"{kept_at(options, number, *outcomes.found[number])}" for number in outcomes.bad()]
+    print(table(Counter(outcomes.found.values())))
+    print("\n".join([f"{len(bad)} of {len(outcomes.found)} inputs ended otherwise than read or refused", *bad]))
     return int(bool(bad))
 
 
-def start(options: argparse.Namespace, first: int, inputs: int) -> subprocess.Popen[str]:
-    """Start a worker at an input."""
-    words = [sys.executable, __file__, "--worker", "--folder", str(options.folder), "--seed", str(options.seed)]
-    words += ["--first", str(first), "--inputs", str(inputs), "--kinds", *options.kinds]
+def make_base_once(options: argparse.Namespace) -> None:
+    """Let a worker without inputs write the sound files, before several would."""
+    with start(options, 0, inputs=0) as worker:
+        code = worker.wait()
+    if code:
+        raise SystemExit("the worker does not start: see the messages above")
+
+
+def watch_one(options: argparse.Namespace, which: int, outcomes: Outcomes) -> None:
+    """Let one worker, and those that replace it, try every input of its share."""
+    share = range(options.first + which, options.first + options.inputs, options.workers)
+    while any(number not in outcomes.found for number in share):
+        number, kind, worker = -1, "start", start(options, which, options.inputs)
+        assert worker.stdout is not None
+        with worker, selectors.DefaultSelector() as waiting:
+            waiting.register(worker.stdout, selectors.EVENT_READ)
+            while True:
+                line = next_line(worker, waiting)
+                if not line:
+                    break
+                event = json.loads(line)
+                number, kind = event["number"], event["kind"]
+                if "outcome" in event:
+                    if event["outcome"] not in WELL_TREATED:
+                        keep(options, which, number, kind, event["outcome"], event["said"])
+                    outcomes.add(number, kind, event["outcome"])
+            worker.kill()
+            if number in outcomes.found:
+                continue
+            if kind == "start":
+                if any(number not in outcomes.found for number in share):
+                    print("a worker does not start: see the messages above", file=sys.stderr)
+                return
+            outcome = "hang" if line is None else f"crash {worker.wait()}"
+            keep(options, which, number, kind, outcome, "")
+            outcomes.add(number, kind, outcome)
+
+
+def next_line(worker: subprocess.Popen[str], waiting: selectors.BaseSelector) -> str | None:
+    """What a worker tells next, '' where it has ended, None where it hangs: waits, or computes for `HANG` seconds."""
+    assert worker.stdout is not None
+    began = last = spent(worker.pid)[0]
+    while not waiting.select(HANG):
+        now, sleeps = spent(worker.pid)
+        if now - began > HANG or (sleeps and now - last < 0.1):
+            return None
+        last = now
+    return worker.stdout.readline()
+
+
+def spent(pid: int) -> tuple[float, bool]:
+    """Processor time of a process [s], and whether it sleeps: one that others leave no processor to does not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0, True
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), fields[0] in "ST"
+
+
+def start(options: argparse.Namespace, which: int, inputs: int) -> subprocess.Popen[str]:
+    """Start a worker, which takes the inputs of its share that are not recorded yet."""
+    words = [
+        sys.executable,
+        __file__,
+        "--worker",
+        str(which),
+        "--folder",
+        str(options.folder),
+        "--seed",
+        str(options.seed),
+    ]
+    words += ["--first", str(options.first), "--inputs", str(inputs), "--workers", str(options.workers)]
+    words += ["--place", str(options.place), "--kinds", *options.kinds]
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True, bufsize=1)
 
 
-def keep(options: argparse.Namespace, number: int, kind: str, outcome: str, said: str) -> str:
-    """Keep the files of an input; return a line about it."""
-    place, work = options.folder / f"bad-{options.seed}-{number}-{kind}", options.folder / "current"
+def kept_at(options: argparse.Namespace, number: int, kind: str, outcome: str) -> str:
+    """Where a bad input is kept, and what it came to."""
+    return f"{options.folder / f'bad-{options.seed}-{number}-{kind}'}  {outcome}"
+
+
+def keep(options: argparse.Namespace, which: int, number: int, kind: str, outcome: str, said: str) -> None:
+    """Keep the files of an input."""
+    place = options.folder / f"bad-{options.seed}-{number}-{kind}"
     shutil.rmtree(place, ignore_errors=True)
-    if work.is_dir():
-        work.rename(place)
+    with contextlib.suppress(shutil.Error, OSError):  # pipes and devices are not copied
+        shutil.copytree(options.place / f"current-{which}", place, symlinks=True)
     place.mkdir(exist_ok=True)
     (place / "SAID").write_text(f"{outcome}\n{said}\n", errors="replace")
-    return f"{place}  {outcome}"
 
 
 def table(counts: Counter[tuple[str, str]]) -> str:
@@ -204,19 +300,34 @@ def work(options: argparse.Namespace) -> None:
     tell = os.fdopen(os.dup(1), "w", buffering=1)
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
-    os.environ |= {"WANDB_MODE": "offline", "MINARI_DATASETS_PATH": str(options.folder.absolute() / "minari")}
-    os.environ["XDG_CACHE_HOME"] = str(options.folder.absolute() / "cache")
+    cache = options.place.absolute() / f"cache-{options.worker}"
+    os.environ |= {"WANDB_MODE": "offline", "MINARI_DATASETS_PATH": str(cache / "minari"), "XDG_CACHE_HOME": str(cache)}
     base = make_base(options.folder.absolute() / "base")
+    done = Outcomes(options).found if options.inputs else {}
+    keep_defaults()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    folder = options.folder.absolute() / "current"
+    folder = options.place.absolute() / f"current-{options.worker}"
     os.dup2(silence, 2)
-    for number in range(options.first, options.first + options.inputs):
+    share = range(options.first + options.worker, options.first + options.inputs, options.workers)
+    for count, number in enumerate(number for number in share if number not in done):
+        if count % 200 == 0:
+            shutil.rmtree(cache, ignore_errors=True)
         draw = random.Random(f"{options.seed}-{number}")
-        (kind,) = draw.choices(options.kinds, [0.2 if kind in TRAINING else 1 for kind in options.kinds])
+        (kind,) = draw.choices(options.kinds, [RARE.get(kind, 1.0) for kind in options.kinds])
         tell.write(json.dumps({"number": number, "kind": kind}) + "\n")
         outcome, said = try_input(kind, draw, base, folder)
         tell.write(json.dumps({"number": number, "kind": kind, "outcome": outcome, "said": said}) + "\n")
+
+
+def keep_defaults() -> None:
+    """Keep the defaults that each command composes its configuration from: making them takes longer than most inputs."""
+    from mopo_pl.config import compose
+    from mopo_pl.config.schema import Config
+
+    make = compose.opened
+    kept = pickle.dumps(make())
+    compose.opened = lambda config=Config: pickle.loads(kept) if config is Config else make(config)
 
 
 def try_input(kind: str, draw: random.Random, base: Path, folder: Path) -> tuple[str, str]:
@@ -309,7 +420,23 @@ def make_base(base: Path) -> Path:
     code = train(settings)
     if code:
         raise SystemExit(f"the run that inputs are made from ended with exit code {code}")
+    make_sweep(base)
     return base
+
+
+def make_sweep(base: Path) -> None:
+    """Write the folder of a finished sweep: the run twice, as one of an environment."""
+    names = ["s0", "s1"]
+    told = json.loads((base / "run/result.json").read_text()) | {"env_id": "Pendulum-v1", "final_return": -200.0}
+    told |= {"final_returns": [-190.0, -210.0], "final_episodes": 2, "final_return_std": 10.0}
+    for seed, name in enumerate(names):
+        (base / "sweep" / name).mkdir(parents=True)
+        for file in ("config.yaml", "metrics.jsonl", "provenance.json"):
+            shutil.copy(base / "run" / file, base / "sweep" / name)
+        (base / "sweep" / name / "result.json").write_text(json.dumps({**told, "seed": seed}))
+    settings = {"seed": ["0", "1"], "dataset": ["log.npz"]}
+    manifest = {"command": "a sweep", "settings": settings, "search": None, "runs": names, "ensembles": {}}
+    (base / "sweep/sweep.json").write_text(json.dumps(manifest))
 
 
 MAPPING = """\
@@ -420,7 +547,7 @@ def other_kind_of_file(path: Path, draw: random.Random, base: Path) -> None:
         path.write_bytes(b"")
     elif what == 4:
         with path.open("wb") as file:
-            file.truncate(draw.choice((1, 10**6, 10**8)))
+            file.truncate(draw.choice((1, 10**6, 10**8, 10**10)))
     elif what in (5, 6):
         files = [file for file in sorted(base.rglob("*")) if file.is_file() and file.stat().st_size < 10**6]
         shutil.copy(draw.choice(files), path)
@@ -688,7 +815,54 @@ def run_folder(draw: random.Random, base: Path, folder: Path) -> list[str]:
     for _ in range(draw.choice((1, 1, 2))):
         path = draw.choice(files_in(run))
         damage_file(path, draw, base)
-    return [f"resume={run}", "trainer.max_epochs=3"]
+    return [f"resume={run}", "trainer.max_epochs=3", "estimate=false", "report=false"]
+
+
+def of_a_run(*command: str) -> Callable[[random.Random, Path, Path], list[str]]:
+    """Inputs of a command about a finished run: its folder with damaged files, and odd words."""
+
+    def make(draw: random.Random, base: Path, folder: Path) -> list[str]:
+        run = folder / "run"
+        shutil.copytree(base / "run", run)
+        for _ in range(draw.choice((0, 1, 1, 1, 2))):
+            damage_file(
+                draw.choice([path for path in files_in(run) if run / "checkpoints" not in path.parents]), draw, base
+            )
+        words = [*command, str(run)]
+        if command[0] in ("push", "export") and draw.random() < 0.3:
+            words += ["--licence", str(draw.choice(ODD))]
+        if command[0] == "export" and draw.random() < 0.3:
+            words += [
+                "--out",
+                str(draw.choice((run / "config.yaml", run / "result.json/a", run, "/dev/null", "/proc/a", "~/\0"))),
+            ]
+        return words
+
+    return make
+
+
+def sweep(*command: str) -> Callable[[random.Random, Path, Path], list[str]]:
+    """Inputs of a command about a sweep's folder with damaged files."""
+
+    def make(draw: random.Random, base: Path, folder: Path) -> list[str]:
+        shutil.copytree(base / "sweep", folder / "sweep")
+        for _ in range(draw.choice((1, 1, 2))):
+            damage_file(draw.choice([folder / "sweep/sweep.json", *files_in(folder / "sweep")]), draw, base)
+        return [*command, str(folder / "sweep")]
+
+    return make
+
+
+def program(folder: Path, words: Sequence[str]) -> int:
+    """Run a command as `python -m mopo_pl` does, in the folder of the input."""
+    from mopo_pl.__main__ import main as command_line
+
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return command_line(list(words))
+    finally:
+        os.chdir(before)
 
 
 def checkpoint(draw: random.Random, base: Path, folder: Path) -> list[str]:
@@ -709,7 +883,7 @@ def checkpoint(draw: random.Random, base: Path, folder: Path) -> list[str]:
     path.with_suffix(".json").write_text(
         json.dumps({**checksums, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
     )
-    return [f"resume={run}", "trainer.max_epochs=3"]
+    return [f"resume={run}", "trainer.max_epochs=3", "estimate=false", "report=false"]
 
 
 def other_state(state: Any, draw: random.Random) -> Any:
@@ -779,9 +953,7 @@ def load_network(folder: Path, words: Sequence[str]) -> int:
 
 def inspect(folder: Path, words: Sequence[str]) -> int:
     """Open and check a log as a command does."""
-    from mopo_pl.__main__ import main as program
-
-    return program(["inspect", *words])
+    return program(folder, ["inspect", *words])
 
 
 def train(folder: Path, words: Sequence[str]) -> int:
@@ -813,6 +985,11 @@ KINDS: dict[str, tuple[Make, Read]] = {
     "rule": (network("termination"), load_network),
     "run": (run_folder, train),
     "checkpoint": (checkpoint, train),
+    "report": (of_a_run("report"), program),
+    "push": (of_a_run("push"), program),
+    "export": (of_a_run("export", "--to", "numpy"), program),
+    "compare": (sweep("compare"), program),
+    "sweep": (sweep("sweep", "seed=0,1", "dataset=log.npz", "--dry-run", "--folder"), program),
 }
 
 if __name__ == "__main__":

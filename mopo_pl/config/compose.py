@@ -203,7 +203,7 @@ def _layers(
     A preset is followed by what the dataset's file says was published for it. `source_of_log`: a run whose log is taken as it
     read it.
     """
-    stored: DictConfig = OmegaConf.structured(source_of_log or Config)
+    stored = None if source_of_log is None else OmegaConf.structured(source_of_log)
     for group in GROUPS:
         path = file_of(group, selected.get(group, ""))
         source = f"conf/{group}/{path.stem if path is not None else selected.get(group)}.yaml"
@@ -218,7 +218,7 @@ def _layers(
         if group == "trainer":
             values = OmegaConf.create({group: values})
         yield Layer(source, values)
-        if group == "dataset" and source_of_log is not None:
+        if group == "dataset" and stored is not None:
             yield Layer(
                 "dynamics_from", OmegaConf.masked_copy(stored, ["env_id", "env_kwargs", "termination", "reward"])
             )
@@ -227,7 +227,7 @@ def _layers(
             for name, value in published(selected).items():
                 OmegaConf.update(taken, PUBLISHED_KEYS[name], value)
             yield Layer("published", taken)
-    if source_of_log is not None:
+    if stored is not None:
         yield Layer("dynamics_from", OmegaConf.masked_copy(stored, ["data"]))
     yield Layer("choices", OmegaConf.create({key: selected[key] for key in ("dataset", "preset")}))
 
