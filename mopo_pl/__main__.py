@@ -26,7 +26,7 @@ MOST_STATES, MOST_DISCOUNT = 60, 0.999
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code.
 
-    0; 1 where a collection failed; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C,
+    0; 1 where a command failed, or a file could not be written; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C,
     128 + the number of another signal; or that of `train`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -129,15 +129,18 @@ def _theory(options: argparse.Namespace) -> int:
 
 
 def _draw(name: str) -> int:
+    from mopo_pl.storage.atomic_write import make_target, refuse_unwritable
     from mopo_pl.theory.figures import draw
 
     folder = Path(name).expanduser()
-    if not name or (folder.exists() and not folder.is_dir()):
-        raise InputError(f"--figure '{name}' is not a folder")
+    if not name:
+        raise InputError("--figure '' is not a folder")
+    refuse_unwritable(folder, "--figure")
+    make_target(folder, "--figure")
     try:
         paths = draw(folder)
     except OSError as error:
-        raise InputError(f"--figure: {error.filename or folder} cannot be written ({error.strerror})") from error
+        raise Unwritable(error.filename or folder, error) from error
     show("\n".join(map(str, paths)))
     return 0
 

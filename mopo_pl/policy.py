@@ -304,6 +304,19 @@ def folder_of(place: Path | str) -> Path:
     return folder / "policy" if (folder / "policy").is_dir() else folder
 
 
+def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Path) -> None:
+    """Raise InputError where the policy in a run's folder is not one of its log: somebody has put another one there.
+
+    `obs_dim`, `action_dim`: columns of a state and of an action of the log, as the run was trained on it.
+    """
+    of_policy = policy.actor.obs_dim, policy.actor.action_dim
+    if of_policy != (obs_dim, action_dim):
+        raise InputError(
+            f"{run / 'policy'} is of {of_policy[0]} observation and {of_policy[1]} action dimensions, the log of the run has "
+            f"{obs_dim} and {action_dim}: put the policy of that run back"
+        )
+
+
 def _signals(plain: Any, columns: int, numbered: str) -> Signals:
     """The columns as the policy's file describes them; numbered, and of no known range, where it does not."""
     return Signals.numbered(columns, numbered) if plain is None else Signals.from_plain(plain, columns)

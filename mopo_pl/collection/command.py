@@ -1,6 +1,7 @@
 """What `python -m mopo_pl collect` does."""
 
 import json
+import shlex
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from mopo_pl.environments.stepping import StepLayout, SteppedEnvironment
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.result import git_commit, versions
+from mopo_pl.storage.atomic_write import make_target, refuse_unwritable
+from mopo_pl.storage.stored_json import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,8 @@ def collect(collection: Collection, folder: Path | None) -> int:
     config = _config(collection)
     environment = SteppedEnvironment(collection.env_id, config.env_kwargs, seed=config.seed, purpose="training")
     where = RunFolder(Path("runs") / "collected" / collection.label if folder is None else folder.expanduser())
-    where.path.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(where.path, "--folder")
+    make_target(where.path, "--folder")
     signals = SignalHandler()
     with ExitStack() as opened:
         opened.enter_context(where.locked())
@@ -121,7 +125,10 @@ def _begin(where: RunFolder, collection: Collection, config: Config) -> None:
     if not path.exists():
         where.write(path, text)
         return
-    then, now = json.loads(path.read_text()), json.loads(text)
+    try:
+        then, now = read_json(path), json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): give another --folder, or remove it") from error
     differing = [f"{key} is {now[key]}, was {then.get(key)}" for key in now if now[key] != then.get(key)]
     if differing:
         raise InputError(
@@ -208,4 +215,4 @@ def _finish(collection: Collection, config: Config, layout: StepLayout, rows: np
     said = f", mean return {summary['mean']:.1f}" if summary else ", no episode ended"
     print_once(f"log      {collection.out}: {len(rows)} steps, {len(returns)} episodes{said}")
     print_once(f"sha256   {digest}")
-    print_once(f"inspect  python -m mopo_pl inspect {collection.out}")
+    print_once(f"inspect  python -m mopo_pl inspect {shlex.quote(collection.out)}")

@@ -21,14 +21,14 @@ from mopo_pl.data.readers.minari import store
 from mopo_pl.data.readers.minari_store import written_aside
 from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import InputError
-from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.atomic_write import atomic_write, make_target, refuse_unwritable
 
 FILES = (".hdf5", ".npz")
 Arrays = Mapping[str, np.ndarray]
 
 
 def refuse_target(out: str) -> None:
-    """Raise InputError where the name is no file to be written and no Minari id, or is taken."""
+    """Raise InputError where the name is no file to be written and no Minari id, is taken, or lies in no folder to write into."""
     if Path(out).suffix in FILES:
         taken = Path(out).expanduser().exists()
     elif re.fullmatch(r"([\w.-]+/)*[\w.-]+-v\d+", out):
@@ -39,6 +39,8 @@ def refuse_target(out: str) -> None:
         )
     if taken:
         raise InputError(f"{out} is there already: remove it, or choose another name")
+    if Path(out).suffix in FILES:
+        refuse_unwritable(Path(out).expanduser().parent)
 
 
 def write_log(out: str, fields: Arrays, infos: Arrays, metadata: dict[str, Any]) -> str:
@@ -50,7 +52,7 @@ def write_log(out: str, fields: Arrays, infos: Arrays, metadata: dict[str, Any])
     if Path(out).suffix not in FILES:
         return _write_minari(out, fields, infos, metadata)
     path = Path(out).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_target(path.parent)
     # Opened under its own suffix, by which the reader is chosen.
     with atomic_write(path) as aside:
         draft = aside.with_name(f".draft-{path.name}")

@@ -8,20 +8,21 @@ from mopo_pl.comparison.figure import draw, png, svg
 from mopo_pl.comparison.final_returns import returns_files
 from mopo_pl.comparison.finished_run import find
 from mopo_pl.comparison.page import Comparison, as_json, csv_text, html, markdown
-from mopo_pl.errors import InputError, Unwritable
-from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.atomic_write import atomic_write, make_target, refuse_unwritable
 
 
 def compare(paths: Sequence[Path], out: Path | None, *, as_json_text: bool) -> str:
     """Write `compare.md`, `.csv`, `.png`, `.html` and `final_returns/`; return what is printed: the Markdown, or one JSON object.
 
     `out`: the folder they are written into; None: that of the sweep where one alone is given, else `comparison`. Raises InputError
-    where there is no run to compare, or the folder cannot be written.
+    where there is no run to compare, or the folder cannot be written; Unwritable where a page cannot.
     """
     found = find(paths)
+    folder = (out or found.sweep or Path("comparison")).expanduser()
+    refuse_unwritable(folder, "--out")
+    refuse_unwritable(folder / "final_returns", "--out")
     comparison = Comparison.of(found)
     figure = draw(comparison.blocks)
-    folder = (out or found.sweep or Path("comparison")).expanduser()
     pages = {
         "compare.md": markdown(comparison).encode(),
         "compare.csv": csv_text(comparison).encode(),
@@ -29,13 +30,10 @@ def compare(paths: Sequence[Path], out: Path | None, *, as_json_text: bool) -> s
         "compare.png": png(figure),
         **{f"final_returns/{name}": content for name, content in returns_files(found.runs)},
     }
-    try:
-        for name, content in pages.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(folder / name) as aside:
-                aside.write_bytes(content)
-    except (OSError, Unwritable) as error:
-        raise InputError(f"--out {folder}: it cannot be written ({error}); choose another folder") from error
+    for name, content in pages.items():
+        make_target((folder / name).parent, "--out")
+        with atomic_write(folder / name) as aside:
+            aside.write_bytes(content)
     if as_json_text:
         return json.dumps(as_json(comparison), indent=2)
     files = f"{sum(name.startswith('final_returns') for name in pages)} files in final_returns"

@@ -10,6 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from mopo_pl.config.foreign import read_yaml
 from mopo_pl.config.keys import WITHOUT_EFFECT, format_value, is_within
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
@@ -116,7 +117,7 @@ def read_run(path: Path) -> FinishedRun:
     try:
         result = read_result(path)
         assert result is not None
-        config = OmegaConf.to_container(OmegaConf.load(folder.config))
+        config = OmegaConf.to_container(read_yaml(folder.config), resolve=False)
         if not isinstance(config, dict):
             raise ValueError(f"{folder.config.name} is no map of keys")
         final, env_id = result["final_return"], result["env_id"]

@@ -50,10 +50,13 @@ def is_trusted(arguments: Sequence[str]) -> bool:
 def read_yaml(path: Path) -> DictConfig:
     """Return the map that a file of YAML holds, without resolving any value.
 
-    Raises InputError where the file cannot be read, is larger than 1 MB, deeper than 20 levels, no map of YAML, or has aliases.
+    Raises InputError where the file cannot be read, is a pipe, a device or a folder, is larger than 1 MB, deeper than 20 levels, no map of YAML, or has aliases.
     """
     try:
-        if path.stat().st_size > LARGEST:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"{path} is no regular file: it is no file of settings")
+        if size > LARGEST:
             raise InputError(f"{path} is larger than {LARGEST} bytes: it is no file of settings")
         text = path.read_text(encoding="utf-8-sig")
         _refuse_bombs(text, path)

@@ -1,5 +1,7 @@
 """A policy's card, after the model cards of Mitchell et al. 2019 and of the hub: `card.json`, and its text."""
 
+import json
+import re
 from collections.abc import Mapping
 from math import isfinite
 from typing import Any
@@ -34,7 +36,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
     log, training, result = card["log"], card["training"], card["result"]
     head = [
         "---",
-        f"license: {card['licence_id']}",
+        *_licence(card["licence_id"], card["licence"]),
         "library_name: mopo_pl",
         "tags:",
         "- offline-reinforcement-learning",
@@ -84,6 +86,25 @@ def as_markdown(card: Mapping[str, Any]) -> str:
         "```",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _licence(known_as: str, name: str) -> list[str]:
+    """The head's lines about a licence. What cannot be one of the hub's names is `other`, as the hub asks, with its own name.
+
+    >>> _licence("mit", "MIT"), _licence("ours: all", "Ours: all")
+    (['license: mit'], ['license: other', 'license_name: "Ours: all"'])
+    """
+    if re.fullmatch(r"[a-z][a-z0-9.+-]*", known_as) and known_as not in (
+        "true",
+        "false",
+        "yes",
+        "no",
+        "on",
+        "off",
+        "null",
+    ):
+        return [f"license: {known_as}"]
+    return ["license: other", f"license_name: {json.dumps(name, ensure_ascii=False)}"]
 
 
 def _evidence(card: Mapping[str, Any]) -> list[str]:

@@ -3,12 +3,19 @@
 from typing import Any
 
 import mopo_pl
+from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 
 TOLERANCE = 1e-4
 """Difference between a form and the policy above which an export is an error, in half the range of an action."""
 UNSTATED = "not stated"
 """Licence of weights whose owner has not named one."""
+
+
+def check_licence(licence: str) -> None:
+    """Raise InputError for what is no name of a licence: it stands in files that have a meaning for each line."""
+    if not licence.strip() or not licence.isprintable():
+        raise InputError(f"--licence {licence!r} must be the name of a licence, in one line: such as MIT or CC-BY-4.0")
 
 
 def contract_of(policy: Policy, *, distribution: bool, licence: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from mopo_pl.export.comparison import KEPT, LOGGED, RANDOM, Vectors, largest_dif
 from mopo_pl.export.contract import TOLERANCE, contract_of
 from mopo_pl.export.forms import FORMS, OPSET
 from mopo_pl.policy import Policy
-from mopo_pl.storage.atomic_write import atomic_write, sha256_of
+from mopo_pl.storage.atomic_write import atomic_write, make_target, sha256_of
 
 
 def export_policy(
@@ -36,7 +36,7 @@ def export_policy(
         distribution: Whether μ and log σ are outputs too.
         licence: Of the weights.
 
-    Raises InputError where a form that was asked for cannot be written, and where one differs from the policy by more
+    Raises InputError where the folder cannot be made or a form that was asked for cannot be written, and where one differs from the policy by more
     than `TOLERANCE`.
 
     """
@@ -44,10 +44,10 @@ def export_policy(
         raise InputError(
             "--distribution: behaviour cloning trains the mean action alone, σ was not trained; leave it out"
         )
+    make_target(folder, "--out")
     policy = copy.deepcopy(policy).to(device="cpu", dtype=torch.float32).guard()
     contract = contract_of(policy, distribution=distribution, licence=licence)
     tried, kept = (Vectors.of(policy, logged, each=each) for each in ((LOGGED, RANDOM), (KEPT, KEPT)))
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "vectors.npz") as aside, aside.open("wb") as file:
         np.savez(file, **kept.plain())  # type: ignore[arg-type]  # taken for allow_pickle
     written, left_out = {}, {}

@@ -1,6 +1,7 @@
 """`python -m mopo_pl report`, and the report that a run writes at its end."""
 
 import json
+import shlex
 import time
 from collections.abc import Sequence
 from operator import attrgetter
@@ -15,7 +16,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.report.overview import RunOverview, gather, jsonable
 from mopo_pl.report.page import render
 from mopo_pl.report.run_files import EVERYTHING, Trust
-from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
 
 FILE = "report.html"
 """The page in the run folder."""
@@ -35,6 +36,8 @@ def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
     began = time.perf_counter()
     folder = folder.expanduser()
     place, trust = _understood(folder, settings)
+    if not as_json:
+        refuse_unwritable(folder)
     overview = gather(folder, dataset=None, trust=trust, place=place)
     if as_json:
         return json.dumps(jsonable(overview), indent=2, ensure_ascii=False)
@@ -49,7 +52,7 @@ def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
     except Exception as error:
         print_once(
             f"the run is finished, but its report could not be written ({type(error).__name__}: {error}); "
-            f"try python -m mopo_pl report {folder}"
+            f"try {shlex.join(['python', '-m', 'mopo_pl', 'report', str(folder)])}"
         )
 
 
@@ -63,10 +66,12 @@ def _write(folder: Path, overview: RunOverview, began: float) -> str:
 def _understood(folder: Path, settings: Sequence[str]) -> tuple[str | None, Trust]:
     """Where the log lies now, and what may be imported."""
     pairs = {key: text for key, _, text in (setting.partition("=") for setting in settings)}
-    foreign = [key for key in pairs if not is_within(key, ("dataset", *OF_A_FINISHED_RUN, TRUST))]
+    allowed = ("dataset", *OF_A_FINISHED_RUN, TRUST)
+    foreign = [word for word in settings if "=" not in word or not is_within(word.partition("=")[0], allowed)]
     if foreign:
-        allowed = ", ".join(("dataset", *OF_A_FINISHED_RUN, TRUST))
-        raise InputError(f"{', '.join(foreign)}: only these may be given to report: {allowed}")
+        told = ", ".join(word if "=" not in word else word.partition("=")[0] for word in foreign)
+        form = "" if all("=" in word for word in foreign) else ", as key=value"
+        raise InputError(f"{told}: only these may be given to report{form}: {', '.join(allowed)}")
     config = config_from_file(folder / "config.yaml")
     place, _ = pairs.pop("dataset", None), pairs.pop(TRUST, None)
     named = {key: attrgetter(key)(config) for key in CODE_KEYS} | dict(texts_of(config.env_kwargs, "env_kwargs"))

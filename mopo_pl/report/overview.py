@@ -24,7 +24,7 @@ from mopo_pl.report.run_files import (
     read_curves,
     refuse_changed_log,
 )
-from mopo_pl.storage.run_records import read_estimates, read_record, read_result
+from mopo_pl.storage.run_records import another_policy, is_of_this_policy, read_estimates, read_record, read_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,11 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
         refuse_changed_log(folder, dataset, result, provenance)
     else:
         findings = dataset.findings
-    estimated = read_estimates(folder) or {}
     notes: list[str] = []
+    estimated = read_estimates(folder) or {}
+    if not is_of_this_policy(folder, estimated):
+        notes.append(another_policy(folder))
+        estimated = {}
     curves, updates = read_curves(folder / "metrics.jsonl")
     parts = parts_of(folder, config, dataset, trust, notes)
     model, policy = of_model(parts), of_policy(parts)

@@ -1,5 +1,6 @@
 """What the files of a run folder hold, and the log that it was trained on."""
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -88,7 +89,7 @@ def open_log_of(
     try:
         dataset, findings = examine_log(moved)
     except InputError as error:
-        fix = f"if it was moved: python -m mopo_pl report {folder} dataset=PATH"
+        fix = f"if it was moved: python -m mopo_pl report {shlex.quote(str(folder))} dataset=PATH"
         raise InputError(f"the log of {folder} cannot be opened ({'; '.join(error.problems)}); {fix}") from error
     if dataset is None:
         raise InputError([f"the log of {folder}: {problem}" for problem in of_level("STOP", findings)])
@@ -104,7 +105,8 @@ def refuse_changed_log(
     if isinstance(then, str) and then != dataset.hash:
         raise InputError(
             f"the log of {folder} has changed: the hash of {dataset.name} is {dataset.hash[:12]}, and was {then[:12]} when the "
-            f"run was trained; restore the file, or give the right one: python -m mopo_pl report {folder} dataset=PATH"
+            f"run was trained; restore the file, or give the right one: python -m mopo_pl report "
+            f"{shlex.quote(str(folder))} dataset=PATH"
         )
 
 

@@ -11,8 +11,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mopo_pl.distributed.console import print_once
-from mopo_pl.errors import Unwritable
+from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.stored_json import METRICS_LARGEST, read_text
 
 
 class MetricsFile(Logger):
@@ -49,14 +50,22 @@ class MetricsFile(Logger):
             raise Unwritable(self.path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """Metrics rows of this stage, in order. Incomplete or damaged lines are left out."""
+        """Metrics rows of this stage, in order. Incomplete or damaged lines are left out.
+
+        Raises InputError where the file is larger than 200 MB, or no file.
+        """
         return [row for row in self._whole_lines() if row["stage"] == self.stage]
 
     def _whole_lines(self) -> list[dict[str, Any]]:
         return [row for row in map(_row, self._lines()) if row is not None]
 
     def _lines(self) -> list[str]:
-        return self.path.read_text(errors="replace").split("\n") if self.path.is_file() else []
+        try:
+            return read_text(self.path, METRICS_LARGEST).split("\n")
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.path} is damaged ({error}): restore it from a copy, or move it away") from error
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:

@@ -3,8 +3,10 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 
 from mopo_pl.assembly.ensemble import build_dynamics, build_samples
 from mopo_pl.assembly.penalised_model import build_penalised_model, build_refresh
@@ -18,6 +20,7 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
+from mopo_pl.run.host_memory import refuse_too_little_room, room_line
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.cloning import CloningModule
@@ -28,12 +31,16 @@ TIMED = 5
 
 
 def plan(config: Config) -> str:
-    """Open the log, count parameters, time a few steps of each kind; the text for the user."""
-    probe_flags(config.trainer)
+    """Open the log, count parameters, time a few steps of each kind; the text for the user.
+
+    Raises InputError for wrong input, and where the run needs more memory or disk than is free.
+    """
+    on_gpu = not isinstance(probe_flags(config.trainer).accelerator, CPUAccelerator)
     inputs = open_inputs(config)
     dataset = inputs.dataset
     config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
-    model = inputs.model
+    model, folder = inputs.model, Path(config.resume or config.run_dir or "runs")
+    refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=folder)
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",
@@ -87,6 +94,7 @@ def plan(config: Config) -> str:
             seconds += refreshes * config.rollout.horizon * config.rollout.starts / refresh.chunk * chunk
             bytes_on_disk += 2 * _buffer_bytes(config, dataset)
         estimates.append(f"policy {_duration(seconds)}")
+    lines.append(f"memory    {room_line(config, inputs, on_gpu=on_gpu, folder=folder)}")
     lines.append(f"compiled  {', '.join(config.compile) or 'nothing'}")
     lines.append(
         f"estimate  {'; '.join(estimates)} (a few steps timed on this CPU, uncompiled; evaluation apart), "

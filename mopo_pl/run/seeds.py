@@ -10,14 +10,17 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
+from lightning.pytorch.accelerators import CPUAccelerator
 
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.child_processes import pass_on, start_training
+from mopo_pl.run.host_memory import refuse_too_little_room
 from mopo_pl.run.inputs import open_inputs
 from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
@@ -77,10 +80,12 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 
     Raises InputError for what can be known before any begins. A signal is passed on to those that train; those that wait do not begin.
     """
-    open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
+    inputs = open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = min(len(runs), max(1, all_threads // threads))
+    on_gpu = not isinstance(probe_flags(runs[0].trainer).accelerator, CPUAccelerator)
+    refuse_too_little_room(runs[0], inputs, on_gpu=on_gpu, folder=Path(runs[0].run_dir or "runs"), copies=at_once)
     print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")
     watch, children = SignalHandler(), list[subprocess.Popen]()
 

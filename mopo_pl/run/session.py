@@ -42,6 +42,7 @@ from mopo_pl.run.device_memory import refuse_too_little_memory
 from mopo_pl.run.finished.estimate_command import write_estimates
 from mopo_pl.run.finished.estimates_text import summary_lines
 from mopo_pl.run.folder import RunFolder, launched_config
+from mopo_pl.run.host_memory import refuse_too_little_room
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, health_of, save_result, summary
@@ -69,6 +70,10 @@ def _run(config: Config, locks: ExitStack) -> int:
     trainer = probe_flags(config.trainer)
     join_process_group(trainer)
     inputs = run_first_then_others(lambda: open_inputs(config))
+    if not is_launched_rank():
+        on_gpu = not isinstance(trainer.accelerator, CPUAccelerator)
+        place = Path(config.resume or config.run_dir or "runs")
+        refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=place, copies=trainer.num_devices)
     L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
     path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
     folder = RunFolder(path)

@@ -1,12 +1,55 @@
 """Atomic writes: a file is either complete or absent, even if the process dies; SHA-256 to detect damage."""
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mopo_pl.errors import Unwritable
+from mopo_pl.errors import InputError, Unwritable
+
+
+def refuse_unwritable(folder: Path, named: str = "") -> None:
+    """Raise InputError where no file can be written into a folder, which need not be there yet. Nothing is written.
+
+    Asked before a command works, so that a target that cannot be written is wrong input, and only what fails later a failure.
+
+    Args:
+        folder: It, or the nearest folder above it, must be one that may be written.
+        named: How the command line names it, such as `--out`.
+
+    >>> refuse_unwritable(Path(__file__) / "below", "--out")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    mopo_pl.errors.InputError: --out ...atomic_write.py/below cannot be written (Not a directory): choose another folder
+
+    """
+    place = folder
+    try:
+        if "\0" in str(folder):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        while not place.is_dir():
+            if place.is_symlink() or place.exists():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            place = place.parent
+        if not os.access(place, os.W_OK | os.X_OK):
+            number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+            raise OSError(number, os.strerror(number))
+    except OSError as error:
+        raise _no_target(folder, named, error) from error
+
+
+def make_target(folder: Path, named: str = "") -> None:
+    """Make a folder that files are to be written into, and those above it; raise InputError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise _no_target(folder, named, error) from error
+
+
+def _no_target(folder: Path, named: str, error: Exception) -> InputError:
+    why = getattr(error, "strerror", None) or error
+    return InputError(f"{named}{' ' if named else ''}{folder} cannot be written ({why}): choose another folder")
 
 
 @contextmanager
@@ -41,10 +84,13 @@ def atomic_write(target: Path) -> Iterator[Path]:
         raise
 
 
-def sha256_of(path: Path) -> str | None:
-    """Return the SHA-256 of a file as hexadecimal digits, or None if it cannot be read, or is a pipe or a device."""
+def sha256_of(path: Path, size: int | None = None) -> str | None:
+    """Return the SHA-256 of a file as hexadecimal digits, or None if it cannot be read, or is a pipe or a device.
+
+    `size`: bytes that it must have, so that one of another size is not read.
+    """
     try:
-        if not path.is_file():
+        if not path.is_file() or (size is not None and path.stat().st_size != size):
             return None
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

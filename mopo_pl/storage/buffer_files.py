@@ -4,6 +4,7 @@ Each refresh is one file that is written once. A checkpoint stores the file's na
 """
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class RefreshFiles:
             array = np.ascontiguousarray(rows.cpu().numpy())
             digest = hashlib.sha256(array.reshape(-1).view(np.uint8).data).hexdigest()
             path = self.folder / f"{number:06d}-{rank()}-{digest[:16]}.rows"
-            if sha256_of(path) != digest:
+            if sha256_of(path, array.nbytes) != digest:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 with atomic_write(path) as aside:
                     array.tofile(aside)
@@ -49,7 +50,11 @@ class RefreshFiles:
 
     def holds(self, entry: dict[str, Any]) -> bool:
         """Return whether the file of an entry returned by `keep` exists and has its SHA-256."""
-        return sha256_of(self._path(entry)) == entry["sha256"]
+        try:
+            size = math.prod(entry["shape"]) * np.dtype(entry["dtype"]).itemsize
+        except (TypeError, ValueError):
+            return False
+        return sha256_of(self._path(entry), size) == entry["sha256"]
 
     def _path(self, entry: dict[str, Any]) -> Path:
         # A checkpoint from elsewhere must not name a file outside the folder.

@@ -7,6 +7,7 @@ refresh files it refers to, so that the newest undamaged checkpoint can be found
 import hashlib
 import io
 import json
+import math
 import re
 import zipfile
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -34,8 +36,8 @@ REFRESH = r"\d{6,}-\d+-[0-9a-f]{16}\.rows"
 class ChecksummedCheckpointIO(TorchCheckpointIO):
     """Write each checkpoint atomically, then its checksum file.
 
-    The checksum file holds the SHA-256 of the checkpoint and of the refresh files it refers to, and the evaluation
-    score. Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies
+    The checksum file holds the SHA-256 and the size of the checkpoint and of the refresh files it refers to, and the
+    evaluation score. Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies
     during the copy leaves an incomplete checkpoint.
     """
 
@@ -53,7 +55,13 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
         with atomic_write(target) as aside:
             aside.write_bytes(content.getbuffer())
         digest = hashlib.sha256(content.getbuffer()).hexdigest()
-        checksums = {"sha256": digest, "refreshes": dict(_refreshes_in(checkpoint)), **(storage_options or {})}
+        refreshes = list(_refreshes_in(checkpoint))
+        checksums = {
+            "sha256": digest,
+            "refreshes": {name: digest for name, digest, _ in refreshes},
+            "bytes": {target.name: content.getbuffer().nbytes} | {name: size for name, _, size in refreshes},
+            **(storage_options or {}),
+        }
         with atomic_write(_checksum_file(target)) as aside:
             aside.write_text(json.dumps(checksums))
 
@@ -109,10 +117,16 @@ class CheckpointFiles:
 
     def _is_valid(self, path: Path) -> bool:
         checksums = _read_checksums(path)
-        if checksums is None or sha256_of(path) != checksums["sha256"]:
+        if checksums is None:
+            return False
+        sizes = checksums.get("bytes", {})  # of earlier versions: none
+        if sha256_of(path, sizes.get(path.name)) != checksums["sha256"]:
             return False
         refreshes = checksums["refreshes"].items()
-        return all(sha256_of(self.folder / REFRESHES / Path(name).name) == digest for name, digest in refreshes)
+        return all(
+            sha256_of(self.folder / REFRESHES / Path(name).name, sizes.get(name)) == digest
+            for name, digest in refreshes
+        )
 
     def prune(self) -> None:
         """Remove all checkpoints but the newest `KEEP` and the best, and the refresh files that no checkpoint refers to."""
@@ -151,21 +165,23 @@ def _read_checksums(path: Path) -> dict[str, Any] | None:
         found = read_json(_checksum_file(path))
     except (OSError, ValueError):
         return None
-    refreshes, score = found.get("refreshes"), found.get("score")
+    refreshes, score, sizes = found.get("refreshes"), found.get("score"), found.get("bytes", {})
     valid = (
         isinstance(found.get("sha256"), str)
         and isinstance(refreshes, dict)
         and all(isinstance(digest, str) for digest in refreshes.values())
+        and isinstance(sizes, dict)
+        and all(type(size) is int for size in sizes.values())
         and (score is None or (isinstance(score, int | float) and not isinstance(score, bool)))
     )
     return found if valid else None
 
 
-def _refreshes_in(state: Any) -> Iterator[tuple[str, str]]:
-    """Yield the file name and SHA-256 of every refresh that a nested checkpoint state refers to."""
+def _refreshes_in(state: Any) -> Iterator[tuple[str, str, int]]:
+    """Yield the file name, SHA-256 and size in bytes of every refresh that a nested checkpoint state refers to."""
     if isinstance(state, dict):
         if "file" in state and "sha256" in state:
-            yield state["file"], state["sha256"]
+            yield state["file"], state["sha256"], math.prod(state["shape"]) * np.dtype(state["dtype"]).itemsize
         else:
             for part in state.values():
                 yield from _refreshes_in(part)

@@ -1,11 +1,13 @@
 """What a finished run says of itself in `result.json` and `estimates.json`, read as a file that may be damaged or of someone else."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from mopo_pl.errors import InputError
-from mopo_pl.storage.stored_json import loads, read_json, read_text
+from mopo_pl.storage.atomic_write import sha256_of
+from mopo_pl.storage.stored_json import METRICS_LARGEST, loads, read_json, read_text
 
 RESULT, ESTIMATES = "result.json", "estimates.json"
 Check = Callable[[Any], bool]
@@ -22,6 +24,22 @@ def read_estimates(run: Path) -> dict[str, Any] | None:
     return _read(run / ESTIMATES, _OF_ESTIMATES, required=())
 
 
+def policy_checksum(run: Path) -> str | None:
+    """SHA-256 of the weights of a run's policy, which its estimates name; None where there is no such file."""
+    return sha256_of(run / "policy" / "policy.safetensors")
+
+
+def is_of_this_policy(run: Path, estimates: Mapping[str, Any]) -> bool:
+    """Whether estimates are of the policy in the run's folder; so are those of earlier versions, which do not name it."""
+    return estimates.get("policy_sha256") in (None, policy_checksum(run))
+
+
+def another_policy(run: Path) -> str:
+    """What is said where they are not."""
+    again = shlex.join(["python", "-m", "mopo_pl", "estimate", str(run)])
+    return f"{run / ESTIMATES} is of another policy than {run / 'policy'}: {again} estimates this one"
+
+
 def read_record(path: Path) -> dict[str, Any] | None:
     """The JSON object in another file of a run; None where there is no such file. Raises InputError where it is damaged."""
     return _read(path, {}, required=())
@@ -33,7 +51,7 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     Damaged lines are left out: a run that was killed may have cut the last one. Raises InputError where the file cannot be read.
     """
     try:
-        lines = read_text(path).splitlines()
+        lines = read_text(path, METRICS_LARGEST).splitlines()
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
@@ -107,6 +125,7 @@ _OF_A_RESULT: dict[str, Check] = {
     "health": _map_with(level=lambda value: value in ("OK", "WARN", "STOP"), findings=_list_of(_FINDING)),
 }
 _OF_ESTIMATES: dict[str, Check] = {
+    "policy_sha256": lambda value: value is None or _text(value),
     "verdict": _map_with(
         says=_text,
         certified=lambda value: isinstance(value, bool),

@@ -6,6 +6,8 @@ from typing import Any
 
 LARGEST = 50_000_000
 """Size up to which such a file is read [bytes]."""
+METRICS_LARGEST = 200_000_000
+"""The same of `metrics.jsonl`: the rows of some hundred thousand epochs [bytes]."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -17,14 +19,14 @@ def read_json(path: Path) -> dict[str, Any]:
     return loads(read_text(path))
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a regular file of up to 50 MB; raises as `read_json`."""
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """Return the text of a regular file of up to so many bytes; raises as `read_json`. What is no UTF-8 becomes U+FFFD."""
     size = path.stat().st_size
     if not path.is_file():
         raise OSError(f"{path.name} is no regular file")
-    if size > LARGEST:
-        raise ValueError(f"{path.name} has {size} bytes")
-    return path.read_text()
+    if size > largest:
+        raise ValueError(f"{path.name} has {size} bytes, more than {largest}")
+    return path.read_text(errors="replace")
 
 
 def loads(text: str) -> dict[str, Any]:

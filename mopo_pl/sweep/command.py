@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.inputs import ensemble_folder
 from mopo_pl.run.trainer import probe_flags
+from mopo_pl.storage.atomic_write import make_target, refuse_unwritable
 from mopo_pl.storage.run_records import read_result
 from mopo_pl.sweep.grid import Grid
 from mopo_pl.sweep.jobs import OUTPUT, Share, is_finished, train_all
@@ -66,7 +68,8 @@ def sweep_grid(arguments: Sequence[str], request: Request) -> int:
     if request.dry_run:
         print_once(plan_text(jobs, folder, share))
         return 0
-    check_inputs(configs)
+    refuse_in_the_way(folder, (OUTPUT, *(job.name for job in jobs)))
+    check_inputs(configs, folder, share.at_once)
     with locked(folder):
         if read(folder) is None:
             for job in jobs:
@@ -111,11 +114,28 @@ def share_of(configs: Sequence[Config], runs: int, at_once: int | None) -> Share
     return Share.of(runs, cores=torch.get_num_threads(), threads=configs[0].threads, at_once=at_once)
 
 
+def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
+    """Raise InputError where the folder of a sweep cannot be written, or a file stands where one of its folders goes."""
+    refuse_unwritable(folder, "--folder")
+    places = {
+        folder / Path(*parts[:count])
+        for parts in (Path(name).parts for name in names)
+        for count in range(1, len(parts) + 1)
+    }
+    for place in sorted(places):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            raise InputError(f"{place} stands where the sweep writes a folder: move it away, or give another --folder")
+        refuse_unwritable(place, "--folder")
+    printed = (folder / OUTPUT).iterdir() if (folder / OUTPUT).is_dir() else ()
+    for place in sorted(printed):
+        if not place.is_file():
+            raise InputError(f"{place} is no file, and the sweep writes there what a run prints: move it away")
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other commands from sweeping in the folder meanwhile; raise InputError where one does."""
-    with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+    make_target(folder, "--folder")
     lock = FileLock(folder / ".lock")
     try:
         lock.acquire(timeout=0)
@@ -166,5 +186,6 @@ def _next(jobs: Sequence[Job], folder: Path) -> str:
     """The command that looks at what a sweep has trained."""
     policies = [folder / job.name for job in jobs if job.trains_policy and is_finished(folder / job.name)]
     if any((read_result(run) or {}).get("final_return") is not None for run in policies) or not policies:
-        return f"compare  python -m mopo_pl compare {folder}"
-    return f"without an environment there are no returns to compare; each run by itself: python -m mopo_pl estimate {policies[0]}"
+        return f"compare  {shlex.join(['python', '-m', 'mopo_pl', 'compare', str(folder)])}"
+    again = shlex.join(["python", "-m", "mopo_pl", "estimate", str(policies[0])])
+    return f"without an environment there are no returns to compare; each run by itself: {again}"

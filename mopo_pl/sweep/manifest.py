@@ -1,7 +1,7 @@
 """`sweep.json`: what a sweep's folder is for, so that the same command continues it and another one is refused."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -9,7 +9,8 @@ from typing import Any
 
 from mopo_pl.errors import InputError
 from mopo_pl.run.result import git_commit, versions
-from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.atomic_write import atomic_write, make_target, refuse_unwritable
+from mopo_pl.storage.stored_json import read_json
 
 FILE = "sweep.json"
 
@@ -31,6 +32,7 @@ class Manifest:
 
     def claim(self, folder: Path) -> None:
         """Write `sweep.json` where there is none; raise InputError where the folder is that of another sweep."""
+        refuse_unwritable(folder, "--folder")
         before = read(folder)
         if before is not None:
             if (before.settings, before.search) != (self.settings, self.search):
@@ -39,10 +41,7 @@ class Manifest:
                     "continue it"
                 )
             return
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--folder {folder} cannot be made ({error.strerror})") from error
+        make_target(folder, "--folder")
         facts = {"git_commit": git_commit(), "versions": versions(), "created": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
         with atomic_write(folder / FILE) as aside:
             aside.write_text(json.dumps({**asdict(self), **facts}, indent=2) + "\n")
@@ -57,15 +56,54 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of a sweep's folder, None where there is none; raises InputError where it is damaged."""
+    """The manifest of a sweep's folder, None where there is none.
+
+    Raises InputError where it is damaged, or names a run outside the folder: it may have come from someone else.
+    """
     path = folder / FILE
-    if not path.exists():
-        return None
     try:
-        content: Mapping[str, Any] = json.loads(path.read_text())
-        found = Manifest(**{name: content[name] for name in Manifest.__dataclass_fields__})
-        if isinstance(found.settings, dict) and all(isinstance(name, str) for name in found.runs):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise InputError(f"{path} is damaged: restore it, or begin the sweep in another --folder")
+        content = read_json(path)
+        values = {name: content[name] for name in Manifest.__dataclass_fields__}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(path) from error
+    if not all(holds(values[name]) for name, holds in _TYPES.items()):
+        raise _damaged(path)
+    outside = [name for name in values["runs"] if not _inside(name, folder)]
+    if outside:
+        raise InputError(f"{path} names the run {outside[0]!r}, which does not lie in its folder: remove it there")
+    return Manifest(**values)
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(f"{path} is damaged: restore it, or begin the sweep in another --folder")
+
+
+def _inside(name: str, folder: Path) -> bool:
+    """Whether the name of a run is that of a folder in the sweep's, and no link out of it."""
+    parts = Path(name).parts
+    if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
+        return False
+    try:
+        return (folder / name).resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        return False
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _map_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in value.values())
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "command": lambda value: isinstance(value, str),
+    "settings": lambda value: isinstance(value, dict) and all(map(_texts, value.values())),
+    "search": lambda value: value is None or _map_of_texts(value),
+    "runs": _texts,
+    "ensembles": _map_of_texts,
+}
+"""Whether a field is of the type that a sweep writes."""

@@ -1,5 +1,6 @@
 """The number by which a search judges a run."""
 
+import shlex
 import signal
 import subprocess
 import time
@@ -43,7 +44,7 @@ def objective_of(run: Path, objective: str) -> float:
 
 def _written(found: Mapping[str, Any] | None, run: Path, what: str) -> Mapping[str, Any]:
     if found is None:
-        command = f"estimate {run}" if what == "estimate" else f"train resume={run}"
+        command = shlex.join(["estimate", str(run)] if what == "estimate" else ["train", f"resume={run}"])
         raise InputError(f"{run} has no {what}: python -m mopo_pl {command} writes one")
     return found
 

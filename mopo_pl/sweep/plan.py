@@ -7,11 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.accelerators import CPUAccelerator
+
 from mopo_pl.config.compose import compose
 from mopo_pl.config.keys import WITHOUT_EFFECT, is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
+from mopo_pl.run.host_memory import refuse_too_little_room
 from mopo_pl.run.inputs import Inputs, open_inputs
+from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sweep.grid import folder_name
 
 ENSEMBLES = "ensembles"
@@ -120,21 +124,29 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
             yield f"{prefix}{key}", value
 
 
-def check_inputs(configs: Sequence[Config]) -> list[Inputs]:
-    """Open what the runs read, each log once; raises InputError with all that is wrong before anything is trained."""
-    distinct = {
-        json.dumps([_ensemble_key(replace(config, seed=0)), *map(str, _named(config))]): config for config in configs
-    }
+def check_inputs(configs: Sequence[Config], folder: Path, at_once: int) -> list[Inputs]:
+    """Open what the runs read, each log once; raises InputError with all that is wrong before anything is trained.
+
+    So is too little memory or disk in `folder` for the runs that train `at_once`.
+    """
     problems: dict[str, None] = {}
-    inputs = []
-    for config in distinct.values():
+    opened: dict[str, Inputs | None] = {}
+    for config in configs:
+        key = json.dumps([_ensemble_key(replace(config, seed=0)), *map(str, _named(config))])
         try:
-            inputs.append(open_inputs(config))
+            if key not in opened:
+                opened[key] = None
+                opened[key] = open_inputs(config)
+            inputs = opened[key]
+            if inputs is not None:
+                on_gpu = not isinstance(probe_flags(config.trainer).accelerator, CPUAccelerator)
+                copies = min(at_once, len(configs))
+                refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=folder, copies=copies)
         except InputError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:
         raise InputError(list(problems))
-    return inputs
+    return [inputs for inputs in opened.values() if inputs is not None]
 
 
 def _named(config: Config) -> tuple[Any, ...]:

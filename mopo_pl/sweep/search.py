@@ -1,8 +1,9 @@
 """`python -m mopo_pl sweep --search N`: a worker that trains the trials Optuna chooses; any number share one storage."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,20 @@ from filelock import FileLock, Timeout
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import InputError
-from mopo_pl.sweep.command import FAILED, Request, default_folder, refuse_own_keys, share_of, with_given_ensembles
+from mopo_pl.sweep.command import (
+    FAILED,
+    Request,
+    default_folder,
+    refuse_in_the_way,
+    refuse_own_keys,
+    share_of,
+    with_given_ensembles,
+)
 from mopo_pl.sweep.grid import Grid
-from mopo_pl.sweep.jobs import Share, is_finished, output_of, train_all
-from mopo_pl.sweep.manifest import Manifest
+from mopo_pl.sweep.jobs import OUTPUT, Share, is_finished, output_of, train_all
+from mopo_pl.sweep.manifest import FILE, Manifest
 from mopo_pl.sweep.objective import OBJECTIVES, estimate, objective_of
-from mopo_pl.sweep.plan import check_inputs, jobs_of
+from mopo_pl.sweep.plan import ENSEMBLES, check_inputs, jobs_of
 from mopo_pl.sweep.ranges import Range, is_range, read_range
 from mopo_pl.sweep.study import Study, Trial, open_study
 
@@ -81,7 +90,8 @@ def search(arguments: Sequence[str], number: int, request: Request) -> int:
     if request.dry_run:
         print_once(_plan(asked, number, share))
         return 0
-    inputs = check_inputs(configs)
+    refuse_in_the_way(asked.folder, (OUTPUT, ENSEMBLES, TRIALS))
+    inputs = check_inputs(configs, asked.folder, share.at_once)
     if asked.objective == "estimate" and not all(config.uses_model for config in configs):
         raise InputError(
             "objective=estimate: a policy is estimated in its ensemble: leave out settings that train without one"
@@ -98,8 +108,16 @@ def search(arguments: Sequence[str], number: int, request: Request) -> int:
         runs=[],
         ensembles=given,
     )
+    begun = (asked.folder / FILE).exists()
     manifest.claim(asked.folder)
-    study = open_study(asked.storage, asked.folder.name, asked.ranges, settings)
+    try:
+        study = open_study(asked.storage, asked.folder.name, asked.ranges, settings)
+    except InputError:
+        if not begun:  # so that the same folder can be given with another storage
+            (asked.folder / FILE).unlink(missing_ok=True)
+            with suppress(OSError):
+                asked.folder.rmdir()
+        raise
     print_once(_plan(asked, number, share))
     signals = SignalHandler()
     with signals.installed():
@@ -228,5 +246,5 @@ def _told(study: Study, asked: Search, signals: SignalHandler) -> int:
     if signals.received is not None:
         print_once("stopped: the trial is queued again. The same command continues")
         return 128 + signals.received
-    print_once(f"compare  python -m mopo_pl compare {asked.folder}")
+    print_once(f"compare  python -m mopo_pl compare {shlex.quote(str(asked.folder))}")
     return 0 if study.best() is not None else FAILED

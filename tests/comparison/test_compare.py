@@ -315,7 +315,7 @@ def test_a_folder_that_cannot_be_written_is_refused(four: Path, capsys: pytest.C
     Path("file").touch()
     assert main(["compare", str(four), "--out", "file"]) == 2
     (error,) = capsys.readouterr().err.splitlines()
-    assert error.startswith("error: --out file: it cannot be written (")
+    assert error.startswith("error: --out file cannot be written (Not a directory)")
 
 
 # Curves and episodes

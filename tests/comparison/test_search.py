@@ -286,7 +286,7 @@ def test_a_search_by_estimates_lets_each_policy_be_estimated(
 
     monkeypatch.setattr(objective, "start_command", start)
     code = ["termination=tests_of_a_search:never", "env_id=Pendulum-v1", "env_kwargs.render_mode=/of/a/file"]
-    monkeypatch.setattr("mopo_pl.sweep.search.check_inputs", lambda configs: [])
+    monkeypatch.setattr("mopo_pl.sweep.search.check_inputs", lambda configs, folder, at_once: [])
     module = "import torch\ndef never(s, a, n): return torch.zeros(len(s), dtype=torch.bool)\n"
     (tmp_path / "tests_of_a_search.py").write_text(module)
     monkeypatch.syspath_prepend(str(tmp_path))

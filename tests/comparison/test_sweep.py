@@ -139,7 +139,7 @@ def test_a_given_ensemble_is_that_of_the_link_when_the_sweep_began(fast_runs: Sw
     link.symlink_to("first")
     arguments = ["dataset=pendulum", "dynamics_from=runs/latest", "penalty.coef=0.5,2.5", "--folder", "F"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mopo_pl.sweep.command.check_inputs", lambda configs: [])
+        patch.setattr("mopo_pl.sweep.command.check_inputs", lambda configs, folder, at_once: [])
         assert fast_runs(*arguments, mishaps={"coef-2.5": "fail"}) == 1
         link.unlink()
         link.symlink_to("second")

@@ -1,5 +1,6 @@
 """What is measured: a run's ensemble, penalty, critics, rule, reward and policy, loaded as far as they may be."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from mopo_pl.dynamics.rewards import Reward, known_reward
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError
-from mopo_pl.policy import Policy
+from mopo_pl.policy import Policy, refuse_another_shape
 from mopo_pl.report.run_files import Trust
 from mopo_pl.sac.module import SACModule
 
@@ -56,6 +57,8 @@ def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust
             f"the ensemble in {home} has other dimensions than the log of {folder}: one of them was replaced"
         )
     policy = _policy(folder, config, trust, notes)
+    if policy is not None:
+        refuse_another_shape(policy, dataset.obs_dim, dataset.action_dim, folder)
     penalty = None
     if model is not None:
         if trust.allows(config.penalty.name):
@@ -66,7 +69,7 @@ def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust
             )
     module = None
     if model is not None and policy is not None and config.uses_model:
-        module = _critics(folder, notes)
+        module = _critics(folder, dataset, notes)
     reward = None
     if model is not None and trust.allows(config.reward):
         reward = known_reward(config.reward)
@@ -92,7 +95,7 @@ def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust
 
 
 def _again(folder: Path, key: str, value: str) -> str:
-    return f"read it, then python -m mopo_pl report {folder} {key}={value}"
+    return f"read it, then {shlex.join(['python', '-m', 'mopo_pl', 'report', str(folder), f'{key}={value}'])}"
 
 
 def _home(folder: Path, config: Config) -> Path | None:
@@ -116,13 +119,15 @@ def _policy(folder: Path, config: Config, trust: Trust, notes: list[str]) -> Pol
     return Policy.load(folder, actor=actor_class(config.sac.actor))
 
 
-def _critics(folder: Path, notes: list[str]) -> SACModule | None:
+def _critics(folder: Path, dataset: OfflineDataset, notes: list[str]) -> SACModule | None:
     """The module of the newest checkpoint of the policy; None where there is none that can be read."""
     newest = max((folder / "checkpoints").glob("policy-*.ckpt"), default=None)
     if newest is None:
         return None
     try:
         module = SACModule.load_from_checkpoint(newest, map_location="cpu", weights_only=True)
+        if (module.actor.obs_dim, module.actor.action_dim) != (dataset.obs_dim, dataset.action_dim):
+            raise ValueError("of another shape")
     except Exception as error:
         notes.append(
             f"the critics of {newest.name} cannot be read, so that their value is left out ({type(error).__name__})"
@@ -138,7 +143,7 @@ def _rule(
     if given == "learned":
         places = [place for place in (folder, home) if place is not None and (place / "termination.json").exists()]
         if places:
-            return load_rule(places[0])
+            return _learned_rule(places[0], folder, dataset)
         notes.append("there is no learned rule of termination yet: imagined episodes are not ended here")
         return never
     if not trust.allows(given):
@@ -156,6 +161,16 @@ def _rule(
                 f"its rule of termination is not there, so that imagined episodes are not ended here: {error.problems[0]}"
             )
         return never
+
+
+def _learned_rule(place: Path, folder: Path, dataset: OfflineDataset) -> Rule:
+    rule = load_rule(place)
+    ours = dataset.transitions.newest_dim, dataset.action_dim
+    if (rule.classifier.obs_dim, rule.classifier.action_dim) != ours:
+        raise InputError(
+            f"the learned rule in {place} has other dimensions than the log of {folder}: one of them was replaced"
+        )
+    return rule
 
 
 def uncharged_model(parts: Parts, model: TransitionModel) -> PenalisedModel:

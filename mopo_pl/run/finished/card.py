@@ -1,6 +1,7 @@
 """`python -m mopo_pl push`: the card of a run's policy, written beside it, and both uploaded."""
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,12 +14,13 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.findings import LEVELS
 from mopo_pl.errors import InputError
 from mopo_pl.export.card import as_markdown, not_for
-from mopo_pl.export.contract import contract_of
+from mopo_pl.export.contract import check_licence, contract_of
 from mopo_pl.policy import Policy
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.storage.atomic_write import refuse_unwritable
 from mopo_pl.storage.hub import repository_of, upload
-from mopo_pl.storage.run_records import read_estimates, read_result
+from mopo_pl.storage.run_records import another_policy, is_of_this_policy, read_estimates, read_result
 
 LICENCES = {"not stated": "other"}
 """Names of licences as the hub writes them, where they differ."""
@@ -47,13 +49,16 @@ def push_run(
     """Write `policy/README.md` and `policy/card.json`, and upload the folder; exit code 0, 1 where that failed.
 
     `to`: hub:OWNER/NAME; None: the folder is only made ready. `trust`: whether the environment that `config.yaml` names may be a
-    module's, or read files. Raises InputError where it names one without `trust`, and where the run is not finished.
+    module's, or read files. Raises InputError where it names one without `trust`, where the run is not finished, and where its
+    estimates are of another policy.
     """
+    check_licence(licence)
     run = run.expanduser().resolve()
     if to is not None:
         repository_of(to)
     policy = Policy.load(run, actor=actor)
     folder = RunFolder(run)
+    refuse_unwritable(folder.policy)
     card = card_of(folder, policy, address=to or "path/of/this/folder", licence=licence, trust=trust)
     folder.write(folder.policy / "card.json", json.dumps(card, indent=2, ensure_ascii=False) + "\n")
     folder.write(folder.policy / "README.md", as_markdown(card))
@@ -66,8 +71,8 @@ def push_run(
     if reason is None:
         print(f"pushed   {to}  (read it back: Policy.load({to!r}))")
         return 0
-    name = to.partition(":")[2]
-    print(f"not uploaded ({reason}): the folder is ready, hf upload {name} {folder.policy}", file=sys.stderr)
+    again = shlex.join(["hf", "upload", to.partition(":")[2], str(folder.policy)])
+    print(f"not uploaded ({reason}): the folder is ready, {again}", file=sys.stderr)
     return 1
 
 
@@ -76,9 +81,10 @@ def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, tr
     config, result = config_from_file(folder.config), read_result(folder.path)
     refuse_named_code(folder.config, config, trust=trust, within=OF_THE_ENVIRONMENT)
     if result is None:
-        raise InputError(
-            f"{folder.path} has no result.json: finish the run first, python train.py resume={folder.path}"
-        )
+        raise InputError(f"{folder.path} has no result.json: finish the run first, {folder.resume_command(config)}")
+    estimates = read_estimates(folder.path)
+    if estimates is not None and not is_of_this_policy(folder.path, estimates):
+        raise InputError(another_policy(folder.path))
     card: dict[str, Any] = {
         **contract_of(policy, distribution=False, licence=licence),
         "address": address,
@@ -88,7 +94,7 @@ def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, tr
         "training": {"algorithm": config.algorithm, "preset": config.preset},
         "result": {key: result.get(key) for key in KEPT},
         "health": result.get("health"),
-        "estimates": (read_estimates(folder.path) or {}).get("verdict"),
+        "estimates": (estimates or {}).get("verdict"),
     }
     return {**card, "not_for": not_for(card)}
 

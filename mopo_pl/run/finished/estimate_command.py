@@ -12,11 +12,11 @@ from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted,
 from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
-from mopo_pl.policy import Policy
+from mopo_pl.policy import Policy, refuse_another_shape
 from mopo_pl.run.finished.estimates import estimates_of
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.storage.atomic_write import atomic_write
-from mopo_pl.storage.run_records import ESTIMATES, read_result
+from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
+from mopo_pl.storage.run_records import ESTIMATES, policy_checksum, read_result
 
 
 def configuration_of(run: Path, settings: Sequence[str]) -> Config:
@@ -26,11 +26,14 @@ def configuration_of(run: Path, settings: Sequence[str]) -> Config:
     for others, and for a run without a policy or an ensemble.
     """
     foreign = [
-        key for setting in settings if not is_within(key := setting.partition("=")[0], (*OF_A_FINISHED_RUN, TRUST))
+        key
+        for setting in settings
+        if not is_within(key := setting.partition("=")[0], (*OF_A_FINISHED_RUN, TRUST)) or "=" not in setting
     ]
     if foreign:
         allowed = ", ".join((*OF_A_FINISHED_RUN, TRUST))
-        raise InputError(f"{', '.join(foreign)}: only {allowed} may be given to estimate")
+        form = "" if all("=" in setting for setting in settings) else ", as key=value"
+        raise InputError(f"{', '.join(foreign)}: only {allowed} may be given to estimate{form}")
     config = config_from_file(run / "config.yaml")
     refuse_named_code(
         run / "config.yaml",
@@ -53,8 +56,11 @@ def configuration_of(run: Path, settings: Sequence[str]) -> Config:
 def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[str, Any]:
     """Estimate the policy of a run folder, and write `estimates.json` into it. Raises InputError as `configuration_of` does."""
     config = configuration_of(run, settings)
+    refuse_unwritable(run)
     policy = Policy.load(run, actor=actor_class(config.sac.actor))
-    return write_estimates(run, config, open_inputs(config), policy, seed=seed)
+    inputs = open_inputs(config)
+    refuse_another_shape(policy, inputs.dataset.obs_dim, inputs.dataset.action_dim, run)
+    return write_estimates(run, config, inputs, policy, seed=seed)
 
 
 def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
@@ -69,6 +75,7 @@ def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *
         true_return=result.get("final_return"),
         health=health.get("level") if isinstance(health, Mapping) else None,
     )
+    found["policy_sha256"] = policy_checksum(run)
     with atomic_write(run / ESTIMATES) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n")
     return found

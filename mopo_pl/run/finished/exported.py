@@ -1,5 +1,6 @@
 """`python -m mopo_pl export`: the policy of a run as files that need no project, compared on the run's own log."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,10 +13,12 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.signals import signals_of
 from mopo_pl.errors import InputError
+from mopo_pl.export.contract import check_licence
 from mopo_pl.export.exporting import export_policy
 from mopo_pl.export.forms import FORMS
-from mopo_pl.policy import Policy
+from mopo_pl.policy import Policy, refuse_another_shape
 from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.storage.atomic_write import refuse_unwritable
 
 
 def export_run(
@@ -33,15 +36,18 @@ def export_run(
     `out`: by default `export` in the run's folder. `trust`: whether the environment that `config.yaml` names may be a module's, or
     read files. Raises InputError as `export_policy` does, and where it names one without `trust`.
     """
+    check_licence(licence)
     run = run.expanduser()
     policy = Policy.load(run, actor=actor)
     folder = run.parent if run.name in ("policy.json", "policy.safetensors") else run
     folder = folder.parent if folder.name == "policy" else folder
     out = folder / "export" if out is None else out.expanduser()
+    refuse_unwritable(out, "--out")
     opened = _log_of(folder, policy, trust=trust)
     logged: np.ndarray | None = None
     if opened is not None:
         dataset, config = opened
+        refuse_another_shape(policy, dataset.obs_dim, dataset.action_dim, folder)
         logged = dataset.transitions.newest_observations.numpy()
         if "signals" not in policy.meta:
             policy = _with_signals(policy, dataset, config)
@@ -55,7 +61,7 @@ def export_run(
         print(f"{name:<8} left out: {why}")
     print(f"folder   {out}  (what each form reads and gives: export.json)")
     if "numpy" in report["forms"]:
-        print(f"again    python {out / 'run_policy.py'} --check")
+        print(f"again    {shlex.join(['python', str(out / 'run_policy.py'), '--check'])}")
     return 0
 
 

@@ -17,6 +17,8 @@ from mopo_pl.errors import InputError
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".arrow", ".feather")
 BATCH = 65_536
 """Rows that are read at once."""
+ARROW = b"ARROW1"
+"""First bytes of Arrow's file format; a stream has none of its own."""
 DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
 
@@ -127,6 +129,9 @@ class TableFile:
                 reader = ipc.open_file(source, options=options)
             except pa.ArrowInvalid:
                 source.seek(0)
+                if source.read(len(ARROW)) == ARROW:  # a stream would take these bytes for a length, and read 1.3 GB
+                    raise
+                source.seek(0)
                 reader = ipc.open_stream(source, options=options)
             with reader:
                 yield reader, source
@@ -149,6 +154,8 @@ class TableFile:
         """How the columns are divided, and how decimals are written, from the first two lines."""
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
             first, second = (file.readline(2**20).decode(errors="replace") for _ in range(2))
+        if "\0" in first:
+            raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
         comma = delimiter == ";" and re.search(r"\d,\d", second) is not None
         return {"delimiter": delimiter, "decimal_point": "," if comma else "."}

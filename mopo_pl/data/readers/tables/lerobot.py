@@ -85,7 +85,10 @@ def lerobot_files(folder: Path) -> list[Path]:
 
 def _info(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise InputError(f"{path} is no regular file: it describes no log")
+        if size > LARGEST:
             raise InputError(f"{path} is larger than {LARGEST} bytes: it describes no log")
         info = json.loads(path.read_text())
         features = info["features"]

@@ -1,0 +1,191 @@
+"""What a run needs of the host's memory and of its disk, compared with what is free before anything is trained."""
+
+import itertools
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mopo_pl.config.schema import Config
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.dynamics.termination import never
+from mopo_pl.errors import InputError
+from mopo_pl.run.device_memory import INDEX
+from mopo_pl.run.inputs import Inputs
+
+COPIES = 4
+"""Numbers that are kept of each trained weight: itself, its gradient, and two of Adam."""
+MEMINFO = Path("/proc/meminfo")
+GROUP_OF_SELF = Path("/proc/self/cgroup")
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def host_bytes(config: Config, dataset: OfflineDataset, *, on_gpu: bool) -> dict[str, float]:
+    """Return the bytes that a run takes of the host's memory beside its open log, at least, by what they are.
+
+    The stages follow one another, so that it is those of the larger one. The system gives the model buffer's pages only when they
+    are filled: one that is too large would end the run in a later epoch.
+    """
+    rows, members, actions = dataset.transitions.rows, config.dynamics.members, dataset.action_dim
+    value, width = rows.element_size(), rows.shape[1] * rows.element_size()
+    ensemble: dict[str, float] = {}
+    if config.trains_model and not on_gpu:
+        sizes = [dataset.obs_dim + actions, *config.dynamics.hidden_sizes, 2 * (dataset.transitions.newest_dim + 1)]
+        ensemble["the ensemble"] = float(COPIES * value * members * _weights(sizes))
+    if config.trains_model and (not on_gpu or config.data.device == "cpu"):
+        # An epoch's order, and the samples in this order.
+        ensemble["the bootstrap samples"] = 2.0 * INDEX * members * len(dataset)
+    policy: dict[str, float] = {}
+    if config.stage != "dynamics" and not on_gpu:
+        hidden = config.sac.hidden_sizes
+        actor = _weights([dataset.obs_dim, *hidden, 2 * actions])
+        critics = 0 if config.algorithm == "bc" else 2 * _weights([dataset.obs_dim + actions, *hidden, 1])
+        policy["the policy's networks"] = float(value * (COPIES * (actor + critics) + critics))  # and target critics
+        policy["a batch"] = float(config.sac.batch_size * (width + value * sum(hidden)))
+        if config.uses_model:
+            rollout = config.rollout
+            policy["the model buffer"] = float(width * (rollout.retain_epochs * _imagined(config) + 1))
+            starts = min(rollout.chunk, rollout.starts)
+            policy["a chunk of rollouts"] = float(
+                starts * (2 * rollout.horizon * width + 2 * members * value * max(config.dynamics.hidden_sizes))
+            )
+    return max(ensemble, policy, key=lambda stage: sum(stage.values()))
+
+
+def disk_bytes(config: Config, dataset: OfflineDataset, *, ends: bool) -> float:
+    """Return the bytes of the refreshes in the first checkpoint that holds as many as the model buffer, at least.
+
+    `ends`: whether imagined episodes may end, so that of each only the first step is sure to be a row.
+    """
+    if config.stage == "dynamics" or not config.uses_model:
+        return 0.0
+    rollout, rows = config.rollout, dataset.transitions.rows
+    refreshes = min(rollout.retain_epochs, -(-config.trainer.max_epochs // rollout.every_n_epochs))
+    width = rows.shape[1] * rows.element_size()
+    return float(refreshes * width * (rollout.starts if ends else _imagined(config)))
+
+
+def refuse_too_little_room(config: Config, inputs: Inputs, *, on_gpu: bool, folder: Path, copies: int = 1) -> None:
+    """Raise InputError where a run needs more than is free of the host's memory, or of the disk of its folder.
+
+    `copies`: runs or processes of a run that train on this machine at the same time.
+    """
+    needed = host_bytes(config, inputs.dataset, on_gpu=on_gpu)
+    total, free = copies * sum(needed.values()), free_memory()
+    problems = []
+    if free is not None and total > free:
+        many = f"{copies} at a time, " if copies > 1 else ""
+        problems.append(
+            f"the run needs {total / 1e9:.1f} GB of memory for {many}{_listed(needed)}, and {free / 1e9:.1f} GB are free: "
+            f"{_smaller(needed)}"
+        )
+    files, room = copies * disk_bytes(config, inputs.dataset, ends=inputs.rule is not never), free_disk(folder)
+    if room is not None and files > room:
+        problems.append(
+            f"the checkpoints need {files / 1e9:.1f} GB on the disk of {folder} for imagined rows, and {room / 1e9:.1f} GB are "
+            "free: set a smaller rollout.starts, rollout.horizon or rollout.retain_epochs, or another run_dir"
+        )
+    if problems:
+        raise InputError(problems)
+
+
+def room_line(config: Config, inputs: Inputs, *, on_gpu: bool, folder: Path) -> str:
+    """What `--dry-run` says of it, with all imagined rows."""
+    dataset = inputs.dataset
+    needed, log = host_bytes(config, dataset, on_gpu=on_gpu), dataset.transitions.rows.nbytes
+    free, room = free_memory(), free_disk(folder)
+    files = disk_bytes(config, dataset, ends=False)
+    return (
+        f"{_shown(sum(needed.values()) + log)} for {_listed({'the log': float(log), **needed})}; {_shown(free)} are free; "
+        f"on disk {_shown(files)} of imagined rows; {_shown(room)} are free"
+    )
+
+
+def free_memory() -> float | None:
+    """Bytes that can be had without swapping: what the system has, and what the limits of control groups leave; None if unknown."""
+    try:
+        words = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
+        available = float(words["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError, IndexError):
+        return None
+    return min([available, *_left_by_groups()])
+
+
+def _left_by_groups() -> list[float]:
+    """What each limit on this process leaves, that of its control group and those above: the limit less what is in use.
+
+    Pages of files are not counted as used, as they are given up first. Version 2 of control groups; of version 1, the memory's own.
+    """
+    try:
+        lines = [line.split(":", 2) for line in GROUP_OF_SELF.read_text().splitlines()]
+    except OSError:
+        return []
+    left = []
+    for _, controllers, name in (line for line in lines if len(line) == 3):
+        second = controllers == ""
+        if not second and "memory" not in controllers.split(","):
+            continue
+        root = GROUPS if second else GROUPS / "memory"
+        group = root / name.lstrip("/")
+        for place in (group, *group.parents):
+            if place == root or root in place.parents:
+                left += _left_in(place, second=second)
+    return left
+
+
+def _left_in(place: Path, *, second: bool) -> list[float]:
+    limit, used = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    try:
+        bound = float((place / limit).read_text())  # "max" is none
+        lines = map(str.split, (place / "memory.stat").read_text().splitlines())
+        statistics = {words[0]: words[1] for words in lines if len(words) == 2}
+        files = sum(float(statistics.get(name, 0)) for name in ("active_file", "inactive_file"))
+        return [max(0.0, bound - max(0.0, float((place / used).read_text()) - files))]
+    except (OSError, ValueError):
+        return []
+
+
+def free_disk(folder: Path) -> float | None:
+    """Bytes that may be written into a folder, which need not be there yet; None where the system does not say."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return float(shutil.disk_usage(place).free)
+    except OSError:
+        return None
+
+
+def _imagined(config: Config) -> int:
+    """Rows of a refresh, at most."""
+    return config.rollout.starts * config.rollout.horizon
+
+
+def _weights(sizes: Sequence[int]) -> int:
+    """Weights and biases of layers of these widths."""
+    return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
+
+
+def _listed(parts: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} ({_shown(size)})" for name, size in parts.items())
+
+
+def _shown(size: float | None) -> str:
+    """In GB, three digits where it is small."""
+    if size is None:
+        return "an unknown number of GB"
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e9:.3f} GB"
+
+
+_WAYS = {
+    "the ensemble": "dynamics.members or dynamics.hidden_sizes",
+    "the bootstrap samples": "dynamics.members or data.max_rows",
+    "the policy's networks": "sac.hidden_sizes",
+    "a batch": "sac.batch_size",
+    "the model buffer": "rollout.starts, rollout.horizon or rollout.retain_epochs",
+    "a chunk of rollouts": "rollout.chunk",
+}
+
+
+def _smaller(needed: Mapping[str, float]) -> str:
+    """How to make the largest part smaller."""
+    return f"set a smaller {_WAYS[max(needed, key=lambda name: needed[name])]}"
