@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 SECONDS = 5.0
 """Processor time that an input may take."""
@@ -558,16 +559,19 @@ def damage_file(path: Path, draw: random.Random, base: Path) -> None:
     what = draw.random()
     if what < 0.12:
         other_kind_of_file(path, draw, base)
+    elif path.is_symlink() or not path.is_file() or path.stat().st_size > 10**7:  # damaged before
+        return
     elif what < 0.7 and path.suffix in (".json", ".jsonl", ".yaml"):
-        change_values(path, draw)
+        try:
+            change_values(path, draw)
+        except (ValueError, IndexError, RecursionError, yaml.YAMLError):  # damaged before
+            path.write_bytes(damaged(path.read_bytes(), draw))
     else:
         path.write_bytes(damaged(path.read_bytes(), draw))
 
 
 def change_values(path: Path, draw: random.Random) -> None:
     """Replace values of a JSON or YAML file."""
-    import yaml
-
     if path.suffix == ".yaml":
         text = yaml.safe_dump(changed(yaml.safe_load(path.read_text()), draw), allow_unicode=True)
     elif path.suffix == ".jsonl":
@@ -804,8 +808,8 @@ def configuration(draw: random.Random, base: Path, folder: Path) -> list[str]:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files of a folder, in the same order everywhere."""
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    """All files of a folder, in the same order everywhere; no links, which an earlier damage made and a later one would write through."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def run_folder(draw: random.Random, base: Path, folder: Path) -> list[str]:

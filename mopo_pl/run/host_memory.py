@@ -38,7 +38,9 @@ def host_bytes(config: Config, dataset: OfflineDataset, *, on_gpu: bool) -> dict
     if config.stage != "dynamics" and not on_gpu:
         hidden = config.sac.hidden_sizes
         actor = _weights([dataset.obs_dim, *hidden, 2 * actions])
-        critics = 0 if config.algorithm == "bc" else 2 * _weights([dataset.obs_dim + actions, *hidden, 1])
+        critics = (
+            0 if config.algorithm == "bc" else config.sac.critics * _weights([dataset.obs_dim + actions, *hidden, 1])
+        )
         policy["the policy's networks"] = float(value * (COPIES * (actor + critics) + critics))  # and target critics
         policy["a batch"] = float(config.sac.batch_size * (width + value * sum(hidden)))
         if config.uses_model:
