@@ -588,6 +588,8 @@ def change_values(path: Path, draw: random.Random) -> None:
 
 def odd_array(array: np.ndarray, draw: random.Random) -> np.ndarray:
     """An array of another type or shape, or with values that are none."""
+    if array.ndim == 0 or not array.size or array.dtype.kind not in "biuf":  # odd already
+        array = np.zeros(3, np.float32)
     what = draw.randrange(10)
     if what == 0:
         kind = draw.choice(

@@ -1,6 +1,8 @@
 """JSON files of a run, a policy or an ensemble, which may be damaged, or made by someone else."""
 
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object that a file holds.
 
     Raises FileNotFoundError; OSError where it is no regular file (a pipe would be waited for); ValueError where it is larger
-    than 50 MB, or holds no JSON object.
+    than 50 MB, holds no JSON object, or a whole number that is larger than any float.
     """
-    return loads(read_text(path))
+    return loads(read_text(path), parse_int=_whole_number)
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
@@ -29,14 +31,21 @@ def read_text(path: Path, largest: int = LARGEST) -> str:
     return path.read_text(errors="replace")
 
 
-def loads(text: str) -> dict[str, Any]:
-    """Return the object of a JSON text; raise ValueError where it is none, or one too deep.
+def _whole_number(digits: str) -> int:
+    number = int(digits)
+    if abs(number) > sys.float_info.max:
+        raise ValueError(f"the whole number {digits[:20]}… is larger than any float")
+    return number
+
+
+def loads(text: str, parse_int: Callable[[str], int] = int) -> dict[str, Any]:
+    """Return the object of a JSON text; raise ValueError where it is none, or one too deep. `parse_int`: of its whole numbers.
 
     >>> loads('{"a": 1}')
     {'a': 1}
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=parse_int)
     except RecursionError as error:
         raise ValueError("the JSON has too many levels") from error
     if not isinstance(value, dict):

@@ -15,7 +15,7 @@ from mopo_pl.config.keys import is_within
 from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_command
-from mopo_pl.storage.run_records import ESTIMATES, read_estimates, read_result
+from mopo_pl.storage.run_records import ESTIMATES, another_policy, is_of_this_policy, read_estimates, read_result
 
 OBJECTIVES = ("return", "estimate")
 """return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the mean return in the
@@ -32,6 +32,8 @@ def objective_of(run: Path, objective: str) -> float:
             raise InputError(f"{run} has no return: its policy gave no numbers, or it has no environment")
         return float(value)
     found = _written(read_estimates(run), run, "estimate")
+    if not is_of_this_policy(run, found):
+        raise InputError(another_policy(run))
     try:
         returns = list(map(float, found["model"]["policy"]["return"]["elites"]))
         value = min(returns)
@@ -58,12 +60,12 @@ def estimate(
     *,
     threads: int,
 ) -> None:
-    """Let `python -m mopo_pl estimate` write the estimates of a run that has none; `objective_of` says where that failed.
+    """Let `python -m mopo_pl estimate` write the estimates of a run that has none of its policy; `objective_of` says where that failed.
 
     `settings`: those of the run; code and places that they name are passed on. `output`: file that gets what is printed. `threads`:
     of its process. A signal ends it.
     """
-    if (run / ESTIMATES).exists():
+    if _is_estimated(run):
         return
     config = compose([f"{key}={text}" for key, text in settings.items()])
     code = [f"{key}={text}" for key, text in named_code(config) if is_within(key, OF_A_FINISHED_RUN)]
@@ -75,3 +77,12 @@ def estimate(
             child.kill()
         meanwhile()
         time.sleep(POLL)
+
+
+def _is_estimated(run: Path) -> bool:
+    """Whether a run has estimates of its policy, or damaged ones, which `objective_of` names."""
+    try:
+        found = read_estimates(run)
+    except InputError:
+        return True
+    return found is not None and is_of_this_policy(run, found)

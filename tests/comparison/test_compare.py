@@ -418,7 +418,8 @@ def test_damage_of_any_file_is_one_sentence(make_run: Make, file: str, text: str
     (run / file).write_text(text, errors="surrogateescape")
     with pytest.raises(
         InputError,
-        match=r"^(its files are damaged \(\w+: .*\)|\S+ is damaged \(.*\): restore it from a copy, or remove it)$",
+        match=r"^(its files are damaged \(\w+: .*\)|\S+ is damaged \(.*\): restore it from a copy, or remove it|"
+        r"\S+config\.yaml (must be a map of keys|is not valid YAML: ).*)$",
     ):
         read_run(run)
 

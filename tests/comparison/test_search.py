@@ -273,6 +273,15 @@ def test_estimates_that_are_none_are_refused(tmp_path: Path, content: str, probl
         objective_of(tmp_path, "estimate")
 
 
+def test_estimates_of_another_policy_are_no_objective(tmp_path: Path) -> None:
+    estimates = {"model": {"policy": {"return": {"elites": [1.0]}}}, "policy_sha256": "0" * 64}
+    (tmp_path / "estimates.json").write_text(json.dumps(estimates))
+    with pytest.raises(
+        InputError, match=r"estimates\.json is of another policy than .*policy: python -m mopo_pl estimate"
+    ):
+        objective_of(tmp_path, "estimate")
+
+
 def test_a_search_by_estimates_lets_each_policy_be_estimated(
     fast_runs: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

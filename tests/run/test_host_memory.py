@@ -25,10 +25,12 @@ WIDTH = 4 * (2 * 3 + 2 + 2)  # bytes of a row: D = 3, A = 2
 
 def test_the_stages_need_what_their_modules_hold(make_dataset: Make) -> None:
     dataset = make_dataset(400)
-    config = compose(["rollout.starts=100000", "rollout.horizon=3", "sac.hidden_sizes=[16]", *SMALL])
+    config = compose(
+        ["rollout.starts=100000", "rollout.horizon=3", "sac.hidden_sizes=[16]", "sac.schedule_epochs=1", *SMALL]
+    )
     policy = host_bytes(replace(config, stage="policy", dynamics_from="another run"), dataset, on_gpu=False)
     batches = build_batches(config.sac, config.rollout, dataset, seed=0)
-    assert policy["the model buffer"] == batches.buffer.rows.nbytes == (5 * 100_000 * 3 + 1) * WIDTH
+    assert policy["the model buffer"] == batches.model_buffer.rows.nbytes == (5 * 100_000 * 3 + 1) * WIDTH
     sac = build_sac(config.sac, dataset, seed=0, compile=False)
     trained = sum(p.numel() for network in (sac.actor, sac.critic) for p in network.parameters())
     critics = sum(p.numel() for p in sac.critic.parameters())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,17 @@ def test_what_is_no_result_ends_in_a_sentence(tmp_path: Path, content: str) -> N
 def test_a_verdict_of_another_form_is_refused(tmp_path: Path, verdict: Any) -> None:
     with pytest.raises(InputError, match="verdict is of a wrong type"):
         read_estimates(write(tmp_path, "estimates.json", {"verdict": verdict}))
+
+
+@pytest.mark.parametrize("sign", ["", "-"])
+def test_a_whole_number_beyond_any_float_is_damage(tmp_path: Path, sign: str) -> None:
+    """What reads it would overflow wherever it is turned into a float."""
+    largest = int(sys.float_info.max)
+    write(tmp_path, "result.json", {**RESULT, "updates": int(f"{sign}{largest}")})
+    assert read_result(tmp_path) is not None
+    write(tmp_path, "result.json", {**RESULT, "updates": int(f"{sign}{2 * largest}")})
+    with pytest.raises(InputError, match=r"result\.json is damaged \(the whole number .* is larger than any float\)"):
+        read_result(tmp_path)
 
 
 def test_a_pipe_is_not_waited_for_and_a_folder_is_no_file(tmp_path: Path) -> None:
