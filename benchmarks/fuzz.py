@@ -2,7 +2,7 @@
 
 `python benchmarks/fuzz.py --inputs 100000`: logs in each format, mapping files, configurations, command lines, run folders, policies,
 ensembles, learned rules and checkpoints, each with bytes cut, flipped or repeated, values of another type, huge numbers, links and
-pipes. An input is well treated where it is read, or refused by an `InputError`, in less than 5 s of processor time and within 4 GB
+pipes. An input is well treated where it is read, or refused by a sentence and exit code 2, 1 where a run cannot go on, in less than 5 s of processor time and within 4 GB
 more than the process began with. Worker processes take the inputs one after another; one that crashes or hangs is recorded and
 replaced. What ended otherwise stays in `--folder`, and the exit code is 1. An input depends on its number, `--seed` and `--kinds`
 alone. The same command goes on where it was killed, and tries again what ended otherwise.
@@ -177,7 +177,8 @@ class Outcomes:
 def watch(options: argparse.Namespace) -> int:
     """Let workers try all inputs; print what they came to."""
     outcomes = Outcomes(options)
-    make_base_once(options)
+    if not is_made(options.folder / "base"):
+        make_base_once(options)
     threads = [threading.Thread(target=watch_one, args=(options, i, outcomes)) for i in range(options.workers)]
     for thread in threads:
         thread.start()
@@ -345,8 +346,8 @@ def try_input(kind: str, draw: random.Random, base: Path, folder: Path) -> tuple
         (folder / "WORDS").write_text(repr(words), errors="replace")
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             code = read(folder, words)
-        outcome = "read" if code in (0, 3) else "refused" if code == 2 else f"code {code}"
-        if code == 2 and "error: " not in said.getvalue():
+        outcome = "read" if code in (0, 3) else "refused" if code in (1, 2) else f"code {code}"
+        if outcome == "refused" and "error: " not in said.getvalue():
             outcome = "refused without a word"
     except InputError as error:
         outcome = "refused" if error.problems and all(error.problems) else "refused without a word"
@@ -380,7 +381,7 @@ def make_base(base: Path) -> Path:
 
     from mopo_pl.cli import main as train
 
-    if (base / "run/result.json").exists():
+    if is_made(base):
         return base
     base.mkdir(parents=True, exist_ok=True)
     arrays = log_arrays(200)
@@ -423,6 +424,11 @@ def make_base(base: Path) -> Path:
         raise SystemExit(f"the run that inputs are made from ended with exit code {code}")
     make_sweep(base)
     return base
+
+
+def is_made(base: Path) -> bool:
+    """Whether all of them are there."""
+    return (base / "sweep/sweep.json").exists()
 
 
 def make_sweep(base: Path) -> None:

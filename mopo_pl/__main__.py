@@ -10,7 +10,7 @@ from mopo_pl import cli
 from mopo_pl.collection.parser import add_collect, add_relabel
 from mopo_pl.comparison.parser import add_compare
 from mopo_pl.distributed.streams import forgiving_streams, show
-from mopo_pl.errors import Diverged, InputError, Unwritable
+from mopo_pl.errors import Diverged, InputError, Unwritable, printed
 from mopo_pl.report.parser import add_report
 from mopo_pl.run.finished.parser import add_estimate, add_evaluate, add_export, add_push
 from mopo_pl.run.parser import add_inspect
@@ -49,7 +49,7 @@ def _coded(options: argparse.Namespace) -> int:
         return options.act(options)
     except InputError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {printed(problem)}", file=sys.stderr)
         return 2
     except (Diverged, Unwritable) as error:
         print(f"error: {error}", file=sys.stderr)

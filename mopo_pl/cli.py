@@ -9,7 +9,7 @@ from pathlib import Path
 from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.streams import forgiving_streams, show
-from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritable
+from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritable, printed
 
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
 FAILED = 1
@@ -37,7 +37,7 @@ def _coded(options: list[str], arguments: list[str]) -> int:
         return _act(options, [argument for argument in arguments if argument not in OPTIONS])
     except InputError as error:
         for problem in error.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {printed(problem)}", file=sys.stderr)
         return 2
     except (Diverged, Unwritable, PeerLost, RanksDiffer) as error:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)

@@ -15,6 +15,22 @@ class InputError(ValueError):
         super().__init__("\n".join(self.problems))
 
 
+LONGEST = 4000
+"""Characters of a message that are printed: it may repeat a value of any length."""
+
+
+def printed(problem: str) -> str:
+    """Return a message as it is printed, a long one without its middle.
+
+    >>> [len(printed("a" * length)) for length in (LONGEST, LONGEST + 1, 10**6)]
+    [4000, 4000, 4000]
+    >>> printed("b" + "a" * 10**6 + "c").replace("a", "")
+    'b … c'
+    """
+    half = (LONGEST - 3) // 2
+    return problem if len(problem) <= LONGEST else f"{problem[: LONGEST - 3 - half]} … {problem[-half:]}"
+
+
 class Diverged(RuntimeError):
     """Training produced NaN or infinite values, or a model that diverges; exit code 1.
 

@@ -1,6 +1,7 @@
 """Weights of a network in a file of safetensors, which may be damaged, or made by someone else."""
 
 import itertools
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -10,23 +11,46 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
+HEADER = 100_000_000
+"""Largest header of a file of safetensors [bytes], as its format has it."""
+
 
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a file by name.
 
     Raises FileNotFoundError, OSError where it is no regular file, SafetensorError where it is damaged, and ValueError where it is
-    larger than memory, or holds a value that is not finite.
+    larger than memory or than it declares, or holds a value that is not finite.
     """
     size = path.stat().st_size
     if not path.is_file():
         raise OSError(f"{path.name} is no regular file")
     if size > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
         raise ValueError(f"{path.name} is larger than the memory")
+    declared = _declared(path, size)
+    if declared < size:
+        raise ValueError(f"{path.name} has {size} bytes, and declares {declared}")
     weights = load_file(path)
     lost = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
     if lost:
         raise ValueError(f"{lost[0]} is not finite: it holds NaN or inf")
     return weights
+
+
+def _declared(path: Path, size: int) -> int:
+    """Bytes that the header of such a file gives it; `size` where there is no such header, which its reader names.
+
+    Asked before the file is mapped into memory: 10 GB of holes may follow its content.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > min(HEADER, size):
+            return size
+        text = file.read(length)
+    try:
+        ends = [entry["data_offsets"][1] for name, entry in json.loads(text).items() if name != "__metadata__"]
+        return 8 + length + max(map(int, ends), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
+        return size
 
 
 def refuse_larger(

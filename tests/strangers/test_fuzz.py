@@ -66,6 +66,8 @@ def test_an_input_that_ends_otherwise_is_kept_and_a_crash_and_a_hang_are_told(
     base.mkdir()
     for name in ("log.npz", "packed.npz", "log.csv", "log.csv.gz", "plant.yaml"):
         (base / name).write_text("a: 1\n")
+    (tmp_path / "kept/base/sweep").mkdir(parents=True)
+    (tmp_path / "kept/base/sweep/sweep.json").touch()  # so that no worker is started for it
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}", "BASE": str(base)}
     words = [sys.executable, str(tmp_path / "fuzz.py"), "--inputs", "4", "--folder", str(tmp_path / "kept"), "--kinds"]
     for kind, outcome in (("npz", "KeyError"), ("csv", "crash 9"), ("mapping", "hang")):
@@ -91,6 +93,14 @@ def test_a_mapping_that_is_a_text_is_not_parsed_again(tmp_path: Path, text: str)
     (tmp_path / "plant.yaml").write_text(text)
     with pytest.raises(InputError, match="must be a map of keys"):
         compose([f"dataset={tmp_path / 'plant.yaml'}"])
+
+
+def test_a_value_of_any_length_is_not_repeated_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"rollout.horizn={'2' * 9000}", "--print-config"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) == len("error: ") + 4000
+    assert line.startswith("error: rollout.horizn=222")
+    assert line.endswith("2: there is no such key; did you mean rollout.horizon?")
 
 
 def test_empty_lists_are_no_numbers(tmp_path: Path) -> None:
