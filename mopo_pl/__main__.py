@@ -26,8 +26,8 @@ MOST_STATES, MOST_DISCOUNT = 60, 0.999
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code.
 
-    0; 1 where a command failed, or a file could not be written; 2 for wrong input; 3 where `inspect` finds that a log must not be trained on; 130 for Ctrl-C,
-    128 + the number of another signal; or that of `train`.
+    0; 1 where a command failed, or a file could not be written; 2 for wrong input; 3 where `inspect` finds that a log must not be
+    trained on; 130 for Ctrl-C, 128 + the number of another signal; or that of `train`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
