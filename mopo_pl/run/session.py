@@ -49,7 +49,7 @@ from mopo_pl.run.result import build_result, health_of, save_result, summary
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.storage.atomic_write import sha256_of
+from mopo_pl.storage.atomic_write import refuse_unwritable, sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
 from mopo_pl.storage.stored_json import read_json
 
@@ -138,6 +138,8 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
     folder = RunFolder.reopen(Path(config.resume))
     finished = _is_finished(config, folder)
     if not finished:
+        for place in (folder.path, folder.checkpoints):
+            refuse_unwritable(place)
         locks.enter_context(folder.locked())
         _refuse_fewer_epochs(config, folder)
         compare(folder, provenance)

@@ -76,6 +76,19 @@ def test_a_run_that_cannot_be_written_into_is_wrong_input(
     assert sorted(run.rglob("*")) == before
 
 
+def test_a_run_that_cannot_be_written_into_is_not_resumed(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Printed
+) -> None:
+    """One that is finished is not written into."""
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    real = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: False if mode & os.W_OK else real(path, mode))
+    (line,) = said("train", f"resume={run}", "trainer.max_epochs=13", printed=capsys)
+    assert line == f"error: {run} cannot be written (Permission denied): choose another folder"
+    assert program.main(["train", f"resume={run}"]) == 0
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
 @pytest.mark.parametrize(("name", "why"), [("a\0b", "Invalid argument"), ("x" * 300, "File name too long")])
 def test_a_name_that_no_folder_has_is_refused(tmp_path: Path, name: str, why: str) -> None:
     with pytest.raises(InputError) as error:
