@@ -8,6 +8,8 @@ from mopo_pl.errors import InputError
 from mopo_pl.storage.stored_json import loads, read_json, read_text
 
 RESULT, ESTIMATES = "result.json", "estimates.json"
+VIDEO = "video.webp"
+"""What `python -m mopo_pl video` writes, and the report shows."""
 Check = Callable[[Any], bool]
 """Whether a value is of the type that a run writes."""
 
