@@ -1,4 +1,4 @@
-"""`python -m mopo_pl train | sweep | compare | evaluate | estimate | report | export | serve | push | inspect | collect | relabel | theory`."""
+"""`python -m mopo_pl train | sweep | compare | evaluate | video | estimate | report | export | serve | push | inspect | collect | relabel | theory`."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ from mopo_pl.comparison.parser import add_compare
 from mopo_pl.distributed.streams import forgiving_streams, show
 from mopo_pl.errors import Diverged, InputError, Unwritable, printed
 from mopo_pl.report.parser import add_report
-from mopo_pl.run.finished.parser import add_estimate, add_evaluate, add_export, add_push
+from mopo_pl.run.finished.parser import add_estimate, add_evaluate, add_export, add_push, add_video
 from mopo_pl.run.parser import add_inspect
 from mopo_pl.serving.parser import add_serve
 from mopo_pl.sweep.parser import add_sweep
@@ -70,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sweep(commands)
     add_compare(commands)
     add_evaluate(commands)
+    add_video(commands)
     add_export(commands)
     add_serve(commands)
     add_push(commands)

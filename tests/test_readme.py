@@ -81,7 +81,7 @@ def test_every_train_command_trains(workplace: Path, capsys: pytest.CaptureFixtu
 def test_every_other_program_runs(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(SMALL) == 0
     others = [words[3:] for words in commands() if words[:3] == ["python", "-m", "mopo_pl"]]
-    assert [words[0] for words in others] == ["inspect", "collect", "evaluate", "export", "push", "theory"]
+    assert [words[0] for words in others] == ["inspect", "collect", "evaluate", "video", "export", "push", "theory"]
     for arguments in others:
         few = ["--steps", "300"] if arguments[0] == "collect" else []
         assert program.main([*arguments, *few]) == 0, arguments

@@ -1,6 +1,7 @@
 """Soft actor-critic that learns in the environment: its replay buffer, and its policies on the way."""
 
 import math
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -137,9 +138,10 @@ def train_online(
         at_most=stop_at is not None,
         shown=("evaluation/return", "policy/q1", "policy/alpha"),
     )
-    context = replace(StageContext.of(config, folder, signals), resumed=resumed)
     online = OnlineSteps(environment, start_steps=start_steps, seed=config.seed)
-    fit_stage(stage, module, data, [online, evaluation, snapshots], context)
+    with ExitStack() as closing:
+        context = replace(StageContext.of(config, folder, signals, closing), resumed=resumed)
+        fit_stage(stage, module, data, [online, evaluation, snapshots], context)
     module.to("cpu")
     final = Policy(module.deployed_actor, low, high, meta)
     final.save(folder.policy)

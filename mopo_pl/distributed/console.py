@@ -1,6 +1,7 @@
 """Console output of the first process only."""
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,15 +18,35 @@ def print_once(text: str) -> None:
 
 
 @contextmanager
-def progress(text: str, total: int) -> Iterator[Callable[[int], None]]:
+def progress(text: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar on standard error while the block runs, on rank 0 and on a terminal only.
 
-    Yields a function that takes how much of `total` is done.
+    Yields a function that takes how much of `total` is done, and a text to show instead.
     """
     if not sys.stderr.isatty() or getattr(rank_zero_only, "rank", 0) != 0:
-        yield lambda done: None
+        yield lambda done, text=None: None
         return
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, console=Console(stderr=True)) as bar:
         task = bar.add_task(text, total=total)
-        yield lambda done: bar.update(task, completed=done)
+        yield lambda done, text=None: bar.update(task, completed=done, description=text)
+
+
+@contextmanager
+def parts(command: str, total: int) -> Iterator[Callable[[str], None]]:
+    """Say on standard error which part of a command runs, on rank 0 only: a bar on a terminal, elsewhere a line for each.
+
+    Yields a function that takes the name of the part that begins; `total`: their number.
+    """
+    began, done = time.monotonic(), 0
+    with progress(command, total) as bar:
+
+        def begin(part: str) -> None:
+            nonlocal done
+            bar(done, f"{command}: {part}")
+            done += 1
+            if not sys.stderr.isatty() and getattr(rank_zero_only, "rank", 0) == 0:
+                after = time.monotonic() - began
+                print(f"{command}  {done}/{total}  {part}  (after {after:.0f} s)", file=sys.stderr, flush=True)
+
+        yield begin

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import CODE_KEYS, OF_A_FINISHED_RUN, TRUST, is_trusted, texts_of
@@ -13,9 +14,11 @@ from mopo_pl.config.keys import is_within
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
+from mopo_pl.report.logger_figures import show_figures
 from mopo_pl.report.overview import RunOverview, gather, jsonable
 from mopo_pl.report.page import render
 from mopo_pl.report.run_files import EVERYTHING, Trust
+from mopo_pl.report.video import video_of
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
 
 FILE = "report.html"
@@ -44,11 +47,16 @@ def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
     return _write(folder, overview, began)
 
 
-def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
-    """Write the report of a run that has just ended; one sentence where that fails, as the run is finished all the same."""
+def report_at_end(folder: Path, dataset: OfflineDataset, loggers: Sequence[Any]) -> None:
+    """Write the report of a run that has just ended, and give its figures to the loggers that can show them.
+
+    One sentence where that fails, as the run is finished all the same.
+    """
     began = time.perf_counter()
     try:
-        print_once(_write(folder, gather(folder, dataset=dataset, trust=EVERYTHING), began))
+        overview = gather(folder, dataset=dataset, trust=EVERYTHING)
+        print_once(_write(folder, overview, began))
+        show_figures(loggers, overview)
     except Exception as error:
         print_once(
             f"the run is finished, but its report could not be written ({type(error).__name__}: {error}); "
@@ -57,7 +65,7 @@ def report_at_end(folder: Path, dataset: OfflineDataset) -> None:
 
 
 def _write(folder: Path, overview: RunOverview, began: float) -> str:
-    page = render(overview)
+    page = render(overview, video_of(folder))
     with atomic_write(folder / FILE) as aside:
         aside.write_text(page, encoding="utf-8")
     return f"report   {folder / FILE}  ({time.perf_counter() - began:.0f} s)"

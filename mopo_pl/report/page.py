@@ -13,16 +13,18 @@ from mopo_pl.report.sections.log import log_section
 from mopo_pl.report.sections.model import model_section
 from mopo_pl.report.sections.policy import policy_section
 from mopo_pl.report.sections.training import training_section
+from mopo_pl.report.video import Video
 
 TEMPLATE = "page.html.j2"
 
 
-def render(overview: RunOverview) -> str:
+def render(overview: RunOverview, video: Video | None = None) -> str:
     """The page as HTML that needs nothing beside itself. Every text of a file is escaped."""
     return filled(
         "mopo_pl.report",
         TEMPLATE,
         overview=overview,
+        video=video,
         headline=headline(overview),
         cards=list(_cards(overview)),
         estimated=list(_estimated(overview.estimates)),

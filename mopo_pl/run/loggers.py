@@ -37,6 +37,7 @@ def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str
         "wandb": {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}", **tags},
         "mlflow": {
             "tracking_uri": f"sqlite:///{logs}/mlflow.db",
+            "artifact_location": str(logs / "mlflow"),  # else a folder in the current one
             "experiment_name": dataset,
             "run_name": stage,
             "tags": tags,

@@ -86,9 +86,10 @@ def _run(config: Config, locks: ExitStack) -> int:
     print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     signals = SignalHandler()
+    context = StageContext.of(config, folder, signals, locks.enter_context(ExitStack()))
     try:
         with signals.installed():
-            result = _stages(config, inputs, folder, signals)
+            result = _stages(config, inputs, context)
     except Interrupted as stop:
         print_once(f"{stop}; saved. Continue with: {folder.resume_command(config)}")
         # Lightning kills the first process where one that it launched ends with another code than 0.
@@ -97,7 +98,7 @@ def _run(config: Config, locks: ExitStack) -> int:
         again = folder.evaluate_command(config)
         print_once(summary(folder, result, again=again, estimated=_estimated(config, inputs, folder)))
         if config.report and not config.trainer.fast_dev_run:
-            report_at_end(folder.path, inputs.dataset)
+            report_at_end(folder.path, inputs.dataset, context.opened)
     return 0
 
 
@@ -213,9 +214,9 @@ def _is_finished(config: Config, folder: RunFolder) -> bool:
     return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
-def _stages(config: Config, inputs: Inputs, folder: RunFolder, signals: SignalHandler) -> dict[str, Any] | None:
+def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, Any] | None:
     """All stages in order; the result, None on all processes but the first."""
-    dataset, model, context = inputs.dataset, inputs.model, StageContext.of(config, folder, signals)
+    dataset, model, folder, signals = inputs.dataset, inputs.model, context.folder, context.signals
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}
     if config.trains_model:

@@ -1,12 +1,14 @@
 """The stages of a run: each fits a LightningModule by a Trainer, from its newest checkpoint where there is one."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.callbacks import LambdaCallback
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
 import mopo_pl
@@ -78,10 +80,16 @@ class StageContext:
     """Whether the log stays in the host's memory."""
     resumed: bool
     """Whether the run was begun by an earlier command."""
+    shows_figures: bool
+    """Whether the loggers of a stage stay open after it, for the report's figures."""
+    open: ExitStack
+    """Closes those: before the next stage, or when the run has ended."""
+    opened: list[Logger] = field(default_factory=list)
+    """The loggers of the last stage."""
 
     @classmethod
-    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler) -> "StageContext":
-        """For a run with this resolved configuration."""
+    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler, open: ExitStack) -> "StageContext":
+        """For a run with this resolved configuration; `open`: closed by the caller when the run has ended."""
         return cls(
             folder=folder,
             signals=signals,
@@ -94,6 +102,8 @@ class StageContext:
             callbacks=config.callbacks,
             log_on_host=config.data.device == "cpu",
             resumed=config.resume is not None,
+            shows_figures=config.report and not config.trainer.fast_dev_run,
+            open=open,
         )
 
 
@@ -122,10 +132,13 @@ def fit_stage(
     files.drop_after(newest)
     if newest is None and context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
+    context.open.close()
     built = build_loggers(
         context.loggers, context.hyperparameters, folder, metrics, dataset=context.dataset, group=context.group
     )
-    with closed_after(built) as loggers:
+    context.opened[:] = built
+    with ExitStack() as closing:
+        loggers = closing.enter_context(closed_after(built))
         trainer = build_trainer(
             replace(context.trainer, max_epochs=stage.max_epochs),
             folder,
@@ -154,6 +167,8 @@ def fit_stage(
                 f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "
                 "the run goes on from the checkpoint before it"
             ) from error
+        if context.shows_figures:
+            context.open.push(closing.pop_all())
     return trainer, saving.seconds
 
 

@@ -10,6 +10,8 @@ from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.stored_json import METRICS_LARGEST, loads, read_json, read_text
 
 RESULT, ESTIMATES = "result.json", "estimates.json"
+VIDEO = "video.webp"
+"""What `python -m mopo_pl video` writes, and the report shows."""
 Check = Callable[[Any], bool]
 """Whether a value is of the type that a run writes."""
 

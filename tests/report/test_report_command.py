@@ -338,7 +338,7 @@ def test_a_report_that_fails_does_not_fail_a_finished_run(
         raise OSError("no space left")
 
     monkeypatch.setattr("mopo_pl.report.command.render", full)
-    report_at_end(copied, dataset)
+    report_at_end(copied, dataset, [])
     assert capsys.readouterr().out == (
         "the run is finished, but its report could not be written (OSError: no space left); "
         f"try python -m mopo_pl report {copied}\n"

@@ -4,10 +4,10 @@ import json
 import re
 import shutil
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from well_formed import Page
 
 from mopo_pl.report import figures
 from mopo_pl.report.command import report
@@ -16,49 +16,6 @@ from mopo_pl.report.page import render
 from mopo_pl.report.run_files import Trust
 
 NOTHING = Trust(frozenset())
-EMPTY = {"meta", "link", "br", "hr", "img", "input", "use", "path"}
-
-
-class Page(HTMLParser):
-    """Reads a page, and fails where a tag is not closed in its place."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.tags: set[str] = set()
-        self.texts: list[str] = []
-        self.svg_texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        for name, value in attrs:
-            if name == "id":
-                self.ids.append(str(value))
-            if name in ("src", "href", "xlink:href", "action", "data", "poster", "srcset"):
-                self.links.append(str(value))
-            assert not name.startswith("on"), f"{tag} {name}"
-        if tag not in EMPTY:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in EMPTY:
-            self.open.pop()
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in EMPTY:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if data.strip():
-            self.texts.append(data.strip())
-            if self.open[-1] == "text":
-                self.svg_texts.append(data.strip())
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +46,9 @@ def test_the_page_is_well_formed_and_each_figure_is_there_with_its_title(page: P
     labelled = set(re.findall(r'aria-labelledby="([^"]+)"', text))
     assert labelled == {f"{name}-title" for name in FIGURES}
     assert len(page.ids) == len(set(page.ids))
+    for figure in re.findall("<figure>(.*?)</figure>", text, re.DOTALL):
+        assert re.search(r"<h3 id=\"[^\"]+-title\">[^<]+</h3>\s*<svg viewBox=\"0 0 [\d.]+ [\d.]+\" ", figure)
+        assert re.search("<figcaption>[^<]{10,}</figcaption>", figure)
 
 
 def test_nothing_is_loaded_and_no_script_runs(page: Page, text: str) -> None:
@@ -147,6 +107,15 @@ def test_the_page_says_what_the_evidence_says(page: Page, evidence: RunOverview)
     (penalty,) = [each for each in evidence.model.one_step.rankings if each.name == "ensemble_std"]
     assert f"{penalty.spearman:.3g}" in page.texts
     assert f"{evidence.model.one_step.columns[1].rmse:.3g}" in page.texts
+    assert evidence.policy is not None
+    policy, there = evidence.policy, evidence.policy.uncertainty
+    assert there is not None
+    assert (
+        f"On 400 states of the log, the policy's action differs from the logged action by {policy.distance:.3g} on average; the "
+        f"log's mean action, taken in every state, would differ by {policy.spread:.3g}. Both are Euclidean distances"
+        in said
+    )
+    assert f"u is on average {there.ratio:.2f} times as large for the policy's actions as for the logged ones" in said
     assert "dynamics.hidden_sizes" in page.texts
     assert "[16, 16]" in page.texts
     assert evidence.changed["rollout.horizon"] == "4"

@@ -1,6 +1,7 @@
 """`python -m mopo_pl estimate RUN`, and what the end of a run says of it."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,12 +94,34 @@ def test_the_table_says_what_decided(trained: Path, capsys: pytest.CaptureFixtur
     capsys.readouterr()
     assert main(["estimate", str(trained)]) == 0
     found = json.loads((trained / "estimates.json").read_text())
-    lines = capsys.readouterr().out.splitlines()
+    printed = capsys.readouterr()
+    lines = printed.out.splitlines()
+    told = re.sub(r"\(after \d+ s\)", "(after n s)", printed.err)
+    assert told.splitlines() == [
+        f"estimate  {i}/5  {part}  (after n s)"
+        for i, part in enumerate(
+            (
+                *("u over the log", "a clone of the log's policy", "the policy in each elite"),
+                *("the clone in each elite", "fitted Q evaluation"),
+            ),
+            1,
+        )
+    ]
     assert [line.split()[0] for line in lines if line and line[0] != " "] == [
         *("run", "log", "model", "bound", "fitted", "verdict")
     ]
     assert f"verdict    {found['verdict']['sentence']}" in lines
     assert f"return {found['model']['policy']['return']['mean']:.1f}: elites" in lines[2]
+    model, log = found["model"], found["log"]
+    assert next(line for line in lines if line.startswith("  check ")) == (
+        f"  check    the log's own policy earned {model['log']:.1f}, and its clone is estimated at "
+        f"{model['clone']['return']['mean']:.1f}: the error {model['bias']:+.1f} is "
+        + (
+            f"at most one standard deviation of the log's returns ({log['std']:.1f}), so that the estimate above counts"
+            if abs(model["bias"]) <= log["std"]
+            else f"more than one standard deviation of the log's returns ({log['std']:.1f}), so that the estimate above does not count"
+        )
+    )
     above = "above" if found["bound"]["holds"] else "below"
     assert f"the true return {found['true_return']:.1f} is {above} it" in "\n".join(lines)
     for reason in found["verdict"]["reasons"]:

@@ -17,7 +17,9 @@ def policy_section(found: MeasuredPolicy) -> Section:
             shown(column.name, LONGEST),
             figures.actions(f"action{i}", column),
             "Grey: what was done in the log; line: what the policy does on the same states. A line where there is no grey is an "
-            "action without data.",
+            "action without data."
+            if i == 0
+            else "Read as the first.",
         )
         for i, column in enumerate(found.actions[:SMALL_MULTIPLES])
     ]
@@ -39,15 +41,17 @@ def policy_section(found: MeasuredPolicy) -> Section:
         "an error of the model.",
     )
     sentences = [
-        f"On {found.rows} logged states the policy's action is {number(found.distance)} away from the logged one; a constant "
-        f"action would be {number(found.spread)} away (both in half an action's range)."
+        f"On {found.rows} states of the log, the policy's action differs from the logged action by {number(found.distance)} on "
+        f"average; the log's mean action, taken in every state, would differ by {number(found.spread)}. Both are Euclidean "
+        "distances between actions scaled to [-1, 1]."
     ]
     tables = [table]
     if found.uncertainty is not None:
         there = found.uncertainty
         sentences.append(
-            f"The model is {number(there.ratio, 2)} times as uncertain about the policy's actions as about logged ones, and on "
-            f"{share(there.beyond)} of the states more uncertain than on 95 % of the log."
+            f"The model's uncertainty u is on average {there.ratio:.2f} times as large for the policy's actions as for the logged "
+            f"ones. On {share(there.beyond)} of the states it is above the 95 % quantile of the log; 5 % would be no more than "
+            "the log's own."
             if there.ratio is not None
             else "The run's penalty u is 0 on the log."
         )

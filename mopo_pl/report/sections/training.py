@@ -69,7 +69,7 @@ def _curves(overview: RunOverview) -> Iterator[Figure]:
             "Where the penalty is as large as the reward, the policy is taught to stay near the log more than to earn; where it is "
             "near 0, nothing keeps it there.",
         )
-    members = {f"member_{i}": f"dynamics/holdout_mse_{i}" for i in range(len(figures.COLOURS))}
+    members = {f"member_{i}": f"dynamics/holdout_mse_{i}" for i in range(figures.MOST_LINES)}
     if errors := of(**members):
         yield Figure(
             "ensemble",

@@ -11,9 +11,10 @@ from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
 from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import parts
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy, refuse_another_shape
-from mopo_pl.run.finished.estimates import estimates_of
+from mopo_pl.run.finished.estimates import PARTS, estimates_of
 from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
 from mopo_pl.storage.run_records import ESTIMATES, policy_checksum, read_result
@@ -67,14 +68,16 @@ def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *
     """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
     result = read_result(run) or {}
     health = result.get("health")
-    found = estimates_of(
-        config,
-        inputs,
-        policy,
-        seed=seed,
-        true_return=result.get("final_return"),
-        health=health.get("level") if isinstance(health, Mapping) else None,
-    )
+    with parts("estimate", PARTS) as begin:
+        found = estimates_of(
+            config,
+            inputs,
+            policy,
+            seed=seed,
+            true_return=result.get("final_return"),
+            health=health.get("level") if isinstance(health, Mapping) else None,
+            begin=begin,
+        )
     found["policy_sha256"] = policy_checksum(run)
     with atomic_write(run / ESTIMATES) as aside:
         aside.write_text(json.dumps(found, indent=1) + "\n")

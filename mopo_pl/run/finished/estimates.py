@@ -1,6 +1,7 @@
 """What a run's policy is believed to earn without a simulator, and the verdict on it, as `estimates.json` holds them."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,6 +25,8 @@ from mopo_pl.policy import Policy
 from mopo_pl.run.inputs import Inputs
 
 FORMAT = 1
+PARTS = 5
+"""Of the work, of which `estimates_of` tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +58,12 @@ def estimates_of(
     true_return: float | None = None,
     health: str | None = None,
     effort: Effort | None = None,
+    begin: Callable[[str], None] = lambda part: None,
 ) -> dict[str, Any]:
     """What is written to `estimates.json`, for a policy of that run; the ensemble of `inputs` is moved to the CPU.
 
     `true_return`: of the policy in its environment, undiscounted, where it is known. `health`: level of the training's health.
+    `begin`: is told the name of each of the `PARTS` of the work when it begins.
     """
     assert inputs.model is not None
     assert inputs.rule is not None
@@ -67,7 +72,9 @@ def estimates_of(
     model = build_penalised_model(
         config.penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward, discount=discount
     ).to("cpu")
+    begin("u over the log")
     log_u = float(logged_uncertainty(model, dataset).double().mean())
+    begin("a clone of the log's policy")
     log, clone = logged_returns(dataset, discount), fit_clone(dataset, seed=seed, updates=effort.clone_updates)
     affordable = effort.imagined_rows // (log.steps * len(inputs.model.elites))
     drawn = log.drawn(
@@ -82,8 +89,11 @@ def estimates_of(
         limits=state_limits(dataset, config.rollout.range_widths),
         lowest_reward=float(dataset.transitions.rewards.min()),
     )
+    begin("the policy in each elite")
     of_policy = in_elites(policy=_deployed(policy), generator=generator_for(seed, "estimated policy"))
+    begin("the clone in each elite")
     of_clone = in_elites(policy=clone.following(log.rows[drawn]), generator=generator_for(seed, "estimated clone"))
+    begin("fitted Q evaluation")
     fitted = _fitted(dataset, policy, clone, log, seed, effort)
     logged = {**log.summary(), "epsilon_u": log_u}
     logged_there = float(log.returns[drawn].mean())

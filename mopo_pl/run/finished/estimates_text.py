@@ -17,12 +17,12 @@ def as_text(run: Path, found: Mapping[str, Any]) -> str:
         f"within ± {earned['within']:.1f}, {protocol['rollouts_per_elite']} rollouts each",
         f"           penalised {model['policy']['penalised']['mean']:.1f}; {model['policy']['dropped_share']:.1%} dropped, "
         f"{model['policy']['ended']} of {model['policy']['rollouts']} ended",
-        f"  check    {_check(model)}",
+        f"  check    {_check(model['log'], model['clone']['return']['mean'], model, log['std'])}",
         f"bound      λ {bound['coef']:.3g}, mean u {bound['epsilon_u']:.3g} (log {bound['epsilon_u_log']:.3g}): "
         f"return at least {bound['lower']:.1f} if λu bounds the model's error{_held(bound, found['true_return'])}",
         f"fitted Q   {fqe['policy']['mean']:.1f} discounted: seeds {_list(fqe['policy']['values'])}; lower bound "
         f"{fqe['policy']['lower']:.1f}; the log {log['forever']:.1f}",
-        f"  check    {_check(fqe)}",
+        f"  check    {_check(log['forever'], fqe['clone']['mean'], fqe, log['forever_std'])}",
         f"verdict    {found['verdict']['sentence']}",
         *(f"  {reason['says']:<19}{reason['name']}: {reason['text']}" for reason in found["verdict"]["reasons"]),
     ]
@@ -33,8 +33,8 @@ def summary_lines(found: Mapping[str, Any]) -> str:
     """What the summary at the end of a run says of estimates."""
     earned, fqe = found["model"]["policy"]["return"], found["fqe"]["policy"]
     return (
-        f"estimate {earned['mean']:.1f} in the model (elites {min(earned['elites']):.1f} to {max(earned['elites']):.1f}; on the "
-        f"log's own policy it errs by {found['model']['bias']:+.1f}); fitted Q at least {fqe['lower']:.1f} discounted, the log "
+        f"estimate {earned['mean']:.1f} in the model (elites {min(earned['elites']):.1f} to {max(earned['elites']):.1f}; "
+        f"for the log's own policy the model is off by {found['model']['bias']:+.1f}); fitted Q at least {fqe['lower']:.1f} discounted, the log "
         f"{found['log']['forever']:.1f}\n"
         f"verdict  {found['verdict']['sentence']}"
     )
@@ -44,9 +44,14 @@ def _list(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in values)
 
 
-def _check(estimate: Mapping[str, Any]) -> str:
-    believed = "believed" if estimate["believed"] else "not believed"
-    return f"on the log's own policy, whose return is known, it errs by {estimate['bias']:+.1f}: {believed}"
+def _check(earned: float, estimated: float, estimate: Mapping[str, Any], spread: float) -> str:
+    """Whether an estimator is right about a policy whose return is known: that of the log, as a clone of it follows it."""
+    within = "at most" if estimate["believed"] else "more than"
+    counts = "counts" if estimate["believed"] else "does not count"
+    return (
+        f"the log's own policy earned {earned:.1f}, and its clone is estimated at {estimated:.1f}: the error {estimate['bias']:+.1f} is "
+        f"{within} one standard deviation of the log's returns ({spread:.1f}), so that the estimate above {counts}"
+    )
 
 
 def _held(bound: Mapping[str, Any], true_return: float | None) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 
 from mopo_pl.config.foreign import refuse_named_code
@@ -34,29 +35,9 @@ def evaluate_run(
     InputError where there is no environment, where it does not fit the policy, and where the policy's actions are no numbers.
     """
     policy = Policy.load(folder, actor=actor)
-    if env_id is None:
-        env_id = policy.meta.get("env_id")
-        stored = policy.meta.get("env_kwargs", {})
-        named = Config(env_id=env_id, env_kwargs=stored if env_kwargs is None else {})
-        refuse_named_code(folder / "policy" / "policy.json", named, trust=trust)
-        env_kwargs = stored if env_kwargs is None else env_kwargs
-    if env_id is None:
-        raise InputError(
-            f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "
-            f"python -m mopo_pl evaluate {shlex.quote(str(folder))} env_id=NAME"
-        )
-    env_kwargs = {} if env_kwargs is None else env_kwargs
-    environment = tried_environment(env_id, env_kwargs)
-    environment.close()
-    for what, space, columns in (
-        ("observations", environment.observation_space, policy.obs_dim),
-        ("actions", environment.action_space, len(policy.action_low)),
-    ):
-        if space.shape != (columns,):
-            raise InputError(
-                f"env_id={env_id} has {what} of shape {list(space.shape or ())}, the policy of {folder} has {[columns]}: is it "
-                "the right environment, and are env_kwargs missing?"
-            )
+    env_id, env_kwargs, _ = fitting_environment(
+        folder, policy, command="evaluate", env_id=env_id, env_kwargs=env_kwargs, trust=trust
+    )
     result = evaluate(policy, env_id=env_id, env_kwargs=env_kwargs, numbers=range(episodes), seed=seed)
     lost = int(np.isnan(result.returns).sum())
     if lost:
@@ -71,3 +52,42 @@ def evaluate_run(
     if score is not None:
         print(f"score    {score:.1f}")
     return 0
+
+
+def fitting_environment(
+    folder: Path,
+    policy: Policy,
+    *,
+    command: str,
+    env_id: str | None,
+    env_kwargs: Mapping[str, Any] | None,
+    trust: bool,
+) -> tuple[str, Mapping[str, Any], gymnasium.Env]:
+    """Return id and arguments of the environment that a command is about, and that environment, tried and closed.
+
+    `command`: its name, for the sentence where there is no environment. The rest, and what is raised, as of `evaluate_run`.
+    """
+    if env_id is None:
+        env_id = policy.meta.get("env_id")
+        stored = policy.meta.get("env_kwargs", {})
+        named = Config(env_id=env_id, env_kwargs=stored if env_kwargs is None else {})
+        refuse_named_code(folder / "policy" / "policy.json", named, trust=trust)
+        env_kwargs = stored if env_kwargs is None else env_kwargs
+    if env_id is None:
+        raise InputError(
+            f"{folder} was trained without env_id: there is no environment to evaluate in; name one, "
+            f"python -m mopo_pl {command} {shlex.quote(str(folder))} env_id=NAME"
+        )
+    env_kwargs = {} if env_kwargs is None else env_kwargs
+    environment = tried_environment(env_id, env_kwargs)
+    environment.close()
+    for what, space, columns in (
+        ("observations", environment.observation_space, policy.obs_dim),
+        ("actions", environment.action_space, len(policy.action_low)),
+    ):
+        if space.shape != (columns,):
+            raise InputError(
+                f"env_id={env_id} has {what} of shape {list(space.shape or ())}, the policy of {folder} has {[columns]}: is it "
+                "the right environment, and are env_kwargs missing?"
+            )
+    return env_id, env_kwargs, environment

@@ -1,4 +1,4 @@
-"""`evaluate`, `export`, `push` and `estimate` on the command line: their arguments, and which functions take them."""
+"""`evaluate`, `video`, `export`, `push` and `estimate` on the command line: their arguments, and which functions take them."""
 
 import argparse
 from pathlib import Path
@@ -26,6 +26,18 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     evaluate.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
     evaluate.set_defaults(act=_evaluate)
+
+
+def add_video(commands: Any) -> None:
+    """Add the command to the subparsers of `python -m mopo_pl`."""
+    video = commands.add_parser("video", help="write a video of the policy of a run in its environment")
+    video.add_argument("run", type=Path, help="run folder")
+    video.add_argument("settings", nargs="*", help="as for evaluate")
+    video.add_argument("--episodes", type=int, default=1, help="number of episodes (default: %(default)s)")
+    video.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
+    video.add_argument("--out", type=Path, metavar="FILE", help="what is written, .webp (default: RUN/video.webp)")
+    video.add_argument("--actor", metavar="MODULE:CLASS", help="class of the policy network, if it is your own")
+    video.set_defaults(act=_video)
 
 
 def add_export(commands: Any) -> None:
@@ -70,8 +82,6 @@ def add_estimate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from mopo_pl.config.compose import compose
-    from mopo_pl.config.foreign import TRUST, is_trusted
     from mopo_pl.run.finished.evaluation import evaluate_run
 
     if options.episodes < 1:
@@ -79,20 +89,41 @@ def _evaluate(options: argparse.Namespace) -> int:
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
     actor = _actor(options)
+    return evaluate_run(options.run, options.episodes, options.seed, actor, **_environment(options, "evaluate"))
+
+
+def _video(options: argparse.Namespace) -> int:
+    from mopo_pl.run.finished.video import film_run
+
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed {options.seed} must lie in [0, 2**31)")
+    told = film_run(
+        options.run.expanduser(),
+        episodes=options.episodes,
+        seed=options.seed,
+        out=options.out,
+        actor=_actor(options),
+        **_environment(options, "video"),
+    )
+    show("\n".join(told))
+    return 0
+
+
+def _environment(options: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Which environment the settings of a command choose, and whether code that a run names may be followed."""
+    from mopo_pl.config.compose import compose
+    from mopo_pl.config.foreign import TRUST, is_trusted
+
     given = [key for setting in options.settings if (key := setting.partition("=")[0]) != TRUST]
     foreign = [key for key in given if key != "env_id" and key.partition(".")[0] != "env_kwargs"]
     if foreign:
-        raise InputError(f"{', '.join(foreign)}: only env_id and env_kwargs may be given to evaluate")
+        raise InputError(f"{', '.join(foreign)}: only env_id and env_kwargs may be given to {command}")
     config = compose(options.settings)
-    return evaluate_run(
-        options.run,
-        options.episodes,
-        options.seed,
-        actor,
-        env_id=config.env_id if "env_id" in given else None,
-        env_kwargs=config.env_kwargs if any(key != "env_id" for key in given) else None,
-        trust=is_trusted(options.settings),
-    )
+    return {
+        "env_id": config.env_id if "env_id" in given else None,
+        "env_kwargs": config.env_kwargs if any(key != "env_id" for key in given) else None,
+        "trust": is_trusted(options.settings),
+    }
 
 
 def _export(options: argparse.Namespace) -> int:
