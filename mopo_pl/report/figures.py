@@ -43,7 +43,7 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def _drawing(height: float = 2.7) -> Iterator[tuple["Figure", "Axes"]]:
+def drawing(height: float = 2.7, width: float = 4.4) -> Iterator[tuple["Figure", "Axes"]]:
     """A transparent figure without pyplot's state, of a width that a phone shows without shrinking its letters much."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -51,15 +51,18 @@ def _drawing(height: float = 2.7) -> Iterator[tuple["Figure", "Axes"]]:
     with rc_context(STYLE), warnings.catch_warnings():
         # Letters that matplotlib's own font lacks are measured as boxes; the page shows them in its font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure = Figure(figsize=(4.4, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.subplots()
         axes.patch.set_alpha(0)
         yield figure, axes
 
 
-def _svg(figure: "Figure", name: str) -> str:
-    """The figure as one SVG element, with ids of its own and without what an SVG file needs and a page does not."""
+def as_svg(figure: "Figure", name: str, title: str | None = None) -> str:
+    """The figure as one SVG element, with ids of its own and without what an SVG file needs and a page does not.
+
+    `title`: the name of the title that it shares with other figures.
+    """
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     svg = svg_element(figure, letters_as_text=True, metadata=metadata)
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -71,7 +74,7 @@ def _svg(figure: "Figure", name: str) -> str:
     body = body.replace("url(#", f"url(#{name}-")
     for drawn, own in REPLACED.items():
         body = body.replace(drawn, own)
-    return f'<svg {box[0]} role="img" aria-labelledby="{name}-title">{body}'
+    return f'<svg {box[0]} role="img" aria-labelledby="{title or name}-title">{body}'
 
 
 def curve(
@@ -96,7 +99,7 @@ def curve(
     """
     from matplotlib.ticker import MaxNLocator
 
-    with _drawing() as (figure, axes):
+    with drawing() as (figure, axes):
         for colour, (title, points) in zip(COLOURS, series.items(), strict=False):
             known = [(x, y) for x, y in points if y is not None]
             xs, ys = [x for x, _ in known], [y for _, y in known]
@@ -117,7 +120,7 @@ def curve(
         axes.ticklabel_format(axis="x", style="plain")
         if len(series) + len(levels or {}) > 1:
             _legend_above(axes)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def _legend_above(axes: "Axes") -> None:
@@ -143,28 +146,28 @@ def actions(name: str, column: ActionColumn) -> str:
     bins = len(column.logged_histogram)
     width = (column.high - column.low) / bins
     edges = [column.low + i * width for i in range(bins + 1)]
-    with _drawing(2.1) as (figure, axes):
+    with drawing(2.1) as (figure, axes):
         axes.stairs(column.logged_histogram, edges, fill=True, color=TEXT, alpha=0.25, label="log")
         axes.stairs(column.chosen_histogram, edges, color=COLOURS[0], lw=1.5, label="policy")
         axes.set(xlabel=shown(column.name, LONGEST), ylabel="share of the states", xlim=(column.low, column.high))
         _legend_above(axes)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def uncertainty(name: str, there: UncertaintyThere) -> str:
     """Quantiles of u on logged actions and on the policy's."""
-    with _drawing(1.5) as (figure, axes):
+    with drawing(1.5) as (figure, axes):
         for place, (values, colour) in enumerate(((there.chosen, COLOURS[0]), (there.logged, TEXT))):
             _quantiles(axes, place, values, colour)
         axes.set_yticks([0, 1], ["policy", "log"])
         axes.set(xlabel=f"u ({shown(there.name, LONGEST)}) on logged states", ylim=(-0.6, 1.6))
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def states(name: str, seen: Visited) -> str:
     """Quantiles of each column in the log and in imagined rollouts, scaled by those of the log."""
     columns = seen.columns[:MOST_COLUMNS]
-    with _drawing(0.7 + 0.32 * len(columns)) as (figure, axes):
+    with drawing(0.7 + 0.32 * len(columns)) as (figure, axes):
         for place, column in enumerate(columns):
             low, _, middle, _, high = column.logged
             scale = (high - low) / 2 or 1.0
@@ -173,7 +176,7 @@ def states(name: str, seen: Visited) -> str:
         axes.set_yticks(range(len(columns)), [shown(column.name, LONGEST) for column in columns])
         axes.invert_yaxis()
         axes.set_xlabel("in half the log's 5 to 95 % range")
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def _quantiles(axes: "Axes", place: float, values: Sequence[float], colour: str) -> None:
@@ -186,28 +189,28 @@ def _quantiles(axes: "Axes", place: float, values: Sequence[float], colour: str)
 def column_errors(name: str, found: OneStep) -> str:
     """Relative one-step error of each target."""
     columns = found.columns[:MOST_COLUMNS]
-    with _drawing(0.7 + 0.22 * len(columns)) as (figure, axes):
+    with drawing(0.7 + 0.22 * len(columns)) as (figure, axes):
         axes.barh([shown(column.name, LONGEST) for column in columns], [column.relative for column in columns])
         axes.axvline(1.0, color=TEXT, ls="--", lw=1, alpha=0.7)
         axes.invert_yaxis()
         axes.set_xlabel("one-step error [standard deviations of the target]")
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def calibration(name: str, found: OneStep) -> str:
     """Coverage of central intervals against their probability, before and after the z-scale."""
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=TEXT, ls="--", lw=1, alpha=0.7, label="calibrated")
         axes.plot(found.levels, found.coverage, marker=".", color=COLOURS[1], label="σ as predicted")
         axes.plot(found.levels, found.scaled_coverage, marker=".", color=COLOURS[0], label="σ after scaling")
         axes.set(xlabel="probability of the interval", ylabel="share of errors in it", xlim=(0, 1), ylim=(0, 1.02))
         axes.legend()
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def ranking(name: str, found: OneStep) -> str:
     """Mean true error of each tenth of the rows, by each u."""
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         drawn = [each for each in found.rankings if each.deciles]
         for colour, each in zip(COLOURS, drawn, strict=False):
             places = range(1, len(each.deciles) + 1)
@@ -218,7 +221,7 @@ def ranking(name: str, found: OneStep) -> str:
         axes.set_xticks(range(1, 11))
         if drawn:
             _legend_above(axes)
-        return _svg(figure, name)
+        return as_svg(figure, name)
 
 
 def horizon(name: str, found: OpenLoop) -> str:
@@ -229,7 +232,7 @@ def horizon(name: str, found: OpenLoop) -> str:
     last = next((h for h, error in enumerate(found.high) if not isfinite(error)), len(found.high))
     steps, low, high = range(1, last + 1), found.low[:last], found.high[:last]
     median, standing = found.median[:last], found.standing[:last]
-    with _drawing(3.0) as (figure, axes):
+    with drawing(3.0) as (figure, axes):
         axes.fill_between(steps, low, high, color=COLOURS[0], alpha=0.2, lw=0, label="10 to 90 %")
         for elite in found.elites:
             axes.plot(steps, elite[:last], color=COLOURS[0], lw=0.7, alpha=0.5)
@@ -240,4 +243,4 @@ def horizon(name: str, found: OpenLoop) -> str:
         axes.set(xlabel="steps h", ylabel="error [std of the log's states]")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _legend_above(axes)
-        return _svg(figure, name)
+        return as_svg(figure, name)
