@@ -83,9 +83,10 @@ def rows(folder: Path) -> list[dict]:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hash the final weights, metrics rows and returns of a run."""
+    """Hash the final weights, the metrics rows, those of the CSV logger too, and the returns of a run."""
     hashed = hashlib.sha256()
-    for name in ("dynamics.safetensors", "policy/policy.safetensors", "metrics.jsonl", "logs/csv/policy/metrics.csv"):
+    logged = [f"logs/csv/{stage}/metrics.csv" for stage in UPDATES_PER_EPOCH]
+    for name in ("dynamics.safetensors", "policy/policy.safetensors", "metrics.jsonl", *logged):
         hashed.update((folder / name).read_bytes())
     result = json.loads((folder / "result.json").read_text())
     hashed.update(json.dumps([result[key] for key in ("final_return", "last10_return", "updates")]).encode())

@@ -47,12 +47,16 @@ class Drawing(Generic[P]):
 
     def __call__(self, name: str, *args: P.args, **kwargs: P.kwargs) -> str:
         """The figure as one transparent SVG element; `name`: prefix of the ids in it. The rest as of the function."""
+        return self.under(name, name, *args, **kwargs)
+
+    def under(self, title: str, name: str, *args: P.args, **kwargs: P.kwargs) -> str:
+        """The same for a figure that shares its title with others; `title`: prefix of that title's id."""
         with styled(PAGE):
             figure = self._draw(PAGE, *args, **kwargs)
             figure.patch.set_alpha(0)
             for axes in figure.axes:
                 axes.patch.set_alpha(0)
-            return _svg(figure, name)
+            return _svg(figure, name, title)
 
     def figure(self, *args: P.args, **kwargs: P.kwargs) -> "Figure":
         """The figure on white, for who draws it with `styled(WHITE)`."""
@@ -84,11 +88,11 @@ def styled(paper: Paper) -> Iterator[None]:
         yield
 
 
-def sheet(height: float = 2.7) -> tuple["Figure", "Axes"]:
-    """A figure without pyplot's state, of a width that a phone shows without shrinking its letters much; `height` [inch]."""
+def sheet(height: float = 2.7, width: float = 4.4) -> tuple["Figure", "Axes"]:
+    """A figure without pyplot's state, of a width that a phone shows without shrinking its letters much [inch]."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.4, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 
@@ -100,7 +104,7 @@ def as_png(figure: "Figure") -> bytes:
     return content.getvalue()
 
 
-def _svg(figure: "Figure", name: str) -> str:
+def _svg(figure: "Figure", name: str, title: str) -> str:
     """The figure as one SVG element, with ids of its own and without what an SVG file needs and a page does not."""
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     svg = svg_element(figure, letters_as_text=True, metadata=metadata)
@@ -113,7 +117,7 @@ def _svg(figure: "Figure", name: str) -> str:
     body = body.replace("url(#", f"url(#{name}-")
     for drawn, own in REPLACED.items():
         body = body.replace(drawn, own)
-    return f'<svg {box[0]} role="img" aria-labelledby="{name}-title">{body}'
+    return f'<svg {box[0]} role="img" aria-labelledby="{title}-title">{body}'
 
 
 def legend_above(axes: "Axes") -> None:

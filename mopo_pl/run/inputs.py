@@ -33,6 +33,9 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.storage.stored_json import read_json
 
+UNITS_CHECK = "units"
+"""Name of what `data.units` is found wrong for."""
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -67,7 +70,6 @@ def open_inputs(config: Config) -> Inputs:
     if log.dataset is None or problems:
         raise InputError(problems)
     dataset = replace(log.dataset, findings=log.findings)
-    signals_of(dataset, config.data.units)
     build_callbacks(config.callbacks)
     if config.stage != "dynamics":
         try_actor(config.sac, dataset)
@@ -94,7 +96,17 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
     rule, of_rule = _about_rule(config, dataset)
     reward, of_reward = _about_reward(config, dataset)
     of_rule = tuple(replace(finding, level=without_rule) if missing else finding for finding in of_rule)
-    return Examined(dataset, (*findings, *of_rule, *of_reward), rule, reward)
+    return Examined(dataset, (*findings, *_about_units(config, dataset), *of_rule, *of_reward), rule, reward)
+
+
+def _about_units(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
+    """What is wrong with the units of the columns; none where nothing is, as most logs have none."""
+    try:
+        if dataset is not None:
+            signals_of(dataset, config.data.units)
+    except InputError as error:
+        return tuple(Finding("STOP", UNITS_CHECK, problem) for problem in error.problems)
+    return ()
 
 
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:

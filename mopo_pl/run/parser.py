@@ -1,6 +1,7 @@
 """`inspect` on the command line: its arguments, and the checks of the log that they name."""
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mopo_pl.distributed.streams import show
@@ -17,18 +18,16 @@ def add_inspect(commands: Any) -> None:
     inspect.add_argument("dataset", help="as dataset= of train.py")
     inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
+    inspect.add_argument(
+        "--html", type=Path, metavar="PAGE", help="write a page with figures too: a file ending in .html"
+    )
     inspect.set_defaults(act=_inspect)
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    """Print the checks of a log; exit code 3 where one says STOP."""
-    from mopo_pl.config.compose import compose
-    from mopo_pl.data.doctor.report import as_json, as_text
-    from mopo_pl.data.findings import worst
-    from mopo_pl.run.inputs import examine_inputs
+    """Print the checks of a log, and write its page; exit code 3 where a check says STOP."""
+    from mopo_pl.run.inspection import inspect
 
-    config = compose([f"dataset={options.dataset}", *options.settings])
-    log = examine_inputs(config, without_rule="WARN")
-    told = as_json(config.dataset, log.dataset, log.findings) if options.json else as_text(log.dataset, log.findings)
+    told, level = inspect(options.dataset, options.settings, as_json_text=options.json, page=options.html)
     show(told)
-    return STOPPED if worst(log.findings) == "STOP" else 0
+    return STOPPED if level == "STOP" else 0

@@ -273,7 +273,7 @@ def test_a_stuck_sensor_is_named(found: Found, log: Arrays) -> None:
     log["next_observations"][539:589, 3] = log["observations"][540, 3]
     finding = only(found(log))
     assert finding.name == "columns-stuck"
-    assert "obs 3 repeats one value for 49 steps, 1 times, from row 540 on" in finding.text
+    assert "obs 3 repeats one value for 49 steps, once, from row 540 on" in finding.text
 
 
 @pytest.mark.parametrize("clock", [np.arange(len(ENDS)) % STEPS, 0.05 * np.arange(len(ENDS)) + 3], ids=["step", "time"])
@@ -314,17 +314,27 @@ def test_rewards_that_teach_little_are_named(found: Found, log: Arrays, rewards:
 def test_actions_far_beyond_bounds_stop_without_an_offer_to_clip_them(found: Found, log: Arrays) -> None:
     finding = only(found({**log, "actions": 100 * log["actions"]}))
     assert (finding.level, finding.name) == ("STOP", "actions-beyond-bounds")
-    assert "by up to 99 of half their range" in finding.text
-    assert "clip_actions" not in finding.fix
+    low, high = (
+        [f"{value:.6g}" for value in side] for side in ((100 * log["actions"]).min(0), (100 * log["actions"]).max(0))
+    )
+    count = int((np.abs(100 * log["actions"]) > 1 + 1e-4).any(1).sum())
+    first = int((np.abs(100 * log["actions"]) > 1 + 1e-4).any(1).argmax())
+    assert finding.text.endswith(
+        f": {count} of 2000 rows lie outside the bounds of the actions, the first is row {first}: action 0 reaches from {low[0]} to {high[0]}, "
+        f"its bounds are -1 to 1; action 1 reaches from {low[1]} to {high[1]}, its bounds are -1 to 1"
+    )
+    assert finding.fix == (
+        f"set 'data.action_low=[{', '.join(low)}]' 'data.action_high=[{', '.join(high)}]', or what full actions are"
+    )
 
 
 def test_a_small_overshoot_may_be_clipped(found: Found, log: Arrays) -> None:
     log["actions"][40] = 1.01
     finding = only(found(log))
     assert finding.level == "STOP"
-    assert finding.fix.endswith("or data.clip_actions=true")
+    assert finding.fix.endswith("; data.clip_actions=true cuts them off")
     clipped = only(found(log, clip_actions=True))
-    assert (clipped.level, "clipped in 1 of 2000 rows" in clipped.text) == ("WARN", True)
+    assert (clipped.level, "1 of 2000 rows are clipped" in clipped.text) == ("WARN", True)
 
 
 def test_most_actions_are_not_clipped(found: Found, log: Arrays) -> None:
@@ -382,7 +392,7 @@ def test_every_stop_is_told_at_once(tmp_path: Path, log: Arrays) -> None:
     unused, flags, beyond = error.value.problems
     assert "what_followed" in unused
     assert "both set" in flags
-    assert "outside their bounds" in beyond
+    assert "outside the bounds" in beyond
 
 
 def test_findings_do_not_depend_on_the_environment(found: Found, log: Arrays) -> None:

@@ -170,7 +170,7 @@ def test_frames_that_were_removed_end_the_episode(folder: Folder) -> None:
     parquet.write_table(table.filter(pa.array(np.arange(22) != 5)), file)
     log = opened(root)
     assert log.episode_ends.tolist() == [5, 11, 19, 24, 36]
-    assert "frame_index skips after 1 rows, the first is row 4; episodes are taken to end there" in warnings_of(log)
+    assert "frame_index skips after 1 row, the first is row 4; episodes are taken to end there" in warnings_of(log)
 
 
 def test_files_that_are_missing_are_noticed(folder: Folder) -> None:

@@ -235,7 +235,7 @@ def test_rows_with_a_time_and_a_missing_value_are_left_out(open_log: Open, tiny:
     assert log.episode_ends.tolist() == [1, 2, 5]
     assert log.next_known.tolist() == [False, False, True, True, False]
     assert remarks(log) == [
-        "1 of 6 rows have missing values and are left out (obs 1); the rows around them are not joined"
+        "1 of 6 rows have missing values and are left out (obs 1); the rows around them are not joined, and rows are counted without them"
     ]
 
 

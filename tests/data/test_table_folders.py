@@ -244,7 +244,7 @@ def test_columns_beside_lists_keep_their_names(tmp_path: Path, plant: dict[str, 
     assert log.transitions.observations[4, 1:].tolist() == [5, 6]
     assert log.episode_ends.tolist() == [4, 6, 11]
     assert remarks(log) == [
-        "1 of 12 rows have missing values and are left out (flow 0 1, flow 1 1); the rows around them are not joined"
+        "1 of 12 rows have missing values and are left out (flow 0 1, flow 1 1); the rows around them are not joined, and rows are counted without them"
     ]
 
 

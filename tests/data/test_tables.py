@@ -97,7 +97,7 @@ def test_a_row_with_a_missing_value_joins_no_strangers(opened: Opened, table: Ta
     assert log.episode_ends.tolist() == [1, 3, 4, 5]
     assert log.next_known.tolist() == [False, True, False, False, False]
     assert remarks(log) == [
-        "2 of 7 rows have missing values and are left out (temp 1, yield 1); the rows around them are not joined"
+        "2 of 7 rows have missing values and are left out (temp 1, yield 1); the rows around them are not joined, and rows are counted without them"
     ]
 
 
@@ -121,7 +121,7 @@ def test_rows_that_were_removed_show_in_time(opened: Opened, table: Table) -> No
     left = {key: [value for row, value in enumerate(values) if row != 2] for key, values in table.items()}
     log = opened(left, episode="run", time="time")
     assert log.episode_ends.tolist() == [2, 3, 6]
-    assert remarks(log) == ["time skips after 1 rows, the first is row 1; episodes are taken to end there"]
+    assert remarks(log) == ["time skips after 1 row, the first is row 1; episodes are taken to end there"]
 
 
 def test_next_observations_may_be_columns(opened: Opened, table: Table) -> None:
@@ -156,7 +156,7 @@ def test_a_table_needs_its_columns_named(opened: Opened, table: Table, suffix: s
     refused(
         lambda: opened(table, suffix, observation=None, action=None),
         "no observations",
-        "data.columns.observation=KEY",
+        "say which columns they are, as in 'data.columns.observation=[temp, level]'",
         "no actions",
         "temp, joint_0",
     )
@@ -177,3 +177,73 @@ def test_a_damaged_table_is_refused(tmp_path: Path, suffix: str) -> None:
     refused(
         lambda: open_dataset(name=str(path), data=DataConfig(), env_id=None, env_kwargs={}), "cannot be read as a table"
     )
+
+
+# What to write instead
+
+MISSING = "leave the column out; or where a value is missing, leave the cell empty, as in 1.5,,2.0"
+
+
+@pytest.mark.parametrize(
+    ("cell", "says"),
+    [
+        ('"21,5"', "write 21.5, with a point"),
+        ("21.5 °C", "write 21.5 alone; data.units holds units"),
+        ("-3%", "write -3 alone; data.units holds units"),
+        ('"1.234,5"', "write numbers with a point and without marks of thousands, as in 1234.5"),
+        ("1'234.5", "write numbers with a point and without marks of thousands, as in 1234.5"),
+        ("02.03.2026 06:00", "write times as 2026-03-02 06:00:00"),
+        ("-", MISSING),
+        ("off", MISSING),
+        ("3 of 5", MISSING),
+    ],
+)
+def test_a_cell_that_is_no_number_is_answered_with_what_to_write(tmp_path: Path, cell: str, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"temp,valve,yield\n20,0,1\n{cell},0,1\n22,0,1\n", encoding="utf-8")
+    data = DataConfig(columns=ColumnsConfig(**{**COLUMNS, "observation": ["temp"]}))
+    with pytest.raises(InputError) as error:
+        open_dataset(name=str(path), data=data, env_id=None, env_kwargs={})
+    (problem,) = error.value.problems
+    assert (
+        problem
+        == f"{path}: column temp holds string, not numbers: '{cell.strip(chr(34))}' in row 1; {says}".replace(
+            "'1'234.5'", '"1\'234.5"'
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (
+            "20.5,1,0\n21.5,2,0\n",
+            "begins with numbers (20.5, 1, 0), not with names of columns; write a line of names above them, such as "
+            "temp,level,valve",
+        ),
+        ("1;2,5;3;4;5\n1;2;3;4;5\n", "such as temp,level,valve,yield,…"),
+        ("temp,temp,yield\n1,2,3\n", "has the column temp twice; rename one, such as temp_2"),
+        (
+            "temp,valve,yield\n1,0,3\n1,5,0,3\n",
+            'Expected 3 columns, got 4: 1,5,0,3; each line needs as many cells as the first: put a text that holds a comma in quotes, "a, b", '
+            "and write decimals with a point, 1.5, or part the columns by semicolons, 1,5;2,0",
+        ),
+    ],
+    ids=["names", "many names", "twice", "cells"],
+)
+def test_a_table_that_cannot_be_read_is_answered_with_what_to_write(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(text)
+    data = DataConfig(columns=ColumnsConfig(**{**COLUMNS, "observation": ["temp"]}))
+    with pytest.raises(InputError) as error:
+        open_dataset(name=str(path), data=data, env_id=None, env_kwargs={})
+    (problem,) = error.value.problems
+    assert problem.endswith(says)
+
+
+def test_columns_without_brackets_are_answered_with_brackets(opened: Opened, table: Table) -> None:
+    refused(
+        lambda: opened(table, observation="temp, joint_0"),
+        "data.columns.observation=temp, joint_0: several columns need brackets, as in 'data.columns.observation=[temp, joint_0]'",
+    )
+    refused(lambda: opened(table, observation="temp, joint_7"), "has no such key")

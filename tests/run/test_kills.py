@@ -20,8 +20,8 @@ Rows = Callable[[Path], list[dict[str, Any]]]
 Same = Callable[[Path, Path, str], bool]
 
 KILLED = Path(__file__).with_name("killed.py")
-OFTEN = ["checkpoint.every_minutes=0", "trainer.max_epochs=3"]
-"""Five checkpoints: two of the ensemble, three of the policy."""
+OFTEN = ["checkpoint.every_minutes=0", "trainer.max_epochs=3", "logger=csv"]
+"""Five checkpoints: two of the ensemble, three of the policy. The CSV logger, as by default."""
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +55,9 @@ def ends_like(whole: Path, rows: Rows, same_weights: Same) -> Callable[[Path], N
         assert same_weights(folder, whole, "dynamics.safetensors")
         assert same_weights(folder, whole, "policy/policy.safetensors")
         assert rows(folder) == rows(whole)
+        for stage in ("dynamics", "policy"):
+            logged = [(run / "logs/csv" / stage / "metrics.csv").read_text() for run in (folder, whole)]
+            assert logged[0] == logged[1]
         names = ("final_return", "final_return_std", "last10_return", "updates")
         ours, theirs = (json.loads((run / "result.json").read_text()) for run in (folder, whole))
         assert [ours[name] for name in names] == [theirs[name] for name in names]

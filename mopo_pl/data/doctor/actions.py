@@ -16,7 +16,7 @@ ENOUGH = 200
 def beyond(log: Evidence) -> Iterator[Verdict]:
     """How many, and by how much."""
     where = f"{log.raw.source}: {log.raw.key('actions')}"
-    finding = beyond_bounds(log.raw.actions, log.bounds, where, clip=log.clip)
+    finding = beyond_bounds(log.raw.actions, log.bounds, where, log.raw.names.action, clip=log.clip)
     if finding is not None:
         yield Verdict(finding.level, finding.text, finding.fix)
 

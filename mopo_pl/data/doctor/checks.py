@@ -6,6 +6,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor import actions, columns, ends, names, next_states, rows
 from mopo_pl.data.doctor.evidence import Check, Evidence
 from mopo_pl.data.findings import Finding
+from mopo_pl.data.log.action_bounds import NAME as BEYOND_BOUNDS
 from mopo_pl.data.log.action_bounds import Bounds
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.console import progress
@@ -31,7 +32,7 @@ CHECKS: dict[str, Check] = {
     "columns-count": columns.counters,
     "columns-rounded": columns.rounded,
     "rewards": columns.rewards,
-    "actions-beyond-bounds": actions.beyond,
+    BEYOND_BOUNDS: actions.beyond,
     "actions-saturated": actions.saturated,
     "actions-narrow": actions.narrow,
     "actions-without-exploration": actions.without_exploration,

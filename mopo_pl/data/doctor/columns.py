@@ -37,7 +37,7 @@ def scales(log: Evidence) -> Iterator[Verdict]:
             "WARN",
             f"observation columns differ in scale by {spread[large] / spread[small]:.0e}: the standard deviation of "
             f"{log.column(large)} is {spread[large]:.3g}, of {log.column(small)} {spread[small]:.3g}",
-            "set sac.normalise_observations=true, or use other units",
+            "keep sac.normalise_observations=true, or use other units",
         )
 
 
@@ -52,8 +52,8 @@ def stuck(log: Evidence) -> Iterator[Verdict]:
             at = int(first[long][0])
             yield Verdict(
                 "WARN",
-                f"{log.column(column)} repeats one value for {int(length[long].max())} steps, {int(long.sum())} "
-                f"times, from row {at} on; else it changes at each step",
+                f"{log.column(column)} repeats one value for {int(length[long].max())} steps, "
+                f"{'once' if long.sum() == 1 else f'{int(long.sum())} times'}, from row {at} on; else it changes at each step",
                 "look for a sensor that was stuck, and leave those rows out",
             )
 

@@ -153,10 +153,18 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
     yield Verdict(
         "STOP" if sign else "WARN",
         f"in {count} rows inside episodes (row {some_rows(far)}) the next row does not continue the one before{sign}"
-        + (": ends are not marked" if sign else ""),
+        + (": ends are not marked" if sign else f"; {_jumping(log, far)} changes most there"),
         "mark the ends of episodes and of gaps in timeouts, "
-        f"set data.time_limit{f'={period}' if period else ''}, or add next_observations",
+        f"set data.time_limit{f'={period}' if period else ''}, or add next_observations"
+        + ("" if sign else "; nothing is to be done where that column jumps by itself"),
     )
+
+
+def _jumping(log: Evidence, far: np.ndarray) -> str:
+    """Name of the column that changes most after the marked rows, in its standard deviation."""
+    rows = _spaced(np.flatnonzero(far), FITTED)
+    states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
+    return log.column(int(np.abs((later - states) / log.spread).mean(0).argmax()))
 
 
 def _period(log: Evidence, far: np.ndarray) -> int | None:

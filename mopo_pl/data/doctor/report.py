@@ -1,7 +1,7 @@
 """`python -m mopo_pl inspect`: what a log holds, and what the checks say of it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,12 +9,19 @@ from torch import Tensor
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import LEVELS, Finding, worst
+from mopo_pl.data.log.action_bounds import NAME as BEYOND_BOUNDS
 from mopo_pl.data.readers.names import shown
+from mopo_pl.data.signals import signals_of
+
+WIDEST = 32
+"""Letters of a column's name and unit, with which a line of the table has 80."""
 
 
-def as_text(dataset: OfflineDataset | None, findings: Sequence[Finding]) -> str:
+def as_text(dataset: OfflineDataset | None, findings: Sequence[Finding], units: Mapping[str, str] | None = None) -> str:
     """The description, the checks that found nothing on one line, and a line for each finding, the worst last."""
-    lines = [] if dataset is None else [describe(dataset), ""]
+    lines = [] if dataset is None else [describe(dataset, units), ""]
+    if dataset is not None and any(finding.name == BEYOND_BOUNDS and finding.level != "OK" for finding in findings):
+        lines[-1:] = ["actions beyond their bounds are counted at them here", ""]
     passed = [finding.name for finding in findings if finding.level == "OK"]
     if passed:
         lines.append(f"OK    {len(passed)} checks: {', '.join(passed)}")
@@ -54,8 +61,11 @@ def _numbers(dataset: OfflineDataset) -> dict[str, Any]:
     }
 
 
-def describe(dataset: OfflineDataset) -> str:
-    """Rows, episodes, returns, shapes, ranges, ends."""
+def describe(dataset: OfflineDataset, units: Mapping[str, str] | None = None) -> str:
+    """Rows, episodes, returns, shapes, ranges, ends; of 80 letters a line where the name of the log allows it.
+
+    `units`: of columns, as `data.units` gives them. Raises InputError for one that names no column.
+    """
     lengths, returns = dataset.episode_lengths().double(), dataset.episode_returns()
     log = dataset.transitions
     terminals = int(log.terminals.sum())
@@ -66,17 +76,23 @@ def describe(dataset: OfflineDataset) -> str:
         f"env       {dataset.env_id or 'none named'}",
         f"rows      {len(dataset)}, of which {int((~dataset.next_known).sum())} without a true next state",
         f"episodes  {len(lengths)}; length min {lengths.min():.0f}, median {lengths.median():.0f}, max {lengths.max():.0f}",
-        f"ends      {terminals} terminal, {limits} by a time limit, {int((~dataset.finished).sum())} cut by the file's end",
+        f"ends      {terminals} terminal, {limits} by a time limit or a gap, {int((~dataset.finished).sum())} cut by the file's end",
         f"returns   mean {returns.mean():.2f} ± {_spread(returns):.2f}, min {returns.min():.2f}, max {returns.max():.2f}",
         f"shapes    {dataset.transitions.newest_dim} observations, {dataset.action_dim} actions",
         "",
-        f"{'column':<12}{'min':>12}{'mean':>12}{'max':>12}{'spread':>12}",
     ]
-    lines += [_range(dataset.names.observation(i), log.observations[:, i]) for i in range(log.newest_dim)]
     low, high = torch.as_tensor(dataset.action_low), torch.as_tensor(dataset.action_high)
     actions = low + (log.actions + 1) / 2 * (high - low)
-    lines += [_range(dataset.names.action(i), actions[:, i]) for i in range(dataset.action_dim)]
-    lines.append(_range("reward", log.rewards))
+    observed, acted = signals_of(dataset, units or {})
+    named = [(dataset.names.observation(i), unit, log.observations[:, i]) for i, unit in enumerate(observed.units)]
+    named += [(dataset.names.action(i), unit, actions[:, i]) for i, unit in enumerate(acted.units)]
+    titles = [
+        shown(f"{name} [{unit}]" if unit else name, WIDEST - 3) for name, unit, _ in [*named, ("reward", "", None)]
+    ]
+    width = max(12, 2 + max(map(len, titles)))
+    lines.append(f"{'column':<{width}}{'min':>12}{'mean':>12}{'max':>12}{'spread':>12}")
+    columns = [*(values for _, _, values in named), log.rewards]
+    lines += [_range(title, width, values) for title, values in zip(titles, columns, strict=True)]
     lines.append(f"actions are bounded by {dataset.action_low.tolist()} and {dataset.action_high.tolist()}")
     return "\n".join(lines)
 
@@ -85,8 +101,6 @@ def _spread(values: Tensor) -> float:
     return float(values.std(correction=0))
 
 
-def _range(name: str, column: Tensor) -> str:
+def _range(title: str, width: int, column: Tensor) -> str:
     values = column.double()
-    return (
-        f"{shown(name, 11):<12}{values.min():>12.4g}{values.mean():>12.4g}{values.max():>12.4g}{_spread(values):>12.4g}"
-    )
+    return f"{title:<{width}}{values.min():>12.4g}{values.mean():>12.4g}{values.max():>12.4g}{_spread(values):>12.4g}"

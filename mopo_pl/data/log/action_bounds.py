@@ -1,14 +1,24 @@
 """Logged actions and the bounds that -1 and +1 stand for."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from mopo_pl.data.findings import Finding
+from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.raw_log import blocks
 
+NAME = "actions-beyond-bounds"
+"""Of the check, and of its findings."""
 TOLERANCE = 1e-4
 """Share of half the range by which rounding may carry an action over its bounds."""
 SMALL = 0.05
 """Overshoot that may be noise or rounding, for which clipping is offered [half the range]."""
+
+MOST = 4
+"""Columns that a message names."""
+LISTED = 8
+"""Columns up to which a message shows bounds as they would be typed."""
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
@@ -34,31 +44,68 @@ def scaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
     return (2 * (actions - low) / (high - low) - 1).astype(np.float32)
 
 
-def beyond_bounds(actions: np.ndarray, bounds: Bounds, where: str, *, clip: bool) -> Finding | None:
-    """STOP for actions beyond their bounds; where the user has them clipped, what that does to them."""
+def beyond_bounds(
+    actions: np.ndarray, bounds: Bounds, where: str, names: Callable[[int], str], *, clip: bool
+) -> Finding | None:
+    """STOP for actions beyond their bounds; where the user has them clipped, what that does to them.
+
+    Args:
+        actions: [N, A].
+        bounds: What -1 and +1 stand for.
+        where: As messages call the actions.
+        names: Of the columns, by number.
+        clip: Whether the user has them clipped.
+
+    """
     overshoot = np.empty(len(actions), np.float32)
+    beyond = np.zeros(actions.shape[1], bool)
     for part in blocks(len(actions)):
-        overshoot[part] = (np.abs(scaled(actions[part], bounds)) - 1).max(1)
+        over = np.abs(scaled(actions[part], bounds)) - 1
+        overshoot[part] = over.max(1)
+        beyond |= (over > TOLERANCE).any(0)
     outside = overshoot > TOLERANCE
     if not outside.any():
         return None
-    name, row, count = "actions-beyond-bounds", int(outside.argmax()), int(outside.sum())
-    most, large = float(overshoot.max()), int((overshoot > SMALL).sum())
-    low, high = (bound.tolist() for bound in bounds)
-    by = f"by up to {most:.3g} of half their range"
-    if clip and 2 * large <= len(actions):
-        return Finding("WARN", name, f"{where} are clipped in {count} of {len(actions)} rows, {by}")
+    name, row, count, rows = NAME, int(outside.argmax()), int(outside.sum()), len(actions)
+    large = int((overshoot > SMALL).sum())
+    reach = _reach(actions, bounds, beyond, names)
+    if clip and 2 * large <= rows:
+        return Finding("WARN", name, f"{where}: {count} of {rows} rows are clipped: {reach}")
+    fix = f"set {_example(actions, bounds, beyond)}, or what full actions are"
     if clip:
-        return Finding(
-            "STOP",
-            name,
-            f"{where}: data.clip_actions would change {large} of {len(actions)} rows, {by}",
-            "set data.action_low and data.action_high to what the actions reach",
-        )
+        return Finding("STOP", name, f"{where}: data.clip_actions would change {large} of {rows} rows: {reach}", fix)
     return Finding(
         "STOP",
         name,
-        f"{where} lie outside their bounds {low} to {high} in {count} rows, the first is row {row}: "
-        f"{actions[row].tolist()}; they reach from {actions.min(0).tolist()} to {actions.max(0).tolist()}, {by}",
-        "set data.action_low and data.action_high" + ("" if large else ", or data.clip_actions=true"),
+        f"{where}: {count} of {rows} rows lie outside the bounds of the actions, the first is row {row}: {reach}",
+        fix + ("" if large else "; data.clip_actions=true cuts them off"),
     )
+
+
+def _reach(actions: np.ndarray, bounds: Bounds, beyond: np.ndarray, names: Callable[[int], str]) -> str:
+    """From where to where the columns reach that are beyond their bounds, and these."""
+    columns = [int(column) for column in np.flatnonzero(beyond)]
+    parts = [
+        f"{shown(names(i))} reaches from {actions[:, i].min():.6g} to {actions[:, i].max():.6g}, its bounds are "
+        f"{bounds[0][i]:.6g} to {bounds[1][i]:.6g}"
+        for i in columns[:MOST]
+    ]
+    more = len(columns) - MOST
+    return "; ".join(parts) + (f"; and {more} more columns" if more > 0 else "")
+
+
+def _example(actions: np.ndarray, bounds: Bounds, beyond: np.ndarray) -> str:
+    """The bounds as they would be typed so that the log lies within them."""
+    if len(beyond) > LISTED:
+        return "data.action_low and data.action_high"
+    ends = []
+    for column, (low, high) in enumerate(zip(*bounds, strict=True)):
+        least, greatest = float(actions[:, column].min()), float(actions[:, column].max())
+        if not beyond[column]:
+            ends.append((low, high))
+        elif least < greatest:
+            ends.append((least, greatest))
+        else:
+            ends.append((min(low, least), max(high, greatest)))
+    low, high = (", ".join(f"{value:.6g}" for value in side) for side in zip(*ends, strict=True))
+    return f"'data.action_low=[{low}]' 'data.action_high=[{high}]'"

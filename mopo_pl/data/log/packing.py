@@ -37,7 +37,7 @@ def assemble(
         problems = [wrong]
     if problems:
         raise InputError(problems)
-    beyond = None if clip_actions else beyond_bounds(raw.actions, bounds, where, clip=False)
+    beyond = None if clip_actions else beyond_bounds(raw.actions, bounds, where, raw.names.action, clip=False)
     if beyond is not None:
         raise InputError(str(beyond))
     rows = np.empty((len(raw.rewards), Transitions.width(raw.observations.shape[1], raw.actions.shape[1])), np.float32)

@@ -213,7 +213,7 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
         alone = skips & ~np.logical_or.reduce([marked_ends(log), *flags])
         if alone.any():
             log.remarks.append(
-                f"{log.key('times')} skips after {int(alone.sum())} rows, the first is row {int(alone.argmax())}; episodes "
+                f"{log.key('times')} skips after {_counted(int(alone.sum()), 'row')}, the first is row {int(alone.argmax())}; episodes "
                 "are taken to end there"
             )
         flags.append(back | skips)
@@ -266,8 +266,12 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     marks["gaps"] = np.append(np.diff(keep) > 1, keep[-1] < rows - 1)
     log.remarks.append(
         f"{int(missing.sum())} of {rows} rows have missing values and are left out ({each}); "
-        "the rows around them are not joined"
+        "the rows around them are not joined, and rows are counted without them"
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _columns(log: RawLog, marks: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:

@@ -40,6 +40,12 @@ DONE = {"done", "dones"}
 """Keys that some libraries write next to a key of true terminals, and set at time limits too."""
 NOTHING = "none"
 """In `data.columns`: the log does not have the field."""
+EXAMPLES = {
+    "observations": "'data.columns.observation=[temp, level]'",
+    "actions": "'data.columns.action=[heater, valve]'",
+    "rewards": "data.columns.reward=yield",
+}
+"""What is typed to name the columns of a table."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 SHOWN = 12
 """Most keys that a message lists."""
@@ -49,9 +55,12 @@ Columns = Mapping[str, Sequence[str]]
 
 
 def find_fields(
-    present: Collection[str], source: str, columns: Columns, required: Sequence[str] = REQUIRED
+    present: Collection[str], source: str, columns: Columns, required: Sequence[str] = REQUIRED, *, table: bool = False
 ) -> dict[str, list[str]]:
-    """Return the keys that hold each field; raise InputError with every field that is missing or ambiguous."""
+    """Return the keys that hold each field; raise InputError with every field that is missing or ambiguous.
+
+    `table`: each key is a column, so that messages show how columns are named.
+    """
     found: dict[str, list[str]] = {}
     problems: list[str] = []
     for name, names in NAMES.items():
@@ -66,9 +75,11 @@ def find_fields(
                     f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other{_or_map(name)}"
                 )
             elif not matches and name in required:
+                kind, fix = "keys", f"data.columns.{SETTINGS[name]}=KEY names another"
+                if table:
+                    kind, fix = "columns", f"say which columns they are, as in {EXAMPLES[name]}"
                 problems.append(
-                    f"{source} has no {name}: none of {', '.join(names)} among its keys {listed(present)}; "
-                    f"data.columns.{SETTINGS[name]}=KEY names another"
+                    f"{source} has no {name}: none of {', '.join(names)} among its {kind} {listed(present)}; {fix}"
                 )
             matches = matches[:1]
         if matches:
@@ -86,6 +97,13 @@ def _mapped(
         matches = [pattern] if pattern in present else [key for key in present if fnmatchcase(key, pattern)]
         if not matches:
             near = difflib.get_close_matches(pattern, present, 1)
+            parts = [part.strip() for part in pattern.split(",")]
+            if len(parts) > 1 and set(parts) <= set(present):
+                problems.append(
+                    f"data.columns.{SETTINGS[name]}={pattern}: several columns need brackets, as in "
+                    f"'data.columns.{SETTINGS[name]}=[{', '.join(parts)}]'"
+                )
+                continue
             hint = f"did you mean {shown(near[0])}?" if near else f"there are {listed(present)}"
             problems.append(f"data.columns.{SETTINGS[name]}={pattern}: {source} has no such key; {hint}")
         yield from matches

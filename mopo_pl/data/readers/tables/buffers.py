@@ -1,5 +1,6 @@
 """`FieldBuffer`: the array of a field, filled batch by batch from the columns of a table."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -161,5 +162,22 @@ def _refuse_words(column: Any, key: str, path: Path, row: int) -> None:
         except ValueError:
             raise InputError(
                 f"{path}: column {shown(key)} holds {column.type}, not numbers: {shown(repr(text), 40)} in row "
-                f"{row + place}; leave the column out, or leave the cell empty where a value is missing"
+                f"{row + place}; {_mending(text)}"
             ) from None
+
+
+def _mending(text: str) -> str:
+    """How a cell of a table that is no number would be written.
+
+    >>> _mending("21,5"), _mending("21.5 °C")
+    ('write 21.5, with a point', 'write 21.5 alone; data.units holds units')
+    """
+    if re.match(r"\s*\d+[./-]\d+[./-]\d+", text):
+        return "write times as 2026-03-02 06:00:00"
+    number = re.fullmatch(r"\s*([-+]?\d+(?:[.,]\d+)?)\s*([^\d.,]*)", text)
+    if number is not None:
+        point = number[1].replace(",", ".")
+        return f"write {point} alone; data.units holds units" if number[2].strip() else f"write {point}, with a point"
+    if re.fullmatch(r"[-+\d.,' ]*\d[\d.,' ]*", text):
+        return "write numbers with a point and without marks of thousands, as in 1234.5"
+    return "leave the column out; or where a value is missing, leave the cell empty, as in 1.5,,2.0"

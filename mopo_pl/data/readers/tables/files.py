@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mopo_pl.data.readers.names import shown
+from mopo_pl.data.readers.names import listed, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
@@ -28,6 +28,15 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
+SUCH_AS = ("temp", "level", "valve", "yield")
+"""Names of columns, for a message."""
+CELLS = (
+    '; each line needs as many cells as the first: put a text that holds a comma in quotes, "a, b", and write decimals with a '
+    "point, 1.5, or part the columns by semicolons, 1,5;2,0"
+)
+"""How lines of other lengths come about."""
+
+
 class TableFile:
     """A file that has been opened once, for the names and types of its columns."""
 
@@ -42,9 +51,14 @@ class TableFile:
             self.size = path.stat().st_size
             self._schema = self._open_schema()
             names: list[str] = self._schema.names
+        if names and suffix_of(path).startswith(".csv") and all(_is_number(name) for name in names):
+            raise InputError(
+                f"{path} begins with numbers ({listed(names)}), not with names of columns; write a line of names above them, such as "
+                f"{','.join(SUCH_AS[: len(names)])}{',…' if len(names) > len(SUCH_AS) else ''}"
+            )
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
-            raise InputError(f"{path} has the column {shown(twice[0])} twice; rename one")
+            raise InputError(f"{path} has the column {shown(twice[0])} twice; rename one, such as {shown(twice[0])}_2")
         self.names = names
 
     rows: int | None
@@ -89,7 +103,8 @@ class TableFile:
         except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}") from error
+            hint = CELLS if "CSV parse error" in str(error) else ""
+            raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}{hint}") from error
 
     def _open_schema(self) -> Any:
         if suffix_of(self.path) == ".parquet":
@@ -216,6 +231,14 @@ class TableFile:
                 column_types=dict.fromkeys(texts, pa.string()),
             ),
         )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def release_memory() -> None:

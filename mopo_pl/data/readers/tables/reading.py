@@ -68,7 +68,7 @@ def log_of_tables(
     asked = {key for keys in columns.values() for key in keys}
     left_out = set(ignored) - asked
     present = [name for name in files[0].names if name not in left_out]
-    found = find_fields(present, source, columns, REQUIRED)
+    found = find_fields(present, source, columns, REQUIRED, table=True)
     widths = files[0].widths(present)
     empty = [key for keys in found.values() for key in keys if widths[key] == 0]
     if empty:

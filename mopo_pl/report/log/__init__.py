@@ -1,0 +1,1 @@
+"""The page about a log, which `inspect --html` writes."""
