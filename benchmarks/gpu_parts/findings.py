@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-COMPILING_FOR_CPU, COMPILING_FOR_GPU = 15.0, 45.0
+COMPILING_FOR_CPU, COMPILING_FOR_GPU = 12.0, 45.0
 """What a compilation is taken to need on an idle machine; on a CPU, of the small networks that the check is tried with [s]."""
 
 
