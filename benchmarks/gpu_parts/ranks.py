@@ -22,7 +22,7 @@ from gpu_parts.rank import main
 EXACT = {"cpu": 1e-12, "cuda": 1e-10}
 SOON = 60.0
 """Seconds within which the end of one rank must have ended the other."""
-RUN = 40.0
+RUN_ON_CPU, RUN_ON_GPU = 12.0, 40.0
 """What a run on two devices is taken to need on an idle machine, with its start [s]."""
 
 
@@ -112,7 +112,7 @@ def runs(task: Task, log: Path) -> Iterator[Finding]:
     """A whole run on two devices; then one whose second rank is killed."""
     arguments = [*SHORT, *accelerator(task), "trainer.devices=2", "threads=1"]
     for name, kill in (("whole", None), ("killed", "1:30")):
-        if not task.has(RUN):
+        if not task.has(RUN_ON_CPU if task.on_cpu else RUN_ON_GPU):
             yield Finding.out_of_time(f"a run with trainer.devices=2, {name}")
             continue
         folder = task.folder / name

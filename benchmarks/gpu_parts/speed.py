@@ -30,9 +30,9 @@ from mopo_pl.sac.module import SACModule
 Works = dict[str, Callable[[], Any]]
 BLOCK = 10
 """K: updates of a block, as in a run."""
-TRAINED = 10.0
+TRAINED = 5.0
 """What the epochs in a Trainer are taken to need on an idle machine [s]."""
-REPEATED = 5.0
+REPEATED = 3.0
 """What the repetitions of a form are taken to need on an idle machine [s]."""
 
 
@@ -305,7 +305,7 @@ class Clock(L.Callback):
 def seeds(task: Task) -> Iterator[Finding]:
     """Updates per second of several processes on one device, in all."""
     numbers, form = ((1, 2), "eager") if task.on_cpu else ((1, 2, 4, 8), "compiled")
-    if not task.has(25 if task.on_cpu else 90):
+    if not task.has(12 if task.on_cpu else 90):
         yield Finding.out_of_time("several seeds side by side")
         return
     spawn, orders, processes = get_context("spawn"), [], []

@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import gpu
 import pytest
 import torch
-from gpu_parts import answers, machine, memory, run, speed, waits
+from gpu_parts import answers, machine, memory, ranks, run, speed, waits
 from gpu_parts.findings import Finding, Task
 from gpu_parts.graphs import Captured, graphs_are_replayed, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
@@ -299,6 +299,32 @@ def test_the_memory_of_buffer_and_log_is_foretold(tmp_path: Path) -> None:
     assert "data.device=cpu" in str(found[0].value)
 
 
+class Rank:
+    """A process that ends by itself after so many polls, or not at all."""
+
+    def __init__(self, code: int, polls: float) -> None:
+        self.code, self.polls, self.killed = code, polls, False
+
+    @property
+    def exitcode(self) -> int | None:
+        self.polls -= 1
+        return self.code if self.polls < 0 else None
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def test_ranks_that_do_not_end_after_another_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + 1))
+    both, one = [Rank(0, 10), Rank(1, 30)], [Rank(-9, 5), Rank(0, float("inf"))]
+    asked = Task(device=CPU, folder=tmp_path, seconds=1000.0, begin=0.0)
+    ended = ranks.together(asked, {"both": both, "one": one})  # type: ignore[dict-item]
+    assert ended == {"both": ([0, 1], 20.0), "one": ([-9, None], 2 * ranks.SOON + 1)}
+    assert [each.killed for each in (*both, *one)] == [False, False, False, True]
+
+
 WORKER = """
 import json, sys, time
 name, out = sys.argv[1:]
@@ -436,10 +462,12 @@ def test_each_form_makes_the_same_steps_on_the_gpu(form: str) -> None:
         stages = stages_on(torch.device("cuda"), SMALL, rows=300)
         batches = transitions(2, 7, 64, like=stages.samples.log_rows.rows)
         run = in_form(fused_dynamics(stages.dynamics), each, batches)
+        with graphs_are_replayed(each):
+            losses = torch.stack([run(batches) for _ in range(3)])  # warmed up, recorded, replayed
         if form == "one graph":  # which has made updates while it was captured
-            assert run(batches).isfinite().all()
+            assert losses.isfinite().all()
             continue
-        made.append({"losses": run(batches)} | answers.weights_of(stages.dynamics.ensemble))
+        made.append({"losses": losses} | answers.weights_of(stages.dynamics.ensemble))
     assert not made or answers.furthest(*made) < 1e-4
 
 
