@@ -95,10 +95,13 @@ class Task:
     def can_compile(self, then: float = 0.0) -> bool:
         """Whether one more compilation fits, and work that takes `then` seconds on an idle machine.
 
-        It is taken to need a little more than the longest of those that were made.
+        It is taken to need a little more than the longest of those that were made; on a CPU, where those that torch has kept from
+        another run mislead, not less than one usually does.
         """
-        first = self.pace * (COMPILING_FOR_CPU if self.on_cpu else COMPILING_FOR_GPU)
-        return self.left() > (1.2 * max(self._compilations) if self._compilations else first) + self.pace * then
+        usual = self.pace * (COMPILING_FOR_CPU if self.on_cpu else COMPILING_FOR_GPU)
+        learned = 1.2 * max(self._compilations, default=0.0)
+        needed = max(usual, learned) if self.on_cpu or not self._compilations else learned
+        return self.left() > needed + self.pace * then
 
 
 def synchronised(device: torch.device) -> None:

@@ -48,7 +48,7 @@ def findings(task: Task) -> Iterator[Finding]:
     yield from rollouts(task, products)
     yield from seeds(task)
     yield from in_a_trainer(task)
-    for batch in (256,) if task.on_cpu else (1024, 4096):
+    for batch in () if task.on_cpu else (1024, 4096):
         if task.can_compile(REPEATED):
             yield from policy(task, batch, products)
         else:
