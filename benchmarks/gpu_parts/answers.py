@@ -43,7 +43,7 @@ def findings(task: Task) -> Iterator[Finding]:
         if not task.can_compile():
             yield Finding.out_of_time(f"{name}, compiled")
             continue
-        with nothing_falls_back():
+        with nothing_falls_back(), task.compiling():
             both = [work(stages_on(device, options, dtype=torch.float64), form) for form in (False, True)]
         yield Finding.at_most(f"{name}, float64, compiled against eager", furthest(both[1], both[0]), 1e-9)
 

@@ -2,10 +2,15 @@
 
 import json
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+
+COMPILING_FOR_CPU, COMPILING_FOR_GPU = 12.0, 45.0
+"""What a compilation is taken to need on an idle machine; on a CPU, of the small networks that the check is tried with [s]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +66,11 @@ class Task:
     """After which the part is ended."""
     fault: str | None = None
     """A fault put in on purpose, which the part must find."""
+    pace: float = 1.0
+    """How many times longer than on an idle machine everything takes, at least 1."""
     begin: float = field(default_factory=time.monotonic)
-    _compiling: list[float] = field(default_factory=list)
-    """What a compilation is taken to need, once it was asked for [s]."""
+    _compilations: list[float] = field(default_factory=list)
+    """Seconds of those that were made."""
 
     @property
     def on_cpu(self) -> bool:
@@ -75,18 +82,26 @@ class Task:
         return self.seconds - (time.monotonic() - self.begin)
 
     def has(self, seconds: float) -> bool:
-        """Whether a measurement that takes so long can still be made."""
-        return self.left() > seconds
+        """Whether what takes so long on an idle machine can still be made."""
+        return self.left() > seconds * self.pace
 
-    def can_compile(self) -> bool:
-        """Whether one more compilation fits.
+    @contextmanager
+    def compiling(self) -> Iterator[None]:
+        """Learn from the block how long a compilation takes here."""
+        begin = time.monotonic()
+        yield
+        self._compilations.append(time.monotonic() - begin)
 
-        On a GPU it is taken to need 45 s; on a CPU, which others may share, four times what the part took until it was
-        first asked.
+    def can_compile(self, then: float = 0.0) -> bool:
+        """Whether one more compilation fits, and work that takes `then` seconds on an idle machine.
+
+        It is taken to need a little more than the longest of those that were made; on a CPU, where those that torch has kept from
+        another run mislead, not less than one usually does.
         """
-        if not self._compiling:
-            self._compiling.append(max(20.0, 4 * (self.seconds - self.left())) if self.on_cpu else 45.0)
-        return self.has(self._compiling[0])
+        usual = self.pace * (COMPILING_FOR_CPU if self.on_cpu else COMPILING_FOR_GPU)
+        learned = 1.2 * max(self._compilations, default=0.0)
+        needed = max(usual, learned) if self.on_cpu or not self._compilations else learned
+        return self.left() > needed + self.pace * then
 
 
 def synchronised(device: torch.device) -> None:

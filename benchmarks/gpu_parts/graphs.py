@@ -29,6 +29,21 @@ def nothing_falls_back() -> Iterator[None]:
         compilation.print_once = before
 
 
+@contextmanager
+def graphs_are_replayed(form: str) -> Iterator[None]:
+    """Raise RuntimeError after the block where `reduce-overhead` has left a graph out, which torch only logs."""
+    if form != "reduce-overhead":
+        yield
+        return
+    from torch._dynamo.utils import counters  # seconds to import
+
+    before = counters["inductor"]["cudagraph_skips"]
+    yield
+    left_out = counters["inductor"]["cudagraph_skips"] - before
+    if left_out:
+        raise RuntimeError(f"{left_out} CUDA graphs were left out (TORCH_LOGS=perf_hints says why)")
+
+
 class Captured:
     """K updates of a `FusedUpdate` captured as one CUDA graph, and replayed from inputs at fixed places.
 

@@ -42,8 +42,12 @@ class Waits(TorchDispatchMode):
         )
         if masked or name in SENDS or name.startswith(READS):
             self.found[name] += 1
-        # A number of the host, such as a tensor of shape [] there, goes along with the call.
-        devices = {leaf.device for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim()}
+        # A number of the host, such as a tensor of shape [] there, goes along with the call; `where` copies it first.
+        devices = {
+            leaf.device
+            for leaf in tree_leaves((args, kwargs))
+            if isinstance(leaf, Tensor) and (leaf.dim() or name == "where")
+        }
         if name in COPIES:
             devices |= {torch.device(kwargs["device"])} if kwargs.get("device") is not None else set()
             if len(devices) > 1 and not (kwargs.get("non_blocking") or (name == "copy_" and True in args[2:3])):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,6 +11,8 @@ from mopo_pl.sac.module import SACModule
 
 WHERE = "GPU_CHECK_KILL"
 """Environment variable: the rank and the number of updates after which it ends, such as `0:30`; not set: none ends."""
+TRACE = "killed"
+"""File in the run's folder that is written at that moment."""
 
 
 class Kill(L.Callback):
@@ -22,4 +25,5 @@ class Kill(L.Callback):
         if WHERE in os.environ and isinstance(pl_module, SACModule):
             rank, updates = map(int, os.environ[WHERE].split(":"))
             if trainer.global_rank == rank and pl_module.updates >= updates:
+                Path(trainer.default_root_dir, TRACE).touch()
                 os.kill(os.getpid(), signal.SIGKILL)

@@ -30,6 +30,7 @@ def findings(task: Task) -> Iterator[Finding]:
     yield Finding(what="lightning, NumPy", value=f"{L.__version__}, {np.__version__}")
     yield Finding(what="processor", value=processor())
     yield Finding(what="CPU cores this process may use", value=len(os.sched_getaffinity(0)))
+    yield Finding(what="processes that wanted a core in the last minute", value=os.getloadavg()[0])
     yield Finding(
         what="memory of the machine", value=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, unit="GB"
     )

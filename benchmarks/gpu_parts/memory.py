@@ -4,17 +4,18 @@ import resource
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from speed import ACTION, OBS
 from torch import Tensor
 
 from gpu_parts.findings import Finding, Task, synchronised
-from gpu_parts.stages import Stages, fill, sac_update, set_up, stages_on
+from gpu_parts.stages import SMALL_NETWORKS, Stages, fill, sac_update, set_up, stages_on
 from mopo_pl.assembly import build_batches
 from mopo_pl.config.compose import compose
 from mopo_pl.data.batches.host_log import HostLog
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
@@ -25,8 +26,10 @@ MEGABYTE = 1e6
 
 def findings(task: Task) -> Iterator[Finding]:
     """What a run would keep on the card, measured; then with the log on the host."""
-    rows = 200_000 if task.on_cpu else 10_000_000
-    stages = stages_on(task.device, ("rollout.chunk=2500",), rows=2000)
+    rows = 50_000 if task.on_cpu else 10_000_000
+    networks = SMALL_NETWORKS if task.on_cpu else ()
+    stages = stages_on(task.device, ("rollout.chunk=2500", *networks), rows=2000)
+    stages = replace(stages, batches=cast(OfflineDataModule, None))  # with its model buffer, which would be counted
     large = longer(stages.dataset, rows)
     config = replace(stages.config, stage="policy", dynamics_from="given")
     needed = bytes_needed(config, large)

@@ -1,4 +1,4 @@
-"""One of two processes that share the updates of `ranks.py`: `python -m gpu_parts.rank FOLDER RANK WORLD DEVICE BACKEND FAULT`.
+"""One of two processes that share the updates of `ranks.py`.
 
 It makes updates of SAC and of the ensemble in float64 on its share of fixed rows, averages the gradients as a run does, and
 leaves its weights. In a group of one it takes all rows.
@@ -6,7 +6,6 @@ leaves its weights. In a group of one it takes all rows.
 
 import os
 import signal
-import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -23,15 +22,19 @@ KILLED_BEFORE = 5
 """Update before which the fault `killed-rank` ends rank 1."""
 
 
-def main(folder: Path, rank: int, world: int, device: torch.device, backend: str, fault: str) -> None:
-    """Update, and write the weights to `<world>-<rank>.pt`."""
+def main(log: Path, folder: Path, rank: int, world: int, place: str, backend: str, fault: str | None) -> None:
+    """Update, and write the weights to `<world>-<rank>.pt`; what is printed is added to `log`. `place`: the device."""
+    with log.open("ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    device = torch.device(place)
     torch.set_num_threads(1)
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if world > 1:
         store = f"file://{folder / 'store'}"
         distributed.init_process_group(
-            backend, init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=30)
+            backend, init_method=store, rank=rank, world_size=world, timeout=timedelta(seconds=50)
         )
     if fault == "own-gradients":
         mopo_pl.sac.module.mean_over_ranks = lambda gradients: gradients  # type: ignore[attr-defined]
@@ -62,8 +65,3 @@ def step_of_ensemble(stages, rows: Tensor) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     stages.dynamics_optimizer.step()
-
-
-if __name__ == "__main__":
-    folder, rank, world, device, backend, fault = sys.argv[1:]
-    main(Path(folder), int(rank), int(world), torch.device(device), backend, fault)

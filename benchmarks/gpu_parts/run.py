@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,31 +27,37 @@ print(actions.std())
 
 
 def findings(task: Task) -> Iterator[Finding]:
-    """Train twice, the second time with an end in between."""
+    """Train twice, the second time with an end in between; the two train side by side, which starts Python sooner."""
     arguments = [*SHORT, *accelerator(task)]
-    whole, killed, log = task.folder / "whole", task.folder / "killed", task.folder / "runs.log"
-    for folder in (whole, killed):
-        shutil.rmtree(folder, ignore_errors=True)
+    whole, killed = task.folder / "whole", task.folder / "killed"
+    logs = {run: run.with_suffix(".log") for run in (whole, killed)}
+    for run, log in logs.items():
+        shutil.rmtree(run, ignore_errors=True)
+        log.unlink(missing_ok=True)
     begin = time.monotonic()
-    code = train([*arguments, f"run_dir={whole}"], log=log, seconds=task.left()).returncode
-    yield Finding.must("the run ends with 0", code == 0, "0" if code == 0 else f"{code}: {tail(log)}")
+    first = train([*arguments, f"run_dir={whole}"], log=logs[whole])
+    second = train([*arguments, f"run_dir={killed}"], log=logs[killed], kill="0:70")
+    code = first.wait(task.left())
+    yield Finding.must("the run ends with 0", code == 0, "0" if code == 0 else f"{code}: {tail(logs[whole])}")
     if code:
         return
-    yield Finding(what="seconds of the run, start and evaluation included", value=time.monotonic() - begin, unit="s")
-    code = train([*arguments, f"run_dir={killed}"], log=log, seconds=task.left(), kill="0:70").returncode
-    yield Finding.must("the second run is ended in its second epoch", code == -9, str(code))
+    seconds = time.monotonic() - begin
+    yield Finding(what="seconds of the run, start and evaluation included, beside another", value=seconds, unit="s")
+    code = second.wait(task.left())
+    said = str(code) if code == -signal.SIGKILL else f"{code}: {tail(logs[killed])}"
+    yield Finding.must("the second run is ended in its second epoch", code == -signal.SIGKILL, said)
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    acting = subprocess.Popen([sys.executable, "-c", ACT, str(whole)], stderr=subprocess.PIPE, env=environment)
     if task.fault == "changed-checkpoint":
         change(killed)
-    code = train([f"resume={killed}", "trust=true"], log=log, seconds=task.left()).returncode
-    yield Finding.must("resumed, it ends with 0", code == 0, "0" if code == 0 else f"{code}: {tail(log)}")
+    code = train([f"resume={killed}", "trust=true"], log=logs[killed]).wait(task.left())
+    yield Finding.must("resumed, it ends with 0", code == 0, "0" if code == 0 else f"{code}: {tail(logs[killed])}")
     if code == 0:
         apart = differing(killed, whole)
         yield Finding.must("its weights are those of the first run to the bit", not apart, ", ".join(apart[:3]))
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-c", ACT, str(whole)]
-    acted = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=task.left())
-    said = "" if acted.returncode == 0 else acted.stderr.splitlines()[-1]
-    yield Finding.must("the policy loads and acts where there is no card", acted.returncode == 0, said)
+    _, errors = acting.communicate(timeout=task.left())
+    said = "" if acting.returncode == 0 else errors.decode(errors="replace").splitlines()[-1]
+    yield Finding.must("the policy loads and acts where there is no card", acting.returncode == 0, said)
 
 
 def change(run: Path) -> None:

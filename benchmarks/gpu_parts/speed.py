@@ -4,6 +4,7 @@ Random data with HalfCheetah's shapes, and default sizes; on a CPU, where the ch
 measured in turn; a value is the median of its repetitions.
 """
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import torch
 from speed import WORK, PlainEnsemble, PlainSAC, started
 
 from gpu_parts.findings import Finding, Task, synchronised
-from gpu_parts.graphs import FORMS, in_form, nothing_falls_back
+from gpu_parts.graphs import FORMS, graphs_are_replayed, in_form, nothing_falls_back
 from gpu_parts.stages import SMALL, Stages, fill, fused_dynamics, stages_on
 from mopo_pl.assembly import build_dynamics, build_refresh, build_sac
 from mopo_pl.callbacks import StageProgress
@@ -29,6 +30,10 @@ from mopo_pl.sac.module import SACModule
 Works = dict[str, Callable[[], Any]]
 BLOCK = 10
 """K: updates of a block, as in a run."""
+TRAINED = 5.0
+"""What the epochs in a Trainer are taken to need on an idle machine [s]."""
+REPEATED = 3.0
+"""What the repetitions of a form are taken to need on an idle machine [s]."""
 
 
 def findings(task: Task) -> Iterator[Finding]:
@@ -43,8 +48,8 @@ def findings(task: Task) -> Iterator[Finding]:
     yield from rollouts(task, products)
     yield from seeds(task)
     yield from in_a_trainer(task)
-    for batch in (256,) if task.on_cpu else (1024, 4096):
-        if task.can_compile():
+    for batch in () if task.on_cpu else (1024, 4096):
+        if task.can_compile(REPEATED):
             yield from policy(task, batch, products)
         else:
             yield Finding.out_of_time(f"SAC, batches of {batch}")
@@ -89,11 +94,33 @@ def medians(works: Works, task: Task, repetitions: int) -> dict[str, float]:
     return {name: statistics.median(values[1:]) for name, values in seconds.items()}
 
 
-def forms_of(task: Task) -> Iterator[str]:
-    """The forms that this device has and the time allows, as they are asked for."""
-    for form in FORMS:
-        if not (task.on_cpu and form == "reduce-overhead") and (form == "eager" or task.can_compile()):
-            yield form
+def variants(task: Task) -> list[tuple[str, bool]]:
+    """The forms that this device has, each with whether it computes in bf16."""
+    forms = [(form, False) for form in FORMS if not (task.on_cpu and form == "reduce-overhead")]
+    return forms if task.on_cpu else [*forms, ("compiled", True)]
+
+
+def made_in_forms(
+    task: Task, name: str, works: Works, make: Callable[[str, bool], Callable[[], Any]]
+) -> Iterator[Finding]:
+    """Add what `make` returns for each form, called once, to the works; say what fails, and what the time is too short for."""
+    for form, bf16 in variants(task):
+        label = f"{form}, bf16" if bf16 else form
+        if form != "eager" and not task.can_compile(REPEATED):
+            yield Finding.out_of_time(f"{name}, {label}")
+            continue
+        try:
+            with (
+                nullcontext() if form == "eager" else task.compiling(),
+                graphs_are_replayed(form),
+                precision(task, bf16),
+            ):
+                work = make(form, bf16)
+                work()
+        except Exception as error:  # one form may fail where the others run
+            yield Finding.must(f"{name}, {label}", False, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        else:
+            works[label] = work
 
 
 def policy(task: Task, batch: int, products: dict[str, float]) -> Iterator[Finding]:
@@ -106,21 +133,13 @@ def policy(task: Task, batch: int, products: dict[str, float]) -> Iterator[Findi
     calls = 2 if task.on_cpu else 20
     works: Works = {"plain": lambda: [plain.update() for _ in range(BLOCK * calls)]}
     name = f"SAC, batches of {batch}"
-    variants = [(form, False) for form in forms_of(task)] + ([("compiled", True)] if not task.on_cpu else [])
-    for form, bf16 in variants:
-        if form != "eager" and not task.can_compile():
-            yield Finding.out_of_time(f"{name}, {form}{', bf16' if bf16 else ''}")
-            continue
+
+    def make(form: str, bf16: bool) -> Callable[[], None]:
         module = policy_of(stages)
         fused = module.fused_update(module.configure_optimizers()[0])
-        label = f"{form}, bf16" if bf16 else form
-        try:
-            with precision(task, bf16):
-                works[label] = updating(task, module, data, fused, form, calls, bf16)
-                works[label]()
-        except Exception as error:  # one form may fail where the others run
-            works.pop(label, None)
-            yield Finding.must(f"{name}, {label}", False, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+        return updating(task, module, data, fused, form, calls, bf16)
+
+    yield from made_in_forms(task, name, works, make)
     seconds = medians(works, task, 3)
     yield from reported(name, "updates/s", BLOCK * calls, WORK["sac"] * batch / 256, seconds, products)
     yield fastest(name, seconds)
@@ -199,16 +218,19 @@ def ensemble(task: Task, products: dict[str, float]) -> Iterator[Finding]:
 
     works: Works = {"plain": plain_steps}
     name = f"ensemble, 7 x {stages.config.dynamics.batch_size} transitions"
-    for form in forms_of(task):
+
+    def make(form: str, bf16: bool) -> Callable[[], None]:
         module = build_dynamics(stages.config.dynamics, stages.samples, seed=0, compile=False).to(task.device)
-        try:
-            run = in_form(fused_dynamics(module), form, blocks[0])
-            works[form] = lambda run=run: [run(block) for block in blocks]
-            works[form]()
-        except Exception as error:  # one form may fail where the others run
-            works.pop(form, None)
-            said = f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            yield Finding.must(f"{name}, {form}", False, said)
+        run = in_form(fused_dynamics(module), form, blocks[0])
+
+        def work() -> None:
+            with precision(task, bf16):
+                for block in blocks:
+                    run(block)
+
+        return work
+
+    yield from made_in_forms(task, name, works, make)
     seconds = medians(works, task, 3)
     yield from reported(name, "steps/s", BLOCK * len(blocks), WORK["dynamics"], seconds, products)
     yield fastest(name, seconds)
@@ -222,7 +244,7 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
         stages = stages_on(task.device, options, rows=5000)
         works: Works = {"eager": lambda stages=stages: stages.refresh.refresh(stages.sac, stages.batches)}
         name = f"rollouts of {starts} starts and {horizon} steps"
-        if task.can_compile():
+        if task.can_compile(REPEATED):
             settings = stages.config.rollout
             compiled = build_refresh(settings, stages.model, stages.dataset, seed=0, compile=True)
             started(compiled, stages.sac)
@@ -231,13 +253,19 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
         else:
             yield Finding.out_of_time(f"{name}, compiled")
         with nothing_falls_back():
+            for form, work in works.items():
+                with task.compiling() if form == "compiled" else nullcontext():
+                    work()
             seconds = medians(works, task, 3)
         yield from reported(name, "transitions/s", starts * horizon, WORK["rollout"], seconds, products)
 
 
 def in_a_trainer(task: Task) -> Iterator[Finding]:
     """Updates in a Trainer with progress and logging, by the compiled update where the time allows."""
-    compiled = task.can_compile()
+    if not task.has(TRAINED):
+        yield Finding.out_of_time("SAC in a Trainer")
+        return
+    compiled = task.can_compile(TRAINED)
     per_epoch = 100 if task.on_cpu else 1000
     options = (*sizes(task), f"sac.updates_per_epoch={per_epoch}", "rollout.real_ratio=1")
     stages = stages_on(torch.device("cpu"), options, rows=5000)
@@ -277,7 +305,7 @@ class Clock(L.Callback):
 def seeds(task: Task) -> Iterator[Finding]:
     """Updates per second of several processes on one device, in all."""
     numbers, form = ((1, 2), "eager") if task.on_cpu else ((1, 2, 4, 8), "compiled")
-    if not task.has(60 if task.on_cpu else 90):
+    if not task.has(12 if task.on_cpu else 90):
         yield Finding.out_of_time("several seeds side by side")
         return
     spawn, orders, processes = get_context("spawn"), [], []
@@ -296,7 +324,7 @@ def seeds(task: Task) -> Iterator[Finding]:
     alone = None
     for number in numbers:
         for order in orders[:number]:
-            order.send(3.0)
+            order.send(1.0 if task.on_cpu else 3.0)
         total = sum(order.recv() for order in orders[:number])
         alone = alone or total
         what = f"SAC, {form}, {number} processes side by side, in all"
@@ -309,6 +337,7 @@ def seeds(task: Task) -> Iterator[Finding]:
 def seed_process(seed: int, device: str, form: str, orders: Connection) -> None:
     """Make one seed's updates for as many seconds as each order says; answer with the updates per second."""
     torch.set_num_threads(1)
+    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else each process starts a pool of its own, of all cores
     task = Task(device=torch.device(device), folder=None, seconds=600)  # type: ignore[arg-type]
     stages = stages_on(task.device, (*sizes(task), f"seed={seed}"), rows=5000)
     fill(stages.batches, 5000)

@@ -31,9 +31,12 @@ from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.module import SACModule
 
+SMALL_NETWORKS = (
+    *("sac.hidden_sizes=[32,32]", "dynamics.hidden_sizes=[32,32]", "dynamics.weight_decay=[1e-5,1e-5,1e-5]"),
+)
 SMALL = (
-    *("sac.hidden_sizes=[32,32]", "sac.batch_size=64", "rollout.starts=200", "rollout.horizon=4"),
-    *("dynamics.hidden_sizes=[32,32]", "dynamics.weight_decay=[1e-5,1e-5,1e-5]", "dynamics.batch_size=64"),
+    *(*SMALL_NETWORKS, "sac.batch_size=64", "dynamics.batch_size=64"),
+    *("rollout.starts=200", "rollout.horizon=4"),
 )
 """Sizes with which the check itself is tried on a CPU."""
 

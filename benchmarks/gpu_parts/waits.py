@@ -8,15 +8,22 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from gpu_parts.findings import Finding, Task, synchronised
+from gpu_parts.graphs import nothing_falls_back
 from gpu_parts.host_waits import InTrainingSteps, Waits, counted, refused_by_cuda
 from gpu_parts.stages import SMALL, Stages, dynamics_step, fill, fused_dynamics, sac_update, stages_on
 from mopo_pl.callbacks import MemberSelection
-from mopo_pl.dynamics.rollouts import RolloutStatistics, branch, one_step
+from mopo_pl.dynamics.rollouts import RolloutStatistics, branch, compiled_step, one_step
 from mopo_pl.sac.module import SACModule
 
 Loops = dict[str, Callable[[], Any]]
 LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "cudaGraphLaunch")
 """What the profiler calls the launch of a kernel, or of a graph of kernels."""
+ONE_FUNCTION = (
+    "an update of SAC in one function",
+    "a step of the ensemble in one function",
+    "a step of the rollouts",
+)
+"""Names of the loops that a run compiles."""
 
 
 class Impatient(SACModule):
@@ -39,7 +46,8 @@ def findings(task: Task) -> Iterator[Finding]:
     for name, work in loops(stages).items():
         yield watched(name, work, task.device)
     yield from in_trainers(task, options)
-    yield from launches(task, stages)
+    yield from launches(task, loops(stages), "eager")
+    yield from compiled(task, stages)
 
 
 def loops(stages: Stages) -> Loops:
@@ -79,12 +87,12 @@ def loops(stages: Stages) -> Loops:
     found: Loops = {
         "a batch of SAC": lambda: data.sample(2),
         "an update of SAC by torch's optimisers": update_by_optimisers,
-        "an update of SAC in one function": update_in_one_function,
+        ONE_FUNCTION[0]: update_in_one_function,
         "a batch of the ensemble": lambda: next(blocks),
         "a step of the ensemble by torch's optimiser": lambda: dynamics_step(stages, block[0]),
-        "a step of the ensemble in one function": lambda: dynamics_fused.run(block[:1]),
+        ONE_FUNCTION[1]: lambda: dynamics_fused.run(block[:1]),
         "the starts of rollouts": lambda: data.sample_starts(64, generator),
-        "a step of the rollouts": step_of_rollouts,
+        ONE_FUNCTION[2]: step_of_rollouts,
         "imagined rows into the model buffer": rows_into_the_buffer,
     }
     return found
@@ -96,14 +104,64 @@ def watched(name: str, work: Callable[[], Any], device: torch.device) -> Finding
     synchronised(device)
     with counted() as found:
         work()
-    seen = ", ".join(f"{count} x {each}" for each, count in found.items())
+    seen = [f"{count} x {each}" for each, count in found.items()]
     if device.type == "cuda":
-        try:
-            with refused_by_cuda():
-                work()
-        except RuntimeError as error:
-            seen = "; ".join(filter(None, [seen, f"CUDA: {str(error).splitlines()[0]}"]))
-    return Finding.must(f"{name} waits for nothing", not seen, seen)
+        seen += seen_by_cuda(work)
+    return Finding.must(f"{name} waits for nothing", not seen, ", ".join(seen))
+
+
+def seen_by_cuda(work: Callable[[], Any]) -> list[str]:
+    """What CUDA says where the host would wait in a loop, which it has met before; nothing where it would not."""
+    try:
+        with refused_by_cuda():
+            work()
+    except RuntimeError as error:
+        return [f"CUDA: {str(error).splitlines()[0]}"]
+    return []
+
+
+def compiled(task: Task, stages: Stages) -> Iterator[Finding]:
+    """The compiled loops under CUDA's own eye: their operations cannot be counted, since a count keeps torch from compiling."""
+    if task.on_cpu:
+        yield Finding.not_on_a_cpu("compiled loops under CUDA's own eye")
+        return
+    for name, work in compiled_loops(stages).items():
+        if not task.can_compile():
+            yield Finding.out_of_time(f"{name}, compiled")
+            continue
+        with nothing_falls_back(), task.compiling():
+            work()
+        work()
+        synchronised(task.device)
+        seen = seen_by_cuda(work)
+        yield Finding.must(f"{name}, compiled, waits for nothing", not seen, ", ".join(seen))
+        yield from launches(task, {name: work}, "compiled")
+
+
+def compiled_loops(stages: Stages) -> Loops:
+    """The loops that a run compiles."""
+    sac, data, model = stages.sac, stages.batches, stages.model
+    fused, dynamics_fused = sac.fused_update(stages.sac_optimizers), fused_dynamics(stages.dynamics)
+    block = next(iter(stages.samples))
+    starts, generator = data.log_rows.observations[:64].contiguous(), stages.refresh._generator
+    alive = torch.ones(len(starts), dtype=torch.bool, device=stages.device)
+    step = compiled_step(len(starts), stages.device)
+    assert generator is not None
+
+    def update() -> None:
+        batches = data.sample(2)
+        fused.run(batches, sac.draw_noise(batches), sac.average_rates(2))
+
+    def step_of_rollouts() -> None:
+        with torch.no_grad():
+            draws = model.draw(starts, generator)
+            step(model, sac.actor.act, stages.limits, starts, starts.clone(), alive, draws)
+
+    return {
+        ONE_FUNCTION[0]: update,
+        ONE_FUNCTION[1]: lambda: dynamics_fused.run(block[:1]),
+        ONE_FUNCTION[2]: step_of_rollouts,
+    }
 
 
 def in_trainers(task: Task, options: tuple[str, ...]) -> Iterator[Finding]:
@@ -148,24 +206,19 @@ def in_trainers(task: Task, options: tuple[str, ...]) -> Iterator[Finding]:
         yield Finding.must(f"{name} in a Trainer: no training step waits", not seen, seen)
 
 
-def launches(task: Task, stages: Stages) -> Iterator[Finding]:
-    """Kernels launched by an update, eager; on a CPU the operations of torch that would launch them."""
-    made = loops(stages)
-    for name in (
-        "an update of SAC in one function",
-        "a step of the ensemble in one function",
-        "a step of the rollouts",
-    ):
+def launches(task: Task, made: Loops, form: str) -> Iterator[Finding]:
+    """Kernels launched by an update; on a CPU the operations of torch that would launch them."""
+    for name in filter(made.__contains__, ONE_FUNCTION):
         work, updates = made[name], 2 if "SAC" in name else 1
         work()
         if task.on_cpu:
             with Waits() as mode:
                 work()
-            yield Finding(what=f"{name}, eager: operations", value=mode.operations / updates)
+            yield Finding(what=f"{name}, {form}: operations", value=mode.operations / updates)
             continue
         synchronised(task.device)
         with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
             work()
             synchronised(task.device)
         counts = {event.key: event.count for event in profiler.key_averages() if event.key in LAUNCHES}
-        yield Finding(what=f"{name}, eager: launches", value=sum(counts.values()) / updates)
+        yield Finding(what=f"{name}, {form}: launches", value=sum(counts.values()) / updates)

@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.utils._pytree import tree_map_only
 
 from mopo_pl.errors import InputError
 
@@ -23,7 +24,8 @@ def rank() -> int:
 def gather_from_ranks(value: T) -> list[T]:
     """Return the values of all ranks in rank order, on every rank. All ranks must call it.
 
-    `value`: any object that can be pickled.
+    `value`: any object that can be pickled; tensors in its dicts, lists and tuples come back on the CPU. One that stayed on
+    its rank's GPU would take memory there for every rank, and could not be read where a machine has fewer GPUs.
 
     >>> gather_from_ranks("only one process")
     ['only one process']
@@ -31,7 +33,7 @@ def gather_from_ranks(value: T) -> list[T]:
     if world_size() == 1:
         return [value]
     values: list[T | None] = [None] * world_size()
-    distributed.all_gather_object(values, value)
+    distributed.all_gather_object(values, tree_map_only(Tensor, Tensor.cpu, value))
     return values  # type: ignore[return-value]
 
 

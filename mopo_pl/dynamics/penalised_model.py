@@ -118,10 +118,11 @@ class PenalisedModel:
             raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
 
     def to(self, device: torch.device | str) -> "PenalisedModel":
-        """Move the transition model and a rule with tensors; return the model with its statistics on the device."""
+        """Move the transition model, and a rule and a reward with tensors; return the model with its statistics on the device."""
         self.transition.to(device)
-        if isinstance(self.termination, nn.Module):
-            self.termination.to(device)
+        for function in (self.termination, self.reward):
+            if isinstance(function, nn.Module):
+                function.to(device)
         log, halt = (part if part is None else part.to(device) for part in (self.log, self.halt))
         return replace(self, log=log, halt=halt)
 

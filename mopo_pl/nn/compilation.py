@@ -2,7 +2,7 @@
 
 import ctypes
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -64,7 +64,12 @@ def compile_without_guards(method: Any, device: torch.device, name: str) -> Comp
     `CompiledOrEager`.
     """
     copy = MethodType(_with_new_code_object(method.__func__), method.__self__)
-    return _built(method, copy, device, name, guard_filter_fn=torch.compiler.skip_all_guards_unsafe)
+    return _built(method, copy, device, name, guard_filter_fn=_keep_no_guard)
+
+
+def _keep_no_guard(guards: Sequence[Any]) -> list[bool]:
+    """Return, for each guard, that it is left out: `torch.compiler.skip_all_guards_unsafe`, which torch 2.8 lacks."""
+    return [False] * len(guards)
 
 
 def compile_with_guards(function: Any, device: torch.device, name: str) -> CompiledOrEager:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad_and_value
-from torch.nn.utils import get_total_norm
+from torch.linalg import vector_norm
 
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.compilation import CompiledOrEager
@@ -175,8 +175,8 @@ class SACUpdate:
         gradient, alpha_loss = self.gradients.of_temperature(log_alpha, log_prob)
         steps.temperature(steps.mean_over_ranks({"log_alpha": gradient}))
         polyak_(target_critic.values(), critic.values(), self.tau)
-        for average, parameter in zip(average_actor.values(), actor.values(), strict=False):
-            average.lerp_(parameter, average_rate)
+        for name, average in average_actor.items():
+            average.lerp_(actor[name], average_rate)
         alpha = temperature(log_alpha, self.gradients.alpha_max).squeeze()
         return torch.stack([critic_loss, actor_loss, alpha_loss, *q, alpha, -log_prob.mean()])
 
@@ -209,7 +209,8 @@ class SACUpdate:
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:
-    return get_total_norm(list(tensors), foreach=False)
+    """What torch's `get_total_norm` gives, which torch 2.8 cannot compile."""
+    return vector_norm(torch.stack([vector_norm(tensor) for tensor in tensors]))
 
 
 def _compiled(function: Callable[..., Any], name: str) -> CompiledOrEager:

@@ -1,26 +1,36 @@
 """`benchmarks/gpu.py`: what its parts compare, on the CPU; and with a GPU, which the mark `gpu` needs, there."""
 
 import argparse
+import gc
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import gpu
 import pytest
 import torch
-from gpu_parts import answers, machine, memory, run, speed, waits
+from gpu_parts import answers, machine, memory, ranks, run, speed, waits
 from gpu_parts.findings import Finding, Task
-from gpu_parts.graphs import Captured, in_form, nothing_falls_back
+from gpu_parts.graphs import Captured, graphs_are_replayed, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
+from gpu_parts.kill import TRACE, WHERE, Kill
 from gpu_parts.stages import SMALL, fill, fused_dynamics, sac_update, stages_on, transitions
 from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.utils import counters
 
 from mopo_pl.config.compose import compose, to_yaml
+from mopo_pl.data.batches.policy_batches import OfflineDataModule
+from mopo_pl.dynamics.rollouts import one_step
+from mopo_pl.nn import fused_update
 from mopo_pl.nn.compilation import CompiledOrEager
+from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 CPU = torch.device("cpu")
 
@@ -113,10 +123,34 @@ def test_a_form_that_cannot_be_compiled_does_not_pass_for_one() -> None:
     assert CompiledOrEager(lambda x: x, refused, "the step")(1) == 1
 
 
-@pytest.mark.parametrize(("seconds", "fits"), [(51.0, True), (49.0, False)])
-def test_a_compilation_is_taken_to_need_four_times_what_came_before(tmp_path: Path, seconds: float, fits: bool) -> None:
-    asked = Task(device=CPU, folder=tmp_path, seconds=seconds, begin=time.monotonic() - 10)
+def test_time_is_asked_for_at_the_pace_of_the_machine(tmp_path: Path) -> None:
+    asked = Task(device=CPU, folder=tmp_path, seconds=100.0, pace=4.0, begin=time.monotonic() - 45)
+    assert asked.has(13) is True
+    assert asked.has(14) is False
+    assert asked.can_compile() is True  # 12 s by 4
+    assert asked.can_compile(then=2.0) is False
+
+
+@pytest.mark.parametrize(("ended", "fits"), [(60.0, True), (80.0, False)])
+def test_a_compilation_is_taken_to_need_a_little_more_than_those_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: float, fits: bool
+) -> None:
+    now = [40.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    asked = Task(device=torch.device("cuda"), folder=tmp_path, seconds=100.0, begin=0.0)
+    assert asked.can_compile() is True  # 60 s are left, and 45 needed
+    with asked.compiling():
+        now[0] = ended
     assert asked.can_compile() is fits
+
+
+def test_cuda_graphs_that_torch_leaves_out_are_no_measurement() -> None:
+    with graphs_are_replayed("reduce-overhead"):
+        pass
+    with graphs_are_replayed("compiled"):
+        counters["inductor"]["cudagraph_skips"] += 1
+    with pytest.raises(RuntimeError, match="2 CUDA graphs were left out"), graphs_are_replayed("reduce-overhead"):
+        counters["inductor"]["cudagraph_skips"] += 2
 
 
 def test_no_loop_mixes_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,17 +194,40 @@ def test_a_compiled_form_must_be_faster_than_the_plain_one(seconds: dict[str, fl
 
 
 def test_a_killed_run_may_be_resumed_with_its_callback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def train(arguments: list[str], *, kill: str | None = None, **_: object) -> subprocess.CompletedProcess[bytes]:
+    def train(arguments: list[str], *, kill: str | None = None, **_: object) -> SimpleNamespace:
         config = compose(arguments)
         folder = Path(config.resume or str(config.run_dir))
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(to_yaml(config))
-        return subprocess.CompletedProcess([], -9 if kill else 0)
+        return SimpleNamespace(wait=lambda seconds: -9 if kill else 0)
 
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "differing", lambda *folders: [])
     monkeypatch.setattr(run, "ACT", "")
     assert failed(run.findings(task(tmp_path))) == []
+
+
+def test_a_killed_process_leaves_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended, sac = [], stages_on(CPU, SMALL, rows=300).sac
+    monkeypatch.setattr(os, "kill", lambda pid, number: ended.append((pid, number)))
+    monkeypatch.setenv(WHERE, "1:30")
+    for rank, updates in ((0, 40), (1, 29), (1, 30)):
+        sac._updates = updates
+        assert not (tmp_path / TRACE).exists()
+        trainer = SimpleNamespace(global_rank=rank, default_root_dir=str(tmp_path))
+        Kill().on_train_batch_end(trainer, sac, None, None, 0)  # type: ignore[arg-type]
+    assert ended == [(os.getpid(), signal.SIGKILL)]
+    assert (tmp_path / TRACE).exists()
+
+
+def test_a_changed_checkpoint_is_one_that_a_resume_would_take(tmp_path: Path) -> None:
+    files = CheckpointFiles(tmp_path / "checkpoints", "policy")
+    path = files.path(1, 4)
+    state = {"state_dict": {"actor.layers.0.bias": torch.zeros(3)}}
+    ChecksummedCheckpointIO().save_checkpoint(state, path)
+    run.change(tmp_path)
+    assert files.newest_valid() == path
+    assert torch.load(path)["state_dict"]["actor.layers.0.bias"].tolist() == pytest.approx([1e-3, 0, 0])
 
 
 def test_tensors_of_two_devices_are_counted() -> None:
@@ -179,8 +236,54 @@ def test_tensors_of_two_devices_are_counted() -> None:
         here.to("meta")
         here.to("meta", non_blocking=True)
         _ = torch.zeros(2, 2, device="meta") @ torch.zeros(2, 2)
-        _ = there + 1
-    assert found == {"copy between devices": 1, "mm of tensors on two devices": 1}
+        _ = there + torch.zeros(())
+        _ = torch.where(there > 0, there, torch.zeros(()))  # on a GPU it copies the number, and waits
+        _ = torch.where(there > 0, there, 0.0)
+    assert found == {
+        "copy between devices": 1,
+        "mm of tensors on two devices": 1,
+        "where of tensors on two devices": 1,
+    }
+
+
+def test_the_loops_that_a_run_compiles_are_those_that_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_update, "compile_without_guards", lambda method, device, name: method)
+    monkeypatch.setattr(waits, "compiled_step", lambda rows, device: one_step)
+    stages = stages_on(CPU, (*SMALL, "dynamics.updates_per_step=1"), rows=300)
+    fill(stages.batches, 100)
+    found = waits.compiled_loops(stages)
+    assert tuple(found) == waits.ONE_FUNCTION
+    assert [waits.watched(name, work, CPU).passed for name, work in found.items()] == [True] * 3
+    assert [finding.value for finding in waits.compiled(task(Path()), stages)] == ["not on a CPU"]
+
+
+def test_what_cuda_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def synchronises() -> None:
+        raise RuntimeError("called a synchronizing CUDA operation\nwhere it was")
+
+    monkeypatch.setattr(waits, "refused_by_cuda", nullcontext)
+    assert waits.seen_by_cuda(synchronises) == ["CUDA: called a synchronizing CUDA operation"]
+    assert waits.seen_by_cuda(lambda: None) == []
+
+
+def test_memory_is_counted_from_a_device_that_holds_no_other_buffer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Counted(Exception):
+        pass
+
+    def modules() -> int:
+        gc.collect()
+        return sum(type(each) is OfflineDataModule for each in gc.get_objects())
+
+    def taken(_: Task) -> float:
+        assert modules() == before
+        raise Counted
+
+    before = modules()
+    monkeypatch.setattr(memory, "taken", taken)
+    with pytest.raises(Counted):
+        list(memory.findings(task(tmp_path)))
 
 
 def test_the_memory_of_buffer_and_log_is_foretold(tmp_path: Path) -> None:
@@ -194,6 +297,32 @@ def test_the_memory_of_buffer_and_log_is_foretold(tmp_path: Path) -> None:
     found = list(memory.messages(stages.config, log))
     assert found[0].passed
     assert "data.device=cpu" in str(found[0].value)
+
+
+class Rank:
+    """A process that ends by itself after so many polls, or not at all."""
+
+    def __init__(self, code: int, polls: float) -> None:
+        self.code, self.polls, self.killed = code, polls, False
+
+    @property
+    def exitcode(self) -> int | None:
+        self.polls -= 1
+        return self.code if self.polls < 0 else None
+
+    def kill(self) -> None:
+        self.killed = True
+
+
+def test_ranks_that_do_not_end_after_another_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + 1))
+    both, one = [Rank(0, 10), Rank(1, 30)], [Rank(-9, 5), Rank(0, float("inf"))]
+    asked = Task(device=CPU, folder=tmp_path, seconds=1000.0, begin=0.0)
+    ended = ranks.together(asked, {"both": both, "one": one})  # type: ignore[dict-item]
+    assert ended == {"both": ([0, 1], 20.0), "one": ([-9, None], 2 * ranks.SOON + 1)}
+    assert [each.killed for each in (*both, *one)] == [False, False, False, True]
 
 
 WORKER = """
@@ -248,6 +377,63 @@ def test_a_part_that_fails_or_does_not_end_stops_no_other(tmp_path: Path, monkey
     assert not list(tmp_path.glob("*.part"))
 
 
+INTERRUPTED = f"""
+import json, signal, subprocess, sys, time
+import gpu
+WORKER = {WORKER!r}
+FINDINGS = {{name: json.dumps({{"what": name, "value": 1, "unit": "", "limit": "", "passed": None}}) for name in ("well", "endless")}}
+
+def started(name, options, seconds):
+    with (options.out / f"{{name}}.log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, name, str(options.out)],
+            stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
+        )
+    print(process.pid, flush=True)
+    process.stdin.write(f"[{{FINDINGS[name]}}]".encode() + b"\\n")
+    process.stdin.close()
+    return process
+
+gpu.started, gpu.SHARES = started, {{"well": 1, "endless": 1, "never": 1}}
+gpu.TITLES = {{name: name for name in gpu.SHARES}}
+sys.exit(gpu.main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "code"), [(signal.SIGTERM, "interrupted", 143), (signal.SIGKILL, "running", -9)]
+)
+def test_what_was_found_is_on_disk_when_the_command_is_ended(
+    tmp_path: Path, number: signal.Signals, state: str, code: int
+) -> None:
+    command = [sys.executable, "-c", INTERRUPTED, "--device", "cpu", "--out", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(gpu.__file__).parent)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+        assert process.stdout is not None
+        pids, parts = [], {}
+        try:
+            while not parts.get("endless", {}).get("findings"):
+                time.sleep(0.05)
+                parts = json.loads((tmp_path / "gpu.json").read_text())["parts"] if pids else {}
+                pids = pids or [process.stdout.readline()]
+                assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(20) == code
+        finally:
+            process.kill()
+            pids += [line for line in process.stdout if line.strip().isdigit()]
+            alive = [pid for pid in map(int, pids) if Path(f"/proc/{pid}").exists()]
+            for pid in alive:
+                os.kill(pid, signal.SIGKILL)
+    report = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert {name: part["state"] for name, part in report.items()} == {"well": "passed", "endless": state}
+    assert [part["findings"][0]["what"] for part in report.values()] == ["well", "endless"]
+    page = (tmp_path / "gpu.md").read_text()
+    assert f"## endless: {state}" in page
+    assert "| endless | 1 |  |  |" in page
+    assert len(alive) == (number == signal.SIGKILL)  # which nothing can end the part at
+
+
 def test_each_fault_belongs_to_a_part() -> None:
     assert set(gpu.FAULTS.values()) == set(gpu.SHARES) == set(gpu.TITLES)
 
@@ -276,10 +462,12 @@ def test_each_form_makes_the_same_steps_on_the_gpu(form: str) -> None:
         stages = stages_on(torch.device("cuda"), SMALL, rows=300)
         batches = transitions(2, 7, 64, like=stages.samples.log_rows.rows)
         run = in_form(fused_dynamics(stages.dynamics), each, batches)
+        with graphs_are_replayed(each):
+            losses = torch.stack([run(batches) for _ in range(3)])  # warmed up, recorded, replayed
         if form == "one graph":  # which has made updates while it was captured
-            assert run(batches).isfinite().all()
+            assert losses.isfinite().all()
             continue
-        made.append({"losses": run(batches)} | answers.weights_of(stages.dynamics.ensemble))
+        made.append({"losses": losses} | answers.weights_of(stages.dynamics.ensemble))
     assert not made or answers.furthest(*made) < 1e-4
 
 

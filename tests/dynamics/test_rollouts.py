@@ -539,12 +539,12 @@ def test_the_compiled_step_ends_rollouts_by_a_learned_rule(traced: list[int]) ->
     assert len(traced) >= 1
 
 
-def test_a_box_moves_to_the_device_of_the_model() -> None:
-    box = StateBox.of_columns({"0": [0, 1]}, ["0", "1"])
-    transition = small_ensemble()
-    model = penalised(transition, termination=box).to("meta")
+def test_a_box_and_a_reward_with_tensors_move_to_the_device_of_the_model() -> None:
+    box, reward = StateBox.of_columns({"0": [0, 1]}, ["0", "1"]), torch.nn.Bilinear(2, 1, 1)
+    model = penalised(small_ensemble(), termination=box, reward=reward).to("meta")
     assert isinstance(model.termination, StateBox)
     assert model.termination.low.device.type == "meta"
+    assert reward.weight.device.type == "meta"
 
 
 @pytest.mark.usefixtures("traced")

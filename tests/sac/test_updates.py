@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_sac import ACTIONS, OBS, PlainSAC, networks, rows
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from mopo_pl.nn.layers import Normaliser, Params
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.sac.critic import Critics
-from mopo_pl.sac.updates import SACGradients
+from mopo_pl.sac.updates import SACGradients, SACUpdate
 
 VARIANTS = [
     pytest.param({"soft_backup": True, "alpha_max": 1.0}, id="as by default"),
@@ -176,3 +177,14 @@ def test_layer_norm_makes_each_hidden_layer_of_a_critic_of_mean_0_and_variance_1
     hidden = first(torch.cat([batch.observations, batch.actions], -1).expand(3, 4, OBS + ACTIONS))
     scaled = (hidden - hidden.mean(-1, keepdim=True)) / (hidden.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
     torch.testing.assert_close(critic(batch.observations, batch.actions), last(scaled.relu()).squeeze(-1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_gradients_are_limited_by_the_norm_that_torch_gives_to_the_bit(dtype: torch.dtype) -> None:
+    _, critic = networks(0)
+    found = {name: torch.randn_like(each, dtype=dtype) for name, each in params(critic).items()}
+    update = SACUpdate(gradients=Pair(0, True, None).gradients, tau=0.0, gradient_clip_norm=0.3)
+    scale = (0.3 / (get_total_norm(list(found.values()), foreach=False) + 1e-6)).clamp(max=1.0)
+    assert scale < 1
+    limited = update.limited(found)
+    assert all(torch.equal(limited[name], gradient * scale) for name, gradient in found.items())
