@@ -33,6 +33,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from mopo_pl.storage.atomic_write import atomic_write
+
 SECONDS = 5.0
 """Processor time that an input may take."""
 HANG = 60.0
@@ -152,9 +154,17 @@ class Outcomes:
                 number, kind, outcome = json.loads(line)
                 if kind in options.kinds and number in wanted:
                     self.found[number] = kind, outcome
-        self.found = {number: told for number, told in self.found.items() if told[1] in WELL_TREATED}
         self._lock = threading.Lock()
         self.began, self.before = time.monotonic(), len(self.found)
+
+    def forget_bad(self) -> None:
+        """Leave those out that are tried again: a worker takes what is recorded for done, whatever it came to."""
+        for number in self.bad():
+            del self.found[number]
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        with atomic_write(self.path) as aside:
+            aside.write_text("".join(line for line in lines if any(f'"{well}"' in line for well in WELL_TREATED)))
+        self.before = len(self.found)
 
     def add(self, number: int, kind: str, outcome: str) -> None:
         """Record one, and say how far the run is at every 500th."""
@@ -177,6 +187,7 @@ class Outcomes:
 def watch(options: argparse.Namespace) -> int:
     """Let workers try all inputs; print what they came to."""
     outcomes = Outcomes(options)
+    outcomes.forget_bad()
     if not is_made(options.folder / "base"):
         make_base_once(options)
     threads = [threading.Thread(target=watch_one, args=(options, i, outcomes)) for i in range(options.workers)]
@@ -304,7 +315,8 @@ def work(options: argparse.Namespace) -> None:
     os.dup2(silence, 1)
     cache = options.place.absolute() / f"cache-{options.worker}"
     os.environ |= {"WANDB_MODE": "offline", "MINARI_DATASETS_PATH": str(cache / "minari"), "XDG_CACHE_HOME": str(cache)}
-    base = make_base(options.folder.absolute() / "base")
+    with contextlib.redirect_stderr(io.StringIO()):  # how far the estimates of its run are
+        base = make_base(options.folder.absolute() / "base")
     done = Outcomes(options).found if options.inputs else {}
     keep_defaults()
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")

@@ -63,7 +63,7 @@ WRONG: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray], list[str]]] = {
     "action out of bounds": (
         "actions",
         lambda x: with_value(x, 1, 1.5),
-        ["[-1.0] to [1.0]", "1 rows", "row 1: [1.5]", "data.action_low", "data.action_high", "by up to 0.5"],
+        ["1 of 6 rows lie outside", "its bounds are -1 to 1", "data.action_low=[-1]", "data.action_high=[1.5]"],
     ),
 }
 

@@ -70,7 +70,7 @@ def test_sizes_are_the_users(capsys: pytest.CaptureFixture[str], arguments: list
         (["--states", "90000000", "--actions", "1"], "--states 90000000 must be at most 60"),
         (["--figure", "somewhere", "--seed", "1"], "--figure draws two fixed examples: remove --seed"),
         (["--figure", ""], "--figure '' is not a folder"),
-        (["--figure", __file__], f"--figure '{__file__}' is not a folder"),
+        (["--figure", __file__], f"--figure {__file__} cannot be written (Not a directory)"),
     ],
 )
 def test_a_bad_option_is_one_error(capsys: pytest.CaptureFixture[str], arguments: list[str], says: str) -> None:
@@ -156,7 +156,7 @@ def lines(svg: str) -> dict[str, np.ndarray]:
 def test_a_folder_that_is_a_file_is_one_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("")
     assert program.main(["theory", "--figure", str(tmp_path / "taken")]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    assert "cannot be written (Not a directory): choose another folder" in capsys.readouterr().err
 
 
 def test_drawing_twice_gives_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
