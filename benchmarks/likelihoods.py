@@ -19,10 +19,12 @@ from mopo_pl.config.compose import compose
 from mopo_pl.dynamics.losses import model_target
 
 OPTIONS = {
-    "plain, raw targets": (False, 0.0),
-    "plain, z-scored targets": (True, 0.0),
-    "β 0.5, z-scored targets": (True, 0.5),
-    "β 1, z-scored targets": (True, 1.0),
+    "plain, raw targets": (False, 0.0, None),
+    "plain, z-scored targets": (True, 0.0, None),
+    "β 0.5, z-scored targets": (True, 0.5, None),
+    "β 0.5, z-scored targets, δ 3": (True, 0.5, 3.0),
+    "β 0.75, z-scored targets, δ 3": (True, 0.75, 3.0),
+    "β 1, z-scored targets": (True, 1.0, None),
 }
 
 
@@ -60,10 +62,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     print("| likelihood | reward | mean of states | worst state | mean squared error, raw | median u | seconds |")
     print("|---|---|---|---|---|---|---|")
-    for name, (normalise, beta) in OPTIONS.items():
+    for name, (normalise, beta, delta) in OPTIONS.items():
         start = time.monotonic()
         arguments = [f"dataset={options.data}", "dynamics.members=2", "dynamics.elites=1", "dynamics.holdout_max=20000"]
-        arguments += [f"dynamics.normalise_targets={normalise}", f"dynamics.beta={beta}", *options.settings]
+        arguments += [f"dynamics.normalise_targets={normalise}", f"dynamics.beta={beta}"]
+        arguments += [f"dynamics.huber_delta={'null' if delta is None else delta}", *options.settings]
         errors, squared, u = fit(arguments, options.epochs)
         cells = [
             f"{errors[0]:.3f}",

@@ -60,6 +60,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "no average of the actor": ("sac.actor_average=null",),
     "no LayerNorm": ("sac.critic_layer_norm=false",),
     "unbounded targets": ("sac.bound_targets=false",),
+    "critics from 0": ("sac.start_at_log_value=false",),
+    "plain likelihood of residuals": ("dynamics.huber_delta=null",),
     "raw observations": ("sac.normalise_observations=false",),
     "steps of 5": ("rollout.horizon=5", "rollout.starts=10000"),
 }

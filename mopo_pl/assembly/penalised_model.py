@@ -9,7 +9,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics, lowest_return
+from mopo_pl.data.statistics import LogStatistics, logged_values
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import Halt, PenalisedModel, StateLimits
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
@@ -67,7 +67,7 @@ def build_penalised_model(
 
 def _halt(dataset: OfflineDataset, widths: float, discount: float) -> Halt:
     """What is beyond the log's states, extended by `widths` times their range, is worth no more than the worst of them."""
-    return Halt(state_limits(dataset, widths), lowest_return(dataset, discount))
+    return Halt(state_limits(dataset, widths), float(logged_values(dataset, discount).min()))
 
 
 def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:

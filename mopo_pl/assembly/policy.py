@@ -8,6 +8,7 @@ from torch import nn
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import SACConfig
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.statistics import logged_values
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
@@ -37,6 +38,8 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         normaliser=normaliser,
         generator=generator_for(seed, "critic weights"),
     )
+    if settings.start_at_log_value:
+        critic.start_at(float(logged_values(dataset, settings.discount).mean()))
     bounds = reachable_returns(dataset.transitions.rewards, settings.discount) if settings.bound_targets else None
     return SACModule(
         actor,

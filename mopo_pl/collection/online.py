@@ -31,8 +31,8 @@ SAC_SETTINGS = (
     # As Haarnoja et al. 2018 (arXiv:1812.05905), appendix D, for all tasks.
     *("sac.actor_lr=3e-4", "sac.alpha_lr=3e-4", "sac.actor_schedule=constant", "sac.alpha_max=null"),
     *("sac.alpha_init=1", "sac.log_std_min=-20", "sac.critic_layer_norm=false", "sac.actor_average=null"),
-    # Both would need a log.
-    *("sac.normalise_observations=false", "sac.bound_targets=false"),
+    # These would need a log.
+    *("sac.normalise_observations=false", "sac.bound_targets=false", "sac.start_at_log_value=false"),
     *("logger=none", "evaluation.every_n_epochs=5"),
 )
 """What `collect` sets of the configuration, before the settings of the command line."""

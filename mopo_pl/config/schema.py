@@ -160,9 +160,9 @@ class PenaltyConfig:
     name: str = "ensemble_std"
     """u: max_aleatoric, ensemble_std, disagreement, none, or `module:function`, which may ask for observations, actions and log."""
     coef: float = 1.0
-    """λ [reward per unit of u]; with `relative` in units of mean |r| / mean u over the log."""
+    """λ [reward per unit of u]; with `relative` in units of std r / mean u over the log."""
     relative: bool = True
-    """λ in units of mean |r| / mean u over logged transitions, so that one value serves logs of different scale."""
+    """λ in units of std r / mean u over logged transitions, so that one value serves logs of different scale."""
     value_coef: float = 1.0
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
     free_quantile: Optional[float] = 0.5
@@ -215,6 +215,8 @@ class SACConfig:
     """LayerNorm (without scale and shift) in the critics' hidden layers."""
     pessimism: Optional[float] = None
     """κ: value estimate mean − κ·std over the critics; null: their minimum."""
+    start_at_log_value: bool = True
+    """Start the critics at the mean discounted return that followed logged states, instead of near 0."""
     bound_targets: bool = True
     """Clip the critics' targets into the range of discounted returns that the log's rewards allow."""
     actor_average: Optional[float] = 0.9997

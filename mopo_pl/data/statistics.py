@@ -87,8 +87,8 @@ def steps_to_go(dataset: OfflineDataset) -> Tensor:
     return ends - torch.arange(len(ends))
 
 
-def lowest_return(dataset: OfflineDataset, discount: float) -> float:
-    """The lowest discounted return that followed a logged state.
+def logged_values(dataset: OfflineDataset, discount: float) -> Tensor:
+    """The discounted returns that followed logged states, float64 [n].
 
     An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
     what followed had been like what is logged. Only states with L >= 1/(1 - γ) count there, or whole episodes where no state
@@ -102,4 +102,4 @@ def lowest_return(dataset: OfflineDataset, discount: float) -> float:
     if not known.any():
         known = steps == lengths.repeat_interleave(lengths)
     shares = torch.where(ended, 1.0, 1 - discount ** steps.double())
-    return float((total / shares)[known].min())
+    return (total / shares)[known]

@@ -51,3 +51,14 @@ class Critics(nn.Module):
                 hidden = nn.functional.layer_norm(hidden, hidden.shape[-1:])
             hidden = torch.relu(hidden)
         return in_full_precision(self.layers[-1], hidden).squeeze(-1)
+
+    @torch.no_grad()
+    def start_at(self, value: float) -> None:
+        """Add a value to every Q, by the biases of the output layer.
+
+        Adam moves a bias by its learning rate in an update, so that from 0 a value of 500 takes thousands of updates; until then every
+        state looks poor beside one whose worth is known.
+        """
+        output = self.layers[-1]
+        assert isinstance(output, BatchedLinear)
+        output.bias.add_(value)

@@ -58,6 +58,7 @@ SHARED: dict[str, Any] = {
     "sac.critic_layer_norm": False,
     "sac.pessimism": None,
     "sac.bound_targets": False,
+    "sac.start_at_log_value": False,
     "sac.actor_average": None,
     "sac.normalise_observations": False,
     "sac.updates_per_epoch": 1000,

@@ -1,4 +1,4 @@
-"""Discounted returns of logged states, and the lowest of them, against sums step by step."""
+"""Discounted returns of logged states, and what those states are worth, against sums step by step."""
 
 from collections.abc import Callable
 
@@ -7,10 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mopo_pl.assembly import build_sac
+from mopo_pl.config.compose import compose
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
-from mopo_pl.data.statistics import lowest_return, returns_to_go, steps_to_go
+from mopo_pl.data.statistics import logged_values, returns_to_go, steps_to_go
 
 Make = Callable[..., OfflineDataset]
 
@@ -35,7 +37,11 @@ def log_of(episodes: list[tuple[list[float], bool]]) -> OfflineDataset:
     return assemble(raw, name="test", bounds=bounds, time_limit=None, clip_actions=False)
 
 
-def slowly(episodes: list[tuple[list[float], bool]], discount: float) -> tuple[list[float], float]:
+def lowest(dataset: OfflineDataset, discount: float) -> float:
+    return float(logged_values(dataset, discount).min())
+
+
+def slowly(episodes: list[tuple[list[float], bool]], discount: float) -> tuple[list[float], list[float]]:
     returns, scaled, whole = [], [], []
     for rewards, ended in episodes:
         for first in range(len(rewards)):
@@ -47,7 +53,7 @@ def slowly(episodes: list[tuple[list[float], bool]], discount: float) -> tuple[l
                 scaled.append(value)
             if first == 0:
                 whole.append(value)
-    return returns, min(scaled or whole)
+    return returns, scaled or whole
 
 
 rewards = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40)
@@ -58,23 +64,35 @@ rewards = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40)
 @given(st.lists(st.tuples(rewards, st.booleans()), min_size=1, max_size=5), st.sampled_from([0.0, 0.5, 0.9, 0.99]))
 def test_returns_are_the_sums_step_by_step(episodes: list[tuple[list[float], bool]], discount: float) -> None:
     dataset = log_of(episodes)
-    returns, lowest = slowly(episodes, discount)
+    returns, values = slowly(episodes, discount)
     np.testing.assert_allclose(returns_to_go(dataset, discount), returns, rtol=1e-9, atol=1e-9)
-    assert lowest_return(dataset, discount) == pytest.approx(lowest, rel=1e-9, abs=1e-9)
+    np.testing.assert_allclose(logged_values(dataset, discount), values, rtol=1e-9, atol=1e-9)
 
 
 def test_what_follows_a_time_limit_is_taken_to_be_like_what_came_before_it() -> None:
     """A reward of -2 for ever is worth -20 at γ = .9, however long it was logged; one terminal step of -2 is worth -2."""
-    assert lowest_return(log_of([([-2.0] * 10, False)]), 0.9) == pytest.approx(-20)
-    assert lowest_return(log_of([([-2.0] * 300, False)]), 0.9) == pytest.approx(-20)
-    assert lowest_return(log_of([([-2.0], True)]), 0.9) == pytest.approx(-2)
+    assert lowest(log_of([([-2.0] * 10, False)]), 0.9) == pytest.approx(-20)
+    assert lowest(log_of([([-2.0] * 300, False)]), 0.9) == pytest.approx(-20)
+    assert lowest(log_of([([-2.0], True)]), 0.9) == pytest.approx(-2)
 
 
 def test_a_bad_last_step_before_a_time_limit_is_no_bad_state() -> None:
     """Nine further steps are not seen; only whole episodes are, or states with ten steps to go at γ = .9."""
-    assert lowest_return(log_of([([1.0] * 20 + [-5.0], False)]), 0.9) > 0
-    assert lowest_return(log_of([([1.0, -5.0], False)]), 0.9) == pytest.approx((1 - 4.5) / 1.9 / 0.1)
+    assert lowest(log_of([([1.0] * 20 + [-5.0], False)]), 0.9) > 0
+    assert lowest(log_of([([1.0, -5.0], False)]), 0.9) == pytest.approx((1 - 4.5) / 1.9 / 0.1)
 
 
 def test_steps_are_counted_to_the_end_of_an_episode_that_includes_the_last(make_dataset: Make) -> None:
     assert steps_to_go(make_dataset(rows=400))[:51].tolist() == [*range(50, 0, -1), 50]
+
+
+def test_the_critics_start_at_what_logged_states_are_worth_on_average(make_dataset: Make) -> None:
+    dataset = make_dataset(rows=400)
+    mean = float(logged_values(dataset, 0.99).mean())
+    found = {}
+    for start in (True, False):
+        settings_ = compose([f"sac.start_at_log_value={str(start).lower()}", "sac.schedule_epochs=1"]).sac
+        critic = build_sac(settings_, dataset, seed=0, compile=False).critic
+        found[start] = critic(dataset.transitions.observations, dataset.transitions.actions).detach()
+    np.testing.assert_allclose(found[True], found[False] + mean, rtol=1e-5, atol=1e-4)
+    assert abs(mean) > 1

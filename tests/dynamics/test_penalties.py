@@ -126,8 +126,10 @@ def test_an_unknown_penalty_says_what_is_wrong(name: str, says: str) -> None:
         lookup("penalty", name, PENALTIES)
 
 
-def test_in_its_relative_unit_lambda_u_is_on_the_log_as_large_as_its_rewards() -> None:
+def test_in_its_relative_unit_lambda_u_is_on_the_log_as_large_as_the_spread_of_its_rewards() -> None:
     u, rewards = torch.tensor([1.0, 2.0, 6.0]), torch.tensor([-4.0, 2.0, 0.0])
     unit = relative_unit(u, rewards)
-    assert (unit * u).mean().item() == pytest.approx(rewards.abs().mean().item())
+    assert (unit * u).mean().item() == pytest.approx(rewards.std(correction=0).item())
+    assert relative_unit(u, rewards + 100) == pytest.approx(unit)  # which step is better than which stays as it was
+    assert relative_unit(u, torch.full((3,), -6.0)) == pytest.approx(2.0)
     assert relative_unit(torch.zeros(3), rewards) == 1.0

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from mopo_pl import assembly
 from mopo_pl.config.schema import PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics, lowest_return
+from mopo_pl.data.statistics import LogStatistics, logged_values
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.dynamics.model import TransitionModel
@@ -318,7 +318,7 @@ def test_halt_is_beyond_the_logs_states_and_worth_the_lowest_return_of_one(
     low, high = states.min(0), states.max(0)
     np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
     np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
-    assert halt.worth == lowest_return(dataset, 0.9)
+    assert halt.worth == float(logged_values(dataset, 0.9).min())
     without = assembly.build_penalised_model(
         replace(settings, halt_widths=None), Counting(), never, dataset, discount=0.9
     )

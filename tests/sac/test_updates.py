@@ -179,6 +179,15 @@ def test_layer_norm_makes_each_hidden_layer_of_a_critic_of_mean_0_and_variance_1
     torch.testing.assert_close(critic(batch.observations, batch.actions), last(scaled.relu()).squeeze(-1))
 
 
+def test_critics_that_start_at_a_value_say_it_of_every_state_and_keep_their_differences() -> None:
+    _, critic = networks()
+    assert isinstance(critic, Critics)
+    batch = rows(6)
+    before = critic(batch.observations, batch.actions).detach()
+    critic.start_at(300.0)
+    torch.testing.assert_close(critic(batch.observations, batch.actions), before + 300)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_are_limited_by_the_norm_that_torch_gives_to_the_bit(dtype: torch.dtype) -> None:
     _, critic = networks(0)
