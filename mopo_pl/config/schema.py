@@ -89,9 +89,9 @@ class DynamicsConfig:
     """Coefficient of Σ max log σ² − Σ min log σ², which pulls the learned bounds of log σ² together."""
     normalise_targets: bool = True
     """Train on standardised targets; rewards, states and u keep their units. false: as the original code."""
-    beta: float = 0.5
+    beta: float = 0.75
     """β of β-NLL (Seitzer et al. 2022): 0 is the likelihood of the original code, 1 is close to squared error."""
-    huber_delta: Optional[float] = None
+    huber_delta: Optional[float] = 3.0
     """Residual from which on the likelihood counts it linearly instead of squared (Huber 1964) [predicted standard deviations]; null: nowhere."""
     truncated_init: bool = True
     """Draw initial weights from a normal distribution cut at two standard deviations; false: from the whole distribution."""
@@ -211,7 +211,7 @@ class SACConfig:
     """Limit of the norm of the critics' gradient and of the actor's; null: none."""
     critics: int = 2
     """Number of critics."""
-    critic_layer_norm: bool = True
+    critic_layer_norm: bool = False
     """LayerNorm (without scale and shift) in the critics' hidden layers."""
     pessimism: Optional[float] = None
     """κ: value estimate mean − κ·std over the critics; null: their minimum."""
