@@ -24,8 +24,9 @@ from mopo_pl.storage.atomic_write import atomic_write
 FORMER = [
     *("penalty.name=max_aleatoric", "penalty.relative=false", "penalty.free_quantile=null", "penalty.value_coef=0"),
     *("penalty.coef=2.5", "rollout.horizon=5", "rollout.real_ratio=0.05", "rollout.continue_share=0"),
-    *("sac.actor_lr=1e-4", "sac.alpha_init=1", "sac.critic_layer_norm=false", "sac.bound_targets=false", "sac.start_at_log_value=false"),
-    *("sac.actor_average=null", "sac.normalise_observations=false"),
+    *("sac.actor_lr=1e-4", "sac.alpha_init=1", "sac.critic_layer_norm=false", "sac.bound_targets=false"),
+    *("sac.actor_average=null", "sac.normalise_observations=false", "sac.start_at_log_value=false"),
+    *("dynamics.beta=0.5", "dynamics.huber_delta=null"),
 ]
 """The default with which the kept figures were made; `--log` may change it."""
 

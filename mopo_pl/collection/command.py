@@ -109,7 +109,9 @@ def collect(collection: Collection, folder: Path | None) -> int:
 
 def _config(collection: Collection) -> Config:
     config = compose(["dataset=collected-v0", "termination=never", *SAC_SETTINGS, *collection.settings])
-    wrong = [key for key in ("normalise_observations", "bound_targets", "start_at_log_value") if getattr(config.sac, key)]
+    wrong = [
+        key for key in ("normalise_observations", "bound_targets", "start_at_log_value") if getattr(config.sac, key)
+    ]
     if wrong:
         raise InputError(f"sac.{wrong[0]}=true needs a log, which is only being collected")
     if isinstance(config.seed, list) or config.trainer.devices != 1:
