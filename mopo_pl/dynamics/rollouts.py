@@ -138,6 +138,9 @@ def branch(
     )
 
 
+EDGE = 0.01
+"""How far beyond the log's range a state still counts as within [widths of the range]: one at its edge, such as a cosine of 1, is predicted
+on either side of it."""
 PINNED = 0.99
 """|a| from which an action in [-1, 1] counts as at its bound."""
 
@@ -167,17 +170,19 @@ class RolloutStatistics:
         self.sums += torch.stack([s.double() for s in [*counts, *rewarded, pinned, *of_steps, beyond]])
 
     def _beyond_log(self, states: Tensor) -> Tensor:
-        """Whether a coordinate of the states [..., D] lies outside the range of the log's observations [...]."""
+        """Whether a coordinate of the states [..., D] lies outside the range of the log's observations, by more than `EDGE` [...]."""
         if self.log is None:
             return torch.zeros(states.shape[:-1], dtype=torch.bool, device=states.device)
-        return ((states < self.log.observation_low) | (states > self.log.observation_high)).any(-1)
+        low, high = self.log.observation_low, self.log.observation_high
+        edge = EDGE * (high - low)
+        return ((states < low - edge) | (states > high + edge)).any(-1)
 
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once.
 
         `terminated`, `halted`: share of rollouts that ended by the rule of termination, and in HALT; steps into HALT count neither
         for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
-        the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range.
+        the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range, by more than `EDGE`.
         """
         sums = sum_over_ranks(self.sums.clone()).tolist()
         rows, paid, ended, halted, non_finite, out_of_range, starts, penalty, reward, size, pinned, *of_steps = sums

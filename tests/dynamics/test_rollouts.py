@@ -652,15 +652,18 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows(halting: bool,
     assert statistics.summary() == pytest.approx(by_hand)
 
 
-def test_states_outside_the_logs_range_are_counted_beside_the_others() -> None:
+@pytest.mark.parametrize(
+    ("high", "beyond"), [(4.0, 3), (4.98, 2), (4.96, 3)]
+)  # within 1 % of the range 5 still counts as in it
+def test_states_outside_the_logs_range_are_counted_beside_the_others(high: float, beyond: int) -> None:
     """From 0 and from 3 rollouts come to 1, 2, 3 and 4, 5, 6; and from 20 to 21, which is not counted as it is dropped."""
-    log = SimpleNamespace(observation_low=torch.full((OBS,), 2.0), observation_high=torch.full((OBS,), 4.0))
+    log = SimpleNamespace(observation_low=torch.full((OBS,), 2.0), observation_high=torch.full((OBS,), high))
     chunk = roll(penalised(Counting()), columns([0.0, 3.0, 20.0]), 3, limits=StateLimits(*columns([-9.0, 9.0])))
     with_log, without = RolloutStatistics("cpu", log), RolloutStatistics("cpu")  # type: ignore[arg-type]
     for _ in range(2):
         with_log.add(chunk)
         without.add(chunk)
-    assert with_log.summary() == {**without.summary(), "beyond_log": 3 / 6}
+    assert with_log.summary() == {**without.summary(), "beyond_log": beyond / 6}
 
 
 def test_statistics_of_a_refresh_that_imagined_nothing_count_nothing() -> None:
