@@ -83,7 +83,11 @@ def _bound(host: str, port: int) -> socket.socket:
     """A socket that listens there."""
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        bound = socket.create_server(address[:2], family=family, backlog=2048)
+        # Of connections too: asyncio sets it only where the protocol has been named. Without it the body of a reply waits 40 ms for the
+        # acknowledgement of its head.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return bound
     except (OSError, OverflowError) as error:
         why = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise InputError(
