@@ -881,6 +881,11 @@ def program(folder: Path, words: Sequence[str]) -> int:
     """Run a command as `python -m mopo_pl` does, in the folder of the input."""
     from mopo_pl.__main__ import main as command_line
 
+    return called_in(folder, command_line, words)
+
+
+def called_in(folder: Path, command_line: Callable[[list[str]], int], words: Sequence[str]) -> int:
+    """Call a command line from a folder."""
     before = Path.cwd()
     os.chdir(folder)
     try:
@@ -984,12 +989,7 @@ def train(folder: Path, words: Sequence[str]) -> int:
     """Train or resume as a command does, in the folder of the input."""
     from mopo_pl.cli import main as command_line
 
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        return command_line(list(words))
-    finally:
-        os.chdir(before)
+    return called_in(folder, command_line, words)
 
 
 Make = Callable[[random.Random, Path, Path], list[str]]

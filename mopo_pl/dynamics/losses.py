@@ -83,7 +83,7 @@ class EnsembleLoss:
     """Coefficient of `bound_loss`."""
     beta: float
     """β of β-NLL, 0 for plain likelihood."""
-    huber_delta: float | None = None
+    huber_delta: float | None
     """δ of `gaussian_loss` [σ]; None: the likelihood as it is."""
 
     def __call__(self, parameters: Params, batch: Transitions) -> Tensor:

@@ -49,7 +49,8 @@ class DynamicsModule(LoggedModule):
 
         `elites`: number of members with the lowest holdout error that rollouts use. `learning_rate`: of Adam. `weight_decay`:
         one coefficient per layer, else ValueError is raised. `bound_coef`: of the pull on the bounds of log σ². `beta`: of
-        β-NLL, 0 for plain likelihood. `huber_delta`: number of σ from which on a residual counts linearly; None: nowhere.
+        β-NLL, 0 for plain likelihood. `huber_delta`: number of σ from which on a residual counts linearly; None: nowhere, as
+        in checkpoints that do not name it.
 
         `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
         no parameter's `.grad`.

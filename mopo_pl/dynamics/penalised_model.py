@@ -54,7 +54,7 @@ class Halt:
     known: StateLimits
     """The states outside of it."""
     worth: float
-    """What a step into HALT earns, once [discounted return]; of a log `the least of `data.statistics.logged_values`."""
+    """What a step into HALT earns, once [discounted return]; of a log the least of `data.statistics.logged_values`."""
 
     def takes(self, states: Tensor) -> Tensor:
         """Whether each of the states [B, D] is outside the known ones [B]; one that is not finite is no state, and is not."""

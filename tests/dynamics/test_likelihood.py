@@ -184,7 +184,7 @@ def fitted(beta: float) -> GaussianEnsemble:
         target_normaliser=Normaliser.fit(model_target(rows)),
         generator=generator_for(0, "weights"),
     )
-    loss = EnsembleLoss(ensemble=ensemble, bound_coef=0.01, beta=beta)
+    loss = EnsembleLoss(ensemble=ensemble, bound_coef=0.01, beta=beta, huber_delta=None)
     optimizer = torch.optim.Adam(ensemble.parameters(), lr=3e-3)
     for _ in range(800):
         batch = rows[torch.randint(2000, (3, 128), generator=generator)]
