@@ -16,9 +16,14 @@ from mopo_pl.nn import compilation
 os.environ.setdefault("WANDB_MODE", "offline")
 torch.set_num_threads(1)
 
+SLOW_SECONDS = 3 * 3600
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave out tests that need a GPU where there is none: they are not skipped, which CI takes for a mistake."""
+    """Leave out tests that need a GPU where there is none, since CI takes a skipped test for a mistake; give slow tests hours."""
+    for item in items:
+        if item.get_closest_marker("slow") is not None and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     if not torch.cuda.is_available():
         items[:] = [item for item in items if item.get_closest_marker("gpu") is None]
 

@@ -83,12 +83,13 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
     return digest
 
 
-def load_model(folder: Path) -> TransitionModel:
-    """Read what `save_model` wrote.
+def load_model(folder: Path | str) -> TransitionModel:
+    """Read what `save_model` wrote, such as the ensemble in a run's folder.
 
     Raises InputError where a file is missing or damaged, describes a network that its weights are not of, holds a weight that
     is not finite or an elite that is no member, or where the hash differs.
     """
+    folder = Path(folder).expanduser()
     try:
         return _read(folder)
     except InputError:

@@ -81,6 +81,8 @@ def address_of(name: str, port: int) -> str:
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that listens there."""
+    if not 0 <= port < 2**16:  # getaddrinfo takes the rest of a division
+        raise InputError(f"--port {port} must lie in [0, 65535]; 0 is a free one")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.create_server(address[:2], family=family, backlog=2048)
@@ -88,7 +90,7 @@ def _bound(host: str, port: int) -> socket.socket:
         # acknowledgement of its head.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return bound
-    except (OSError, OverflowError) as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is empty, or too long
         why = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise InputError(
             f"--host {host} --port {port} cannot be had ({why}): give another, or --port 0 for a free one"

@@ -276,7 +276,7 @@ def test_a_kind_without_rows_is_refused(terminal: bool, name: str) -> None:
 def test_a_saved_rule_is_read_back_to_the_bit(learned: tuple[LearnedRule, dict], tmp_path: Path) -> None:
     rule, facts = learned
     save_rule(rule, tmp_path, facts)
-    again = load_rule(tmp_path)
+    again = load_rule(str(tmp_path))
     rows = walked(300, seed=3).transitions
     parts = rows.observations, rows.actions, rows.next_observations
     assert torch.equal(again.classifier(*parts), rule.classifier(*parts))

@@ -32,7 +32,7 @@ def model(seed: int = 0, elites: tuple[int, ...] = (3, 0)) -> TransitionModel:
 def test_a_stored_model_predicts_and_samples_exactly_as_before(tmp_path: Path) -> None:
     saved = model()
     save_model(saved, tmp_path, {})
-    loaded = load_model(tmp_path)
+    loaded = load_model(str(tmp_path))  # as a user writes it
     states, actions = torch.randn(6, 3), torch.rand(6, 2)
     outcomes = []
     for transition in (saved, loaded):

@@ -165,9 +165,18 @@ def test_an_address_that_cannot_be_had_is_said(run: Path, capsys: pytest.Capture
     assert said == (
         f"error: --host 127.0.0.1 --port {port} cannot be had (Address already in use): give another, or --port 0 for a free one\n"
     )
-    for wrong in (["--port", "70000"], ["--port", "-1"], ["--host", "no such host"]):
-        assert main(["serve", str(run), *wrong]) == 2
+    for host in ("no such host", "a" * 70, "..", ""):
+        assert main(["serve", str(run), "--host", host]) == 2
         assert "cannot be had" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", [-1, 2**16, 70_000])
+def test_a_port_that_is_none_is_not_taken_modulo_65536(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, port: int
+) -> None:
+    monkeypatch.setattr("mopo_pl.serving.web.run", lambda service, bound: None)
+    assert main(["serve", str(run), "--port", str(port)]) == 2
+    assert f"--port {port} must lie in [0, 65535]" in capsys.readouterr().err
 
 
 def test_only_loopback_is_taken_without_a_warning(

@@ -84,8 +84,9 @@ def save_rule(rule: LearnedRule, folder: Path, facts: dict[str, Any]) -> None:
         aside.write_text(json.dumps(description, indent=2) + "\n")
 
 
-def load_rule(folder: Path) -> LearnedRule:
+def load_rule(folder: Path | str) -> LearnedRule:
     """Read what `save_rule` wrote; raises InputError as `load_model` does."""
+    folder = Path(folder).expanduser()
     try:
         description = read_json(folder / "termination.json")
         weights = read_weights(folder / "termination.safetensors")
