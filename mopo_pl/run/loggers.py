@@ -45,6 +45,10 @@ def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str
     }
 
 
+DATABASES = ("mlflow", "sqlalchemy", "sqlite3")
+"""Packages whose errors say that MLflow's store cannot be written: they are no OSError."""
+
+
 class _SkipsHeldRows:
     """Before a logger's class: leaves out rows that the logger got before the run was stopped, and a module's hparams.
 
@@ -66,16 +70,26 @@ class _SkipsHeldRows:
         try:
             super().log_metrics(metrics, step)  # type: ignore[misc]
             self.save()  # type: ignore[attr-defined]
-        except OSError as error:
-            raise Unwritable(error.filename or "a logger's record", error) from error
+        except Exception as error:
+            _say_unwritable(error)
+            raise
 
     def finalize(self, status: str) -> None:
         """As the logger's own; what cannot be written any more does not hide why the run failed."""
         try:
             super().finalize(status)  # type: ignore[misc]
-        except OSError as error:
+        except Exception as error:
             if status != "failed":
-                raise Unwritable(error.filename or "a logger's record", error) from error
+                _say_unwritable(error)
+                raise
+
+
+def _say_unwritable(error: Exception) -> None:
+    """Raise Unwritable where a record could not be written; not for another error, such as one in a logger of the user's own."""
+    if isinstance(error, OSError):
+        raise Unwritable(error.filename or "a logger's record", error) from error
+    if type(error).__module__.partition(".")[0] in DATABASES:
+        raise Unwritable("a logger's record", OSError(str(error).partition("\n")[0])) from error
 
 
 @dataclass

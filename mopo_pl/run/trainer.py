@@ -66,7 +66,7 @@ def build_trainer(
         **flags,
         callbacks=callbacks,
         logger=loggers,
-        plugins=[ChecksummedCheckpointIO()],
+        plugins=[ChecksummedCheckpointIO(beside=folder.config)],
         default_root_dir=str(folder.path),
         use_distributed_sampler=False,
         num_sanity_val_steps=0,

@@ -4,10 +4,12 @@ Each checkpoint is written atomically. A JSON file with the same stem holds the 
 refresh files it refers to, so that the newest undamaged checkpoint can be found.
 """
 
+import errno
 import hashlib
 import io
 import json
 import math
+import os
 import re
 import zipfile
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from mopo_pl.distributed.console import print_once
-from mopo_pl.errors import InputError
+from mopo_pl.errors import InputError, Unwritable
 from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 from mopo_pl.storage.stored_json import read_json
 
@@ -41,13 +43,19 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
     during the copy leaves an incomplete checkpoint.
     """
 
+    def __init__(self, beside: Path | None = None) -> None:
+        """`beside`: a file without which nothing is written: its folder was moved or deleted, and must not be made anew."""
+        self.beside = beside
+
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write `checkpoint` to `path` and flush both files to disk.
 
         `storage_options`: None or `{"score": float}`; the checkpoint with the highest score is kept. Raises Unwritable
-        if the disk is full or the folder is not writable.
+        if the disk is full, the folder is not writable, or `beside` is gone.
         """
         target = Path(path)
+        if self.beside is not None and not self.beside.exists():
+            raise Unwritable(self.beside, FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
         target.parent.mkdir(parents=True, exist_ok=True)
         # Serialised in memory first: torch's file writer reports a full disk as an internal error.
         content = io.BytesIO()
