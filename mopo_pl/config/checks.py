@@ -241,6 +241,10 @@ def _names(config: Config) -> Iterator[str]:
         yield f"seed={config.seed} is a list, which needs trainer.devices=1: start one command per seed instead"
 
 
+LARGEST = (2 - 2**-23) * 2.0**127
+"""The largest number of float32."""
+
+
 def _termination(given: Any) -> Iterator[str]:
     if given is None or isinstance(given, str):
         return
@@ -265,7 +269,8 @@ def _is_interval(limits: Any) -> bool:
     if not all(limit is None or (isinstance(limit, int | float) and not isinstance(limit, bool)) for limit in limits):
         return False
     low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
-    return low < high
+    # A finite limit that float32 cannot hold would be none.
+    return low < high and all(abs(limit) == inf or abs(limit) <= LARGEST for limit in (low, high))
 
 
 def _names_parts(choice: Any) -> bool:

@@ -109,11 +109,11 @@ def _licence(known_as: str, name: str) -> list[str]:
 
 def _evidence(card: Mapping[str, Any]) -> list[str]:
     result, health, estimates = card["result"], card["health"], card["estimates"]
-    scored = result.get("final_return")
+    scored, spread = result.get("final_return"), result.get("final_return_std")
     lines = [
         "Return in the environment: not measured."
-        if scored is None
-        else f"Return in the environment: {scored:.4g} ± {result['final_return_std']:.4g} over {result['final_episodes']} episodes; "
+        if scored is None or spread is None
+        else f"Return in the environment: {scored:.4g} ± {spread:.4g} over {result['final_episodes']} episodes; "
         f"the log's {card['log']['mean_return']:.4g}."
     ]
     lines.append("Check of the training: not made." if health is None else f"Check of the training: {health['level']}.")

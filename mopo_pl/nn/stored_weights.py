@@ -37,20 +37,18 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _declared(path: Path, size: int) -> int:
-    """Bytes that the header of such a file gives it; `size` where there is no such header, which its reader names.
+    """Bytes that the header of such a file gives it; raises ValueError where there is no such header.
 
-    Asked before the file is mapped into memory: 10 GB of holes may follow its content.
+    Asked before the file is mapped into memory: it may be 10 GB of holes, or end in them.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-        if length > min(HEADER, size):
-            return size
-        text = file.read(length)
+        text = file.read(length) if length <= min(HEADER, size) else b""
     try:
         ends = [entry["data_offsets"][1] for name, entry in json.loads(text).items() if name != "__metadata__"]
         return 8 + length + max(map(int, ends), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError):
-        return size
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"{path.name} has no header of safetensors") from error
 
 
 def refuse_larger(

@@ -74,7 +74,8 @@ class RunFolder:
         folder = cls(path.resolve())
         for root, folders, files in os.walk(folder.path):
             for entry in (Path(root) / name for name in (*folders, *files)):
-                if entry.is_symlink() and not entry.resolve().is_relative_to(folder.path):
+                # realpath: resolve() fails at a loop of links.
+                if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(folder.path):
                     raise InputError(f"{entry} is a link to a place outside the run: replace it by what it points to")
                 if not entry.is_symlink() and not entry.is_file() and not entry.is_dir():
                     raise InputError(f"{entry} is a pipe or a device, which no run writes: remove it")

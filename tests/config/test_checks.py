@@ -81,7 +81,17 @@ REFUSED = [
             [f"termination.bounds.temp={limits}"],
             f"termination.bounds.temp={limits} must be a lower and a higher number, such as [0, 90]; null stands for none",
         )
-        for limits in ("[90, 0]", "[0, 0]", "[null, null]", "[0]", "7", "[0, high]", "[0, true]")
+        for limits in (
+            "[90, 0]",
+            "[0, 0]",
+            "[null, null]",
+            "[0]",
+            "7",
+            "[0, high]",
+            "[0, true]",
+            f"[0, 1{'0' * 400}]",
+            "[-4e+38, 0]",
+        )
     ],
     (
         ["termination={bounds: {temp: [.nan, 1]}}"],

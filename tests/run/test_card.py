@@ -73,6 +73,8 @@ def test_a_policy_that_was_never_scored_says_so(run: Path) -> None:
     unscored = {**card, "result": {**card["result"], "final_return": None}}
     assert not_for(unscored)[0] == "Any use without a trial of its own: nothing says what it earns."
     assert "Return in the environment: not measured." in as_markdown(unscored)
+    without_spread = {**card, "result": {**card["result"], "final_return_std": None}}
+    assert "Return in the environment: not measured." in as_markdown(without_spread)
     for value in (float("nan"), float("inf")):
         lost = {**card, "result": {**card["result"], "final_return": value}}
         assert not_for(lost)[0] == "Any use: its return in the environment is no finite number."

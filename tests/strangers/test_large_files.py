@@ -75,6 +75,18 @@ def test_a_file_of_a_run_that_is_none_is_refused_at_once(run: Path, file: str, k
     assert str(run) in str(error.value)
 
 
+@pytest.mark.parametrize("begun", [b"", b"\xff" * 8, b"\x02" + b"\0" * 7 + b"[]"])
+def test_weights_without_a_header_are_not_mapped_into_memory(
+    run: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    """Where the address space is limited, mapping 10 GB fails, and is no sign of damage."""
+    monkeypatch.setattr("mopo_pl.nn.stored_weights.load_file", pytest.fail)
+    path = run / "policy/policy.safetensors"
+    path.write_bytes(begun)
+    with pytest.raises(InputError, match=r"policy\.safetensors has no header of safetensors"):
+        Policy.load(grown(path).parent)
+
+
 @pytest.mark.parametrize("stage", ["dynamics", "policy"])
 def test_the_metrics_of_a_resumed_run_are_not_read_beyond_their_cap(run: Path, stage: str) -> None:
     metrics = MetricsFile(grown(run / "metrics.jsonl"), stage=stage)

@@ -50,6 +50,11 @@ def test_links_within_a_run_folder_and_to_it_are_followed(run: Path, tmp_path: P
     assert RunFolder.reopen(tmp_path / "latest").path == run
 
 
+def test_a_link_to_itself_is_as_if_it_were_not_there(run: Path) -> None:
+    (run / "checkpoints/policy-000000-000001.json").symlink_to("policy-000000-000001.json")
+    assert RunFolder.reopen(run).path == run
+
+
 def test_a_pipe_in_a_run_folder_is_not_waited_for(run: Path) -> None:
     (run / "metrics.jsonl").unlink()
     os.mkfifo(run / "metrics.jsonl")
