@@ -54,6 +54,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "d4rl-v2": ("preset=d4rl-v2", "penalty.coef=2.5", "rollout.horizon=5"),
     # Each without one mechanism of the default.
     "no value penalty": ("penalty.value_coef=0",),
+    "value penalty 1": ("penalty.value_coef=1",),
     "all of u costs": ("penalty.free_quantile=null",),
     "5 % logged rows": ("rollout.real_ratio=0.05",),
     "starts from the log alone": ("rollout.continue_share=0",),

@@ -331,6 +331,8 @@ def _refuse_values(shape: Mapping[str, Any], history: Any, meta: Mapping[str, An
         raise ValueError(f"obs_dim={shape['obs_dim']} is no window of {history} observations")
     if not isinstance(meta.get("env_id"), str | None) or not isinstance(meta.get("env_kwargs", {}), dict):
         raise ValueError("env_id must be a text or null, and env_kwargs an object")
+    if not isinstance(meta.get("dataset", {}), dict):
+        raise ValueError("dataset must be an object")
     if not -math.inf < shape["log_std_min"] < shape["log_std_max"] < math.inf:
         raise ValueError("log_std_min and log_std_max must be finite and ascending")
 

@@ -163,7 +163,7 @@ class PenaltyConfig:
     """λ [reward per unit of u]; with `relative` in units of std r / mean u over the log."""
     relative: bool = True
     """λ in units of std r / mean u over logged transitions, so that one value serves logs of different scale."""
-    value_coef: float = 1.0
+    value_coef: float = 0.5
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,8 +73,14 @@ def read(folder: Path) -> Manifest | None:
         raise _damaged(path)
     outside = [name for name in values["runs"] if not _inside(name, folder)]
     if outside:
-        raise InputError(f"{path} names the run {outside[0]!r}, which does not lie in its folder: remove it there")
+        raise InputError(
+            f"{path} names the run {outside[0][:NAME]!r}, which does not lie in its folder: remove it there"
+        )
     return Manifest(**values)
+
+
+NAME = 255
+"""Letters of a name that an error shows."""
 
 
 def _damaged(path: Path) -> InputError:
@@ -86,8 +93,10 @@ def _inside(name: str, folder: Path) -> bool:
     if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
         return False
     try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            (folder / name).lstat()
         return (folder / name).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a link to itself
+    except (OSError, RuntimeError):  # a name too long for a file, or a link to itself
         return False
 
 

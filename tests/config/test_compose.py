@@ -96,7 +96,7 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
         "penalty.coef": 1.0,
         "penalty.relative": True,
         "penalty.free_quantile": 0.5,
-        "penalty.value_coef": 1.0,
+        "penalty.value_coef": 0.5,
         "rollout.horizon": 20,
         "rollout.starts": 2500,
         "rollout.continue_share": 0.8,

@@ -103,6 +103,7 @@ def test_elites_that_are_no_different_members_are_refused(run: Path, elites: Any
         ("policy", "history", 1.5, "whole numbers"),
         ("policy", "format", "1", ""),
         ("policy", "env_id", 5, "env_id must be a text or null"),
+        ("policy", "dataset", "pendulum", "dataset must be an object"),
         ("policy", "env_kwargs", [1], "env_kwargs an object"),
         ("policy", "actor.log_std_min", None, ""),
         ("policy", "actor.class", 5, ""),
