@@ -85,7 +85,10 @@ class PolicyHealth(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state saved by `state_dict`."""
-        columns = {name: column.tolist() for name, column in state_dict["columns"].items()}
+        held = state_dict["columns"]
+        epochs = max(map(len, held.values()), default=0)
+        # A checkpoint of an earlier version may lack a column.
+        columns = {name: held[name].tolist() if name in held else [math.nan] * epochs for name in COLUMNS}
         values = zip(*columns.values(), strict=True)
         self.rows = [
             {name: None if math.isnan(value) else value for name, value in zip(columns, row, strict=True)}

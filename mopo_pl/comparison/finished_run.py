@@ -160,7 +160,8 @@ def _curve(file: Path) -> list[tuple[int, float]]:
 def _ensemble(folder: RunFolder) -> str | None:
     if not folder.provenance.exists():
         return None
-    return (read_record(folder.provenance) or {}).get("ensemble")
+    given = (read_record(folder.provenance) or {}).get("ensemble")
+    return given if isinstance(given, str) else None
 
 
 def _settings(config: Mapping[Any, Any]) -> dict[str, str]:

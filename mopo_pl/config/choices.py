@@ -1,5 +1,6 @@
 """The choices of `dataset`, `preset`, `trainer` and `logger`: files in conf/, and the λ and h that some hold as published."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -37,7 +38,7 @@ def file_of(group: str, choice: str) -> Path | None:
 
 def names_data(choice: str) -> bool:
     """Return whether a dataset name looks like a file, a folder or an id rather than a misspelt choice."""
-    return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
+    return bool(re.search(r"[/.\\]|-v\d+$", choice)) or os.path.isdir(choice)  # Path.is_dir fails at a name too long
 
 
 def load(path: Path) -> DictConfig:

@@ -92,8 +92,9 @@ class CheckpointFiles:
         return self.folder / f"{self.stage}-{epoch:06d}-{batch:06d}.ckpt"
 
     def all(self) -> list[Path]:
-        """Return the paths of all checkpoints, oldest first, including damaged ones."""
-        found = [(numbers, path) for path in self.folder.glob("*.ckpt") if (numbers := self._numbers(path))]
+        """Return the paths of all checkpoints, oldest first, including damaged ones. A folder is none, whatever its name."""
+        files = [path for path in self.folder.glob("*.ckpt") if not path.is_dir()]
+        found = [(numbers, path) for path in files if (numbers := self._numbers(path))]
         return [path for _, path in sorted(found)]
 
     def _numbers(self, path: Path) -> tuple[int, int] | None:
@@ -163,8 +164,9 @@ def _checksum_file(path: Path) -> Path:
 
 def _remove(path: Path) -> None:
     # The checksum file first: a checkpoint without one is never used.
-    _checksum_file(path).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    for file in (_checksum_file(path), path):
+        if not file.is_dir():
+            file.unlink(missing_ok=True)
 
 
 def _read_checksums(path: Path) -> dict[str, Any] | None:

@@ -138,6 +138,16 @@ def test_rows_without_a_refresh_stay_without_one_after_a_resume(dataset: Offline
     assert [row["rollout/reward"] is not None for row in resumed.rows] == [True, False, True, False, True]
 
 
+def test_a_column_that_an_earlier_version_did_not_judge_is_unknown(dataset: OfflineDataset, tmp_path: Path) -> None:
+    whole, resumed = watch(), watch()
+    fit(dataset, whole, 3, tmp_path)
+    state = whole.state_dict()
+    del state["columns"]["rollout/penalty"]
+    resumed.load_state_dict(state)
+    assert resumed.rows == [{**row, "rollout/penalty": None} for row in whole.rows]
+    assert resumed.state_dict()["columns"].keys() == whole.state_dict()["columns"].keys()
+
+
 def test_what_is_trained_does_not_depend_on_it(dataset: OfflineDataset, tmp_path: Path) -> None:
     with_it = fit(dataset, watch(), 4, tmp_path / "with")
     without = fit(dataset, None, 4, tmp_path / "without")

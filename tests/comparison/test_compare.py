@@ -221,6 +221,12 @@ def test_a_preset_stands_for_what_it_decides(make_run: Make) -> None:
     ]
 
 
+def test_an_ensemble_that_is_no_hash_is_none(make_run: Make) -> None:
+    run = make_run("runs/a", ["seed=0"], returns=[1.0])
+    (run / "provenance.json").write_text(json.dumps({"ensemble": {}}))
+    assert read_run(run).ensemble is None
+
+
 def test_seeds_that_share_an_ensemble_or_are_the_same_are_pointed_out(make_run: Make) -> None:
     runs = [make_run(f"{seed}", [f"seed={seed}"], returns=[float(seed)]) for seed in (0, 1)]
     for run in runs:
@@ -428,11 +434,11 @@ def test_an_old_run_is_read_with_the_settings_that_it_knows(make_run: Make) -> N
     """A key of a later version is absent in its configuration."""
     old, new = (make_run(name, [f"seed={seed}"], returns=[1.0]) for seed, name in enumerate(("old", "new")))
     text = (old / "config.yaml").read_text()
-    assert "  value_coef: 1.0\n" in text
-    (old / "config.yaml").write_text(text.replace("  value_coef: 1.0\n", ""))
+    assert "  value_coef: 0.5\n" in text
+    (old / "config.yaml").write_text(text.replace("  value_coef: 0.5\n", ""))
     labels = {setting.label for block in blocks_of([read_run(old), read_run(new)]) for setting in block.settings}
-    assert labels == {"penalty.value_coef=not known", "penalty.value_coef=1.0"}
-    assert compose([]).penalty.value_coef == 1.0
+    assert labels == {"penalty.value_coef=not known", "penalty.value_coef=0.5"}
+    assert compose([]).penalty.value_coef == 0.5
 
 
 def test_a_damaged_manifest_is_an_error(four: Path) -> None:

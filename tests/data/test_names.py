@@ -272,6 +272,10 @@ def test_a_field_can_be_said_to_be_missing(open_log: Open, tiny: Arrays, suffix:
 def test_a_mapping_to_nothing_is_answered_with_the_nearest_key(open_log: Open, tiny: Arrays, suffix: str) -> None:
     with pytest.raises(InputError, match=r"data\.columns\.reward=rewardz: .* has no such key; did you mean rewards\?"):
         open_log(tiny, suffix, columns=ColumnsConfig(reward="rewardz"))
+    with pytest.raises(
+        InputError, match=r"data\.columns\.observation=\[\] names nothing: write its key, or leave the setting out"
+    ):
+        open_log(tiny, suffix, columns=ColumnsConfig(observation=[]))
 
 
 def test_many_keys_and_strange_ones_do_not_fill_the_screen(open_log: Open, suffix: str) -> None:

@@ -205,7 +205,9 @@ def test_files_that_are_not_the_runs_are_left_alone(run: Path) -> None:
     mine = [files.folder / name for name in ("policy-mine.ckpt", "policy-best.ckpt", "policy-1-1.ckpt", ".mine.part")]
     for path in mine[:3]:
         path.write_text("mine")
-    for folder in (mine[3], files.folder / "refreshes/mine.rows", files.folder / "refreshes/.a.part"):
+    mine.append(files.path(0, 5))  # named as a checkpoint, and a folder
+    (mine[4].with_suffix(".json")).mkdir()
+    for folder in (*mine[3:], files.folder / "refreshes/mine.rows", files.folder / "refreshes/.a.part"):
         folder.mkdir(parents=True)
     files.drop_after(files.path(2, 5))
     files.prune()

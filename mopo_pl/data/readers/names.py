@@ -64,7 +64,10 @@ def find_fields(
     found: dict[str, list[str]] = {}
     problems: list[str] = []
     for name, names in NAMES.items():
-        if name in columns:
+        if name in columns and not columns[name] and name in required:
+            problems.append(f"data.columns.{SETTINGS[name]}=[] names nothing: write its key, or leave the setting out")
+            matches = []
+        elif name in columns:
             matches = list(_mapped(name, columns[name], present, source, problems))
         else:
             matches = [key for key in names if key in present]
