@@ -276,6 +276,7 @@ def test_what_cuda_refuses_ends_with_the_step_that_raised(monkeypatch: pytest.Mo
     assert modes == ["error"]
     module.device = CPU  # where a Trainer leaves it
     watch.on_exception(None, module, RuntimeError())  # type: ignore[arg-type]
+    assert modes == ["error", "default"]
     watch.stop()
     assert modes == ["error", "default"]
     torch.zeros(()).item()
