@@ -43,8 +43,12 @@ def findings(task: Task) -> Iterator[Finding]:
         if not task.can_compile():
             yield Finding.out_of_time(f"{name}, compiled")
             continue
-        with nothing_falls_back(), task.compiling():
-            both = [work(stages_on(device, options, dtype=torch.float64), form) for form in (False, True)]
+        try:
+            with nothing_falls_back(), task.compiling():
+                both = [work(stages_on(device, options, dtype=torch.float64), form) for form in (False, True)]
+        except Exception as error:  # the next may be compiled all the same
+            yield Finding.raised(f"{name}, compiled", error)
+            continue
         yield Finding.at_most(f"{name}, float64, compiled against eager", furthest(both[1], both[0]), 1e-9)
 
 

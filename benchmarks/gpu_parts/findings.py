@@ -50,6 +50,11 @@ class Finding:
         """What the part's time was too short for."""
         return cls(what=what, value="left out: the part's time is used up")
 
+    @classmethod
+    def raised(cls, what: str, error: BaseException) -> "Finding":
+        """What could not be made."""
+        return cls.must(what, False, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+
     def line(self) -> str:
         """As one line of JSON."""
         return json.dumps(asdict(self))

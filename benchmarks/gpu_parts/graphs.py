@@ -59,10 +59,11 @@ class Captured:
         self.graph: torch.cuda.CUDAGraph | None = None
         device = batches.rows.device
         if device.type == "cuda":
+            self.updates()  # compiles on the stream that a run compiles on
             aside = torch.cuda.Stream(device)
             aside.wait_stream(torch.cuda.current_stream(device))
             with torch.cuda.stream(aside):
-                for _ in range(3):
+                for _ in range(2):
                     self.updates()
             torch.cuda.current_stream(device).wait_stream(aside)
             self.graph = torch.cuda.CUDAGraph()

@@ -86,7 +86,7 @@ class InTrainingSteps(Callback):
 
     def __init__(self) -> None:
         self.mode = Waits()
-        self._counting = False
+        self._counting = self._refusing = False
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -95,19 +95,25 @@ class InTrainingSteps(Callback):
         if batch_idx > 0:
             self._counting = True
             self.mode.__enter__()
-            if pl_module.device.type == "cuda":
+            self._refusing = pl_module.device.type == "cuda"
+            if self._refusing:
                 cuda_refuses("error")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """End."""
-        self.stop(pl_module.device)
+        self.stop()
 
-    def stop(self, device: torch.device) -> None:
-        """End, also where a step raised."""
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """End where a step raised, before the Trainer moves the module to the CPU, which waits."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Count and refuse no longer; the module may have left the device by now."""
         if self._counting:
             self._counting = False
             self.mode.__exit__(None, None, None)
-            if device.type == "cuda":
-                cuda_refuses("default")
+        if self._refusing:
+            self._refusing = False
+            cuda_refuses("default")

@@ -6,7 +6,9 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -35,8 +37,7 @@ def findings(task: Task) -> Iterator[Finding]:
         what="memory of the machine", value=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9, unit="GB"
     )
     yield Finding(what="precision of fp32 products", value=torch.get_float32_matmul_precision())
-    compiler = "triton" if importlib.util.find_spec("triton") else "no triton"
-    yield Finding(what="compilers", value=f"{compiler}, {shutil.which('g++') or 'no g++'}")
+    yield Finding(what="compilers", value=compilers())
     if task.on_cpu:
         yield Finding.not_on_a_cpu("card, driver, TF32, memory of the card")
         return
@@ -48,7 +49,11 @@ def findings(task: Task) -> Iterator[Finding]:
         yield Finding(what=f"card {index}", value=value)
         free, total = torch.cuda.mem_get_info(index)
         yield Finding(what=f"memory of card {index}", value=f"{free / 1e9:.1f} of {total / 1e9:.1f} GB free")
-    yield Finding(what="driver", value=driver())
+    yield Finding(what="driver", value=of_the_driver("driver_version"))
+    # In an exclusive mode a second process gets no card: the parts run, ranks and several seeds need one.
+    yield Finding(what="compute mode", value=of_the_driver("compute_mode"))
+    yield Finding(what="MIG", value=of_the_driver("mig.mode.current"))
+    yield Finding(what="what this torch was compiled for", value=" ".join(torch.cuda.get_arch_list()))
     yield Finding(what="TF32 in products", value=str(torch.backends.cuda.matmul.allow_tf32))
     yield Finding(what="cuDNN", value=str(torch.backends.cudnn.version()))
     nccl = torch.distributed.is_available() and torch.distributed.is_nccl_available()
@@ -67,10 +72,24 @@ def least(what: str, seen: tuple[int, ...], lowest: tuple[int, ...], value: str)
     return Finding(what=what, value=value, limit=f"{'.'.join(map(str, lowest))} or newer", passed=seen >= lowest)
 
 
-def driver() -> str:
-    """Return the driver's version as nvidia-smi says it."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+def compilers() -> str:
+    """What torch.compile needs: triton for a GPU, which compiles its launcher with a C compiler against Python's headers."""
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    c = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    found = [
+        "triton" if importlib.util.find_spec("triton") else "no triton",
+        c or "no C compiler",
+        shutil.which("g++") or "no g++",
+        str(header) if header.exists() else "no Python.h",
+    ]
+    return ", ".join(found)
+
+
+def of_the_driver(name: str) -> str:
+    """Return what nvidia-smi says of each card."""
+    command = ["nvidia-smi", f"--query-gpu={name}", "--format=csv,noheader"]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.splitlines()[0]
-    except (OSError, subprocess.SubprocessError, IndexError) as error:
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.splitlines()
+        return ", ".join(sorted({line.strip() for line in said})) or "unknown"
+    except (OSError, subprocess.SubprocessError) as error:
         return f"unknown ({type(error).__name__})"

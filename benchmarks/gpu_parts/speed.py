@@ -4,7 +4,6 @@ Random data with HalfCheetah's shapes, and default sizes; on a CPU, where the ch
 measured in turn; a value is the median of its repetitions.
 """
 
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 import lightning as L
 import torch
 from speed import WORK, PlainEnsemble, PlainSAC, started
+from torch._inductor import config as inductor
 
 from gpu_parts.findings import Finding, Task, synchronised
 from gpu_parts.graphs import FORMS, graphs_are_replayed, in_form, nothing_falls_back
@@ -118,7 +118,7 @@ def made_in_forms(
                 work = make(form, bf16)
                 work()
         except Exception as error:  # one form may fail where the others run
-            yield Finding.must(f"{name}, {label}", False, f"{type(error).__name__}: {str(error).splitlines()[0]}")
+            yield Finding.raised(f"{name}, {label}", error)
         else:
             works[label] = work
 
@@ -253,9 +253,14 @@ def rollouts(task: Task, products: dict[str, float]) -> Iterator[Finding]:
         else:
             yield Finding.out_of_time(f"{name}, compiled")
         with nothing_falls_back():
-            for form, work in works.items():
-                with task.compiling() if form == "compiled" else nullcontext():
-                    work()
+            works["eager"]()
+            if "compiled" in works:
+                try:
+                    with task.compiling():
+                        works["compiled"]()
+                except Exception as error:  # the other form runs all the same
+                    del works["compiled"]
+                    yield Finding.raised(f"{name}, compiled", error)
             seconds = medians(works, task, 3)
         yield from reported(name, "transitions/s", starts * horizon, WORK["rollout"], seconds, products)
 
@@ -316,6 +321,18 @@ def seeds(task: Task) -> Iterator[Finding]:
         processes[-1].start()
         theirs.close()  # so that the end of the process is noticed
         orders.append(ours)
+    try:
+        yield from side_by_side(task, orders, numbers, form)
+    except (EOFError, OSError) as error:  # one has ended, for want of memory or of a card that several may share
+        yield Finding.raised("several seeds side by side (the log says why one ended)", error)
+    finally:
+        for process in processes:  # else they would use the device beside what comes next
+            process.kill()
+            process.join()
+
+
+def side_by_side(task: Task, orders: list[Connection], numbers: tuple[int, ...], form: str) -> Iterator[Finding]:
+    """The speed of more and more of the processes at once. Raises EOFError or OSError where one has ended."""
     for order in orders:
         if not order.poll(max(0.0, task.left() - 20)):
             yield Finding.out_of_time("several seeds side by side")
@@ -330,14 +347,13 @@ def seeds(task: Task) -> Iterator[Finding]:
         what = f"SAC, {form}, {number} processes side by side, in all"
         yield Finding(what=what, value=total, unit="updates/s")
         yield Finding(what="the same, over one process", value=total / alone)
-    for order in orders:
-        order.send(0.0)
 
 
 def seed_process(seed: int, device: str, form: str, orders: Connection) -> None:
     """Make one seed's updates for as many seconds as each order says; answer with the updates per second."""
     torch.set_num_threads(1)
-    os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # else each process starts a pool of its own, of all cores
+    # Else each process starts a pool of its own, of all cores. Its environment variable is read on import, which is over.
+    inductor.compile_threads = 1
     task = Task(device=torch.device(device), folder=None, seconds=600)  # type: ignore[arg-type]
     stages = stages_on(task.device, (*sizes(task), f"seed={seed}"), rows=5000)
     fill(stages.batches, 5000)

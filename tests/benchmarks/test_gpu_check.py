@@ -3,6 +3,7 @@
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import gpu
 import pytest
 import torch
-from gpu_parts import answers, machine, memory, ranks, run, speed, waits
+from gpu_parts import answers, host_waits, machine, memory, ranks, run, speed, waits
 from gpu_parts.findings import Finding, Task
 from gpu_parts.graphs import Captured, graphs_are_replayed, in_form, nothing_falls_back
 from gpu_parts.host_waits import counted
@@ -264,6 +265,93 @@ def test_what_cuda_refuses_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waits, "refused_by_cuda", nullcontext)
     assert waits.seen_by_cuda(synchronises) == ["CUDA: called a synchronizing CUDA operation"]
     assert waits.seen_by_cuda(lambda: None) == []
+
+
+def test_what_cuda_refuses_ends_with_the_step_that_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes, watch, module = [], host_waits.InTrainingSteps(), SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr(host_waits, "cuda_refuses", modes.append)
+    watch.on_train_batch_start(None, module, None, 0)  # type: ignore[arg-type]
+    assert modes == []
+    watch.on_train_batch_start(None, module, None, 1)  # type: ignore[arg-type]
+    assert modes == ["error"]
+    module.device = CPU  # where a Trainer leaves it
+    watch.on_exception(None, module, RuntimeError())  # type: ignore[arg-type]
+    assert modes == ["error", "default"]
+    watch.stop()
+    assert modes == ["error", "default"]
+    torch.zeros(()).item()
+    assert watch.mode.found == {}
+
+
+def test_launches_that_the_profiler_does_not_see_are_not_none() -> None:
+    names = ("cudaLaunchKernel", "cudaLaunchKernelExC_v11060", "cuLaunchKernelEx", "cudaGraphLaunch", "cudaMemcpyAsync")
+    events = [SimpleNamespace(key=name, count=2) for name in names]
+    assert waits.launched("", events, 2).value == 4
+    unseen = waits.launched("", events[-1:], 2)
+    assert (unseen.value, unseen.passed) == ("left out: the profiler saw none (is CUPTI allowed?)", None)
+
+
+def test_a_computation_that_cannot_be_compiled_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("no C compiler\nwas found")
+
+    def none(*_: object) -> Iterator[Finding]:
+        yield from ()
+
+    for part in ("model_buffer", "lower_precisions"):
+        monkeypatch.setattr(answers, part, none)
+    monkeypatch.setattr(answers, "everything", lambda stages: {})
+    monkeypatch.setattr(answers, "stages_on", lambda *_, **__: None)
+    monkeypatch.setattr(answers, "sac_fused", refused)
+    for made in ("dynamics_fused", "rollout"):
+        monkeypatch.setattr(answers, made, lambda *_: {"x": torch.zeros(1)})
+    found = list(answers.findings(task(tmp_path)))
+    assert [finding.passed for finding in found] == [False, True, True]
+    assert found[0].value == "RuntimeError: no C compiler"
+    monkeypatch.setattr(waits, "compiled_loops", lambda stages: {"first": refused, "second": lambda: None})
+    monkeypatch.setattr(waits, "synchronised", lambda device: None)
+    monkeypatch.setattr(waits, "seen_by_cuda", lambda work: [])
+    monkeypatch.setattr(waits, "launches", none)
+    card = task(tmp_path, device=torch.device("cuda"))
+    found = list(waits.compiled(card, None))  # type: ignore[arg-type]
+    assert [(finding.what, finding.passed) for finding in found] == [
+        ("first, compiled", False),
+        ("second, compiled, waits for nothing", True),
+    ]
+
+
+def test_seeds_of_which_one_ends_are_said_and_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = []
+
+    class Process:
+        def __init__(self, **_: object) -> None:
+            self.start = self.join = lambda: None
+            self.kill = lambda: ended.append(self)
+
+    monkeypatch.setattr(speed, "get_context", lambda _: SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Process))
+    (found,) = speed.seeds(task(tmp_path))
+    assert (found.passed, found.value) == (False, "EOFError: ")
+    assert len(ended) == 2
+
+
+def test_one_of_several_seeds_compiles_in_its_own_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed.inductor, "compile_threads", 8)
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(0.0)
+    speed.seed_process(0, "cpu", "eager", theirs)
+    assert ours.recv() == "ready"
+    assert speed.inductor.compile_threads == 1
+
+
+def test_what_the_driver_says_of_several_cards_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert machine.of_the_driver("compute_mode") == "unknown (FileNotFoundError)"
+    assert "no C compiler, no g++" in machine.compilers()
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho Default\necho Exclusive_Process\necho Default\n")
+    program.chmod(0o755)
+    assert machine.of_the_driver("compute_mode") == "Default, Exclusive_Process"
 
 
 def test_memory_is_counted_from_a_device_that_holds_no_other_buffer(
