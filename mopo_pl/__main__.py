@@ -59,6 +59,8 @@ def _coded(options: argparse.Namespace) -> int:
             raise
         print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
+    except OSError as error:
+        return cli.refused_name(error)
     except KeyboardInterrupt:
         return cli.INTERRUPTED
 

@@ -1,5 +1,6 @@
 """The command line `python train.py …`, also available as `python -m mopo_pl train …`."""
 
+import errno
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,8 +48,18 @@ def _coded(options: list[str], arguments: list[str]) -> int:
             raise
         print(f"error: {lack_of_memory(error)}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
+    except OSError as error:
+        return refused_name(error)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def refused_name(error: OSError) -> int:
+    """Say that a name is too long for a file, which pathlib does not take for one that is not there; raise any other error."""
+    if error.errno != errno.ENAMETOOLONG:
+        raise error
+    print(f"error: {printed(str(error.filename))} is too long for the name of a file", file=sys.stderr)
+    return 2
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

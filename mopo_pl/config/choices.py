@@ -1,6 +1,5 @@
 """The choices of `dataset`, `preset`, `trainer` and `logger`: files in conf/, and the λ and h that some hold as published."""
 
-import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -38,7 +37,7 @@ def file_of(group: str, choice: str) -> Path | None:
 
 def names_data(choice: str) -> bool:
     """Return whether a dataset name looks like a file, a folder or an id rather than a misspelt choice."""
-    return bool(re.search(r"[/.\\]|-v\d+$", choice)) or os.path.isdir(choice)  # Path.is_dir fails at a name too long
+    return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
 def load(path: Path) -> DictConfig:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mopo_pl import cli
+from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose
 from mopo_pl.errors import InputError
 from mopo_pl.run.folder import RunFolder, _link_latest
@@ -111,6 +112,33 @@ def test_words_mean_what_was_typed(word: str, value: Any) -> None:
     for name in word.partition("=")[0].split("."):
         made = getattr(made, name)
     assert made == value
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", f"dataset={'9' * 300}"],
+        ["train", f"dataset={'a' * 300}.npz"],
+        ["train", "dataset=log.npz", "termination=never", f"dynamics_from={'a' * 300}"],
+        ["inspect", "a/" * 2500 + "log.csv"],
+        ["report", "x" * 5000],
+        ["compare", "x" * 5000],
+        ["evaluate", "x" * 300],
+    ],
+)
+def test_a_name_too_long_for_a_file_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+
+
+def test_another_error_of_the_system_is_no_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cli, "_act", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        cli.main([])
 
 
 def test_a_colon_without_a_blank_is_said() -> None:
