@@ -5,7 +5,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from mopo_pl.data.readers.names import shown
-from mopo_pl.diagnostics.model_error import OneStep, OpenLoop
+from mopo_pl.diagnostics.one_step import OneStep
+from mopo_pl.diagnostics.open_loop import OpenLoop
 from mopo_pl.diagnostics.policy_actions import ActionColumn, UncertaintyThere, Visited
 from mopo_pl.report.drawing import PAGE, Drawing, Paper, legend_above, make_logarithmic, sheet
 

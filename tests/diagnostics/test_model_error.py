@@ -10,14 +10,8 @@ from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.log.history import with_history
-from mopo_pl.diagnostics.model_error import (
-    known_stretch,
-    one_step,
-    open_loop,
-    predict,
-    sampled_episodes,
-    target_names,
-)
+from mopo_pl.diagnostics.one_step import one_step, predict, sampled_episodes, target_names
+from mopo_pl.diagnostics.open_loop import known_stretch, open_loop
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import PENALTIES
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mopo_pl import __main__ as program
 from mopo_pl.assembly import build_samples, open_log
 from mopo_pl.config.compose import config_from_file
-from mopo_pl.diagnostics.model_error import OneStep, Predictions, one_step
+from mopo_pl.diagnostics.one_step import OneStep, Predictions, one_step
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.penalties import PENALTIES

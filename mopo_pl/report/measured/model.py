@@ -9,16 +9,8 @@ from torch import Generator, Tensor
 from mopo_pl.assembly.ensemble import build_samples
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.diagnostics.model_error import (
-    OneStep,
-    OpenLoop,
-    known_stretch,
-    one_step,
-    open_loop,
-    predict,
-    sampled_episodes,
-    target_names,
-)
+from mopo_pl.diagnostics.one_step import OneStep, one_step, predict, sampled_episodes, target_names
+from mopo_pl.diagnostics.open_loop import OpenLoop, known_stretch, open_loop
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import Value
 from mopo_pl.dynamics.penalties import PENALTIES
