@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -52,25 +53,31 @@ class Guards(nn.Module):
             raise ValueError(f"on_invalid={on_invalid!r} is none of {', '.join(get_args(OnInvalid))}")
         if on_invalid == "safe_action" and safe_action is None:
             raise ValueError("on_invalid='safe_action' needs safe_action=[...], one number for each action column")
-        self._safe = None if safe_action is None else self._within_bounds(safe_action)
+        safe = None if safe_action is None else self._within_bounds(safe_action)
         self._limits = self._limits_of(rate_limits) if rate_limits else None
+        self._safe = safe
         self.on_invalid, self.last = on_invalid, None
 
-    def _within_bounds(self, action: Sequence[float]) -> Tensor:
-        given = torch.as_tensor(action, dtype=self._low.dtype, device=self._low.device)
-        if given.shape != self._low.shape or not ((given >= self._low) & (given <= self._high)).all():
+    def _within_bounds(self, action: Any) -> Tensor:
+        given = _numbers(action)
+        found = None if given is None else given.to(self._low)
+        if found is None or found.shape != self._low.shape or not ((found >= self._low) & (found <= self._high)).all():
             low, high = self._low.tolist(), self._high.tolist()
-            raise ValueError(f"safe_action={list(action)} is no action within the bounds {low} to {high}")
-        return given
+            told = action.tolist() if hasattr(action, "tolist") else action
+            raise ValueError(f"safe_action={told!r} is no action within the bounds {low} to {high}")
+        return found
 
     def _limits_of(self, rate_limits: Mapping[str, float]) -> Tensor:
         limits = torch.full_like(self._low, torch.inf)
         for entry, limit in rate_limits.items():
-            taken = [name == entry or fnmatchcase(name, entry) for name in self.action_names]
-            if not any(taken) or not limit > 0:
+            taken = [name == entry or fnmatchcase(name, str(entry)) for name in self.action_names]
+            number = _numbers(limit)
+            if (
+                not any(taken) or number is None or number.dim() or not number.to(limits) > 0
+            ):  # in the policy's precision
                 wrong = "is not above 0" if any(taken) else f"is of no action column: {', '.join(self.action_names)}"
                 raise ValueError(f"rate_limits: {entry}={limit} {wrong}")
-            limits[torch.tensor(taken)] = limit
+            limits[torch.tensor(taken)] = number.to(limits)
         return limits
 
     def valid(self, observations: Tensor) -> Tensor | None:
@@ -139,8 +146,8 @@ class Guards(nn.Module):
             )
         taken = action if valid is None else torch.where(valid.unsqueeze(-1), action, self._fallback(action))
         if self._limits is not None and self.last is not None:
-            last = self.last.to(taken)
-            taken = taken.clamp(last - self._limits, last + self._limits)  # between two actions within the bounds
+            last, limits = self.last.to(taken), self._limits.to(taken)  # the policy may have been moved since
+            taken = taken.clamp(last - limits, last + limits)  # between two actions within the bounds
         self.last = taken if remembers else None
         return taken
 
@@ -152,3 +159,14 @@ class Guards(nn.Module):
                 "first step"
             )
         return known.to(action).expand_as(action)
+
+
+def _numbers(given: Any) -> Tensor | None:
+    """Real numbers as a tensor; None for anything else."""
+    if isinstance(given, Tensor):
+        return None if given.is_complex() else given
+    try:
+        array = np.asarray(given)
+    except ValueError:  # rows of different lengths
+        return None
+    return torch.from_numpy(array.astype(np.float64)) if array.dtype.kind in "biuf" else None

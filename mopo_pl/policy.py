@@ -160,6 +160,7 @@ class Policy(nn.Module):
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
         observations = self._tensor(observation)
+        self._refuse_another_batch(observations)  # before a row that is not valid is given that of another batch
         valid = self.guards.valid(observations)
         states = self._with_history(observations if valid is None else self._held(observations))
         low, high = self.action_low.to(states), self.action_high.to(states)
@@ -189,17 +190,22 @@ class Policy(nn.Module):
         if self._last is None:
             return self._window.first(observations)
         states, actions = self._last
-        if states.shape[:-1] != observations.shape[:-1]:
+        return self._window.following(states.to(observations), actions.to(observations), observations)
+
+    def _refuse_another_batch(self, observations: Tensor) -> None:
+        """Raise ValueError where the last step, if it is kept, was of another number of observations."""
+        if self._last is not None and self._last[0].shape[:-1] != observations.shape[:-1]:
             raise ValueError(
-                f"the last step was of observations {[*states.shape[:-1], self.obs_dim]}, this one is of "
+                f"the last step was of observations {[*self._last[0].shape[:-1], self.obs_dim]}, this one is of "
                 f"{list(observations.shape)}: call policy.reset() before another episode"
             )
-        return self._window.following(states.to(observations), actions.to(observations), observations)
 
     def _held(self, observations: Tensor) -> Tensor:
         """Observations with the last ones in place of those that are not finite; at first, with the normaliser's mean."""
         known = self.actor.normaliser.mean if self._last is None else self._last[0]
-        return torch.where(observations.isfinite().all(-1, keepdim=True), observations, known[..., : self.obs_dim])
+        return torch.where(
+            observations.isfinite().all(-1, keepdim=True), observations, known[..., : self.obs_dim].to(observations)
+        )
 
     def _tensor(self, observation: Any) -> Tensor:
         """An observation as a tensor of the actor's device and precision [..., D]."""
@@ -218,14 +224,18 @@ class Policy(nn.Module):
         """The columns of an observation that is given by name, in the policy's order [..., D]."""
         names = self.observations.names
         if columns.keys() != set(names):
-            missing, unknown = [name for name in names if name not in columns], [*(columns.keys() - set(names))]
+            missing = [name for name in names if name not in columns]
+            unknown = [
+                str(name)[:40] for name in columns if name not in names
+            ]  # a stranger chose how many, and how long
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             wrong = (
-                f"lacks {', '.join(missing)}" if missing else f"has {', '.join(map(str, unknown))}, which is no column"
+                f"lacks {', '.join(missing)}" if missing else f"has {', '.join(unknown[:5])}{more}, which is no column"
             )
             raise ValueError(f"an observation given as a dict holds each column by its name; this one {wrong}")
         try:
-            return np.stack([np.asarray(columns[name]) for name in names], -1)
-        except ValueError as error:
+            return np.stack([_array(columns[name]) for name in names], -1)
+        except (ValueError, IndexError) as error:  # IndexError: more dimensions than an array has
             raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
 
     def save(self, folder: Path | str) -> None:
@@ -299,9 +309,15 @@ class Policy(nn.Module):
 
 def folder_of(place: Path | str) -> Path:
     """The folder that holds the two files of a policy: of whatever `Policy.load` takes."""
-    folder = downloaded(str(place)) if is_hub(place) else Path(place).expanduser()
-    folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
-    return folder / "policy" if (folder / "policy").is_dir() else folder
+    if is_hub(place):
+        return downloaded(str(place))
+    try:
+        folder = Path(place).expanduser()
+        folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
+        return folder / "policy" if (folder / "policy").is_dir() else folder
+    except (RuntimeError, OSError) as error:  # no such user after ~; a name that is too long
+        why = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise InputError(f"{place} is no folder ({why}): give that of a run, or of its policy") from error
 
 
 def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Path) -> None:
@@ -342,16 +358,23 @@ def _real_tensor(observation: Any) -> Tensor | None:
     if isinstance(observation, Tensor):
         return None if observation.is_complex() else observation
     try:
-        array = np.asarray(observation)
+        array = _array(observation)
     except ValueError:  # rows of different lengths
         return None
     return torch.from_numpy(np.array(array, np.float64, order="C")) if array.dtype.kind in "biuf" else None
 
 
+def _array(values: Any) -> np.ndarray:
+    """As an array; a masked value was not measured, and is not finite."""
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.asarray(values)
+
+
 def _described(observation: Any) -> str:
     if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
         return "a pair: write observation, info = env.reset()"
-    if observation is None or isinstance(observation, dict | str | bytes):
+    if observation is None or isinstance(observation, str | bytes):
         return f"a {type(observation).__name__}"
-    values = _real_tensor(observation)
+    values = None if isinstance(observation, Mapping) else _real_tensor(observation)
     return "a number" if values is not None else f"a {type(observation).__name__} of what are no real numbers"

@@ -76,20 +76,26 @@ class Policy:
             raise ValueError("on_invalid='safe_action' needs safe_action=[...], one number for each action column")
         self._on_invalid, self._safe = on_invalid, None
         if safe_action is not None:
-            given = np.array(safe_action, np.float32)
-            if given.shape != self._low.shape or not np.all((given >= self._low) & (given <= self._high)):
+            given = array_of(safe_action)
+            numeric = given.dtype.kind in "biuf"
+            with np.errstate(over="ignore"):
+                safe = given.astype(np.float32) if numeric else np.empty(0, np.float32)
+            if safe.shape != self._low.shape or not np.all((safe >= self._low) & (safe <= self._high)):
+                told = safe_action.tolist() if hasattr(safe_action, "tolist") else safe_action
                 bounds = self._low.tolist(), self._high.tolist()
-                raise ValueError(
-                    "safe_action=%s is no action within the bounds %s to %s" % ((list(safe_action), *bounds))
-                )
-            self._safe = given
+                raise ValueError("safe_action=%r is no action within the bounds %s to %s" % ((told, *bounds)))
+            self._safe = safe
         limits = np.full(self.action_dim, np.inf, np.float32)
         for entry, limit in rate_limits.items():
-            taken = [name == entry or fnmatchcase(name, entry) for name in self.action_names]
-            if not any(taken) or not limit > 0:
+            taken = [name == entry or fnmatchcase(name, str(entry)) for name in self.action_names]
+            number = array_of(limit)
+            with np.errstate(over="ignore", under="ignore"):
+                known = number.dtype.kind in "biuf" and number.ndim == 0 and number.astype(np.float32) > 0
+            if not any(taken) or not known:
                 wrong = "is not above 0" if any(taken) else "is of no action column: " + ", ".join(self.action_names)
                 raise ValueError("rate_limits: %s=%s %s" % (entry, limit, wrong))
-            limits[np.array(taken)] = limit
+            with np.errstate(over="ignore"):
+                limits[np.array(taken)] = number
         self._limits = limits if rate_limits else None
 
     def _prepare(self):
@@ -124,7 +130,7 @@ class Policy:
                 if self.outside_now:
                     self.outside_now = ()
                 return self._act_quickly(raw)
-        return self._act(self._checked(observation))
+        return self._act(self._checked(observation, stepping=True))
 
     def _act_quickly(self, raw):
         """One valid observation within the range of the log."""
@@ -172,23 +178,23 @@ class Policy:
         limits = self.metadata["log_std_min"], self.metadata["log_std_max"]
         return mean, np.clip(log_std, np.float32(limits[0]), np.float32(limits[1]))
 
-    def _checked(self, observation):
+    def _checked(self, observation, stepping=False):
         """Observations [..., D] float32, and which are finite [...] (None: all). Counts what lies outside."""
+        given = observation
         if isinstance(observation, dict):
             observation = self._row(observation)
-        try:
-            values = np.asarray(observation)
-        except ValueError:  # rows of different lengths
-            values = np.empty(0, object)
+        values = array_of(observation)
         if values.dtype.kind not in "biuf" or values.ndim == 0:
             raise ValueError(
                 "an observation is a vector of %d real numbers, or a batch of such; this is %s"
-                % (self.obs_dim, described(observation))
+                % (self.obs_dim, described(given))
             )
         if values.shape[-1] != self.obs_dim:
             raise ValueError("observation has shape %s; the last must be %d" % (values.shape, self.obs_dim))
         with np.errstate(over="ignore"):
             values = values.astype(np.float32)
+        if stepping:
+            self._refuse_another_batch(values)  # before a row that is not valid is given that of another batch
         finite = np.isfinite(values)
         self.outside_now = ()
         if self._ranged:
@@ -212,13 +218,15 @@ class Policy:
     def _row(self, columns):
         """The columns of an observation that is given by name, in order [..., D]."""
         missing = [name for name in self.names if name not in columns]
-        unknown = [str(name) for name in columns if name not in self.names]
+        unknown = [str(name)[:40] for name in columns if name not in self.names]
         if missing or unknown:
-            wrong = "lacks " + ", ".join(missing) if missing else "has %s, which is no column" % ", ".join(unknown)
+            more = " and %d more" % (len(unknown) - 5) if len(unknown) > 5 else ""
+            wrong = "has %s%s, which is no column" % (", ".join(unknown[:5]), more)
+            wrong = "lacks " + ", ".join(missing) if missing else wrong
             raise ValueError("an observation given as a dict holds each column by its name; this one " + wrong)
         try:
-            return np.stack([np.asarray(columns[name]) for name in self.names], -1)
-        except ValueError as error:
+            return np.stack([array_of(columns[name], ragged=False) for name in self.names], -1)
+        except (ValueError, IndexError) as error:  # IndexError: more dimensions than an array has
             raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
 
     def _act(self, checked):
@@ -251,6 +259,14 @@ class Policy:
             )
         return action
 
+    def _refuse_another_batch(self, observations):
+        """Raise ValueError where the last step, if it is kept, was of another number of observations."""
+        if self._window is not None and self._window[0].shape[:-1] != observations.shape[:-1]:
+            raise ValueError(
+                "the last step was of observations %s, this one is of %s: call policy.reset() before another episode"
+                % ([*self._window[0].shape[:-1], self.obs_dim], list(observations.shape))
+            )
+
     def _held(self, observations, valid):
         """Observations with the last ones in place of those that are not valid; at first, with the mean."""
         known = self._mean if self._window is None else self._window[0]
@@ -276,11 +292,6 @@ class Policy:
             none = np.zeros((*observations.shape[:-1], (k - 1) * a), np.float32)
             return np.concatenate([observations] * k + [none], -1)
         states, actions = self._window
-        if states.shape[:-1] != observations.shape[:-1]:
-            raise ValueError(
-                "the last step was of observations %s, this one is of %s: call policy.reset() before another episode"
-                % ([*states.shape[:-1], d], list(observations.shape))
-            )
         seen, done = states[..., : (k - 1) * d], states[..., k * d : k * d + (k - 2) * a]
         return np.concatenate([observations, seen, actions, done], -1)
 
@@ -308,6 +319,18 @@ class Policy:
                 "first step"
             )
         return known
+
+
+def array_of(values, ragged=True):
+    """As an array; a masked value was not measured, and is not finite. Rows of different lengths: one of objects, or ValueError."""
+    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    try:
+        return np.asarray(values)
+    except ValueError:
+        if ragged:
+            return np.empty(0, object)
+        raise
 
 
 def described(observation):
@@ -360,19 +383,24 @@ def check(folder=HERE):
     try:
         policy = Policy(os.path.join(folder, "policy.npz"))
         vectors = arrays_of(os.path.join(folder, "vectors.npz"))
+        checksums, tolerance = policy.metadata["sha256"], policy.metadata["tolerance"]
+        steps, episodes = vectors["observations"].shape[:2]
     except Exception as error:  # whatever a damaged file leads to
         print("FAILED: policy.npz or vectors.npz cannot be read (%s)" % error)
         return 1
     problems = []
     for name, found in (("policy.npz", policy.sha256), ("vectors.npz", digest_of(vectors))):
-        if found != policy.metadata["sha256"][name]:
+        if found != checksums[name]:
             problems.append("%s is not the file that was exported: its checksum differs" % name)
-    difference, tolerance = largest_difference(policy, vectors), policy.metadata["tolerance"]
+    try:
+        difference = largest_difference(policy, vectors)
+    except Exception as error:  # as above
+        print("\n".join("FAILED: " + text for text in [*problems, "the actions cannot be compared (%s)" % error]))
+        return 1
     if not difference <= tolerance:
         problems.append("actions differ from those of the exported policy by %.2g of half their range" % difference)
     for problem in problems:
         print("FAILED: " + problem)
-    steps, episodes = vectors["observations"].shape[:2]
     where = "Python %s, NumPy %s" % (sys.version.split()[0], np.__version__)
     words = (steps * episodes, difference, tolerance, where)
     print("%d test vectors: largest difference %.2g of half an action's range, tolerance %.0e (%s)" % words)
@@ -392,7 +420,24 @@ def summary(policy):
     return "\n".join(lines)
 
 
+def main(arguments):
+    """What the program does; gives its exit code."""
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")  # units such as a degree, where the terminal has none
+    if arguments == ["--check"]:
+        return check()
+    if arguments:
+        print("usage: python run_policy.py [--check]", file=sys.stderr)
+        return 2
+    try:
+        policy = Policy()
+    except Exception as error:  # as in check
+        print("FAILED: policy.npz cannot be read (%s)" % error, file=sys.stderr)
+        return 1
+    print(summary(policy))
+    return 0
+
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["--check"]:
-        sys.exit(check())
-    print(summary(Policy()))
+    sys.exit(main(sys.argv[1:]))

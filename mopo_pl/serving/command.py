@@ -39,6 +39,8 @@ def serve(
         )
     except ValueError as error:
         raise InputError(f"{run}: {error}") from error
+    if address is None and sys.stdin is None:
+        raise InputError("--stdin: the standard input is closed; give it lines: < observations.jsonl")
     torch.set_num_threads(1)  # one observation is too little work for more
     service = Service(policy, run)
     if address is None:

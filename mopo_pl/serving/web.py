@@ -1,6 +1,7 @@
 """A `Service` over HTTP: Starlette's routes, run by uvicorn. Needs the extra `serve`."""
 
 import asyncio
+import json
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,13 @@ GRACE_SECONDS = BODY_SECONDS + 1
 """How long requests that were begun may still take once the server was told to end [s]."""
 
 
+class _Answer(JSONResponse):
+    """JSON in ASCII, as `--stdin` answers: an error may repeat half of a surrogate pair, which UTF-8 has not."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
+
+
 def application(service: Service) -> Starlette:
     """`POST /act`, `POST /reset` and `GET /health`; every answer is JSON, an error as `{"error": sentence}`.
 
@@ -31,25 +39,25 @@ def application(service: Service) -> Starlette:
         _refuse_pages(request)
         body = await _body(request)
         try:
-            return JSONResponse(service.act(body))  # without waiting: one answer after another
+            return _Answer(service.act(body))  # without waiting: one answer after another
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
 
     async def reset(request: Request) -> Response:
         _refuse_pages(request)
-        return JSONResponse(service.reset())
+        return _Answer(service.reset())
 
     async def health(request: Request) -> Response:
-        return JSONResponse(service.health())
+        return _Answer(service.health())
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if request.url.path == "/act":
             service.refuse()
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+        return _Answer({"error": error.detail}, error.status_code, error.headers)
 
     async def failed(request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "the server failed at this; what it printed says why"}, 500)
+        return _Answer({"error": "the server failed at this; what it printed says why"}, 500)
 
     handlers: dict[Any, Callable[..., Any]] = {HTTPException: http_error, Exception: failed}
     routes = [

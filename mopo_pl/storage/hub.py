@@ -1,6 +1,7 @@
 """Policies on the hub of Hugging Face, by names such as `hub:me/pendulum`. Needs the extra `hub`."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 from mopo_pl.errors import InputError
@@ -24,7 +25,7 @@ def is_hub(place: object) -> bool:
 def repository_of(place: str) -> str:
     """`me/pendulum` of `hub:me/pendulum`; raises InputError for what is no such name, or without the extra `hub`."""
     name = place.removeprefix(PREFIX)
-    if not is_hub(place) or name.count("/") != 1 or not all(name.split("/")):
+    if not is_hub(place) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
         raise InputError(f"{place} is no place on the hub: write hub:OWNER/NAME")
     if importlib.util.find_spec("huggingface_hub") is None:
         raise InputError(f"{place} needs huggingface_hub: pip install -c constraints.txt -e '.[hub]'")

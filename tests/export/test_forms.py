@@ -3,6 +3,8 @@
 import copy
 import importlib
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -276,6 +278,49 @@ def test_the_check_fails_on_a_file_that_is_cut(plain: Any, tmp_path: Path, capsy
     (tmp_path / "policy.npz").write_bytes(whole[: len(whole) // 2])
     assert run_policy.check(str(tmp_path)) == 1
     assert "cannot be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "said"),
+    [
+        ("policy.npz", lambda a: a["weight_1"].fill(np.nan), "FAILED: the actions cannot be compared (the action is not finite"),
+        ("policy.npz", lambda a: a.update(weight_1=a["weight_1"][:, 1:]), "FAILED: the actions cannot be compared (shapes "),
+        ("policy.npz", lambda a: a.update(metadata=np.array('{"format": 1}')), "FAILED: policy.npz or vectors.npz cannot be read"),
+        ("vectors.npz", lambda a: a["observations"].fill(np.nan), "FAILED: the actions cannot be compared (the observation is not"),
+        ("vectors.npz", dict.clear, "FAILED: policy.npz or vectors.npz cannot be read ("),
+        ("vectors.npz", lambda a: a.update(observations=a["observations"][:0]), "FAILED: the actions cannot be compared ("),
+    ],
+)  # fmt: skip
+def test_the_check_tells_of_any_damage_in_a_sentence(
+    plain: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    change: Callable[[dict[str, np.ndarray]], None],
+    said: str,
+) -> None:
+    copied(plain, tmp_path)
+    tampered(tmp_path, file, change)
+    assert run_policy.check(str(tmp_path)) == 1
+    assert said in capsys.readouterr().out
+
+
+def test_the_runner_as_a_program_checks_or_tells_or_says_how_it_is_called(plain: Any, tmp_path: Path) -> None:
+    copied(plain, tmp_path)
+
+    def done(*arguments: str) -> tuple[int, str, str]:
+        command = [sys.executable, str(tmp_path / "run_policy.py"), *arguments]
+        ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, env=ascii_only)
+        return ran.returncode, ran.stdout, ran.stderr
+
+    code, out, err = done()
+    assert (code, err) == (0, "")
+    assert re.search(r"temp +\\xb0C +-1 to 1\n", out)
+    for wrong in (("--chek",), ("--check", "policy.npz")):
+        assert done(*wrong) == (2, "", "usage: python run_policy.py [--check]\n")
+    (tmp_path / "policy.npz").write_bytes((tmp_path / "policy.npz").read_bytes()[:1000])
+    assert done() == (1, "", "FAILED: policy.npz cannot be read (File is not a zip file)\n")
 
 
 def small(policy: Policy, folder: Path, **changed: Any) -> dict[str, Any]:

@@ -54,7 +54,17 @@ def test_a_dict_by_name_is_the_observation_in_any_order(make: Callable[..., Any]
         ({"temp": 1.0, "flow": 1.0}, "an observation given as a dict holds each column by its name; this one lacks pressure"),
         ({"temp": 1.0, "flow": 1.0, "pressure": 1.0, "pump": 1.0}, "this one has pump, which is no column"),
         ({"temp": [1.0, 2.0], "flow": 1.0, "pressure": 1.0}, "holds one number, or as many, for each column"),
-        ({"temp": "hot", "flow": 1.0, "pressure": 1.0}, "an observation is a vector of 3 real numbers"),
+        ({"temp": [[1.0], [1.0, 2.0]], "flow": 1.0, "pressure": 1.0}, "holds one number, or as many, for each column"),
+        (dict.fromkeys(("temp", "pressure", "flow"), np.zeros((1,) * 64)), "holds one number, or as many, for each column"),
+        (
+            {"temp": 1.0, "flow": 1.0, "pressure": 1.0} | {f"x{i}": 1.0 for i in range(9)},
+            "this one has x0, x1, x2, x3, x4 and 4 more, which is no column",
+        ),
+        ({"temp": 1.0, "flow": 1.0, "pressure": 1.0, "y" * 50: 1.0}, f"this one has {'y' * 40}, which is no column"),
+        (
+            {"temp": "hot", "flow": 1.0, "pressure": 1.0},
+            "an observation is a vector of 3 real numbers, or a batch of such; this is a dict of what are no real numbers",
+        ),
         (np.zeros(4), "observation has shape (4,); the last must be 3"),
         (np.zeros(1), "observation has shape (1,); the last must be 3"),
         (3.0, "an observation is a vector of 3 real numbers, or a batch of such; this is a number"),
@@ -221,9 +231,19 @@ def test_an_evaluation_is_told_which_actions_are_no_numbers(make_policy: Callabl
         ({"safe_action": [0.5]}, "safe_action=[0.5] is no action within the bounds [-1.0, 0.0] to [3.0, 10.0]"),
         ({"safe_action": [0.5, 11]}, "safe_action=[0.5, 11] is no action within"),
         ({"safe_action": [NAN, 1]}, "is no action within"),
+        ({"safe_action": 0.5}, "safe_action=0.5 is no action within the bounds [-1.0, 0.0] to [3.0, 10.0]"),
+        ({"safe_action": ["a", "b"]}, "safe_action=['a', 'b'] is no action within"),
+        ({"safe_action": [[1], [1, 2]]}, "safe_action=[[1], [1, 2]] is no action within"),
+        ({"safe_action": {"valve": 1}}, "safe_action={'valve': 1} is no action within"),
+        ({"safe_action": np.array([1j, 0])}, "safe_action=[1j, 0j] is no action within"),
+        ({"safe_action": [1e300, 0]}, "safe_action=[1e+300, 0] is no action within"),
         ({"rate_limits": {"valv": 1.0}}, "rate_limits: valv=1.0 is of no action column: valve, pump"),
         ({"rate_limits": {"valve": 0.0}}, "rate_limits: valve=0.0 is not above 0"),
         ({"rate_limits": {"valve": NAN}}, "rate_limits: valve=nan is not above 0"),
+        ({"rate_limits": {"valve": None}}, "rate_limits: valve=None is not above 0"),
+        ({"rate_limits": {"valve": [1, 2]}}, "rate_limits: valve=[1, 2] is not above 0"),
+        ({"rate_limits": {"valve": 1e-300}}, "rate_limits: valve=1e-300 is not above 0"),
+        ({"rate_limits": {1: 1.0}}, "rate_limits: 1=1.0 is of no action column: valve, pump"),
     ],
 )
 def test_guards_that_do_not_fit_are_refused(make: Callable[..., Any], guards: Mapping[str, Any], said: str) -> None:
@@ -261,6 +281,56 @@ def test_a_batch_of_another_size_needs_a_reset(make: Callable[..., Any], states:
         act(states[0])
     act.reset()
     act(states[0])
+
+
+@pytest.mark.parametrize("guards", [{"on_invalid": "last"}, {"on_invalid": "safe_action"}])
+@pytest.mark.parametrize(("before", "after"), [((4,), ()), ((4,), (1,)), ((4,), (2,)), ((0,), (1,)), ((), (4,))])
+def test_a_broken_observation_does_not_take_the_rows_of_a_batch_of_another_size(
+    make: Callable[..., Any], guards: dict[str, Any], before: tuple[int, ...], after: tuple[int, ...]
+) -> None:
+    act, alike = (make(history=3, safe_action=SAFE, **guards) for _ in range(2))
+    for each in (act, alike):
+        each(np.zeros((*before, 3)))
+    said = f"the last step was of observations {[*before, 3]}, this one is of {[*after, 3]}: call policy.reset() before another"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        act(np.full((*after, 3), NAN))
+    assert (act.invalid, act.outside) == (0, alike.outside)
+    np.testing.assert_array_equal(act(np.ones((*before, 3))), alike(np.ones((*before, 3))))
+
+
+def test_guards_that_are_refused_change_none_of_those_before(make_policy: Callable[..., Policy]) -> None:
+    policy = make_policy().guard(on_invalid="safe_action", safe_action=SAFE)
+    with pytest.raises(ValueError, match="is of no action column"):
+        policy.guard(on_invalid="safe_action", safe_action=[3.0, 9.0], rate_limits={"valv": 1.0})
+    np.testing.assert_array_equal(policy(np.full(3, NAN)), np.array(SAFE, np.float32))
+
+
+@pytest.mark.parametrize("moved", ["before", "after"])
+@pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+def test_guards_follow_a_policy_to_another_precision(
+    make_policy: Callable[..., Policy], precision: torch.dtype, moved: str
+) -> None:
+    """As to another device, to which tensors must be moved as well."""
+    policy = make_policy(history=3).guard(on_invalid="last", rate_limits={"*": 0.25})
+    if moved == "before":
+        policy.to(precision)
+    first = policy(torch.zeros(3))
+    policy.to(precision)
+    steps = [policy(torch.full((3,), NAN)), policy(torch.ones(3)), policy(torch.full((3,), NAN))]
+    assert [step.dtype for step in steps] == [precision] * 3
+    assert torch.equal(steps[0], first.to(precision))
+    assert torch.equal(steps[2], steps[1])
+    assert 0 < (steps[1] - steps[0]).abs().max() <= 0.25 + 2**-5
+
+
+def test_a_masked_value_is_none_that_was_measured(make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="in column pressure"):
+        make()(np.ma.masked_equal([0, 9, 0], 9))
+    act = make(on_invalid="safe_action", safe_action=SAFE)
+    np.testing.assert_array_equal(act(np.ma.masked_equal([0, 9, 0], 9)), np.array(SAFE, np.float32))
+    np.testing.assert_allclose(act(np.ma.masked_equal([0, 1, 0], 9)), act(np.array([0, 1, 0])), atol=2e-6)
+    columns = {"temp": np.ma.masked_all(2), "pressure": [0, 1], "flow": [0, 1]}
+    np.testing.assert_array_equal(act(columns), np.array([SAFE, SAFE], np.float32))
 
 
 def test_actions_never_leave_their_bounds(make: Callable[..., Any]) -> None:

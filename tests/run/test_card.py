@@ -137,7 +137,7 @@ def test_what_is_not_on_the_hub_is_said_in_one_sentence(cache: Path) -> None:
         InputError, match=r"hub:me/nothing cannot be downloaded \(.*\): is the name right, and are you online\?"
     ):
         Policy.load("hub:me/nothing")
-    for wrong in ("hub:pendulum", "hub:a/b/c", "hub:/x", "hub:x/"):
+    for wrong in ("hub:pendulum", "hub:a/b/c", "hub:/x", "hub:x/", "hub:a b/c", "hub:ü/x", "hub:a/\n"):
         with pytest.raises(InputError, match="is no place on the hub: write hub:OWNER/NAME"):
             Policy.load(wrong)
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from served import start
 
+from mopo_pl.__main__ import main
 from mopo_pl.serving import lines
 from mopo_pl.serving.service import MOST_BYTES, Service
 
@@ -99,3 +101,13 @@ def test_a_program_answers_at_once_and_ends_in_order_at_sigterm(run: Path) -> No
         for stream in (server.stdin, server.stdout, server.stderr):
             if stream is not None:
                 stream.close()
+
+
+def test_an_input_that_is_closed_is_said(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)  # as Python does where a shell says <&-
+    assert main(["serve", str(run), "--stdin"]) == 2
+    assert (
+        capsys.readouterr().err == "error: --stdin: the standard input is closed; give it lines: < observations.jsonl\n"
+    )

@@ -46,10 +46,11 @@ def test_an_observation_is_answered_as_the_service_answers_it(client: TestClient
         (b"[1, 2", 400, "this is no JSON: "),
         (b"[1, 2, NaN]", 400, "the observation is not finite: "),
         (b"[3e38, 3e38, 3e38]", 200, ""),
+        (b'{"temp": 1, "pressure": 1, "flow": 1, "\\ud800": 1}', 400, "an observation given as a dict holds each column by its name; this one has \ud800"),
         (b" " * MOST_BYTES + b"1", 413, f"the body is larger than {MOST_BYTES} bytes: send smaller batches"),
         (b"[0, 0, 0]" + b" " * (MOST_BYTES - 9), 200, ""),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_body_is_refused_with_its_reason_as_json(
     client: TestClient, service: Service, body: bytes, status: int, said: str
 ) -> None:
@@ -219,3 +220,13 @@ def test_what_is_not_installed_is_named(
 
 def test_the_command_offers_every_fallback() -> None:
     assert OnInvalid.__args__ == ON_INVALID  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [("~no-such-user/run", "Could not determine home directory"), ("a" * 300, "File name too long")],
+)
+def test_a_place_that_no_folder_can_have_is_said(place: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", place]) == 2
+    said = f"error: {place} is no folder ({why}): give that of a run, or of its policy\n"
+    assert capsys.readouterr().err == said
