@@ -55,6 +55,9 @@ def _coded(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return cli.FAILED
     except (MemoryError, RuntimeError) as error:
+        if cli.NO_HOME in str(error):
+            print("error: a path begins with ~ and the name of a user who is not known here", file=sys.stderr)
+            return 2
         if not cli.is_lack_of_memory(error):
             raise
         print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)

@@ -15,6 +15,8 @@ from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritab
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
 FAILED = 1
 INTERRUPTED = 130
+NO_HOME = "Could not determine home directory"
+"""What pathlib says of `~name` where there is no such user."""
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Unable to allocate")
 """Parts of the messages of torch and NumPy where there is no memory left."""
 
@@ -44,6 +46,9 @@ def _coded(options: list[str], arguments: list[str]) -> int:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
     except (MemoryError, RuntimeError) as error:
+        if NO_HOME in str(error):
+            print("error: a path begins with ~ and the name of a user who is not known here", file=sys.stderr)
+            return 2
         if not is_lack_of_memory(error):
             raise
         print(f"error: {lack_of_memory(error)}; the last checkpoint is kept", file=sys.stderr)

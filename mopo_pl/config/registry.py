@@ -23,7 +23,7 @@ def lookup(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> C
         near = difflib.get_close_matches(name, choices, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"there is no {kind} named {name!r}.{hint} Available: {', '.join(choices)}, or module:function"
+            f"there is no {kind} named {name!r}.{hint} Available: {', '.join((*choices, 'module:function'))}"
         )
     module, _, attribute = name.partition(":")
     add_current_folder()

@@ -30,9 +30,11 @@ def _serve(options: argparse.Namespace) -> int:
     from mopo_pl.config.registry import lookup
     from mopo_pl.serving.command import serve
 
-    limits = {}
+    limits: dict[str, float] = {}
     for given in options.rate_limit:
         name, _, change = given.rpartition("=")
+        if name in limits:
+            raise InputError(f"--rate-limit {given}: {name} has a limit already")
         try:
             limits[name] = float(change)
         except ValueError as error:

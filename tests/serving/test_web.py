@@ -197,6 +197,8 @@ def test_only_loopback_is_taken_without_a_warning(
         (["--safe-action", "99", "0"], "safe_action=[99.0, 0.0] is no action within the bounds [-1.0, 0.0] to [3.0, 10.0]"),
         (["--on-invalid", "safe_action"], "on_invalid='safe_action' needs safe_action=[...]"),
         (["--rate-limit", "valv=1"], "rate_limits: valv=1.0 is of no action column: valve, pump"),
+        (["--rate-limit", "valve=1", "--rate-limit", "valve=2"], "--rate-limit valve=2: valve has a limit already"),
+        (["--actor", "x"], "--actor x: there is no actor named 'x'. Available: module:function"),
         (["--rate-limit", "valve"], "--rate-limit valve: write NAME=CHANGE, such as valve=0.25"),
         (["--rate-limit", "valve=fast"], "--rate-limit valve=fast: write NAME=CHANGE"),
     ],

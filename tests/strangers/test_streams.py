@@ -124,9 +124,12 @@ def test_words_mean_what_was_typed(word: str, value: Any) -> None:
         ["report", "x" * 5000],
         ["compare", "x" * 5000],
         ["evaluate", "x" * 300],
+        ["train", "dataset=~nobody-of-that-name/log.npz", "termination=never"],
+        ["export", "~nobody-of-that-name/run"],
+        ["report", "~nobody-of-that-name/run"],
     ],
 )
-def test_a_name_too_long_for_a_file_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_that_no_file_can_have_is_one_sentence(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
