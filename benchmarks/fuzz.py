@@ -346,7 +346,7 @@ def keep_defaults() -> None:
 
 def try_input(kind: str, draw: random.Random, base: Path, folder: Path) -> tuple[str, str]:
     """Make an input in a folder and read it; return what it came to, and what was said."""
-    from mopo_pl.errors import InputError
+    from mopo_pl.errors import ActionsNotFinite, InputError
 
     remove(folder)
     folder.mkdir()
@@ -363,6 +363,8 @@ def try_input(kind: str, draw: random.Random, base: Path, folder: Path) -> tuple
             outcome = "refused without a word"
     except InputError as error:
         outcome = "refused" if error.problems and all(error.problems) else "refused without a word"
+    except ActionsNotFinite:  # of weights that are finite, and too large
+        outcome = "refused"
     except SystemExit as error:  # argparse
         outcome = "refused" if error.code == 2 else f"exit {error.code}"
     except BaseException as error:  # whatever else there is, it is what is looked for

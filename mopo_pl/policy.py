@@ -1,5 +1,6 @@
 """The trained policy; needs only torch, NumPy and safetensors."""
 
+import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +22,7 @@ from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.nn.stored_weights import read_weights, refuse_larger
 from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
-from mopo_pl.storage.atomic_write import atomic_write
+from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 from mopo_pl.storage.hub import downloaded, is_hub
 from mopo_pl.storage.stored_json import read_json
 
@@ -253,9 +254,10 @@ class Policy(nn.Module):
             "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.divisor.tolist()},
             **self.meta,
         }
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()}
+        weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()})
+        description["sha256"] = hashlib.sha256(weights).hexdigest()
         with atomic_write(folder / "policy.safetensors") as aside:
-            aside.write_bytes(save(weights))
+            aside.write_bytes(weights)
         with atomic_write(folder / "policy.json") as aside:
             aside.write_text(json.dumps(description, indent=2) + "\n")
 
@@ -282,6 +284,9 @@ class Policy(nn.Module):
         weights = read_weights(folder / "policy.safetensors")
         if description.pop("format") > FORMAT:
             raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
+        # Files of earlier versions have none.
+        if description.pop("sha256", None) not in (None, sha256_of(folder / "policy.safetensors")):
+            raise ValueError("policy.safetensors has another SHA-256 than policy.json names")
         shape, history = description.pop("actor"), description.pop("history", 1)
         saved = shape.pop(CLASS, None)
         if saved is not None and make is None:

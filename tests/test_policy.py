@@ -176,6 +176,20 @@ def test_a_missing_file_is_an_input_error(tmp_path: Path, missing: str) -> None:
         Policy.load(tmp_path)
 
 
+def test_weights_of_which_a_bit_was_lost_are_refused(tmp_path: Path, states: np.ndarray) -> None:
+    policy().save(tmp_path)
+    path = tmp_path / "policy.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1  # still finite
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"policy\.safetensors has another SHA-256 than policy\.json names"):
+        Policy.load(tmp_path)
+    description = json.loads((tmp_path / "policy.json").read_text())
+    del description["sha256"]  # as earlier versions wrote it
+    (tmp_path / "policy.json").write_text(json.dumps(description))
+    assert np.isfinite(Policy.load(tmp_path)(states)).all()
+
+
 def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     policy().save(tmp_path)
     path = tmp_path / "policy.json"
