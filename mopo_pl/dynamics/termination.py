@@ -105,8 +105,8 @@ class StateBox(nn.Module):
                 hint = suggestion_for(name, map(shown, columns))
                 problems.append(f"termination.bounds.{name}: there is no such observation column{hint}")
             which = torch.tensor(taken)
-            low[which] = low[which].clamp(min=-torch.inf if lower is None else lower)
-            high[which] = high[which].clamp(max=torch.inf if upper is None else upper)
+            low[which] = low[which].clamp(min=-torch.inf if lower is None else float(lower))
+            high[which] = high[which].clamp(max=torch.inf if upper is None else float(upper))
         if problems:
             raise InputError(problems)
         return cls(low, high)

@@ -153,9 +153,10 @@ def test_neorl(open_log: Open, tiny: Arrays, suffix: str, same: Same) -> None:
         {"index": np.array([0, 3, 9])},
         {"index": np.array([-1, 3])},
         {"is_last": np.array([0, 0, 2, 0, 1, 1])},
+        {"is_last": np.zeros(6, [("a", "i4")])},
         {"t": np.array([b"a"] * 6)},
     ],
-    ids=["row numbers", "beyond the rows", "before the rows", "no flags", "texts"],
+    ids=["row numbers", "beyond the rows", "before the rows", "no flags", "records", "texts"],
 )
 def test_marks_that_say_nothing_of_rows_are_named(open_log: Open, tiny: Arrays, mark: Arrays, suffix: str) -> None:
     (key, array), expected = next(iter(mark.items())), open_log(tiny)

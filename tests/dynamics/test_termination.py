@@ -185,6 +185,8 @@ def test_a_box_ends_where_a_named_column_of_the_next_state_leaves_its_limits() -
     healthy = [45.0, 1e9, 0.0, -1e9]
     assert ended(rule, healthy, [0.0, 0, -1.5, 0], [90.0, 0, INF, 0]) == [False] * 3
     assert ended(rule, [-0.01, *healthy[1:]], [90.01, *healthy[1:]]) == [True, True]
+    far = termination_rule({"bounds": {"temp": [-(10**20), 10**20]}}, None, COLUMNS)  # more than an int64
+    assert ended(far, healthy, [-2e20, 0, 0, 0]) == [False, True]
     assert ended(rule, [45.0, 0, -1.51, 0], [NAN, *healthy[1:]], [45.0, 0, NAN, 0]) == [True] * 3
 
 

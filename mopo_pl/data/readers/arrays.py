@@ -167,6 +167,8 @@ def _as_rows(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
     if len(mark) != rows or (name == "times" and mark.dtype.kind not in "fiubmM"):
         return None
     if name in ("ends", "starts"):
+        if mark.dtype.kind not in "fiub":
+            return None
         # NaN: the row is left out later.
         return mark if (np.isin(mark, (0, 1)) | (mark != mark)).all() else None
     return mark
