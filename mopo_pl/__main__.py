@@ -55,15 +55,16 @@ def _coded(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return cli.FAILED
     except (MemoryError, RuntimeError) as error:
-        if cli.NO_HOME in str(error):
-            print("error: a path begins with ~ and the name of a user who is not known here", file=sys.stderr)
+        if cli.is_no_name(error):
             return 2
         if not cli.is_lack_of_memory(error):
             raise
         print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
     except OSError as error:
-        return cli.refused_name(error)
+        if not cli.is_no_name(error):
+            raise
+        return 2
     except KeyboardInterrupt:
         return cli.INTERRUPTED
 

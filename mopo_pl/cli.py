@@ -46,25 +46,30 @@ def _coded(options: list[str], arguments: list[str]) -> int:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
     except (MemoryError, RuntimeError) as error:
-        if NO_HOME in str(error):
-            print("error: a path begins with ~ and the name of a user who is not known here", file=sys.stderr)
+        if is_no_name(error):
             return 2
         if not is_lack_of_memory(error):
             raise
         print(f"error: {lack_of_memory(error)}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
     except OSError as error:
-        return refused_name(error)
+        if not is_no_name(error):
+            raise
+        return 2
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def refused_name(error: OSError) -> int:
-    """Say that a name is too long for a file, which pathlib does not take for one that is not there; raise any other error."""
-    if error.errno != errno.ENAMETOOLONG:
-        raise error
-    print(f"error: {printed(str(error.filename))} is too long for the name of a file", file=sys.stderr)
-    return 2
+def is_no_name(error: OSError | RuntimeError | MemoryError) -> bool:
+    """Whether pathlib was given what no file can be called, which is said: it takes neither for a file that is not there."""
+    if NO_HOME in str(error):
+        said = "a path begins with ~ and the name of a user who is not known here"
+    elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        said = f"{printed(str(error.filename))} is too long for the name of a file"
+    else:
+        return False
+    print(f"error: {said}", file=sys.stderr)
+    return True
 
 
 def is_lack_of_memory(error: BaseException) -> bool:

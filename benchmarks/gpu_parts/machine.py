@@ -75,12 +75,15 @@ def least(what: str, seen: tuple[int, ...], lowest: tuple[int, ...], value: str)
 def compilers() -> str:
     """What torch.compile needs: triton for a GPU, which compiles its launcher with a C compiler against Python's headers."""
     header = Path(sysconfig.get_paths()["include"], "Python.h")
-    c = os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
+    # By their names: a page that is passed on says nothing of where they lie.
+    c = next(
+        (Path(name).name for name in (os.environ.get("CC"), "gcc", "clang", "cc") if name and shutil.which(name)), ""
+    )
     found = [
         "triton" if importlib.util.find_spec("triton") else "no triton",
         c or "no C compiler",
-        shutil.which("g++") or "no g++",
-        str(header) if header.exists() else "no Python.h",
+        "g++" if shutil.which("g++") else "no g++",
+        "Python.h" if header.exists() else "no Python.h",
     ]
     return ", ".join(found)
 
