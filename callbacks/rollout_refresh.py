@@ -11,7 +11,8 @@ from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.distributed.console import print_once
-from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import RolloutStatistics, Stepper, branch, compiled_step, one_step
 from mopo_pl.errors import Diverged, InputError
 from mopo_pl.nn.random_streams import continued, generator_for
@@ -80,6 +81,8 @@ class RolloutRefresh(L.Callback):
             )
         if trainer.current_epoch == 0:
             self.done, self.summary, self._generator, self._running = 0, {}, None, None
+            if self.model.halt is not None:
+                self.model.halt.begin()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the model to the device of training, create this rank's generator there, and compile the step if asked to.
@@ -88,7 +91,7 @@ class RolloutRefresh(L.Callback):
         same Trainer goes on with the one it has.
         """
         self.model = self.model.to(pl_module.device)
-        if self.model.value_coef:
+        if self.model.needs_value:
             assert isinstance(pl_module, SACModule)
             self.model = replace(self.model, value=pl_module.value, discount=pl_module.discount)
         self.limits = self.limits.to(pl_module.device)
@@ -156,6 +159,9 @@ class RolloutRefresh(L.Callback):
         if self.continue_share:
             self._running = torch.cat(ends)[torch.cat(running)]
         summary = statistics.summary()
+        if self.model.halt is not None:
+            summary["halt_cost"] = float(self.model.halt.cost)
+            self.model.halt.follow(summary["halted"] / max(summary["length"], 1e-12))
         if summary["dropped_share"] > self.max_dropped:
             raise Diverged(
                 f"{summary['dropped_share']:.0%} of the imagined rollouts left the dataset's range or became NaN or inf "
@@ -175,13 +181,22 @@ class RolloutRefresh(L.Callback):
         return torch.cat([self._running[index], starts[continuing:]])
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, the last one's summary while its epoch lasts, and every rank's stream."""
+        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream, and what HALT costs."""
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
-        return {"done": self.done, "summary": self.summary, "generators": streams, "running": running}
+        cost = None if self.model.halt is None else float(self.model.halt.cost)
+        return {
+            "done": self.done,
+            "summary": self.summary,
+            "generators": streams,
+            "running": running,
+            "halt_cost": cost,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the state saved by `state_dict`."""
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])
+        if self.model.halt is not None and state_dict.get("halt_cost") is not None:  # of earlier versions: none
+            self.model.halt.cost.fill_(state_dict["halt_cost"])

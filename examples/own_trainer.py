@@ -26,8 +26,9 @@ from mopo_pl import (
 from mopo_pl.callbacks import MemberSelection, RolloutRefresh
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.known_states import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.layers import Normaliser

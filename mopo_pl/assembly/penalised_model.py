@@ -9,17 +9,17 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics, logged_values
+from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.dynamics.known_states import Halt, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalised_model import Halt, PenalisedModel, StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel, Reward
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
-from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 
-LOGGED_PENALTIES = 20_000
-"""Rows of a log from which the mean of u is estimated."""
+LOGGED_ROWS = 20_000
+"""Rows of a log from which the mean of u is estimated, and how often the model leaves what the log knows."""
 
 
 def build_penalty(name: str) -> Penalty:
@@ -30,6 +30,16 @@ def build_penalty(name: str) -> Penalty:
     except ValueError as error:
         raise InputError(f"penalty.name={name}: {error}") from error
     return penalty
+
+
+def known_reward(name: str | None) -> Reward | None:
+    """The function that `module:function` names; None for None. Raises InputError where it cannot be found."""
+    if name is None:
+        return None
+    try:
+        return lookup("reward", name, {})
+    except ValueError as error:
+        raise InputError(f"reward={name}: {error}") from error
 
 
 def build_penalised_model(
@@ -51,23 +61,47 @@ def build_penalised_model(
         coef=settings.coef,
         value_coef=settings.value_coef,
         discount=discount,
-        halt=None if settings.halt_widths is None else _halt(dataset, settings.halt_widths, discount),
         termination=termination,
         reward=reward,
         log=LogStatistics.of(dataset),
         window=dataset.window,
     )
+    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset)
     if not settings.relative and settings.free_quantile is None:
-        return plain
+        return replace(plain, halt=halt)
     u = logged_uncertainty(plain, dataset)
     unit = relative_unit(u, dataset.transitions.rewards) if settings.relative else 1.0
     free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
-    return replace(plain, coef=unit * settings.coef, free=free)
+    return replace(plain, coef=unit * settings.coef, free=free, halt=halt)
 
 
-def _halt(dataset: OfflineDataset, widths: float, discount: float) -> Halt:
-    """What is beyond the log's states, extended by `widths` times their range, is worth no more than the worst of them."""
-    return Halt(state_limits(dataset, widths), float(logged_values(dataset, discount).min()))
+def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
+    """What is beyond the log's states, extended by `halt_widths` times their range.
+
+    C lies between the rewards' standard deviation and the range that discounted rewards can have. Noise alone may lead the log's own
+    actions there: their share is added to `halt_share`.
+    """
+    assert settings.halt_widths is not None
+    rows, rewards = dataset.transitions, dataset.transitions.rewards.double()
+    states = torch.cat([rows.observations, rows.next_observations])
+    known = StateLimits.unless_saturated(states[:, : rows.newest_dim], settings.halt_widths)
+    least = float(rewards.std(correction=0))
+    most = max(least, float(rewards.max() - rewards.min()) / max(1 - model.discount, 1e-6))
+    share = settings.halt_share + _logged_departures(replace(model, value_coef=0.0), known, dataset)
+    return Halt(known, torch.tensor(least, dtype=torch.float64), share=share, least=least, most=most)
+
+
+@torch.no_grad()
+def _logged_departures(model: PenalisedModel, known: StateLimits, dataset: OfflineDataset) -> float:
+    """Share of logged states and actions [0, 1] from which the model leads out of the known states."""
+    rows, generator = dataset.transitions, generator_for(0, "logged departures")
+    left, drawn = 0, _drawn(dataset)
+    for chunk in drawn.split(2000):
+        made, _ = model.step(
+            rows[chunk].observations, rows[chunk].actions, model.draw(rows[chunk].observations, generator)
+        )
+        left += int((~known.hold(made.next_observations[:, : rows.newest_dim])).sum())
+    return left / len(drawn)
 
 
 def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:
@@ -79,10 +113,14 @@ def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:
 @torch.no_grad()
 def logged_uncertainty(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
     """u of up to 20 000 logged transitions, drawn without replacement and always the same [n]."""
-    drawn = torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[:LOGGED_PENALTIES]
     rows = dataset.transitions
-    chunks = [model.uncertainty(rows[chunk].observations, rows[chunk].actions) for chunk in drawn.split(2000)]
+    chunks = [model.uncertainty(rows[chunk].observations, rows[chunk].actions) for chunk in _drawn(dataset).split(2000)]
     return torch.cat(chunks)
+
+
+def _drawn(dataset: OfflineDataset) -> Tensor:
+    """Rows of the log that stand for all of them [n]."""
+    return torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[:LOGGED_ROWS]
 
 
 def build_refresh(

@@ -145,6 +145,7 @@ def _ranges(config: Config) -> Iterator[str]:
         "sac.alpha_init": sac.alpha_init,
         "sac.alpha_max": sac.alpha_max,
         "sac.gradient_clip_norm": sac.gradient_clip_norm,
+        "penalty.halt_share": config.penalty.halt_share,
     }
     for key, value in positive.items():
         if value is not None and not value > 0:
@@ -185,11 +186,6 @@ def _relations(config: Config) -> Iterator[str]:
         yield "stage=policy needs dynamics_from=<run folder>, the run whose ensemble it uses"
     if config.stage == "dynamics" and config.dynamics_from is not None:
         yield "stage=dynamics trains an ensemble: remove dynamics_from, which uses an existing one"
-    if config.reward is not None and config.penalty.halt_widths is not None:
-        yield (
-            f"penalty.halt_widths={config.penalty.halt_widths} takes what HALT is worth from the logged rewards, which reward="
-            f"{config.reward} replaces by others: remove one of the two"
-        )
     if is_mapping(config.dataset) and config.data.source is None:
         yield f"dataset={config.dataset} does not say where the log is: set data.source in it"
     low, high = config.data.action_low, config.data.action_high

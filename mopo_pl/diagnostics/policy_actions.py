@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.diagnostics.calibration import percentiles
-from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import PINNED, Act, branch
 
 AT = (0.05, 0.25, 0.5, 0.75, 0.95)

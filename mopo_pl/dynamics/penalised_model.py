@@ -10,59 +10,17 @@ from torch import Generator, Tensor, nn
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.data.window import Window
+from mopo_pl.dynamics.known_states import Halt
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty, extras_of
-from mopo_pl.dynamics.rewards import Reward
 from mopo_pl.dynamics.termination import Rule
 
 Value = Callable[[Tensor], Tensor]
 """V: from s [B, D] to what the policy is believed to earn from there [B]."""
 
 
-@dataclass(frozen=True)
-class StateLimits:
-    """A box around the states of a log; rollouts that leave it are dropped."""
-
-    low: Tensor
-    """Lower limit of each coordinate [D]."""
-    high: Tensor
-    """Upper limit of each coordinate [D]."""
-
-    @classmethod
-    def around(cls, states: Tensor, widths: float) -> "StateLimits":
-        """The range of states [N, D], extended by `widths` times its width on either side.
-
-        A constant coordinate has no width, and therefore no limit.
-        """
-        low, high = states.amin(0), states.amax(0)
-        room = torch.where(high > low, widths * (high - low), torch.inf)
-        return cls(low - room, high + room)
-
-    def hold(self, states: Tensor) -> Tensor:
-        """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""
-        return ((states >= self.low) & (states <= self.high)).all(-1)
-
-    def to(self, device: torch.device | str) -> "StateLimits":
-        """The same limits on another device."""
-        return StateLimits(self.low.to(device), self.high.to(device))
-
-
-@dataclass(frozen=True)
-class Halt:
-    """The absorbing state for all states that the log says nothing of, as HALT in Kidambi et al. 2020 (MOReL)."""
-
-    known: StateLimits
-    """The states outside of it."""
-    worth: float
-    """What a step into HALT earns, once [discounted return]; of a log the least of `data.statistics.logged_values`."""
-
-    def takes(self, states: Tensor) -> Tensor:
-        """Whether each of the states [B, D] is outside the known ones [B]; one that is not finite is no state, and is not."""
-        return states.isfinite().all(-1) & ~self.known.hold(states)
-
-    def to(self, device: torch.device | str) -> "Halt":
-        """The same on another device."""
-        return replace(self, known=self.known.to(device))
+Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""r(s, a, s') [B] of s [B, D], a [B, A] in the log's units, s' [B, D]."""
 
 
 class Draws(NamedTuple):
@@ -84,7 +42,7 @@ class PenalisedModel:
     they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
     penalise the critics' targets.
 
-    With `halt`, a step to a state outside of `halt.known` is terminal and earns `halt.worth`: its cost is r̂ - `halt.worth`.
+    With `halt`, a step to a state outside of `halt.known` is terminal and earns V(s) - C: its cost is r̂ - V(s) + C.
     """
 
     transition: TransitionModel
@@ -96,9 +54,9 @@ class PenalisedModel:
     free: float = 0.0
     """u_free: u up to here costs nothing."""
     value_coef: float = 0.0
-    """λ_V, of no dimension; above 0, `value` must be given."""
+    """λ_V, of no dimension."""
     value: Value | None = None
-    """V of the present policy."""
+    """V of the present policy; must be given where λ_V is above 0, and with `halt`."""
     discount: float = 0.0
     """γ of V."""
     halt: Halt | None = None
@@ -169,16 +127,14 @@ class PenalisedModel:
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
             if self.halt is not None:
-                left = self.halt.takes(next_observations)
-                cost = torch.where(left, reward - self.halt.worth, cost)
+                left = self.halt.takes(after)
+                cost = torch.where(left, reward - self._value(observations) + self.halt.cost, cost)
                 terminal = terminal | left
         packed = Transitions.pack(observations, actions, next_observations, reward - cost, terminal)
         return replace(packed, history=self.history), cost
 
     def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
         """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D]; `seen`: the actions in the log's units."""
-        if self.value is None:
-            raise ValueError("value_coef needs a value: give PenalisedModel(value=..., discount=...)")
         means = mean[self.transition.elites]
         rows, members = len(observations), len(means)
         states, acted = observations.repeat(members, 1), seen.repeat(members, 1)
@@ -187,8 +143,24 @@ class PenalisedModel:
         reward = means[..., 0].flatten() if self.reward is None else self.reward(before, acted, after)
         ended = self.termination(before, acted, after)
         following = self._state_after(states, actions.repeat(members, 1), after)
-        worth = reward + self.discount * torch.where(ended, 0.0, self.value(following))
+        worth = reward + self.discount * torch.where(ended, 0.0, self._value(following))
         return worth.view(members, rows).std(0, unbiased=False)
+
+    def _value(self, states: Tensor) -> Tensor:
+        if self.value is None:
+            raise ValueError("value_coef and halt need a value: give PenalisedModel(value=..., discount=...)")
+        return self.value(states)
+
+    def halts(self, states: Tensor) -> Tensor:
+        """Whether imagined episodes end at each of the states [B, D] because the log does not know it [B]."""
+        if self.halt is None:
+            return torch.zeros(len(states), dtype=torch.bool, device=states.device)
+        return self.halt.takes(self._newest(states))
+
+    @property
+    def needs_value(self) -> bool:
+        """Whether a step asks for V."""
+        return self.value_coef != 0 or self.halt is not None
 
     def _state_after(self, states: Tensor, actions: Tensor, newest: Tensor) -> Tensor:
         """s' [B, D], of the newest observation in it, s and a in [-1, 1]."""

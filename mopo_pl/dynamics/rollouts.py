@@ -10,7 +10,8 @@ from torch import Generator, Tensor
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import sum_over_ranks
-from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel, StateLimits
+from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
@@ -32,7 +33,7 @@ class Rollout:
     out_of_range: Tensor
     """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
     halted: Tensor
-    """Valid rows that lead into HALT [h, B] bool; their cost is what HALT's worth takes from the reward, no penalty."""
+    """Valid rows that lead into HALT [h, B] bool; their cost is what makes the reward V(s) - C, no penalty."""
     ends: Tensor
     """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
     running: Tensor
@@ -75,7 +76,7 @@ def one_step(
     finite = imagined.rows.isfinite().all(-1)
     sound = finite & limits.hold(imagined.next_observations)
     valid = alive & sound
-    halted = torch.zeros_like(valid) if model.halt is None else valid & model.halt.takes(imagined.next_observations)
+    halted = valid & model.halts(imagined.next_observations)
     goes_on = alive & sound & (imagined.terminals == 0)
     return Step(
         rows=imagined.rows,

@@ -11,7 +11,7 @@ from torch import Tensor
 from mopo_pl.assembly.callbacks import build_callbacks
 from mopo_pl.assembly.ensemble import build_samples
 from mopo_pl.assembly.log import examine_log
-from mopo_pl.assembly.penalised_model import build_penalty
+from mopo_pl.assembly.penalised_model import build_penalty, known_reward
 from mopo_pl.assembly.policy import build_actor
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.keys import format_value
@@ -25,8 +25,8 @@ from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.data.signals import signals_of
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
+from mopo_pl.dynamics.penalised_model import Reward
 from mopo_pl.dynamics.penalties import Penalty, extras_of
-from mopo_pl.dynamics.rewards import Reward, known_reward
 from mopo_pl.dynamics.terminals.rule import LearnedRule, load_rule
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from mopo_pl.errors import InputError
-from mopo_pl.guards import OnInvalid
 from mopo_pl.policy import Policy
+from mopo_pl.policy.guards import OnInvalid
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.serving import lines
 from mopo_pl.serving.service import Service

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 import mopo_pl
-from mopo_pl.policy import Policy, folder_of
+from mopo_pl.policy import Policy
+from mopo_pl.policy.files import folder_of
 from mopo_pl.storage.atomic_write import sha256_of
 
 MOST_BYTES = 1_000_000

@@ -16,7 +16,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.penalised_model import StateLimits
+from mopo_pl.dynamics.known_states import Halt, StateLimits
 from mopo_pl.errors import Diverged
 from mopo_pl.nn.random_streams import generator_for
 
@@ -234,6 +234,44 @@ def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_
     assert notes.done == unbroken.done[1:] == [1, 2, 2]
     for resumed, expected in zip(notes.rows, unbroken.rows[1:], strict=True):
         assert torch.equal(resumed, expected)
+
+
+def halting(dataset: OfflineDataset) -> RolloutRefresh:
+    """Whose rollouts nearly all leave what is known: C grows four times in each refresh."""
+    refresh = small_refresh(dataset)
+    known = StateLimits.around(dataset.transitions.observations, -0.4)
+    halt = Halt(known, torch.tensor(0.5, dtype=torch.float64), share=0.01, least=0.5, most=1e6)
+    refresh.model = replace(refresh.model, halt=halt)
+    return refresh
+
+
+def test_c_goes_on_where_a_checkpoint_left_it_and_begins_anew_with_a_fit(make_dataset: Make, tmp_path: Path) -> None:
+    dataset, costs = make_dataset(), []
+    unbroken = halting(dataset)
+    notes = Notes(unbroken)
+    for watched in (Notes(unbroken), notes):
+        quiet_trainer([unbroken, watched], 3).fit(small_sac(dataset), datamodule=small_batches(dataset))
+        assert unbroken.model.halt is not None
+        costs.append(float(unbroken.model.halt.cost))
+    assert costs == [0.5 * 4**3] * 2
+    first = halting(dataset)
+    quiet_trainer([first, saver(tmp_path)], 1).fit(small_sac(dataset), datamodule=small_batches(dataset))
+    second = halting(dataset)
+    resumed = Notes(second)
+    trainer = quiet_trainer([second, resumed], 3)
+    trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt")))
+    assert second.model.halt is not None
+    assert float(second.model.halt.cost) == costs[0]
+    for rows, expected in zip(resumed.rows, notes.rows[1:], strict=True):
+        assert torch.equal(rows, expected)
+
+
+def test_a_refresh_says_what_leaving_the_log_cost_in_it(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    trainer = quiet_trainer([halting(dataset)], 2)
+    trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
+    assert trainer.callback_metrics["rollout/halt_cost"].item() == 2.0
+    assert trainer.callback_metrics["rollout/halted"].item() > 0.5
 
 
 def test_the_callback_of_a_fit_fills_the_model_buffer_of_the_next_too(make_dataset: Make) -> None:

@@ -55,11 +55,7 @@ REFUSED = [
         ["dynamics.hidden_sizes=[8,8]"],
         "dynamics.weight_decay has 5 coefficients, but dynamics.hidden_sizes give 3 layers",
     ),
-    (
-        ["penalty.halt_widths=0.05", "reward=mine:r"],
-        "penalty.halt_widths=0.05 takes what HALT is worth from the logged rewards, which reward=mine:r replaces by others: "
-        "remove one of the two",
-    ),
+    (["penalty.halt_share=0"], "penalty.halt_share=0.0 must be positive"),
     (["sac.log_std_min=2"], "sac.log_std_min=2.0 must be less than sac.log_std_max=2.0"),
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
     (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),

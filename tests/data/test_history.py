@@ -16,7 +16,8 @@ from mopo_pl.data.log.history import with_history
 from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.window import Window
-from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.random_streams import generator_for
@@ -169,7 +170,7 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         return torch.tanh(states[:, :2] - states[:, 3:5] + noise)
 
     model: PenalisedModel = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward, discount=0.9
+        PenaltyConfig(name="none", value_coef=0.0, halt_widths=None), transition, rule, dataset, reward, discount=0.9
     )
     starts = dataset.transitions.observations[10:30]
     everywhere = StateLimits(torch.full((13,), -torch.inf), torch.full((13,), torch.inf))
@@ -188,6 +189,27 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         assert torch.equal(row.next_observations, torch.cat([*seen, *done], -1))
 
 
+def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_dataset: Make) -> None:
+    dataset = with_history(make_dataset(), 3)
+    settings = replace(SMALL, elites=2)
+    samples = assembly.build_samples(settings, dataset, seed=0)
+    transition = assembly.build_dynamics(settings, samples, seed=0, compile=False).model()
+    model = assembly.build_penalised_model(PenaltyConfig(name="none"), transition, never, dataset, discount=0.5)
+    halt = model.halt
+    assert halt is not None
+    assert halt.known.low.shape == (3,)
+    model = replace(model, value=lambda states: states[:, 0])
+    rows = dataset.transitions[5:25]
+    beyond = rows.observations.clone()
+    beyond[:10, :3] += 1e3
+    beyond[10:, 3:] += 1e3
+    actions = torch.zeros_like(rows.actions)
+    made, _ = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
+    assert model.halts(made.next_observations)[:10].all()
+    assert made.terminals[:10].all()
+    torch.testing.assert_close(made.rewards[:10], beyond[:10, 0] - float(halt.cost))
+
+
 def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> None:
     """V is a sum over the window, of which only the newest observation differs; its weight there is 2."""
     dataset = with_history(make_dataset(), 3)
@@ -196,7 +218,7 @@ def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> N
     transition = assembly.build_dynamics(settings, samples, seed=0, compile=False).model()
     weights = torch.cat([torch.full((3,), 2.0), torch.ones(10)])
     model = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=1.0),
+        PenaltyConfig(name="none", value_coef=1.0, halt_widths=None),
         transition,
         never,
         dataset,

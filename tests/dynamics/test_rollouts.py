@@ -8,19 +8,17 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 import torch
 from torch import Generator, Tensor
 
-from mopo_pl import assembly
-from mopo_pl.config.schema import PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics, logged_values
+from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.known_states import Halt, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalised_model import Draws, Halt, PenalisedModel, StateLimits
+from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
 from mopo_pl.dynamics.rollouts import Rollout, RolloutStatistics, Step, Stepper, branch, compiled_step, one_step
 from mopo_pl.dynamics.terminals.classifier import unfitted
@@ -51,6 +49,11 @@ class NamingModel(TransitionModel):
 def penalised(model: TransitionModel, **replaced: Any) -> PenalisedModel:
     arguments = {"transition": model, "penalty": none, "coef": 0.0, "termination": never, **replaced}
     return PenalisedModel(**arguments)
+
+
+def halt(known: StateLimits) -> Halt:
+    """Of C = 40."""
+    return Halt(known, torch.tensor(40.0, dtype=torch.float64), share=0.1, least=1.0, most=100.0)
 
 
 def still(observations: Tensor, noise: Tensor) -> Tensor:
@@ -202,7 +205,7 @@ def test_elites_that_agree_cost_nothing_and_a_missing_value_is_named() -> None:
     agreeing = penalised(NamingModel([3, 3]), value_coef=1.0, value=lambda states: states[:, 0], discount=0.9)
     assert imagine(agreeing, torch.zeros(5, OBS))[1].tolist() == [0.0] * 5
     with pytest.raises(
-        ValueError, match=r"value_coef needs a value: give PenalisedModel\(value=\.\.\., discount=\.\.\.\)"
+        ValueError, match=r"value_coef and halt need a value: give PenalisedModel\(value=\.\.\., discount=\.\.\.\)"
     ):
         imagine(replace(agreeing, value=None), torch.zeros(5, OBS))
 
@@ -307,34 +310,12 @@ def test_a_row_that_leads_beyond_the_limits_ends_is_left_out_and_counted_once() 
     assert not rollout.non_finite.any()
 
 
-def test_halt_is_beyond_the_logs_states_and_worth_the_lowest_return_of_one(
-    make_dataset: Callable[..., OfflineDataset],
-) -> None:
-    dataset, settings = make_dataset(), PenaltyConfig(name="none", relative=False, free_quantile=None, halt_widths=0.5)
-    halt = assembly.build_penalised_model(settings, Counting(), never, dataset, discount=0.9).halt
-    assert halt is not None
-    rows = dataset.transitions
-    states = np.concatenate([rows.observations.numpy(), rows.next_observations.numpy()])
-    low, high = states.min(0), states.max(0)
-    np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
-    np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
-    assert halt.worth == float(logged_values(dataset, 0.9).min())
-    without = assembly.build_penalised_model(
-        replace(settings, halt_widths=None), Counting(), never, dataset, discount=0.9
-    )
-    assert without.halt is None
-
-
-def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_no_width() -> None:
-    limits = StateLimits.around(torch.tensor([[0.0, 5.0], [2.0, 5.0], [1.0, 5.0]]), 3.0)
-    assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
-    states = torch.tensor([[-6.0, 1e9], [8.0, -1e9], [8.1, 5.0], [math.nan, 5.0], [0.0, math.nan]])
-    assert limits.hold(states).tolist() == [True, True, False, False, False]
-
-
-def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_whatever_it_was_predicted_to() -> None:
+def test_a_step_out_of_the_known_states_is_terminal_and_worth_what_the_state_before_is_less_c() -> None:
+    """V(s) = 10 s₀ and C = 40: from 2 to 3, where nothing is known, -20."""
     known = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
-    halting = penalised(Counting(), penalty=lambda mean, std: mean[0, :, 0], coef=0.25, halt=Halt(known, -40.0))
+    halting = penalised(
+        Counting(), penalty=lambda mean, std: mean[0, :, 0], coef=0.25, halt=halt(known), value=lambda s: 10 * s[:, 0]
+    )
     free = replace(halting, halt=None)
     starts = columns([0.0, 2.0, -7.0])
     rollout, plain = roll(halting, starts, 4), roll(free, starts, 4)
@@ -346,7 +327,7 @@ def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_
     within = rollout.valid & ~left
     assert rollout.transitions.terminals[rollout.valid].tolist() == left[rollout.valid].float().tolist()
     assert torch.equal(rollout.transitions.rows[within], plain.transitions.rows[within])
-    torch.testing.assert_close(rollout.transitions.rewards[left], torch.full((2,), -40.0))
+    torch.testing.assert_close(rollout.transitions.rewards[left], torch.full((2,), 10 * 2.0 - 40))
     # What was subtracted stays what it is called: r̃ = r̂ - cost.
     predicted = plain.transitions.rewards + plain.costs
     torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
@@ -356,7 +337,7 @@ def test_a_step_out_of_the_known_states_is_terminal_and_earns_the_worth_of_halt_
 
 def test_a_state_that_is_no_number_is_dropped_and_not_taken_for_halt() -> None:
     known = StateLimits(torch.full((OBS,), -1.0), torch.full((OBS,), 1.0))
-    rollout = roll(penalised(Counting(), halt=Halt(known, -40.0)), columns([math.nan]), 1)
+    rollout = roll(penalised(Counting(), halt=halt(known), value=lambda s: s[:, 0]), columns([math.nan]), 1)
     assert rollout.non_finite.all()
     assert not rollout.valid.any()
     assert not rollout.halted.any()
@@ -517,10 +498,13 @@ def test_the_compiled_step_follows_the_value_of_the_elites(traced: list[int]) ->
 def test_the_compiled_step_halts_where_the_eager_one_does(traced: list[int]) -> None:
     step, starts = compiled_step(40, torch.device("cpu")), torch.randn(40, OBS, dtype=torch.float64)
     known = StateLimits(*(torch.full((OBS,), side, dtype=torch.float64) for side in (-1.0, 1.0)))
-    for worth in (-40.0, -3.0):
-        model = replace(doubled(), halt=Halt(known, worth))
+    halting = halt(known)
+    model = replace(doubled(), halt=halting, value=lambda states: states.square().sum(-1))
+    for cost in (40.0, 3.0):
+        halting.cost.fill_(cost)
         assert_compiled_is_eager(step, model, starts)
         assert branch(model, wandering, starts, 3, tight(starts), generator_for(0, "x")).halted.any()
+    assert len(traced) == 1  # C changes in every refresh
 
 
 def test_the_compiled_step_ends_rollouts_at_the_limits_of_a_box(traced: list[int]) -> None:
@@ -638,7 +622,8 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows(halting: bool,
         penalty=lambda mean, std: mean[0, :, 0].abs(),
         coef=0.5,
         termination=at_least(3.0),
-        halt=Halt(StateLimits(*columns([-7.5, 3.2])), -40.0) if halting else None,
+        halt=halt(StateLimits(*columns([-7.5, 3.2]))) if halting else None,
+        value=lambda states: states[:, 0],
     )
     limits = StateLimits(torch.full((OBS,), -8.5), torch.full((OBS,), torch.inf))
     chunks = [roll(model, columns(s), 4, limits=limits) for s in ([0.0, 2.0, -9.0], [-6.0, -5.0, -9.8], [2.5, -4.0])]

@@ -14,7 +14,7 @@ from served import start
 from starlette.testclient import TestClient
 
 from mopo_pl.__main__ import main
-from mopo_pl.guards import OnInvalid
+from mopo_pl.policy.guards import OnInvalid
 from mopo_pl.serving import web
 from mopo_pl.serving.parser import ON_INVALID
 from mopo_pl.serving.service import MOST_BYTES, Service

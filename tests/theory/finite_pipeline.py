@@ -17,8 +17,9 @@ from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.known_states import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalised_model import PenalisedModel, StateLimits
+from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.nn.random_streams import generator_for

@@ -4,18 +4,17 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from mopo_pl.assembly.penalised_model import build_penalised_model, build_penalty
+from mopo_pl.assembly.penalised_model import build_penalised_model, build_penalty, known_reward
 from mopo_pl.assembly.policy import actor_class
 from mopo_pl.config.schema import Config, PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.model import TransitionModel, load_model
-from mopo_pl.dynamics.penalised_model import PenalisedModel, Value
+from mopo_pl.dynamics.penalised_model import PenalisedModel, Reward, Value
 from mopo_pl.dynamics.penalties import Penalty
-from mopo_pl.dynamics.rewards import Reward, known_reward
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError
-from mopo_pl.policy import Policy, refuse_another_shape
+from mopo_pl.policy.policy import Policy, refuse_another_shape
 from mopo_pl.report.run_files import Trust
 from mopo_pl.sac.module import SACModule
 
@@ -176,5 +175,5 @@ def _learned_rule(place: Path, folder: Path, dataset: OfflineDataset) -> Rule:
 def uncharged_model(parts: Parts, model: TransitionModel) -> PenalisedModel:
     """M̃ with the run's u and reward, whose rollouts charge nothing and are not halted."""
     name = "none" if parts.penalty is None else parts.config.penalty.name
-    nothing = PenaltyConfig(name=name, coef=0.0, value_coef=0.0, relative=False, free_quantile=None)
+    nothing = PenaltyConfig(name=name, coef=0.0, value_coef=0.0, relative=False, free_quantile=None, halt_widths=None)
     return build_penalised_model(nothing, model, parts.rule, parts.dataset, parts.reward, discount=parts.discount)

@@ -16,7 +16,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.export.contract import check_licence
 from mopo_pl.export.exporting import export_policy
 from mopo_pl.export.forms import FORMS
-from mopo_pl.policy import Policy, refuse_another_shape
+from mopo_pl.policy.policy import Policy, refuse_another_shape
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import refuse_unwritable
 

@@ -1,34 +1,22 @@
-"""The trained policy; needs only torch, NumPy and safetensors."""
+"""`Policy`: observations in, actions out."""
 
-import hashlib
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import Generator, Tensor, nn
 
 from mopo_pl.data.signals import Signals
 from mopo_pl.data.window import Window
 from mopo_pl.errors import ActionsNotFinite, InputError
-from mopo_pl.guards import Guards, OnInvalid
-from mopo_pl.nn.hparams import CLASS, class_name, plain_arguments
-from mopo_pl.nn.layers import Normaliser
-from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.nn.stored_weights import read_weights, refuse_larger
-from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
-from mopo_pl.storage.atomic_write import atomic_write, sha256_of
-from mopo_pl.storage.hub import downloaded, is_hub
-from mopo_pl.storage.stored_json import read_json
+from mopo_pl.policy.files import MakeActor, StoredPolicy, damage_told, folder_of, read_policy, write_policy
+from mopo_pl.policy.guards import Guards, OnInvalid
+from mopo_pl.policy.observations import observation_tensor
+from mopo_pl.sac.actor import TanhGaussianActor
 
 Array = TypeVar("Array", np.ndarray, Tensor)
-FORMAT = 3
-"""Of a policy with a window of observations; 2 with an actor of the user's own; else 1, which older versions read."""
 
 
 class Policy(nn.Module):
@@ -40,6 +28,7 @@ class Policy(nn.Module):
     >>> import torch
     >>> from tempfile import TemporaryDirectory
     >>> from mopo_pl import Policy
+    >>> from mopo_pl.nn.layers import Normaliser
     >>> actor = TanhGaussianActor(
     ...     obs_dim=3,
     ...     action_dim=1,
@@ -210,119 +199,27 @@ class Policy(nn.Module):
 
     def _tensor(self, observation: Any) -> Tensor:
         """An observation as a tensor of the actor's device and precision [..., D]."""
-        values = _real_tensor(self._row(observation) if isinstance(observation, Mapping) else observation)
-        if values is None or values.dim() == 0:
-            raise ValueError(
-                f"an observation is a vector of {self.obs_dim} real numbers, or a batch of such; "
-                f"this is {_described(observation)}"
-            )
-        if values.shape[-1] != self.obs_dim:
-            raise ValueError(f"observation has shape {tuple(values.shape)}; the last must be {self.obs_dim}")
         parameter = next(self.actor.parameters())
-        return values.to(device=parameter.device, dtype=parameter.dtype)
-
-    def _row(self, columns: Mapping[str, Any]) -> Any:
-        """The columns of an observation that is given by name, in the policy's order [..., D]."""
-        names = self.observations.names
-        if columns.keys() != set(names):
-            missing = [name for name in names if name not in columns]
-            unknown = [
-                str(name)[:40] for name in columns if name not in names
-            ]  # a stranger chose how many, and how long
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            wrong = (
-                f"lacks {', '.join(missing)}" if missing else f"has {', '.join(unknown[:5])}{more}, which is no column"
-            )
-            raise ValueError(f"an observation given as a dict holds each column by its name; this one {wrong}")
-        try:
-            return np.stack([_array(columns[name]) for name in names], -1)
-        except (ValueError, IndexError) as error:  # IndexError: more dimensions than an array has
-            raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
+        return observation_tensor(observation, self.observations.names).to(
+            device=parameter.device, dtype=parameter.dtype
+        )
 
     def save(self, folder: Path | str) -> None:
-        """Writes `policy.safetensors` and `policy.json`, each aside first and then renamed."""
-        folder = Path(folder).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        actor = self.actor
-        own = {} if type(actor) is TanhGaussianActor else {CLASS: class_name(type(actor))}
-        description = {
-            "format": 3 if self.history > 1 else 2 if own else 1,
-            **({"history": self.history} if self.history > 1 else {}),
-            "actor": {**plain_arguments(actor, ACTOR_ARGUMENTS), **own},
-            "action_low": self.action_low.tolist(),
-            "action_high": self.action_high.tolist(),
-            "normaliser": {"mean": actor.normaliser.mean.tolist(), "std": actor.normaliser.divisor.tolist()},
-            **self.meta,
-        }
-        weights = save({name: tensor.detach().cpu().contiguous() for name, tensor in actor.state_dict().items()})
-        description["sha256"] = hashlib.sha256(weights).hexdigest()
-        with atomic_write(folder / "policy.safetensors") as aside:
-            aside.write_bytes(weights)
-        with atomic_write(folder / "policy.json") as aside:
-            aside.write_text(json.dumps(description, indent=2) + "\n")
+        """Write `policy.safetensors` and `policy.json`, each aside first and then renamed."""
+        low, high = self.action_low.cpu().numpy(), self.action_high.cpu().numpy()
+        write_policy(Path(folder).expanduser(), StoredPolicy(self.actor, low, high, self.meta, self.history))
 
     @classmethod
-    def load(cls, folder: Path | str, actor: Callable[..., TanhGaussianActor] | None = None) -> "Policy":
-        """Reads a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
+    def load(cls, folder: Path | str, actor: MakeActor | None = None) -> "Policy":
+        """Read a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
 
         `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
         must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
         """
         folder = folder_of(folder)
-        try:
-            return cls._read(folder, actor)
-        except FileNotFoundError as error:
-            raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
-        except InputError:
-            raise
-        except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise InputError(f"{folder} holds a damaged policy ({error}); copy it again, or resume its run") from error
-
-    @classmethod
-    def _read(cls, folder: Path, make: Callable[..., TanhGaussianActor] | None) -> "Policy":
-        description = read_json(folder / "policy.json")
-        weights = read_weights(folder / "policy.safetensors")
-        if description.pop("format") > FORMAT:
-            raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
-        # Files of earlier versions have none.
-        if description.pop("sha256", None) not in (None, sha256_of(folder / "policy.safetensors")):
-            raise ValueError("policy.safetensors has another SHA-256 than policy.json names")
-        shape, history = description.pop("actor"), description.pop("history", 1)
-        saved = shape.pop(CLASS, None)
-        if saved is not None and make is None:
-            name = saved.rpartition(":")[2]
-            raise InputError(
-                f"the actor of {folder} is a {saved}: give its class, Policy.load({str(folder)!r}, actor={name}), or "
-                f"--actor {saved} to evaluate"
-            )
-        description.pop("normaliser")
-        with np.errstate(over="ignore"):  # inf is refused
-            low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
-        if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
-            raise ValueError("the bounds of its actions are not finite, or not one for each")
-        if not (low < high).all():
-            raise ValueError("a lower bound of its actions is not below the higher one")
-        _refuse_values(shape, history, description)
-        kind = TanhGaussianActor if saved is None or make is None else make
-        hidden = shape["hidden_sizes"] if kind is TanhGaussianActor else []
-        refuse_larger(shape, [shape["obs_dim"], *hidden, 2 * shape["action_dim"] if hidden else 1], weights)
-        identity = Normaliser.identity(shape["obs_dim"])
-        actor = kind(**shape, normaliser=identity, generator=generator_for(0, "overwritten"))
-        actor.load_state_dict(weights)
-        return cls(actor, low, high, description, history=history).eval().requires_grad_(False)
-
-
-def folder_of(place: Path | str) -> Path:
-    """The folder that holds the two files of a policy: of whatever `Policy.load` takes."""
-    if is_hub(place):
-        return downloaded(str(place))
-    try:
-        folder = Path(place).expanduser()
-        folder = folder.parent if folder.name in ("policy.json", "policy.safetensors") else folder
-        return folder / "policy" if (folder / "policy").is_dir() else folder
-    except (RuntimeError, OSError) as error:  # no such user after ~; a name that is too long
-        why = getattr(error, "strerror", None) or str(error).rstrip(".")
-        raise InputError(f"{place} is no folder ({why}): give that of a run, or of its policy") from error
+        with damage_told(folder):
+            stored = read_policy(folder, actor)
+            return cls(*stored[:-1], history=stored.history).eval().requires_grad_(False)
 
 
 def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Path) -> None:
@@ -341,45 +238,3 @@ def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Pat
 def _signals(plain: Any, columns: int, numbered: str) -> Signals:
     """The columns as the policy's file describes them; numbered, and of no known range, where it does not."""
     return Signals.numbered(columns, numbered) if plain is None else Signals.from_plain(plain, columns)
-
-
-def _refuse_values(shape: Mapping[str, Any], history: Any, meta: Mapping[str, Any]) -> None:
-    """Raise ValueError where the description of a policy holds what no policy has."""
-    widths = shape["obs_dim"], shape["action_dim"], history
-    if not all(type(width) is int and width >= 1 for width in widths):
-        raise ValueError("obs_dim, action_dim and history must be whole numbers from 1 on")
-    if (shape["obs_dim"] + shape["action_dim"]) % history:
-        raise ValueError(f"obs_dim={shape['obs_dim']} is no window of {history} observations")
-    if not isinstance(meta.get("env_id"), str | None) or not isinstance(meta.get("env_kwargs", {}), dict):
-        raise ValueError("env_id must be a text or null, and env_kwargs an object")
-    if not isinstance(meta.get("dataset", {}), dict):
-        raise ValueError("dataset must be an object")
-    if not -math.inf < shape["log_std_min"] < shape["log_std_max"] < math.inf:
-        raise ValueError("log_std_min and log_std_max must be finite and ascending")
-
-
-def _real_tensor(observation: Any) -> Tensor | None:
-    """The observation as a tensor, a copy where it is an array; None where it does not consist of real numbers."""
-    if isinstance(observation, Tensor):
-        return None if observation.is_complex() else observation
-    try:
-        array = _array(observation)
-    except ValueError:  # rows of different lengths
-        return None
-    return torch.from_numpy(np.array(array, np.float64, order="C")) if array.dtype.kind in "biuf" else None
-
-
-def _array(values: Any) -> np.ndarray:
-    """As an array; a masked value was not measured, and is not finite."""
-    if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
-        return np.ma.filled(values.astype(np.float64), np.nan)
-    return np.asarray(values)
-
-
-def _described(observation: Any) -> str:
-    if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
-        return "a pair: write observation, info = env.reset()"
-    if observation is None or isinstance(observation, str | bytes):
-        return f"a {type(observation).__name__}"
-    values = None if isinstance(observation, Mapping) else _real_tensor(observation)
-    return "a number" if values is not None else f"a {type(observation).__name__} of what are no real numbers"

@@ -1,0 +1,124 @@
+"""Where a log's states end, and what leaving them costs."""
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from mopo_pl import assembly
+from mopo_pl.config.schema import PenaltyConfig
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.dynamics.ensemble import GaussianEnsemble
+from mopo_pl.dynamics.known_states import Halt, StateLimits
+from mopo_pl.dynamics.model import TransitionModel
+from mopo_pl.dynamics.termination import never
+
+Make = Callable[..., OfflineDataset]
+SETTINGS = PenaltyConfig(
+    name="none", relative=False, free_quantile=None, value_coef=0.0, halt_widths=0.5, halt_share=0.125
+)
+
+
+class Shifted(TransitionModel):
+    """s' = s + `by` in every coordinate, without noise; reward 0."""
+
+    def __init__(self, dataset: OfflineDataset, by: float) -> None:
+        shape = SimpleNamespace(obs_dim=dataset.obs_dim, action_dim=dataset.action_dim)
+        self.ensemble, self.elites, self.by = cast(GaussianEnsemble, shape), torch.tensor([0]), by
+
+    def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        mean = torch.full((1, len(inputs), 1 + self.ensemble.obs_dim), self.by)
+        mean[..., 0] = 0
+        return mean, torch.zeros_like(mean)
+
+
+def halt_of(dataset: OfflineDataset, by: float = 0.0, discount: float = 0.9) -> Halt:
+    halt = assembly.build_penalised_model(SETTINGS, Shifted(dataset, by), never, dataset, discount=discount).halt
+    assert halt is not None
+    return halt
+
+
+def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_no_width() -> None:
+    limits = StateLimits.around(torch.tensor([[0.0, 5.0], [2.0, 5.0], [1.0, 5.0]]), 3.0)
+    assert (limits.low.tolist(), limits.high.tolist()) == ([-6.0, -math.inf], [8.0, math.inf])
+    states = torch.tensor([[-6.0, 1e9], [8.0, -1e9], [8.1, 5.0], [math.nan, 5.0], [0.0, math.nan]])
+    assert limits.hold(states).tolist() == [True, True, False, False, False]
+
+
+def test_unknown_is_what_lies_beyond_the_logs_states_next_ones_included(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    halt, rows = halt_of(dataset), dataset.transitions
+    states = np.concatenate([rows.observations.numpy(), rows.next_observations.numpy()])
+    low, high = states.min(0), states.max(0)
+    np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
+    np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
+    without = replace(SETTINGS, halt_widths=None)
+    assert assembly.build_penalised_model(without, Shifted(dataset, 0.0), never, dataset, discount=0.9).halt is None
+
+
+def test_c_lies_between_the_deviation_of_a_reward_and_the_range_of_discounted_ones(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    halt, rewards = halt_of(dataset), dataset.transitions.rewards.double().numpy()
+    assert float(halt.cost) == halt.least == pytest.approx(rewards.std())
+    assert halt.most == pytest.approx((rewards.max() - rewards.min()) / (1 - 0.9))
+
+
+def test_what_the_logs_own_actions_come_to_is_free(make_dataset: Make) -> None:
+    """A model that shifts each state by half the largest width: the rows whose next state is unknown, counted one by one."""
+    dataset = make_dataset()
+    states = dataset.transitions.observations
+    by = float((states.amax(0) - states.amin(0)).max()) / 2
+    halt = halt_of(dataset, by)
+    left = sum(
+        any(
+            not low <= value <= high for low, value, high in zip(halt.known.low, row + by, halt.known.high, strict=True)
+        )
+        for row in states
+    )
+    assert 0 < left < len(dataset)
+    assert halt.share == pytest.approx(0.125 + left / len(dataset))
+    assert halt_of(dataset, 0.0).share == 0.125
+
+
+def test_c_follows_the_share_of_steps_that_lead_to_unknown_states() -> None:
+    halt = Halt(StateLimits(torch.zeros(1), torch.ones(1)), torch.tensor(2.0), share=0.1, least=1.0, most=50.0)
+    seen = []
+    for halted in (0.2, 0.1, 0.9, 0.9, 0.0, 0.095, 0.05):
+        halt.follow(halted)
+        seen.append(float(halt.cost))
+    # Twice; equal; at most four times; at most 50; never by less than 0.9 a time.
+    assert seen == pytest.approx([4, 4, 16, 50, 45, 45 * 0.95, 45 * 0.95 * 0.9])
+    for _ in range(60):
+        halt.follow(0.0)
+    assert float(halt.cost) == 1.0
+    halt.follow(0.2)
+    halt.begin()
+    assert float(halt.cost) == 1.0
+
+
+def test_a_sensors_own_limit_ends_nothing() -> None:
+    """Of four columns of 1000 rows: measured; cut at 1, as 150 values would lie beyond; rounded; a flag."""
+    values = torch.linspace(0, 1, 1000, dtype=torch.float64)
+    rounded, flag = (values * 20).round() / 20, (values > 0.7).double()
+    states = torch.stack([values, (values * 1.15).clamp(max=1), rounded, flag], -1)
+    limits = StateLimits.unless_saturated(states, 0.1)
+    inf = math.inf
+    assert limits.low.tolist() == pytest.approx([-0.1, -0.1, -inf, -inf])
+    assert limits.high.tolist() == pytest.approx([1.1, inf, inf, inf])
+    finely = (values * 500).round() / 500  # two rows of each, one of the ends
+    assert StateLimits.unless_saturated(finely.unsqueeze(-1), 0.1).high.item() == pytest.approx(1.1)
+
+
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=60), st.floats(0, 5))
+def test_every_logged_state_is_known(values: list[float], widths: float) -> None:
+    states = torch.tensor(values).unsqueeze(-1)
+    for limits in (StateLimits.around(states, widths), StateLimits.unless_saturated(states, widths)):
+        assert limits.hold(states).all()
