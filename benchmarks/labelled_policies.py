@@ -37,7 +37,7 @@ from mopo_pl.environments.episodes import evaluate
 from mopo_pl.policy import Policy
 from mopo_pl.run.finished.estimate_command import configuration_of
 from mopo_pl.run.finished.estimates import estimates_of
-from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.preparation.inputs import open_inputs
 from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.atomic_write import atomic_write
 

@@ -94,7 +94,7 @@ def _act(options: list[str], arguments: list[str]) -> int:
         show(to_yaml(config).rstrip())
         return 0
     if "--dry-run" in options:
-        from mopo_pl.run.plan import plan
+        from mopo_pl.run.preparation.plan import plan
 
         show("\n\n".join(plan(single) for single in each_seed(config)))
         return 0

@@ -40,7 +40,7 @@ def test_the_examples_of_a_module_print_what_they_show(
 def test_public_names_have_examples_and_none_is_skipped() -> None:
     tests = {test.name: test for name in modules() for test in examples(name)}
     shown = (
-        "policy.Policy",
+        "policy.policy.Policy",
         "data.log.opening.open_dataset",
         "theory.statements.theorem",
         "dynamics.penalties.max_aleatoric",

@@ -20,7 +20,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
-from mopo_pl.run.device_memory import bytes_needed, refuse
+from mopo_pl.run.preparation.device_memory import bytes_needed, refuse
 
 MEGABYTE = 1e6
 ROOM = 4e9

@@ -26,7 +26,7 @@ def add_inspect(commands: Any) -> None:
 
 def _inspect(options: argparse.Namespace) -> int:
     """Print the checks of a log, and write its page; exit code 3 where a check says STOP."""
-    from mopo_pl.run.inspection import inspect
+    from mopo_pl.run.preparation.inspection import inspect
 
     told, level = inspect(options.dataset, options.settings, as_json_text=options.json, page=options.html)
     show(told)

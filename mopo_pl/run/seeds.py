@@ -20,8 +20,8 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import Diverged, InputError, Unwritable
 from mopo_pl.run.child_processes import pass_on, start_training
-from mopo_pl.run.host_memory import refuse_too_little_room
-from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.preparation.host_memory import refuse_too_little_room
+from mopo_pl.run.preparation.inputs import open_inputs
 from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
 

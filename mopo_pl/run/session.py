@@ -38,12 +38,12 @@ from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 from mopo_pl.report.command import report_at_end
-from mopo_pl.run.device_memory import refuse_too_little_memory
 from mopo_pl.run.finished.estimate_command import write_estimates
 from mopo_pl.run.finished.estimates_text import summary_lines
 from mopo_pl.run.folder import RunFolder, launched_config
-from mopo_pl.run.host_memory import refuse_too_little_room
-from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
+from mopo_pl.run.preparation.host_memory import refuse_too_little_room
+from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, health_of, save_result, summary
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination

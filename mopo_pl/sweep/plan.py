@@ -13,8 +13,8 @@ from mopo_pl.config.compose import compose
 from mopo_pl.config.keys import WITHOUT_EFFECT, is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
-from mopo_pl.run.host_memory import refuse_too_little_room
-from mopo_pl.run.inputs import Inputs, open_inputs
+from mopo_pl.run.preparation.host_memory import refuse_too_little_room
+from mopo_pl.run.preparation.inputs import Inputs, open_inputs
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sweep.grid import folder_name
 

@@ -8,7 +8,7 @@ import plant
 import pytest
 
 from mopo_pl.config.compose import compose
-from mopo_pl.run.inputs import examine_inputs
+from mopo_pl.run.preparation.inputs import examine_inputs
 
 
 def test_what_flows_in_and_out_is_the_level() -> None:

@@ -11,7 +11,7 @@ import torch
 from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose
 from mopo_pl.errors import InputError
-from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.preparation.inputs import open_inputs
 
 Arrays = dict[str, Any]
 ROWS = 1500
@@ -165,7 +165,7 @@ def test_a_rule_that_fails_is_told_beside_the_log(path: Path, rules: str) -> Non
 
 
 def told(path: Path, log: Arrays, *settings: str) -> list[tuple[str, str]]:
-    from mopo_pl.run.inputs import examine_inputs
+    from mopo_pl.run.preparation.inputs import examine_inputs
 
     np.savez(path, **log)
     findings = examine_inputs(compose([f"dataset={path}", *settings])).findings
@@ -269,7 +269,7 @@ BOUNDS = ["termination=never", "data.action_low=[-2.0]", "data.action_high=[2.0]
 
 
 def told_of_reward(path: Path, log: Arrays, *settings: str) -> list[tuple[str, str]]:
-    from mopo_pl.run.inputs import examine_inputs
+    from mopo_pl.run.preparation.inputs import examine_inputs
 
     np.savez(path, **log)
     findings = examine_inputs(compose([f"dataset={path}", *BOUNDS, *settings])).findings

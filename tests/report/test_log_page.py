@@ -17,7 +17,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding
 from mopo_pl.report.log.contents import BINS, Histogram, contents_of, coverage_of
 from mopo_pl.report.log.page import LogPage, render
-from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.preparation.inputs import open_inputs
 
 HOSTILE = "<script>alert(1)</script>"
 NAMES = [HOSTILE, "$x^2$ & co", "level"]

@@ -13,7 +13,7 @@ from mopo_pl.__main__ import main as program
 from mopo_pl.cli import main
 from mopo_pl.config.compose import compose
 from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.run.plan import plan
+from mopo_pl.run.preparation.plan import plan
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]

@@ -10,7 +10,7 @@ from mopo_pl.assembly import build_batches
 from mopo_pl.config.compose import compose
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.errors import InputError
-from mopo_pl.run.device_memory import FIXED, bytes_needed, refuse, refuse_too_little_memory
+from mopo_pl.run.preparation.device_memory import FIXED, bytes_needed, refuse, refuse_too_little_memory
 
 Make = Callable[..., OfflineDataset]
 WIDTH = 4 * (2 * 3 + 2 + 2)  # bytes of a row: D = 3, A = 2

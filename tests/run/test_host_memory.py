@@ -14,9 +14,9 @@ from mopo_pl.config.compose import compose
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.termination import never
 from mopo_pl.errors import InputError
-from mopo_pl.run import host_memory
-from mopo_pl.run.host_memory import disk_bytes, free_memory, host_bytes, refuse_too_little_room
-from mopo_pl.run.inputs import Inputs
+from mopo_pl.run.preparation import host_memory
+from mopo_pl.run.preparation.host_memory import disk_bytes, free_memory, host_bytes, refuse_too_little_room
+from mopo_pl.run.preparation.inputs import Inputs
 
 SMALL = ["dynamics.hidden_sizes=[8]", "dynamics.weight_decay=[0,0]"]
 Make = Callable[..., OfflineDataset]
@@ -100,7 +100,7 @@ def test_nothing_is_written_where_memory_is_too_small(
     key: str,
     dry: list[str],
 ) -> None:
-    monkeypatch.setattr("mopo_pl.run.inputs.try_actor", lambda sac, dataset: None)
+    monkeypatch.setattr("mopo_pl.run.preparation.inputs.try_actor", lambda sac, dataset: None)
     assert main([*tiny, key, f"run_dir={tmp_path / 'run'}", *dry]) == 2
     errors = capsys.readouterr().err.splitlines()
     assert re.match(r"error: the run needs \d+\.\d GB of memory for the policy's networks", errors[0])

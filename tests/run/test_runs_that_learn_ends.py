@@ -10,7 +10,7 @@ import pytest
 
 from mopo_pl.cli import main
 from mopo_pl.config.compose import compose
-from mopo_pl.run.inputs import examine_inputs
+from mopo_pl.run.preparation.inputs import examine_inputs
 from mopo_pl.storage.atomic_write import sha256_of
 
 Train = Callable[..., Path]
@@ -45,7 +45,9 @@ def test_a_run_learns_the_rule_and_ends_its_rollouts_by_it(
     train: Train, many: list[str], rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of the rows are terminal, so that about half of the imagined steps end."""
-    folder = train("run", *many, "classifier.updates_per_epoch=100", "classifier.learning_rate=0.01")
+    folder = train(
+        "run", *many, "classifier.updates_per_epoch=100", "classifier.learning_rate=0.01", "penalty.halt_widths=null"
+    )
     learned = [row for row in rows(folder) if row["stage"] == "termination"]
     assert [row["update"] for row in learned] == [100, 200, 300]
     assert learned[-1]["termination/holdout_auc"] == 1.0

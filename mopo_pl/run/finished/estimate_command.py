@@ -15,7 +15,7 @@ from mopo_pl.distributed.console import parts
 from mopo_pl.errors import InputError
 from mopo_pl.policy.policy import Policy, refuse_another_shape
 from mopo_pl.run.finished.estimates import PARTS, estimates_of
-from mopo_pl.run.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
 from mopo_pl.storage.run_records import ESTIMATES, policy_checksum, read_result
 

@@ -22,7 +22,7 @@ from mopo_pl.diagnostics.estimates.verdict import Evidence, verdict
 from mopo_pl.dynamics.rollouts import Act
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.run.inputs import Inputs
+from mopo_pl.run.preparation.inputs import Inputs
 
 FORMAT = 1
 PARTS = 5

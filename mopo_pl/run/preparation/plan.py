@@ -20,8 +20,8 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
-from mopo_pl.run.host_memory import refuse_too_little_room, room_line
-from mopo_pl.run.inputs import open_inputs
+from mopo_pl.run.preparation.host_memory import refuse_too_little_room, room_line
+from mopo_pl.run.preparation.inputs import open_inputs
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.module import SACModule

@@ -1,21 +1,15 @@
 """Inputs of a run: opened, and checked as far as possible before anything is trained."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from mopo_pl.assembly.callbacks import build_callbacks
 from mopo_pl.assembly.ensemble import build_samples
 from mopo_pl.assembly.log import examine_log
 from mopo_pl.assembly.penalised_model import build_penalty, known_reward
-from mopo_pl.assembly.policy import build_actor
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.keys import format_value
-from mopo_pl.config.schema import Config, SACConfig
+from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.reward import NAME as REWARD_CHECK
 from mopo_pl.data.doctor.reward import reward_findings
@@ -23,14 +17,12 @@ from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import learnable_findings, rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.data.signals import signals_of
-from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalised_model import Reward
-from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.terminals.rule import LearnedRule, load_rule
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
-from mopo_pl.nn.layers import Normaliser
+from mopo_pl.run.preparation.own_code import called, over_rows, try_actor, try_penalty, try_reward, try_rule
 from mopo_pl.storage.stored_json import read_json
 
 UNITS_CHECK = "units"
@@ -126,7 +118,7 @@ def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | 
             return rule, ()
         name = format_value(config.termination or env_id)
         try_rule(rule, name, dataset)
-        ended = _called(lambda: over_rows(rule, dataset), f"termination={name}")
+        ended = called(lambda: over_rows(rule, dataset), f"termination={name}")
     except InputError as error:
         return None, tuple(Finding("STOP", RULE_CHECK, problem) for problem in error.problems)
     found = tuple(rule_findings(name, ended, dataset, reads_next=rule is not never))
@@ -170,21 +162,10 @@ def _about_reward(config: Config, dataset: OfflineDataset | None) -> tuple[Rewar
         if reward is None or dataset is None:
             return reward, ()
         try_reward(reward, name, dataset)
-        given = _called(lambda: over_rows(reward, dataset), f"reward={name}")
+        given = called(lambda: over_rows(reward, dataset), f"reward={name}")
     except InputError as error:
         return None, tuple(Finding("STOP", REWARD_CHECK, problem) for problem in error.problems)
     return reward, tuple(reward_findings(name, given, dataset)) or (Finding("OK", REWARD_CHECK, ""),)
-
-
-def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
-    """What a function of (s, a, s') gives for each logged row [N]."""
-    rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
-    with torch.no_grad():
-        parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        made = [
-            function(part.newest_observations, scaled(part.actions), part.newest_next_observations) for part in parts
-        ]
-    return torch.cat(made)
 
 
 def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
@@ -220,94 +201,3 @@ def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:
             f"dynamics_from={folder} was fitted to another log than dataset={dataset.name}: give the dataset of that run"
         )
     return model
-
-
-TRIED = 3
-"""Rows that a user's function is called with before training."""
-EXAMINED = 50_000
-"""Rows on which the rule and the reward are compared with the log at a time."""
-
-
-def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
-    """Call the rule on 3 rows; raise InputError where it fails, returns no bool tensor [B], or changes its arguments."""
-    ended = _on_three_rows(rule, f"termination={name}", dataset)
-    if not isinstance(ended, Tensor) or _shape(ended) != (min(TRIED, len(dataset)),) or ended.dtype != torch.bool:
-        raise InputError(
-            f"termination={name} must give a bool tensor [B] for states and actions [B, ...]; "
-            f"it gave {_described(ended)}"
-        )
-
-
-def try_reward(reward: Reward, name: str, dataset: OfflineDataset) -> None:
-    """Call the reward on 3 rows; raise InputError where it fails, returns no floats [B], or changes its arguments."""
-    given = _on_three_rows(reward, f"reward={name}", dataset)
-    if not isinstance(given, Tensor) or _shape(given) != (min(TRIED, len(dataset)),) or not given.is_floating_point():
-        raise InputError(
-            f"reward={name} must give floats [B] for states and actions [B, ...]; it gave {_described(given)}"
-        )
-
-
-def _on_three_rows(function: Callable[[Tensor, Tensor, Tensor], Any], name: str, dataset: OfflineDataset) -> Any:
-    rows = dataset.transitions[:TRIED]
-    actions = LogStatistics.of(dataset).in_log_units(rows.actions)
-    arguments = rows.newest_observations, actions, rows.newest_next_observations
-    given = [argument.clone() for argument in arguments]
-    made = _called(lambda: function(*given), name)
-    if not all(map(torch.equal, given, arguments)):
-        raise InputError(f"{name} changes its arguments in place; let it work on copies")
-    return made
-
-
-def try_actor(settings: SACConfig, dataset: OfflineDataset) -> None:
-    """Build the actor and call it on 3 rows; raise InputError where it fails or returns no actions in [-1, 1] and log π."""
-    actor = build_actor(settings, dataset, Normaliser.identity(dataset.obs_dim), seed=0)
-    rows, name = dataset.transitions[:TRIED], f"sac.actor={settings.actor}"
-    noise, generator = torch.zeros_like(rows.actions), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        drawn = _called(lambda: actor(rows.observations, noise), name)
-        if not isinstance(drawn, tuple) or len(drawn) != 2 or _shape(drawn[1]) != (TRIED,):
-            raise InputError(f"{name}(s, ε) must give actions [B, A] and log π [B]; it gave {_described(drawn)}")
-        for call, made in {
-            "(s, ε)": lambda: drawn[0],
-            ".act(s, ε)": lambda: actor.act(rows.observations, noise),
-            ".mean_action(s)": lambda: actor.mean_action(rows.observations),
-            ".sample(s, generator)": lambda: actor.sample(rows.observations, generator),
-        }.items():
-            actions = _called(made, f"{name}: {call}")
-            if _shape(actions) != (TRIED, dataset.action_dim) or not (actions.abs() <= 1).all():
-                raise InputError(f"{name}{call} must give actions [B, A] in [-1, 1]; it gave {_described(actions)}")
-
-
-def _shape(value: object) -> tuple[int, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
-def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members: int) -> None:
-    """Call the penalty on 3 rows; raise InputError where it fails, returns no floats [B] >= 0, or changes its arguments."""
-    shape = (members, TRIED, 1 + dataset.transitions.newest_dim)
-    mean, std = torch.zeros(shape), torch.ones(shape)
-    rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
-    known = {"observations": rows.observations.clone(), "actions": log.in_log_units(rows.actions), "log": log}
-    u = _called(
-        lambda: penalty(mean, std, **{name: known[name] for name in extras_of(penalty)}), f"penalty.name={name}"
-    )
-    if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
-        raise InputError(
-            f"penalty.name={name} must give floats u [B], none below 0, for means and deviations "
-            f"[E, B, 1 + D]; it gave {_described(u)}"
-        )
-    if mean.any() or not (std == 1).all() or not torch.equal(known["observations"], rows.observations):  # type: ignore[arg-type]
-        raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
-
-
-def _called(call: Callable[[], Any], name: str) -> Any:
-    try:
-        return call()
-    except (Exception, SystemExit) as error:
-        raise InputError(f"{name} fails when it is called: {type(error).__name__}: {error}") from error
-
-
-def _described(value: object) -> str:
-    return (
-        f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
-    )

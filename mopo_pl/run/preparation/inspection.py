@@ -10,7 +10,7 @@ from mopo_pl.data.findings import Level, worst
 from mopo_pl.errors import InputError
 from mopo_pl.report.log.contents import contents_of
 from mopo_pl.report.log.page import LogPage, write_log_page
-from mopo_pl.run.inputs import UNITS_CHECK, Examined, examine_inputs
+from mopo_pl.run.preparation.inputs import UNITS_CHECK, Examined, examine_inputs
 
 SUFFIXES = (".html", ".htm")
 """What the name of a page ends in, so that no log is overwritten by a mistyped command."""

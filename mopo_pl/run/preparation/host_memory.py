@@ -9,8 +9,8 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.termination import never
 from mopo_pl.errors import InputError
-from mopo_pl.run.device_memory import INDEX
-from mopo_pl.run.inputs import Inputs
+from mopo_pl.run.preparation.device_memory import INDEX
+from mopo_pl.run.preparation.inputs import Inputs
 
 COPIES = 4
 """Numbers that are kept of each trained weight: itself, its gradient, and two of Adam."""

@@ -1,0 +1,1 @@
+"""What is read, tried and estimated before a run begins."""
