@@ -91,6 +91,9 @@ class RolloutRefresh(L.Callback):
         same Trainer goes on with the one it has.
         """
         self.model = self.model.to(pl_module.device)
+        if self.model.halt is not None:
+            share = gather_from_ranks(self.model.halt.share)[0]  # one for all ranks
+            self.model = replace(self.model, halt=replace(self.model.halt, share=share))
         if self.model.needs_value:
             assert isinstance(pl_module, SACModule)
             self.model = replace(self.model, value=pl_module.value, discount=pl_module.discount)
@@ -160,8 +163,9 @@ class RolloutRefresh(L.Callback):
             self._running = torch.cat(ends)[torch.cat(running)]
         summary = statistics.summary()
         if self.model.halt is not None:
-            summary["halt_cost"] = float(self.model.halt.cost)
-            self.model.halt.follow(summary["halted"] / max(summary["length"], 1e-12))
+            halted = summary["halted"] / max(summary["length"], 1e-12)
+            summary |= {"halt_cost": float(self.model.halt.cost), "halt_excess": halted / self.model.halt.share}
+            self.model.halt.follow(halted)
         if summary["dropped_share"] > self.max_dropped:
             raise Diverged(
                 f"{summary['dropped_share']:.0%} of the imagined rollouts left the dataset's range or became NaN or inf "
@@ -184,13 +188,13 @@ class RolloutRefresh(L.Callback):
         """The refreshes made, the last one's summary while its epoch lasts, every rank's stream, and what HALT costs."""
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
-        cost = None if self.model.halt is None else float(self.model.halt.cost)
+        halt = None if self.model.halt is None else (float(self.model.halt.cost), self.model.halt.share)
         return {
             "done": self.done,
             "summary": self.summary,
             "generators": streams,
             "running": running,
-            "halt_cost": cost,
+            "halt": halt,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -198,5 +202,8 @@ class RolloutRefresh(L.Callback):
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])
-        if self.model.halt is not None and state_dict.get("halt_cost") is not None:  # of earlier versions: none
-            self.model.halt.cost.fill_(state_dict["halt_cost"])
+        if self.model.halt is not None and state_dict.get("halt") is not None:  # of earlier versions: none
+            cost, share = state_dict["halt"]
+            self.model.halt.cost.fill_(cost)
+            # Another machine may round otherwise, and count another share of logged steps.
+            self.model = replace(self.model, halt=replace(self.model.halt, share=share))

@@ -55,7 +55,7 @@ def test_the_configuration_is_read_where_the_page_says() -> None:
 
 
 def test_the_theory_stands_apart() -> None:
-    assert {name.split(".")[1] for part, file, name in imports() if part == "theory" and file.name != "parser.py"} == {
-        "theory"
-    }
+    of_theory = {(file.name == "parser.py", name.split(".")[1]) for part, file, name in imports() if part == "theory"}
+    assert {name for is_parser, name in of_theory if not is_parser} == {"theory"}
+    assert {name for is_parser, name in of_theory if is_parser} == {"theory", "distributed", "errors", "storage"}
     assert {part for part, _, name in imports() if name.startswith("mopo_pl.theory")} == {"theory", "__main__"}

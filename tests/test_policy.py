@@ -88,6 +88,11 @@ def test_a_policy_with_a_history_remembers_the_last_step_until_it_is_reset(state
     assert not torch.equal(made(observations[:5]), first)
 
 
+def test_a_policy_of_half_precision_is_saved_too(tmp_path: Path) -> None:
+    policy().to(torch.bfloat16).save(tmp_path)
+    assert Policy.load(tmp_path).action_low.dtype == torch.float32
+
+
 def test_a_sampled_action_is_remembered_too(states: np.ndarray) -> None:
     made, stream = with_history(), generator_for(0, "x")
     made.sample(states[0, :2], stream)

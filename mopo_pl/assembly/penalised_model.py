@@ -13,13 +13,14 @@ from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.known_states import Halt, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel, Reward
-from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit
+from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit, reward_spread
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
+from mopo_pl.sac.losses import reachable_returns
 
 LOGGED_ROWS = 20_000
-"""Rows of a log from which the mean of u is estimated, and how often the model leaves what the log knows."""
+"""Rows of a log that are drawn where all of them would take too long."""
 
 
 def build_penalty(name: str) -> Penalty:
@@ -66,42 +67,56 @@ def build_penalised_model(
         log=LogStatistics.of(dataset),
         window=dataset.window,
     )
-    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset)
+    rewards = _rewards(plain, dataset)
+    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset, rewards)
     if not settings.relative and settings.free_quantile is None:
         return replace(plain, halt=halt)
     u = logged_uncertainty(plain, dataset)
-    unit = relative_unit(u, dataset.transitions.rewards) if settings.relative else 1.0
+    unit = relative_unit(u, rewards) if settings.relative else 1.0
     free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
     return replace(plain, coef=unit * settings.coef, free=free, halt=halt)
 
 
-def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
+def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset, rewards: Tensor) -> Halt:
     """What is beyond the log's states, extended by `halt_widths` times their range.
 
-    C lies between the rewards' standard deviation and the range that discounted rewards can have. Noise alone may lead the log's own
-    actions there: their share is added to `halt_share`.
+    C lies between the spread of the rewards and the width of the range of their discounted sums. Noise alone may lead from the log's
+    own states and actions to unknown states: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
-    rows, rewards = dataset.transitions, dataset.transitions.rewards.double()
-    states = torch.cat([rows.observations, rows.next_observations])
-    known = StateLimits.unless_saturated(states[:, : rows.newest_dim], settings.halt_widths)
-    least = float(rewards.std(correction=0))
-    most = max(least, float(rewards.max() - rewards.min()) / max(1 - model.discount, 1e-6))
-    share = settings.halt_share + _logged_departures(replace(model, value_coef=0.0), known, dataset)
-    return Halt(known, torch.tensor(least, dtype=torch.float64), share=share, least=least, most=most)
+    rows = dataset.transitions
+    reached = rows.newest_next_observations
+    states = torch.cat([rows.newest_observations, reached])
+    known = StateLimits.around(states, settings.halt_widths).where_thin(reached)
+    least, (low, high) = reward_spread(rewards), reachable_returns(rewards, model.discount)
+    return Halt(
+        known=known,
+        cost=torch.tensor(least, dtype=torch.float64),
+        share=settings.halt_share + _logged_departures(replace(model, value_coef=0.0), known, dataset),
+        least=least,
+        most=max(least, high - low),
+        lowest=low,
+    )
 
 
 @torch.no_grad()
 def _logged_departures(model: PenalisedModel, known: StateLimits, dataset: OfflineDataset) -> float:
-    """Share of logged states and actions [0, 1] from which the model leads out of the known states."""
-    rows, generator = dataset.transitions, generator_for(0, "logged departures")
-    left, drawn = 0, _drawn(dataset)
+    """Share of up to 20 000 logged states and actions from which the model leads out of the known states."""
+    rows, generator, left, drawn = dataset.transitions, generator_for(0, "logged departures"), 0, _drawn(dataset)
     for chunk in drawn.split(2000):
-        made, _ = model.step(
-            rows[chunk].observations, rows[chunk].actions, model.draw(rows[chunk].observations, generator)
-        )
-        left += int((~known.hold(made.next_observations[:, : rows.newest_dim])).sum())
+        states = rows[chunk].observations
+        made, _ = model.step(states, rows[chunk].actions, model.draw(states, generator))
+        left += int(known.exclude(made.newest_next_observations).sum())
     return left / len(drawn)
+
+
+def _rewards(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
+    """The logged rewards [N]; of a known reward, what it gives for up to 20 000 logged rows."""
+    if model.reward is None:
+        return dataset.transitions.rewards
+    rows, log = dataset.transitions[_drawn(dataset)], LogStatistics.of(dataset)
+    with torch.no_grad():
+        return model.reward(rows.newest_observations, log.in_log_units(rows.actions), rows.newest_next_observations)
 
 
 def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:
@@ -119,7 +134,7 @@ def logged_uncertainty(model: PenalisedModel, dataset: OfflineDataset) -> Tensor
 
 
 def _drawn(dataset: OfflineDataset) -> Tensor:
-    """Rows of the log that stand for all of them [n]."""
+    """Rows that stand for the whole log [n], without replacement and always the same."""
     return torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[:LOGGED_ROWS]
 
 

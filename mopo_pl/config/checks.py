@@ -115,6 +115,8 @@ def _ranges(config: Config) -> Iterator[str]:
         yield f"rollout.real_ratio={config.rollout.real_ratio} must lie in [0, 1]"
     if config.penalty.free_quantile is not None and not 0 <= config.penalty.free_quantile <= 1:
         yield f"penalty.free_quantile={config.penalty.free_quantile} must lie in [0, 1]"
+    if not 0 < config.penalty.halt_share < 1:
+        yield f"penalty.halt_share={config.penalty.halt_share} must lie between 0 and 1"
     if not 0 <= config.rollout.continue_share < 1:
         yield f"rollout.continue_share={config.rollout.continue_share} must lie in [0, 1)"
     if sac.actor_average is not None and not 0 < sac.actor_average < 1:
@@ -145,7 +147,6 @@ def _ranges(config: Config) -> Iterator[str]:
         "sac.alpha_init": sac.alpha_init,
         "sac.alpha_max": sac.alpha_max,
         "sac.gradient_clip_norm": sac.gradient_clip_norm,
-        "penalty.halt_share": config.penalty.halt_share,
     }
     for key, value in positive.items():
         if value is not None and not value > 0:

@@ -167,10 +167,10 @@ class PenaltyConfig:
     """λ_V: subtracts λ_V·std over the elites of r_i + γ(1 − d_i)·V(s'_i), V the target critics' value, from the reward."""
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
-    halt_widths: Optional[float] = 0.02
-    """Distance beyond the dataset's range at which an imagined state is unknown: the episode ends there, worth V(s) − C, s the state before [widths of that range]; null: nowhere."""
+    halt_widths: Optional[float] = None
+    """Distance beyond the dataset's range at which imagined episodes end, worth the value of the state before less a price [widths of that range]; null: nowhere."""
     halt_share: float = 0.001
-    """ε: share of imagined steps that may lead to unknown states, beside that of the log's own actions; C rises while more do."""
+    """Share of imagined steps that may end so, beside that of the log's own actions; the price rises while more do."""
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-TIES, NEAR = 10, 0.01
-"""What tells a sensor's limit from the largest of measured values: rows, and a share of the range."""
-STEEPEST_RISE, STEEPEST_FALL = 4.0, 0.9
-"""Largest and smallest factor by which C changes in a refresh: a policy that leaves the log is held at once, and let go slowly."""
+END = 0.01
+"""Share of a column's range at its end. Where as large a share of the rows lies in it, the log does not thin out there."""
+STEEPEST_RISE, FALL, FALLS_BELOW = 4.0, 0.9, 0.25
+"""Largest factor by which C rises in a refresh; the factor by which it falls, and below which share of ε it does. It rises faster
+than it falls: one step too far may cost a lot.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,32 +32,38 @@ class StateLimits:
         room = torch.where(high > low, widths * (high - low), torch.inf)
         return cls(low - room, high + room)
 
-    @classmethod
-    def unless_saturated(cls, states: Tensor, widths: float) -> "StateLimits":
-        """As `around`, but without a limit on a side where the log ends at a sensor's own limit, or at a flag's value.
+    def where_thin(self, reached: Tensor) -> "StateLimits":
+        """Keep the limit of those sides alone towards which the states that steps reached [N, D] thin out.
 
-        Values beyond it are the model's noise alone. Such a side has at least `TIES` rows of exactly the last value, and no more in
-        the `NEAR` widths before it.
+        Many states at an end are held there by the system: a wall, a sensor's own limit, a flag, the cosine of an angle. Values beyond
+        are the model's noise. Few states at an end say that nobody went further.
         """
-        low, high = states.amin(0), states.amax(0)
-        near, limits = NEAR * (high - low), cls.around(states, widths)
-        at_low, at_high = (states == low).sum(0), (states == high).sum(0)
-        by_low, by_high = (states <= low + near).sum(0) - at_low, (states >= high - near).sum(0) - at_high
-        return cls(
-            torch.where((at_low >= TIES) & (at_low >= by_low), -torch.inf, limits.low),
-            torch.where((at_high >= TIES) & (at_high >= by_high), torch.inf, limits.high),
-        )
+        low, high, many = self.low.clone(), self.high.clone(), END * len(reached)
+        for column, values in enumerate(
+            reached.unbind(1)
+        ):  # one at a time: comparisons of all take as much memory again
+            least, largest = values.amin(), values.amax()
+            end = END * (largest - least)
+            if (values <= least + end).count_nonzero() >= many:
+                low[column] = -torch.inf
+            if (values >= largest - end).count_nonzero() >= many:
+                high[column] = torch.inf
+        return StateLimits(low, high)
 
     def hold(self, states: Tensor) -> Tensor:
         """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""
         return ((states >= self.low) & (states <= self.high)).all(-1)
+
+    def exclude(self, states: Tensor) -> Tensor:
+        """Whether each of the states [B, D] lies outside [B]; one that is not finite is no state, and does not."""
+        return states.isfinite().all(-1) & ~self.hold(states)
 
     def to(self, device: torch.device | str) -> "StateLimits":
         """The same limits on another device."""
         return StateLimits(self.low.to(device), self.high.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Halt:
     """Ends imagined episodes at states that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
 
@@ -72,14 +80,20 @@ class Halt:
     """Smallest C."""
     most: float
     """Largest C."""
+    lowest: float
+    """What a step is worth at least [discounted return]."""
 
-    def takes(self, states: Tensor) -> Tensor:
-        """Whether each of the states [B, D] is outside the known ones [B]; one that is not finite is no state, and is not."""
-        return states.isfinite().all(-1) & ~self.known.hold(states)
+    def worth(self, value: Tensor) -> Tensor:
+        """max(V - C, `lowest`) of values of the states before [B]."""
+        return (value - self.cost).clamp(min=self.lowest)
 
     def follow(self, halted: float) -> None:
-        """C ← C·halted/ε, within its limits and those of a single change; `halted`: share of a refresh's steps."""
-        factor = min(STEEPEST_RISE, max(STEEPEST_FALL, halted / self.share))
+        """Change C after a refresh, from `least` to `most`; `halted`: p, the share of its steps that led to unknown states.
+
+        C ← C·p/ε, at most fourfold, where p is above ε; 0.9·C where p is below ε/4.
+        """
+        ratio = halted / self.share
+        factor = min(STEEPEST_RISE, ratio) if ratio > 1 else FALL if ratio < FALLS_BELOW else 1.0
         self.cost.copy_((self.cost * factor).clamp(self.least, self.most))
 
     def begin(self) -> None:

@@ -42,7 +42,8 @@ class PenalisedModel:
     they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
     penalise the critics' targets.
 
-    With `halt`, a step to a state outside of `halt.known` is terminal and earns V(s) - C: its cost is r̂ - V(s) + C.
+    With `halt`, a step to a state outside of `halt.known` is terminal and earns `halt.worth` of V(s); what is called its cost, r̂ less
+    that, may be below 0.
     """
 
     transition: TransitionModel
@@ -126,11 +127,13 @@ class PenalisedModel:
                 reward = self.reward(newest, seen, after)
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
+            paid = reward - cost
             if self.halt is not None:
-                left = self.halt.takes(after)
-                cost = torch.where(left, reward - self._value(observations) + self.halt.cost, cost)
-                terminal = terminal | left
-        packed = Transitions.pack(observations, actions, next_observations, reward - cost, terminal)
+                left = self.halt.known.exclude(after)
+                # Whatever was predicted out there, also where it is no number.
+                paid = torch.where(left, self.halt.worth(self._value(observations)), paid)
+                cost, terminal = torch.where(left, reward - paid, cost), terminal | left
+        packed = Transitions.pack(observations, actions, next_observations, paid, terminal)
         return replace(packed, history=self.history), cost
 
     def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class PenalisedModel:
         """Whether imagined episodes end at each of the states [B, D] because the log does not know it [B]."""
         if self.halt is None:
             return torch.zeros(len(states), dtype=torch.bool, device=states.device)
-        return self.halt.takes(self._newest(states))
+        return self.halt.known.exclude(self._newest(states))
 
     @property
     def needs_value(self) -> bool:

@@ -88,9 +88,14 @@ PENALTIES: dict[str, Penalty] = {
 def relative_unit(u: Tensor, rewards: Tensor) -> float:
     """std r / mean u over logged rows [N]: with λ in this unit, λu on the log is on average λ times the spread of its rewards.
 
-    The spread, since a constant that is added to all rewards says nothing about what a step is worth beside another. mean |r| where
-    all rewards are equal, 1 where u is 0 everywhere.
+    The spread, since a constant that is added to all rewards says nothing about what a step is worth beside another. 1 where u is 0
+    everywhere.
     """
-    mean, spread = float(u.double().mean()), float(rewards.double().std(correction=0))
-    size = spread if spread > 0 else float(rewards.double().abs().mean())
-    return size / mean if mean > 0 else 1.0
+    mean = float(u.double().mean())
+    return reward_spread(rewards) / mean if mean > 0 else 1.0
+
+
+def reward_spread(rewards: Tensor) -> float:
+    """std r over logged rows [N]; mean |r| where all rewards are equal."""
+    spread = float(rewards.double().std(correction=0))
+    return spread if spread > 0 else float(rewards.double().abs().mean())

@@ -206,7 +206,7 @@ class Policy(nn.Module):
 
     def save(self, folder: Path | str) -> None:
         """Write `policy.safetensors` and `policy.json`, each aside first and then renamed."""
-        low, high = self.action_low.cpu().numpy(), self.action_high.cpu().numpy()
+        low, high = (bound.detach().float().cpu().numpy() for bound in (self.action_low, self.action_high))
         write_policy(Path(folder).expanduser(), StoredPolicy(self.actor, low, high, self.meta, self.history))
 
     @classmethod

@@ -240,7 +240,8 @@ def halting(dataset: OfflineDataset) -> RolloutRefresh:
     """Whose rollouts nearly all leave what is known: C grows four times in each refresh."""
     refresh = small_refresh(dataset)
     known = StateLimits.around(dataset.transitions.observations, -0.4)
-    halt = Halt(known, torch.tensor(0.5, dtype=torch.float64), share=0.01, least=0.5, most=1e6)
+    cost = torch.tensor(0.5, dtype=torch.float64)
+    halt = Halt(known=known, cost=cost, share=0.01, least=0.5, most=1e6, lowest=-1e6)
     refresh.model = replace(refresh.model, halt=halt)
     return refresh
 
@@ -271,7 +272,9 @@ def test_a_refresh_says_what_leaving_the_log_cost_in_it(make_dataset: Make) -> N
     trainer = quiet_trainer([halting(dataset)], 2)
     trainer.fit(small_sac(dataset), datamodule=small_batches(dataset))
     assert trainer.callback_metrics["rollout/halt_cost"].item() == 2.0
-    assert trainer.callback_metrics["rollout/halted"].item() > 0.5
+    halted, length = (trainer.callback_metrics[f"rollout/{name}"].item() for name in ("halted", "length"))
+    assert halted > 0.5
+    assert trainer.callback_metrics["rollout/halt_excess"].item() == pytest.approx(halted / length / 0.01)
 
 
 def test_the_callback_of_a_fit_fills_the_model_buffer_of_the_next_too(make_dataset: Make) -> None:

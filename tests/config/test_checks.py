@@ -55,7 +55,7 @@ REFUSED = [
         ["dynamics.hidden_sizes=[8,8]"],
         "dynamics.weight_decay has 5 coefficients, but dynamics.hidden_sizes give 3 layers",
     ),
-    (["penalty.halt_share=0"], "penalty.halt_share=0.0 must be positive"),
+    (["penalty.halt_share=0"], "penalty.halt_share=0.0 must lie between 0 and 1"),
     (["sac.log_std_min=2"], "sac.log_std_min=2.0 must be less than sac.log_std_max=2.0"),
     (["stage=policy"], "stage=policy needs dynamics_from=<run folder>"),
     (["stage=dynamics", "dynamics_from=x"], "stage=dynamics trains an ensemble: remove dynamics_from"),

@@ -97,6 +97,8 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
         "penalty.relative": True,
         "penalty.free_quantile": 0.5,
         "penalty.value_coef": 0.5,
+        "penalty.halt_widths": None,
+        "penalty.halt_share": 0.001,
         "rollout.horizon": 20,
         "rollout.starts": 2500,
         "rollout.continue_share": 0.8,
@@ -145,7 +147,13 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
         "sac.target_entropy": -3.0,
         "trainer.max_epochs": 1000,
     },
-    "mbpo": {"penalty.coef": 0.0, "penalty.name": "none", "penalty.value_coef": 0.0, "rollout.real_ratio": 0.5},
+    "mbpo": {
+        "penalty.coef": 0.0,
+        "penalty.name": "none",
+        "penalty.value_coef": 0.0,
+        "penalty.halt_widths": None,
+        "rollout.real_ratio": 0.5,
+    },
     "offline-sac": {"rollout.real_ratio": 1.0},
     "bc": {"algorithm": "bc", "sac.actor_lr": 3e-4, "sac.normalise_observations": True, "trainer.max_epochs": 100},
 }

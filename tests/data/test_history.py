@@ -170,7 +170,7 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         return torch.tanh(states[:, :2] - states[:, 3:5] + noise)
 
     model: PenalisedModel = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=0.0, halt_widths=None), transition, rule, dataset, reward, discount=0.9
+        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward, discount=0.9
     )
     starts = dataset.transitions.observations[10:30]
     everywhere = StateLimits(torch.full((13,), -torch.inf), torch.full((13,), torch.inf))
@@ -194,7 +194,9 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     settings = replace(SMALL, elites=2)
     samples = assembly.build_samples(settings, dataset, seed=0)
     transition = assembly.build_dynamics(settings, samples, seed=0, compile=False).model()
-    model = assembly.build_penalised_model(PenaltyConfig(name="none"), transition, never, dataset, discount=0.5)
+    model = assembly.build_penalised_model(
+        PenaltyConfig(name="none", halt_widths=0.02), transition, never, dataset, discount=0.5
+    )
     halt = model.halt
     assert halt is not None
     assert halt.known.low.shape == (3,)
@@ -203,6 +205,9 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     beyond = rows.observations.clone()
     beyond[:10, :3] += 1e3
     beyond[10:, 3:] += 1e3
+    older = rows.observations.clone()
+    older[:, 3:] += 1e3
+    assert not model.halts(older).any()
     actions = torch.zeros_like(rows.actions)
     made, _ = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
     assert model.halts(made.next_observations)[:10].all()
@@ -218,7 +223,7 @@ def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> N
     transition = assembly.build_dynamics(settings, samples, seed=0, compile=False).model()
     weights = torch.cat([torch.full((3,), 2.0), torch.ones(10)])
     model = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=1.0, halt_widths=None),
+        PenaltyConfig(name="none", value_coef=1.0),
         transition,
         never,
         dataset,

@@ -27,6 +27,9 @@ SETTINGS = PenaltyConfig(
 )
 
 
+LINE = StateLimits(torch.zeros(1), torch.ones(1))
+
+
 class Shifted(TransitionModel):
     """s' = s + `by` in every coordinate, without noise; reward 0."""
 
@@ -68,7 +71,22 @@ def test_c_lies_between_the_deviation_of_a_reward_and_the_range_of_discounted_on
     dataset = make_dataset()
     halt, rewards = halt_of(dataset), dataset.transitions.rewards.double().numpy()
     assert float(halt.cost) == halt.least == pytest.approx(rewards.std())
-    assert halt.most == pytest.approx((rewards.max() - rewards.min()) / (1 - 0.9))
+    assert rewards.max() < 0
+    assert halt.most == pytest.approx(-rewards.min() / (1 - 0.9))
+
+
+def test_c_can_grow_where_every_step_earns_as_much(make_dataset: Make) -> None:
+    """Two a step until a terminal: what there is to lose is 2/(1 - γ)."""
+    dataset = make_dataset()
+    dataset.transitions.rows[:, -2] = 2.0
+    assert (dataset.transitions.rewards == 2).all()
+    halt = halt_of(dataset)
+    assert (halt.least, halt.most) == pytest.approx((2, 20))
+
+
+def test_a_state_that_is_no_number_is_neither_known_nor_unknown(make_dataset: Make) -> None:
+    assert halt_of(make_dataset(), math.nan).share == 0.125
+    assert LINE.exclude(torch.tensor([[0.5], [1.5], [math.nan], [math.inf]])).tolist() == [False, True, False, False]
 
 
 def test_what_the_logs_own_actions_come_to_is_free(make_dataset: Make) -> None:
@@ -89,13 +107,13 @@ def test_what_the_logs_own_actions_come_to_is_free(make_dataset: Make) -> None:
 
 
 def test_c_follows_the_share_of_steps_that_lead_to_unknown_states() -> None:
-    halt = Halt(StateLimits(torch.zeros(1), torch.ones(1)), torch.tensor(2.0), share=0.1, least=1.0, most=50.0)
+    halt = Halt(known=LINE, cost=torch.tensor(2.0), share=0.1, least=1.0, most=50.0, lowest=-9.0)
     seen = []
-    for halted in (0.2, 0.1, 0.9, 0.9, 0.0, 0.095, 0.05):
+    for halted in (0.2, 0.1, 0.9, 0.9, 0.03, 0.02, 0.0):
         halt.follow(halted)
         seen.append(float(halt.cost))
-    # Twice; equal; at most four times; at most 50; never by less than 0.9 a time.
-    assert seen == pytest.approx([4, 4, 16, 50, 45, 45 * 0.95, 45 * 0.95 * 0.9])
+    # Twice; the same; at most four times; at most 50; the same between ε/4 and ε; 0.9 times below.
+    assert seen == pytest.approx([4, 4, 16, 50, 50, 45, 40.5])
     for _ in range(60):
         halt.follow(0.0)
     assert float(halt.cost) == 1.0
@@ -104,21 +122,53 @@ def test_c_follows_the_share_of_steps_that_lead_to_unknown_states() -> None:
     assert float(halt.cost) == 1.0
 
 
-def test_a_sensors_own_limit_ends_nothing() -> None:
-    """Of four columns of 1000 rows: measured; cut at 1, as 150 values would lie beyond; rounded; a flag."""
-    values = torch.linspace(0, 1, 1000, dtype=torch.float64)
-    rounded, flag = (values * 20).round() / 20, (values > 0.7).double()
-    states = torch.stack([values, (values * 1.15).clamp(max=1), rounded, flag], -1)
-    limits = StateLimits.unless_saturated(states, 0.1)
-    inf = math.inf
-    assert limits.low.tolist() == pytest.approx([-0.1, -0.1, -inf, -inf])
-    assert limits.high.tolist() == pytest.approx([1.1, inf, inf, inf])
-    finely = (values * 500).round() / 500  # two rows of each, one of the ends
-    assert StateLimits.unless_saturated(finely.unsqueeze(-1), 0.1).high.item() == pytest.approx(1.1)
+def test_limits_are_where_the_log_thins_out() -> None:
+    """Of five columns of 1000 rows: a bell; one cut at 1.5; the sine of an angle; of 20 levels; a flag."""
+    even = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    bell = torch.special.ndtri(even)
+    sine, levels, flag = (2 * math.pi * even).sin(), (even * 20).floor(), (even > 0.7).double()
+    states = torch.stack([bell, bell.clamp(max=1.5), sine, levels, flag], -1)
+    around, inf = StateLimits.around(states, 0.1), math.inf
+    limits = around.where_thin(states)
+    assert limits.low.tolist() == [*around.low[:2].tolist(), -inf, -inf, -inf]
+    assert limits.high.tolist() == [around.high[0].item(), inf, inf, inf, inf]
+
+
+def test_where_episodes_start_says_nothing_of_where_steps_lead(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    rows = dataset.transitions
+    first = rows.observations.amin(0) - 1
+    rows.observations[:12] = first
+    halt = halt_of(dataset)
+    assert halt.known.low.isfinite().all()
+    assert (halt.known.low < first).all()
+
+
+def test_the_last_state_of_an_episode_is_known(make_dataset: Make) -> None:
+    dataset = make_dataset()
+    dataset.transitions.next_observations[-1] = 50.0
+    assert halt_of(dataset).known.hold(torch.full((1, dataset.obs_dim), 50.0)).all()
+
+
+def test_c_and_its_limits_are_of_a_known_reward_where_there_is_one(make_dataset: Make) -> None:
+    """Which pays 3 for each row, and the log nothing."""
+    dataset = make_dataset()
+    dataset.transitions.rows[:, -2] = 0.0
+    model = assembly.build_penalised_model(
+        SETTINGS, Shifted(dataset, 0.0), never, dataset, lambda s, a, after: torch.full((len(s),), 3.0), discount=0.9
+    )
+    assert model.halt is not None
+    assert (model.halt.least, model.halt.most, model.halt.lowest) == pytest.approx((3, 30, 0))
+
+
+def test_a_step_is_worth_no_less_than_rewards_can_add_up_to() -> None:
+    halt = Halt(known=LINE, cost=torch.tensor(40.0), share=0.1, least=1.0, most=50.0, lowest=-30.0)
+    assert halt.worth(torch.tensor([100.0, 10.0, 5.0])).tolist() == [60, -30, -30]
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=60), st.floats(0, 5))
 def test_every_logged_state_is_known(values: list[float], widths: float) -> None:
     states = torch.tensor(values).unsqueeze(-1)
-    for limits in (StateLimits.around(states, widths), StateLimits.unless_saturated(states, widths)):
-        assert limits.hold(states).all()
+    limits = StateLimits.around(states, widths)
+    for known in (limits, limits.where_thin(states)):
+        assert known.hold(states).all()

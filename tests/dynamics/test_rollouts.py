@@ -53,7 +53,8 @@ def penalised(model: TransitionModel, **replaced: Any) -> PenalisedModel:
 
 def halt(known: StateLimits) -> Halt:
     """Of C = 40."""
-    return Halt(known, torch.tensor(40.0, dtype=torch.float64), share=0.1, least=1.0, most=100.0)
+    cost = torch.tensor(40.0, dtype=torch.float64)
+    return Halt(known=known, cost=cost, share=0.1, least=1.0, most=100.0, lowest=-1e6)
 
 
 def still(observations: Tensor, noise: Tensor) -> Tensor:
@@ -333,6 +334,20 @@ def test_a_step_out_of_the_known_states_is_terminal_and_worth_what_the_state_bef
     torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
     assert not rollout.non_finite.any()
     assert not rollout.out_of_range.any()
+
+
+@pytest.mark.parametrize("predicted", [math.inf, math.nan, 3e8])
+def test_what_a_reward_is_where_nothing_is_known_does_not_matter(predicted: float) -> None:
+    known = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
+    model = penalised(
+        Counting(),
+        reward=lambda s, a, after: torch.where(after[:, 0] > 2.5, predicted, 1.0),
+        halt=halt(known),
+        value=lambda s: 10 * s[:, 0],
+    )
+    made, _ = imagine(model, columns([2.0, 0.0]))
+    assert made.rewards.tolist() == [-20, 1]
+    assert made.terminals.tolist() == [1, 0]
 
 
 def test_a_state_that_is_no_number_is_dropped_and_not_taken_for_halt() -> None:

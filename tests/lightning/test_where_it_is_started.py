@@ -110,8 +110,14 @@ def test_processes_of_another_number_are_still_refused(
     assert "SLURM started 2 processes" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", [(str(ROOT / "train.py"),), ("-m", "mopo_pl", "train")], ids=["script", "module"])
-@pytest.mark.parametrize("more", [(), ("seed=[3,4]", "seeds=side_by_side")], ids=["one", "two"])
+SCRIPT, TWO = (str(ROOT / "train.py"),), ("seed=[3,4]", "seeds=side_by_side")
+
+
+@pytest.mark.parametrize(
+    ("command", "more"),
+    [(SCRIPT, ()), (("-m", "mopo_pl", "train"), ()), (SCRIPT, TWO)],
+    ids=["script", "module", "two seeds"],
+)
 def test_parts_of_the_users_own_are_found_where_the_command_was_started(
     tmp_path: Path, command: tuple[str, ...], more: tuple[str, ...]
 ) -> None:

@@ -45,9 +45,7 @@ def test_a_run_learns_the_rule_and_ends_its_rollouts_by_it(
     train: Train, many: list[str], rows: Rows, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Half of the rows are terminal, so that about half of the imagined steps end."""
-    folder = train(
-        "run", *many, "classifier.updates_per_epoch=100", "classifier.learning_rate=0.01", "penalty.halt_widths=null"
-    )
+    folder = train("run", *many, "classifier.updates_per_epoch=100", "classifier.learning_rate=0.01")
     learned = [row for row in rows(folder) if row["stage"] == "termination"]
     assert [row["update"] for row in learned] == [100, 200, 300]
     assert learned[-1]["termination/holdout_auc"] == 1.0

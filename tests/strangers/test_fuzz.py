@@ -35,9 +35,9 @@ def fuzzed(folder: Path, inputs: int) -> tuple[int, str]:
 
 
 def test_fuzzed_inputs_are_read_or_refused(tmp_path: Path) -> None:
-    code, told = fuzzed(tmp_path, 200)
+    code, told = fuzzed(tmp_path, 100)
     assert code == 0, told
-    assert told.endswith("0 of 200 inputs ended otherwise than read or refused\n")
+    assert told.endswith("0 of 100 inputs ended otherwise than read or refused\n")
 
 
 def test_an_input_that_ends_otherwise_is_kept_and_a_crash_and_a_hang_are_told(

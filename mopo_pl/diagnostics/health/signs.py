@@ -15,6 +15,7 @@ from mopo_pl.diagnostics.health.rollout_signs import (
     imagined_above_log,
     imagined_among_best,
     imagined_below_log,
+    log_left,
     penalty_grows_along_rollouts,
     penalty_outweighs,
     rollouts_dropped,
@@ -111,6 +112,7 @@ POLICY_SIGNS = (
     ),
     Sign("rollouts_dropped", "WARN", ("rollout/dropped_share",), rollouts_dropped, LONGER_OR_SCALED),
     Sign("states_beyond_log", "WARN", ("rollout/beyond_log",), states_beyond_log, LONGER_OR_SCALED),
+    Sign("log_left", "WARN", ("rollout/halt_excess",), log_left, LONGER_OR_SCALED),
     Sign(
         "rollouts_ended",
         "WARN",

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -69,8 +69,9 @@ def estimates_of(
     assert inputs.rule is not None
     began, effort = time.perf_counter(), effort or EFFORT
     dataset, discount = inputs.dataset, config.sac.discount
+    penalty = replace(config.penalty, halt_widths=None)  # the return of the steps themselves is estimated
     model = build_penalised_model(
-        config.penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward, discount=discount
+        penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward, discount=discount
     ).to("cpu")
     begin("u over the log")
     log_u = float(logged_uncertainty(model, dataset).double().mean())
