@@ -169,7 +169,8 @@ def test_its_rows_are_those_that_the_module_writes(dataset: OfflineDataset, tmp_
     assert len(written) == 3
     for row, judged in zip(written, health.rows, strict=True):
         assert judged == {name: row.get(name) for name in judged}
-        assert [name for name, value in judged.items() if value is None] == ["evaluation/return", "rollout/beyond_log"]
+        missing = {name for name, value in judged.items() if value is None}
+        assert missing == {"evaluation/return", "rollout/beyond_log", "rollout/halt_excess"}
 
 
 def test_a_value_that_is_no_number_is_taken_as_missing(dataset: OfflineDataset, tmp_path: Path) -> None:

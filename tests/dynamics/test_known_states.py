@@ -161,6 +161,25 @@ def test_c_and_its_limits_are_of_a_known_reward_where_there_is_one(make_dataset:
     assert (model.halt.least, model.halt.most, model.halt.lowest) == pytest.approx((3, 30, 0))
 
 
+def test_lambda_counts_in_the_spread_of_a_known_reward_where_there_is_one(make_dataset: Make) -> None:
+    """u is 0.5 everywhere; the reward is 3 on every second row, where the log has 0 everywhere: a spread of 1.5."""
+    dataset = make_dataset()
+    dataset.transitions.rows[:, -2] = 0.0
+    dataset.transitions.observations[:, 0] = torch.arange(len(dataset)) % 2
+    settings = replace(SETTINGS, name="max_aleatoric", relative=True, coef=2.0, halt_widths=None)
+
+    class Unsure(Shifted):
+        def predict(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+            mean, std = super().predict(inputs)
+            std[..., 0] = 0.5
+            return mean, std
+
+    model = assembly.build_penalised_model(
+        settings, Unsure(dataset, 0.0), never, dataset, lambda s, a, after: 3 * s[:, 0], discount=0.9
+    )
+    assert model.coef == pytest.approx(2 * 1.5 / 0.5, rel=1e-3)
+
+
 def test_a_step_is_worth_no_less_than_rewards_can_add_up_to() -> None:
     halt = Halt(known=LINE, cost=torch.tensor(40.0), share=0.1, least=1.0, most=50.0, lowest=-30.0)
     assert halt.worth(torch.tensor([100.0, 10.0, 5.0])).tolist() == [60, -30, -30]
