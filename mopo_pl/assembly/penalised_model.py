@@ -67,24 +67,23 @@ def build_penalised_model(
         log=LogStatistics.of(dataset),
         window=dataset.window,
     )
-    rewards = _rewards(plain, dataset)
-    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset, rewards)
+    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset)
     if not settings.relative and settings.free_quantile is None:
         return replace(plain, halt=halt)
     u = logged_uncertainty(plain, dataset)
-    unit = relative_unit(u, rewards) if settings.relative else 1.0
+    unit = relative_unit(u, _rewards(plain, dataset)) if settings.relative else 1.0
     free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
     return replace(plain, coef=unit * settings.coef, free=free, halt=halt)
 
 
-def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset, rewards: Tensor) -> Halt:
+def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
     """What is beyond the log's states, extended by `halt_widths` times their range.
 
     C lies between the spread of the rewards and the width of the range of their discounted sums. Noise alone may lead from the log's
     own states and actions to unknown states: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
-    rows = dataset.transitions
+    rows, rewards = dataset.transitions, _rewards(model, dataset)
     reached = rows.newest_next_observations
     states = torch.cat([rows.newest_observations, reached])
     known = StateLimits.around(states, settings.halt_widths).where_thin(reached)

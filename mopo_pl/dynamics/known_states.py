@@ -39,9 +39,8 @@ class StateLimits:
         are the model's noise. Few states at an end say that nobody went further.
         """
         low, high, many = self.low.clone(), self.high.clone(), END * len(reached)
-        for column, values in enumerate(
-            reached.unbind(1)
-        ):  # one at a time: comparisons of all take as much memory again
+        # One column at a time: comparisons of all take as much memory again.
+        for column, values in enumerate(reached.unbind(1)):
             least, largest = values.amin(), values.amax()
             end = END * (largest - least)
             if (values <= least + end).count_nonzero() >= many:
@@ -67,8 +66,8 @@ class StateLimits:
 class Halt:
     """Ends imagined episodes at states that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
 
-    A step from s to a state outside of `known` is terminal and worth V(s) - C. C is what Lagrange's multiplier is to a
-    constraint: it rises while more than `share` of the steps lead there, and falls otherwise.
+    A step from s to a state outside of `known` is terminal and worth V(s) - C, but no less than `lowest`. C is what Lagrange's multiplier is to a
+    constraint: it rises while more than `share` of the steps lead there, and falls where far fewer do.
     """
 
     known: StateLimits

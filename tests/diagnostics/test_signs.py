@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mopo_pl.diagnostics.health.judging import health_of_ensemble, signs_in
-from mopo_pl.diagnostics.health.rollout_signs import log_left
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
 
@@ -108,13 +107,6 @@ def test_a_sign_begins_at_its_threshold(
 
 def test_every_sign_has_an_edge_here_or_a_history_below() -> None:
     assert set(LEVELS) == {edge[0] for edge in EDGES} - {"below_log"} | {"critic_loss_grows"}
-
-
-def test_leaving_the_log_is_a_sign_where_three_refreshes_in_a_row_did_so_far_more_often_than_allowed() -> None:
-    excess = [[5.1, 5.1], [5.1, 5.0, 5.1], [0.0, 5.1, 5.1, 5.1]]
-    said = [log_left([{"rollout/halt_excess": value} for value in values], FACTS) for values in excess]
-    assert said[:2] == [None, None]
-    assert "5 times as often as they may" in (said[2] or "")
 
 
 def test_what_breaks_a_bound_of_the_log_stops_and_the_rest_warns() -> None:
