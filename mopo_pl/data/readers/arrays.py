@@ -8,20 +8,24 @@ from typing import Any
 import numpy as np
 
 from mopo_pl.data.dataset import ColumnNames
+from mopo_pl.data.readers.episode_ends import (
+    MARKS,
+    episode_ends,
+    join_interleaved_episodes,
+    row_mark,
+    shows_borders,
+    without_last_steps,
+)
 from mopo_pl.data.readers.names import NAMES, REQUIRED, Columns, find_fields, listed, shown
-from mopo_pl.data.readers.raw_log import RawLog, Unused, fields_of, marked_ends, squeeze
+from mopo_pl.data.readers.raw_log import RawLog, Unused, fields_of, squeeze
 from mopo_pl.errors import InputError
 
-SKIP = 1.5
-"""Time between two rows, in medians of it, from which rows are missing between them."""
 LARGE = 2_000_000
 """Rows from which observations, actions and rewards are held in float32, as they are learned from, to save memory."""
 MATRICES = ("observations", "actions", "next_observations")
 """Fields of several columns."""
 NARROWED = (*MATRICES, "rewards")
 """Fields that are held in float32 where the log is large."""
-MARKS = ("ends", "starts", "episodes", "times")
-"""Fields that only say where episodes end."""
 
 INFOS = "infos/"
 """Beginning of the keys of an environment's further numbers, as D4RL calls them."""
@@ -64,7 +68,7 @@ def log_of_arrays(
         arrays |= {name: _narrowed(arrays[name]) for name in NARROWED if name in arrays}
     arrays.setdefault("terminals", np.zeros(rows, bool))
     marks = {name: arrays.pop(name) for name in MARKS if name in arrays}
-    readable = {name: flags for name, mark in marks.items() if (flags := _as_rows(name, mark, rows)) is not None}
+    readable = {name: flags for name, mark in marks.items() if (flags := row_mark(name, mark, rows)) is not None}
     used = {key for name, keys in found.items() if name not in marks or name in readable for key in keys}
     log = RawLog(
         source=source,
@@ -85,15 +89,15 @@ def log_of_arrays(
     squeeze(log)
     if found.get("terminals") == ["dones"] and found.get("timeouts") == ["timeouts"]:
         _limits_are_not_terminal(log)
-    if file_ends and not _shows_borders(log, readable):
+    if file_ends and not shows_borders(log, readable):
         readable["files"] = np.isin(np.arange(1, rows + 1), file_ends)
     if "episodes" in readable and readable["episodes"].dtype.kind == "f":
         readable["nameless"] = np.cumsum(np.isnan(readable["episodes"]))
-    _regroup(log, readable)
+    join_interleaved_episodes(log, readable)
     if drop_missing or "times" in readable:
         _drop_missing(log, readable)
     if "starts" in readable and found.get("ends") == ["is_last"] and "ends" in readable:
-        return _without_last_steps(log, readable)
+        return without_last_steps(log, readable)
     log.ends = episode_ends(log, readable)
     return log
 
@@ -159,95 +163,6 @@ def _limits_are_not_terminal(log: RawLog) -> None:
         )
 
 
-def _as_rows(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
-    """A mark with one value a row [N]; None where it is no such mark."""
-    mark = mark.ravel()
-    if name == "starts" and len(mark) != rows:
-        return _flags(mark, rows)
-    if len(mark) != rows or (name == "times" and mark.dtype.kind not in "fiubmM"):
-        return None
-    if name in ("ends", "starts"):
-        if mark.dtype.kind not in "fiub":
-            return None
-        # NaN: the row is left out later.
-        return mark if (np.isin(mark, (0, 1)) | (mark != mark)).all() else None
-    return mark
-
-
-def _flags(numbers: np.ndarray, rows: int) -> np.ndarray | None:
-    """The row numbers of the beginnings [K] as flags [N]."""
-    if numbers.dtype.kind not in "iu" or not (
-        (np.diff(numbers) > 0).all() and ((numbers >= 0) & (numbers < rows)).all()
-    ):
-        return None
-    flags = np.zeros(rows, bool)
-    flags[numbers] = True
-    return flags
-
-
-def _shows_borders(log: RawLog, marks: Mapping[str, np.ndarray]) -> bool:
-    """Whether the log itself says where an episode goes on in the next file."""
-    return log.next_observations is not None or bool({"episodes", "times", "starts"} & marks.keys())
-
-
-def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Rows after which the file begins another episode or leaves rows out [N] bool; None where nothing says so."""
-    flags = []
-    if "ends" in marks:
-        flags.append(marks["ends"].astype(bool))
-    if "starts" in marks:
-        flags.append(np.append(marks["starts"][1:].astype(bool), False))
-    for name in ("episodes", "nameless"):
-        if name in marks:
-            flags.append(np.append(marks[name][1:] != marks[name][:-1], False))
-    if "files" in marks:
-        alone = (marks["files"] & ~np.logical_or.reduce([marked_ends(log), *flags]))[:-1]
-        if alone.any():
-            log.remarks.append(
-                f"episodes are taken to end with {int(alone.sum())} of the files, the first after row "
-                f"{int(alone.argmax())}; data.columns.episode or data.columns.time would say where they go on"
-            )
-        flags.append(marks["files"])
-    if "gaps" in marks:
-        flags.append(marks["gaps"])
-    if "times" in marks:
-        back, skips = _time_breaks(marks["times"].astype(np.float64))
-        alone = skips & ~np.logical_or.reduce([marked_ends(log), *flags])
-        if alone.any():
-            log.remarks.append(
-                f"{log.key('times')} skips after {_counted(int(alone.sum()), 'row')}, the first is row {int(alone.argmax())}; episodes "
-                "are taken to end there"
-            )
-        flags.append(back | skips)
-    return np.logical_or.reduce(flags) if flags else None
-
-
-def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows after which time falls back or stands, and rows after which it skips [N] bool."""
-    steps = np.diff(times)
-    forward = steps[steps > 0]
-    usual = np.median(forward) if len(forward) else np.inf
-    return np.append(steps <= 0, False), np.append(steps > SKIP * usual, False)
-
-
-def _regroup(log: RawLog, marks: dict[str, np.ndarray]) -> None:
-    """Put the rows of an episode together, in their order, where the file interleaves episodes."""
-    ids = marks.get("episodes")
-    if ids is None:
-        return
-    begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
-    pieces = len(begins)
-    if len(np.unique(ids[begins])) == pieces:
-        return
-    _, first, place = np.unique(ids, return_index=True, return_inverse=True)
-    order = np.argsort(first[place], kind="stable")
-    log.take(order)
-    marks.update({name: mark[order] for name, mark in marks.items()})
-    log.remarks.append(
-        f"the rows of {len(first)} episodes stand in {pieces} pieces; they are put together by {log.key('episodes')}"
-    )
-
-
 def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     """Leave out rows with NaN, and count them; `marks["gaps"]` says before which rows some were left out."""
     rows = len(log.observations)
@@ -272,10 +187,6 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     )
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
 def _columns(log: RawLog, marks: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """Name and values [N] of each column that may hold NaN."""
     given = {name: (array, getattr(log.names, name, ())) for name, array, _ in fields_of(log)}
@@ -284,28 +195,6 @@ def _columns(log: RawLog, marks: Mapping[str, np.ndarray]) -> Iterator[tuple[str
             continue
         for number, column in enumerate(array.reshape(len(array), -1).T):
             yield names[number] if names else log.key(name), column
-
-
-def _without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:
-    """RLDS: the last step of an episode holds its last observation; its action and reward mean nothing.
-
-    Some writers store a whole transition there instead: it is kept where an action or a reward is not 0. Before a gap,
-    a step is treated as the last: what followed it was left out.
-    """
-    last = marks["ends"].astype(bool)
-    log.ends = ends = episode_ends(log, marks)
-    if ends is None or not len(last) or np.any(log.actions[last]) or np.any(log.rewards[last]):
-        return log
-    following = np.append(log.observations[1:], log.observations[-1:], axis=0)
-    terminals = np.append(np.ravel(log.terminals)[1:], 0)
-    log.timeouts = np.append(ends[1:], False) & ~terminals.astype(bool)
-    log.next_observations, log.terminals = following, terminals
-    log.ends, log.next_missing = None, False
-    keep = ~ends
-    keep[-1] = False
-    log.take(np.flatnonzero(keep))
-    log.remarks.append(f"RLDS: {int((~keep).sum())} last steps hold an observation alone, the next of the step before")
-    return log
 
 
 def environment_arguments(text: str, path: Path) -> dict[str, Any]:
