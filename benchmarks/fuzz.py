@@ -10,6 +10,7 @@ alone. The same command goes on where it was killed, and tries again what ended 
 
 import argparse
 import contextlib
+import functools
 import gzip
 import io
 import json
@@ -28,12 +29,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
 
 from mopo_pl.storage.atomic_write import atomic_write
+
+if TYPE_CHECKING:
+    from mopo_pl.policy import Policy
 
 SECONDS = 5.0
 """Processor time that an input may take."""
@@ -982,6 +986,65 @@ def load_network(folder: Path, words: Sequence[str]) -> int:
     return 0
 
 
+def observations(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """Texts that a served policy is sent, one a line: observations of each form, damaged; and a policy with other guards."""
+    names = policy_of(str(base / "run")).observations.names
+    row = [0.5] * len(names)
+    columns = dict(zip(names, row, strict=True))
+    forms = [row, [row, row], columns, {name: [value] * 2 for name, value in columns.items()}, "reset", "health"]
+    texts = []
+    for _ in range(draw.choice((1, 3, 10))):
+        said = changed(draw.choice(forms), draw)
+        # Half of them as JSON that `json.loads` of this program would not write: a number of 400 digits, half of a surrogate pair.
+        text = json.dumps(said, ensure_ascii=draw.random() < 0.5).encode(errors="surrogatepass")
+        texts.append(damaged(text, draw) if draw.random() < 0.5 else text)
+    if draw.random() < 0.05:
+        texts.append(draw.choice((b"[" * 2_000_000, b"0" * 1_000_001, b"[" * 900_000)))
+    (folder / "lines").write_bytes(b"\n".join(texts) + draw.choice((b"", b"\n")))
+    return [str(base / "run"), draw.choice(("error", "last", "safe_action"))]
+
+
+@functools.cache
+def policy_of(run: str) -> "Policy":
+    """The policy of the run that inputs are made from."""
+    from mopo_pl.policy import Policy
+
+    return Policy.load(run)
+
+
+def serve(folder: Path, words: Sequence[str]) -> int:
+    """Send the texts to a served policy, as lines and over HTTP; each must be answered by JSON, an error by a sentence."""
+    from starlette.testclient import TestClient
+
+    from mopo_pl.serving import lines, web
+    from mopo_pl.serving.service import Service
+
+    policy = policy_of(words[0])
+    policy.guard(on_invalid=words[1], safe_action=[0.0] * len(policy.actions.names))
+    policy.reset()
+    service, told = Service(policy, words[0]), io.StringIO()
+    texts = (folder / "lines").read_bytes().split(b"\n")
+    with (folder / "lines").open("rb") as source:
+        lines.run(service, source.fileno(), told)
+    answers = told.getvalue().splitlines()
+    assert len(answers) == len(texts) - (not texts[-1]), f"{len(texts)} lines, {len(answers)} answers"
+    client = TestClient(web.application(service))
+    for text in texts:
+        answer = client.post("/act", content=text)
+        assert answer.status_code in (200, 400, 413), answer.status_code
+        answers.append(answer.text)
+    for answer in answers:
+        said = json.loads(answer, parse_constant=refuse_constant)
+        assert said.keys() & {"action", "reset", "status"} or (said.keys() == {"error"} and said["error"]), answer
+        assert len(answer) < 1_000 or "action" in said, answer[:2_000]
+    return 0
+
+
+def refuse_constant(name: str) -> float:
+    """NaN and Infinity are no JSON."""
+    raise ValueError(f"{name} is no JSON")
+
+
 def inspect(folder: Path, words: Sequence[str]) -> int:
     """Open and check a log as a command does."""
     return program(folder, ["inspect", *words])
@@ -1015,6 +1078,7 @@ KINDS: dict[str, tuple[Make, Read]] = {
     "push": (of_a_run("push"), program),
     "export": (of_a_run("export", "--to", "numpy"), program),
     "compare": (sweep("compare"), program),
+    "serve": (observations, serve),
     "sweep": (sweep("sweep", "seed=0,1", "dataset=log.npz", "--dry-run", "--folder"), program),
 }
 
