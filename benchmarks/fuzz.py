@@ -29,7 +29,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
@@ -38,6 +38,7 @@ from mopo_pl.storage.atomic_write import atomic_write
 
 if TYPE_CHECKING:
     from mopo_pl.policy import Policy
+    from mopo_pl.policy.guards import OnInvalid
 
 SECONDS = 5.0
 """Processor time that an input may take."""
@@ -1020,7 +1021,7 @@ def serve(folder: Path, words: Sequence[str]) -> int:
     from mopo_pl.serving.service import Service
 
     policy = policy_of(words[0])
-    policy.guard(on_invalid=words[1], safe_action=[0.0] * len(policy.actions.names))
+    policy.guard(on_invalid=cast("OnInvalid", words[1]), safe_action=[0.0] * len(policy.actions.names))
     policy.reset()
     service, told = Service(policy, words[0]), io.StringIO()
     texts = (folder / "lines").read_bytes().split(b"\n")

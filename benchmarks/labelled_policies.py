@@ -7,7 +7,7 @@ python benchmarks/labelled_policies.py --judge --tuned pendulum
 
 Trains a declared set in ensembles that are given: λ in {0, 1, 10}, h in {5, 20}, observations z-scored or raw, each stopped early and
 late. Everything else is the default. A folder of `--ensembles` is a finished run whose config.yaml says which log it is of, and with
-which environment. `--reuse` labels the policy of each finished run, and of each of its checkpoints. Each policy leaves one small JSON
+which environment. `--reuse` labels the policy of each finished run, `--checkpoints` those of its checkpoints too. Each policy leaves one small JSON
 file in benchmarks/results/policies/; the same command goes on where it was stopped.
 
 `--judge` trains nothing. It prints how well each estimate ranks the policies of each log, and the verdicts on the last policy of each
@@ -166,21 +166,23 @@ def label_declared(options: argparse.Namespace) -> None:
             shutil.rmtree(folder)
 
 
-def label_finished(runs: list[Path]) -> None:
-    """Label finished runs, and the policies of their checkpoints."""
+def label_finished(runs: list[Path], *, checkpoints: bool) -> None:
+    """Label finished runs, and afterwards the policies of their checkpoints."""
+    abouts = {}
     for run in runs:
         config = config_from_file(run / "config.yaml")
-        scale, log = "z" if config.sac.normalise_observations else "raw", config.dataset_label
-        about = {"scale": scale, "seed": config.seed}
+        abouts[run] = {"scale": "z" if config.sac.normalise_observations else "raw", "seed": config.seed}
         if not (KEPT / f"{run.name}.json").exists():
-            label(run.name, log, run, {**about, "updates": None, "snapshot": "final"})
+            label(run.name, config.dataset_label, run, {**abouts[run], "updates": None, "snapshot": "final"})
+    for run in runs if checkpoints else []:
         for checkpoint in sorted((run / "checkpoints").glob("policy-*.ckpt"))[:-1]:
             name = f"{run.name}_{checkpoint.stem}"
             if not (KEPT / f"{name}.json").exists():
                 module = SACModule.load_from_checkpoint(checkpoint, map_location="cpu")
-                dataset = open_inputs(configuration_of(run, [])).dataset
-                policy = as_policy(module, dataset, {}).eval().requires_grad_(False)
-                label(name, log, run, {**about, "updates": module.updates, "snapshot": "checkpoint"}, policy)
+                config = configuration_of(run, [])
+                policy = as_policy(module, open_inputs(config).dataset, {}).eval().requires_grad_(False)
+                about = {**abouts[run], "updates": module.updates, "snapshot": "checkpoint"}
+                label(name, config.dataset_label, run, about, policy)
 
 
 RULES: dict[str, Callable[[dict[str, Any]], float]] = {
@@ -260,13 +262,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/labelled"), help="of the runs (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="keep run folders that are labelled")
     parser.add_argument("--reuse", nargs="+", type=Path, default=[], metavar="RUN", help="finished runs")
+    parser.add_argument("--checkpoints", action="store_true", help="label the checkpoints of finished runs too")
     parser.add_argument("--judge", action="store_true", help="judge the labels that are there")
     parser.add_argument("--tuned", nargs="*", default=["pendulum"], help="logs on which thresholds were chosen")
     options = parser.parse_args()
     torch.set_num_threads(1)
     if not (options.ensembles or options.reuse or options.judge):
         parser.error("give --ensembles, --reuse or --judge")
-    label_finished(options.reuse)
+    label_finished(options.reuse, checkpoints=options.checkpoints)
     if options.ensembles:
         label_declared(options)
     if options.judge:
