@@ -65,7 +65,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "plain likelihood of residuals": ("dynamics.huber_delta=null",),
     "raw observations": ("sac.normalise_observations=false",),
     "steps of 5": ("rollout.horizon=5", "rollout.starts=10000"),
-    "episodes end where the log does": ("penalty.halt_widths=0.02",),
+    "episodes end where the log does": ("penalty.halt_widths=0",),
 }
 
 

@@ -11,7 +11,7 @@ from mopo_pl.callbacks.requirements import require
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.distributed.collectives import gather_from_ranks, state_of_this_rank
 from mopo_pl.distributed.console import print_once
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import RolloutStatistics, Stepper, branch, compiled_step, one_step
 from mopo_pl.errors import Diverged, InputError

@@ -26,7 +26,7 @@ from mopo_pl import (
 from mopo_pl.callbacks import MemberSelection, RolloutRefresh
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric

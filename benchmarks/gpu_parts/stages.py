@@ -24,7 +24,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.termination import never

@@ -10,7 +10,7 @@ from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
-from mopo_pl.dynamics.known_states import Halt, StateLimits
+from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel, Reward
 from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_unit, reward_spread
@@ -77,16 +77,14 @@ def build_penalised_model(
 
 
 def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
-    """What is beyond the log's states, extended by `halt_widths` times their range.
+    """What goes further than the log's steps by `halt_widths` times their ranges.
 
     C lies between the spread of the rewards and the width of the range of their discounted sums. Noise alone may lead from the log's
-    own states and actions to unknown states: the share of them for which it does is added to `halt_share`.
+    own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
     rows, rewards = dataset.transitions, _rewards(model, dataset)
-    reached = rows.newest_next_observations
-    states = torch.cat([rows.newest_observations, reached])
-    known = StateLimits.around(states, settings.halt_widths).where_thin(reached)
+    known = KnownSteps.of(rows.newest_observations, rows.newest_next_observations, settings.halt_widths)
     least, (low, high) = reward_spread(rewards), reachable_returns(rewards, model.discount)
     return Halt(
         known=known,
@@ -99,13 +97,13 @@ def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDatase
 
 
 @torch.no_grad()
-def _logged_departures(model: PenalisedModel, known: StateLimits, dataset: OfflineDataset) -> float:
-    """Share of up to 20 000 logged states and actions from which the model leads out of the known states."""
+def _logged_departures(model: PenalisedModel, known: KnownSteps, dataset: OfflineDataset) -> float:
+    """Share of up to 20 000 logged states and actions from which the model leads out of the known steps."""
     rows, generator, left, drawn = dataset.transitions, generator_for(0, "logged departures"), 0, _drawn(dataset)
     for chunk in drawn.split(2000):
         states = rows[chunk].observations
         made, _ = model.step(states, rows[chunk].actions, model.draw(states, generator))
-        left += int(known.exclude(made.newest_next_observations).sum())
+        left += int(known.exclude(made.newest_observations, made.newest_next_observations).sum())
     return left / len(drawn)
 
 

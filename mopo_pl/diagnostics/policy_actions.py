@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.diagnostics.calibration import percentiles
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import PINNED, Act, branch
 

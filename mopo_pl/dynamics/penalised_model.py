@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.data.window import Window
-from mopo_pl.dynamics.known_states import Halt
+from mopo_pl.dynamics.known_steps import Halt
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalties import Penalty, extras_of
 from mopo_pl.dynamics.termination import Rule
@@ -42,7 +42,7 @@ class PenalisedModel:
     they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
     penalise the critics' targets.
 
-    With `halt`, a step to a state outside of `halt.known` is terminal and earns `halt.worth` of V(s); what is called its cost, r̂ less
+    With `halt`, a step outside of `halt.known` is terminal and earns `halt.worth` of V(s); what is called its cost, r̂ less
     that, may be below 0.
     """
 
@@ -61,7 +61,7 @@ class PenalisedModel:
     discount: float = 0.0
     """γ of V."""
     halt: Halt | None = None
-    """What ends rollouts that leave the known states; None: nothing does."""
+    """What ends rollouts that go further than the log; None: nothing does."""
     reward: Reward | None = None
     """r(s, a, s'); None: the learned one, r̂."""
     window: Window | None = None
@@ -129,7 +129,7 @@ class PenalisedModel:
             next_observations = self._state_after(observations, actions, after)
             paid = reward - cost
             if self.halt is not None:
-                left = self.halt.known.exclude(after)
+                left = self.halt.known.exclude(newest, after)
                 # Whatever was predicted out there, also where it is no number.
                 paid = torch.where(left, self.halt.worth(self._value(observations)), paid)
                 cost, terminal = torch.where(left, reward - paid, cost), terminal | left
@@ -154,11 +154,11 @@ class PenalisedModel:
             raise ValueError("value_coef and halt need a value: give PenalisedModel(value=..., discount=...)")
         return self.value(states)
 
-    def halts(self, states: Tensor) -> Tensor:
-        """Whether imagined episodes end at each of the states [B, D] because the log does not know it [B]."""
+    def halts(self, states: Tensor, following: Tensor) -> Tensor:
+        """Whether imagined episodes end with each step from s to s' [B, D] because it goes further than the log [B]."""
         if self.halt is None:
             return torch.zeros(len(states), dtype=torch.bool, device=states.device)
-        return self.halt.known.exclude(self._newest(states))
+        return self.halt.known.exclude(self._newest(states), self._newest(following))
 
     @property
     def needs_value(self) -> bool:

@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.distributed.collectives import sum_over_ranks
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.nn.compilation import compile_with_guards
 
@@ -76,7 +76,7 @@ def one_step(
     finite = imagined.rows.isfinite().all(-1)
     sound = finite & limits.hold(imagined.next_observations)
     valid = alive & sound
-    halted = valid & model.halts(imagined.next_observations)
+    halted = valid & model.halts(observations, imagined.next_observations)
     goes_on = alive & sound & (imagined.terminals == 0)
     return Step(
         rows=imagined.rows,

@@ -15,7 +15,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.bootstrap import EnsembleDataModule
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.penalised_model import PenalisedModel

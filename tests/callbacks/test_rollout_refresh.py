@@ -16,7 +16,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
-from mopo_pl.dynamics.known_states import Halt, StateLimits
+from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.errors import Diverged
 from mopo_pl.nn.random_streams import generator_for
 
@@ -239,7 +239,11 @@ def test_a_resumed_run_goes_on_with_its_buffer_its_stream_and_its_schedule(make_
 def halting(dataset: OfflineDataset) -> RolloutRefresh:
     """Whose rollouts nearly all leave what is known: C grows four times in each refresh."""
     refresh = small_refresh(dataset)
-    known = StateLimits.around(dataset.transitions.observations, -0.4)
+    rows = dataset.transitions
+    known = KnownSteps(
+        states=StateLimits.around(rows.observations, -0.4),
+        changes=StateLimits.around(rows.next_observations - rows.observations, 1.0),
+    )
     cost = torch.tensor(0.5, dtype=torch.float64)
     halt = Halt(known=known, cost=cost, share=0.01, least=0.5, most=1e6, lowest=-1e6)
     refresh.model = replace(refresh.model, halt=halt)

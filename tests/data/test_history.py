@@ -16,7 +16,7 @@ from mopo_pl.data.log.history import with_history
 from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.window import Window
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
@@ -170,7 +170,7 @@ def test_rollouts_move_the_window_as_a_list_would(make_dataset: Make) -> None:
         return torch.tanh(states[:, :2] - states[:, 3:5] + noise)
 
     model: PenalisedModel = assembly.build_penalised_model(
-        PenaltyConfig(name="none", value_coef=0.0), transition, rule, dataset, reward, discount=0.9
+        PenaltyConfig(name="none", value_coef=0.0, halt_widths=None), transition, rule, dataset, reward, discount=0.9
     )
     starts = dataset.transitions.observations[10:30]
     everywhere = StateLimits(torch.full((13,), -torch.inf), torch.full((13,), torch.inf))
@@ -199,7 +199,7 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     )
     halt = model.halt
     assert halt is not None
-    assert halt.known.low.shape == (3,)
+    assert halt.known.states.low.shape == halt.known.changes.low.shape == (3,)
     model = replace(model, value=lambda states: states[:, 0])
     rows = dataset.transitions[5:25]
     beyond = rows.observations.clone()
@@ -207,10 +207,10 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     beyond[10:, 3:] += 1e3
     older = rows.observations.clone()
     older[:, 3:] += 1e3
-    assert not model.halts(older).any()
+    assert not model.halts(older, older).any()
     actions = torch.zeros_like(rows.actions)
     made, _ = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
-    assert model.halts(made.next_observations)[:10].all()
+    assert model.halts(beyond, made.next_observations)[:10].all()
     assert made.terminals[:10].all()
     torch.testing.assert_close(made.rewards[:10], beyond[:10, 0] - float(halt.cost))
 

@@ -5,7 +5,7 @@ import torch
 from known_models import EVERYWHERE, KnownModel, decaying, penalised
 
 from mopo_pl.diagnostics.estimates.model_returns import ModelReturns, returns_in_elites
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 
 RATES = (0.1, 0.5)
 STARTS = torch.tensor([[1.0], [-2.0], [4.0]])

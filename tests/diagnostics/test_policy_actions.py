@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.diagnostics.policy_actions import AT, BINS, beside_the_log, uncertainty_there, visited
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.termination import never

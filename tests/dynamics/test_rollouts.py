@@ -16,7 +16,7 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.known_states import Halt, StateLimits
+from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
@@ -54,7 +54,10 @@ def penalised(model: TransitionModel, **replaced: Any) -> PenalisedModel:
 def halt(known: StateLimits) -> Halt:
     """Of C = 40."""
     cost = torch.tensor(40.0, dtype=torch.float64)
-    return Halt(known=known, cost=cost, share=0.1, least=1.0, most=100.0, lowest=-1e6)
+    any_change = StateLimits(torch.full_like(known.low, -torch.inf), torch.full_like(known.low, torch.inf))
+    return Halt(
+        known=KnownSteps(states=known, changes=any_change), cost=cost, share=0.1, least=1.0, most=100.0, lowest=-1e6
+    )
 
 
 def still(observations: Tensor, noise: Tensor) -> Tensor:
@@ -311,7 +314,7 @@ def test_a_row_that_leads_beyond_the_limits_ends_is_left_out_and_counted_once() 
     assert not rollout.non_finite.any()
 
 
-def test_a_step_out_of_the_known_states_is_terminal_and_worth_what_the_state_before_is_less_c() -> None:
+def test_a_step_beyond_the_logs_states_is_terminal_and_worth_what_the_state_before_is_less_c() -> None:
     """V(s) = 10 s₀ and C = 40: from 2 to 3, where nothing is known, -20."""
     known = StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([2.5, torch.inf]))
     halting = penalised(
@@ -334,6 +337,17 @@ def test_a_step_out_of_the_known_states_is_terminal_and_worth_what_the_state_bef
     torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
     assert not rollout.non_finite.any()
     assert not rollout.out_of_range.any()
+
+
+def test_a_step_faster_than_the_logs_is_terminal_wherever_it_leads() -> None:
+    """Members add i to each coordinate; no logged step changed one by more than 2.5."""
+    at_most = replace(halt(EVERYWHERE), known=KnownSteps(states=EVERYWHERE, changes=StateLimits(*columns([-1.0, 2.5]))))
+    model = penalised(NamingModel([2, 3]), halt=at_most, value=lambda s: 10 * s[:, 0])
+    rollout = roll(model, torch.zeros(40, OBS), 2)
+    fast = rollout.transitions.next_observations[..., 0] - rollout.transitions.observations[..., 0] == 3
+    assert 0 < fast[0].sum() < 40
+    assert torch.equal(rollout.halted, fast & rollout.valid)
+    assert torch.equal(rollout.valid[1], ~fast[0])
 
 
 @pytest.mark.parametrize("predicted", [math.inf, math.nan, 3e8])

@@ -17,7 +17,7 @@ from mopo_pl.data.log.packing import assemble
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.known_states import StateLimits
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric

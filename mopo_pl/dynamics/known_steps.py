@@ -1,4 +1,4 @@
-"""Where a log's states end: `StateLimits`, beyond which rollouts are dropped, and `Halt`, where imagined episodes end."""
+"""Where a log ends: `StateLimits`, beyond which rollouts are dropped; `KnownSteps`, and `Halt`, which ends imagined episodes there."""
 
 from dataclasses import dataclass, replace
 
@@ -33,7 +33,7 @@ class StateLimits:
         return cls(low - room, high + room)
 
     def where_thin(self, reached: Tensor) -> "StateLimits":
-        """Keep the limit of those sides alone towards which the states that steps reached [N, D] thin out.
+        """Keep the limit of those sides alone towards which the states that steps reached [N, D] thin out; changes of states likewise.
 
         Many states at an end are held there by the system: a wall, a sensor's own limit, a flag, the cosine of an angle. Values beyond
         are the model's noise. Few states at an end say that nobody went further.
@@ -53,28 +53,54 @@ class StateLimits:
         """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""
         return ((states >= self.low) & (states <= self.high)).all(-1)
 
-    def exclude(self, states: Tensor) -> Tensor:
-        """Whether each of the states [B, D] lies outside [B]; one that is not finite is no state, and does not."""
-        return states.isfinite().all(-1) & ~self.hold(states)
-
     def to(self, device: torch.device | str) -> "StateLimits":
         """The same limits on another device."""
         return StateLimits(self.low.to(device), self.high.to(device))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Halt:
-    """Ends imagined episodes at states that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
+class KnownSteps:
+    """How far the steps of a log went: a box around s', and one around s' - s, which a box of states does not see (a speed)."""
 
-    A step from s to a state outside of `known` is terminal and worth V(s) - C, but no less than `lowest`. C is what Lagrange's multiplier is to a
-    constraint: it rises while more than `share` of the steps lead there, and falls where far fewer do.
+    states: StateLimits
+    """Of s', the first states of episodes included."""
+    changes: StateLimits
+    """Of s' - s."""
+
+    @classmethod
+    def of(cls, states: Tensor, reached: Tensor, widths: float) -> "KnownSteps":
+        """The ranges of logged steps from states to those they reached [N, D], extended by `widths` times their widths.
+
+        Only sides have a limit towards which the log thins out (`StateLimits.where_thin`).
+        """
+        changes = reached - states
+        return cls(
+            states=StateLimits.around(torch.cat([states, reached]), widths).where_thin(reached),
+            changes=StateLimits.around(changes, widths).where_thin(changes),
+        )
+
+    def exclude(self, states: Tensor, reached: Tensor) -> Tensor:
+        """Whether each step from s to s' [B, D] goes further [B]; a state that is not finite is none, and does not."""
+        return reached.isfinite().all(-1) & ~(self.states.hold(reached) & self.changes.hold(reached - states))
+
+    def to(self, device: torch.device | str) -> "KnownSteps":
+        """The same on another device."""
+        return KnownSteps(states=self.states.to(device), changes=self.changes.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Halt:
+    """Ends imagined episodes with steps that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
+
+    A step from s outside of `known` is terminal and worth V(s) - C, but no less than `lowest`. C is what Lagrange's multiplier is to a
+    constraint: it rises while more than `share` of the steps are such, and falls where far fewer are.
     """
 
-    known: StateLimits
+    known: KnownSteps
     cost: Tensor
     """C [discounted return] []; changed in place, so that compiled code knows it."""
     share: float
-    """ε: share of imagined steps that may lead to unknown states."""
+    """ε: share of imagined steps that may be unknown."""
     least: float
     """Smallest C."""
     most: float
@@ -87,7 +113,7 @@ class Halt:
         return (value - self.cost).clamp(min=self.lowest)
 
     def follow(self, halted: float) -> None:
-        """Change C after a refresh, from `least` to `most`; `halted`: p, the share of its steps that led to unknown states.
+        """Change C after a refresh, from `least` to `most`; `halted`: p, the share of its steps that were unknown.
 
         C ← C·p/ε, at most fourfold, where p is above ε; 0.9·C where p is below ε/4.
         """

@@ -1,4 +1,4 @@
-"""Where a log's states end, and what leaving them costs."""
+"""How far a log's steps went, and what going further costs."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from mopo_pl import assembly
 from mopo_pl.config.schema import PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
-from mopo_pl.dynamics.known_states import Halt, StateLimits
+from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.termination import never
 
@@ -27,7 +27,10 @@ SETTINGS = PenaltyConfig(
 )
 
 
-LINE = StateLimits(torch.zeros(1), torch.ones(1))
+LINE = KnownSteps(
+    states=StateLimits(torch.zeros(1), torch.ones(1)),
+    changes=StateLimits(torch.full((1,), -0.25), torch.full((1,), 0.5)),
+)
 
 
 class Shifted(TransitionModel):
@@ -56,13 +59,15 @@ def test_limits_are_the_logs_range_widened_on_either_side_and_none_where_it_has_
     assert limits.hold(states).tolist() == [True, True, False, False, False]
 
 
-def test_unknown_is_what_lies_beyond_the_logs_states_next_ones_included(make_dataset: Make) -> None:
+def test_unknown_is_what_goes_further_than_the_logs_states_or_their_changes(make_dataset: Make) -> None:
     dataset = make_dataset()
     halt, rows = halt_of(dataset), dataset.transitions
-    states = np.concatenate([rows.observations.numpy(), rows.next_observations.numpy()])
-    low, high = states.min(0), states.max(0)
-    np.testing.assert_allclose(halt.known.low, low - 0.5 * (high - low), rtol=1e-6)
-    np.testing.assert_allclose(halt.known.high, high + 0.5 * (high - low), rtol=1e-6)
+    before, after = rows.observations.numpy(), rows.next_observations.numpy()
+    ranges = {halt.known.states: np.concatenate([before, after]), halt.known.changes: after - before}
+    for limits, values in ranges.items():
+        low, high = values.min(0), values.max(0)
+        np.testing.assert_allclose(limits.low, low - 0.5 * (high - low), rtol=1e-6)
+        np.testing.assert_allclose(limits.high, high + 0.5 * (high - low), rtol=1e-6)
     without = replace(SETTINGS, halt_widths=None)
     assert assembly.build_penalised_model(without, Shifted(dataset, 0.0), never, dataset, discount=0.9).halt is None
 
@@ -86,27 +91,36 @@ def test_c_can_grow_where_every_step_earns_as_much(make_dataset: Make) -> None:
 
 def test_a_state_that_is_no_number_is_neither_known_nor_unknown(make_dataset: Make) -> None:
     assert halt_of(make_dataset(), math.nan).share == 0.125
-    assert LINE.exclude(torch.tensor([[0.5], [1.5], [math.nan], [math.inf]])).tolist() == [False, True, False, False]
+    reached = torch.tensor([[0.5], [1.5], [math.nan], [math.inf]])
+    assert LINE.exclude(reached.nan_to_num(0.5, 0.5).clamp(max=1), reached).tolist() == [False, True, False, False]
+
+
+def test_a_step_faster_than_all_logged_ones_is_unknown_also_between_logged_states() -> None:
+    states = torch.tensor([[0.2], [0.2], [0.9], [0.9]])
+    reached = torch.tensor([[0.7], [0.75], [0.65], [0.6]])
+    assert LINE.exclude(states, reached).tolist() == [False, True, False, True]
 
 
 def test_what_the_logs_own_actions_come_to_is_free(make_dataset: Make) -> None:
-    """A model that shifts each state by half the largest width: the rows whose next state is unknown, counted one by one."""
+    """A model that shifts each state, less than the log's steps do: the rows from which that leaves the states, counted one by one."""
     dataset = make_dataset()
-    states = dataset.transitions.observations
-    by = float((states.amax(0) - states.amin(0)).max()) / 2
+    rows = dataset.transitions
+    rows.next_observations[:] = rows.observations.flip(0)
+    by = 0.75 * float((rows.observations.amax(0) - rows.observations.amin(0)).min())
     halt = halt_of(dataset, by)
-    left = sum(
-        any(
-            not low <= value <= high for low, value, high in zip(halt.known.low, row + by, halt.known.high, strict=True)
-        )
-        for row in states
-    )
+    assert (halt.known.changes.high > by).all()
+    states = halt.known.states
+
+    def known(row: Tensor) -> bool:
+        return all(low <= value <= high for low, value, high in zip(states.low, row + by, states.high, strict=True))
+
+    left = sum(not known(row) for row in rows.observations)
     assert 0 < left < len(dataset)
     assert halt.share == pytest.approx(0.125 + left / len(dataset))
     assert halt_of(dataset, 0.0).share == 0.125
 
 
-def test_c_follows_the_share_of_steps_that_lead_to_unknown_states() -> None:
+def test_c_follows_the_share_of_unknown_steps() -> None:
     halt = Halt(known=LINE, cost=torch.tensor(2.0), share=0.1, least=1.0, most=50.0, lowest=-9.0)
     seen = []
     for halted in (0.2, 0.1, 0.9, 0.9, 0.03, 0.02, 0.0):
@@ -140,14 +154,14 @@ def test_where_episodes_start_says_nothing_of_where_steps_lead(make_dataset: Mak
     first = rows.observations.amin(0) - 1
     rows.observations[:12] = first
     halt = halt_of(dataset)
-    assert halt.known.low.isfinite().all()
-    assert (halt.known.low < first).all()
+    assert halt.known.states.low.isfinite().all()
+    assert (halt.known.states.low < first).all()
 
 
 def test_the_last_state_of_an_episode_is_known(make_dataset: Make) -> None:
     dataset = make_dataset()
     dataset.transitions.next_observations[-1] = 50.0
-    assert halt_of(dataset).known.hold(torch.full((1, dataset.obs_dim), 50.0)).all()
+    assert halt_of(dataset).known.states.hold(torch.full((1, dataset.obs_dim), 50.0)).all()
 
 
 def test_c_and_its_limits_are_of_a_known_reward_where_there_is_one(make_dataset: Make) -> None:
@@ -185,9 +199,7 @@ def test_a_step_is_worth_no_less_than_rewards_can_add_up_to() -> None:
     assert halt.worth(torch.tensor([100.0, 10.0, 5.0])).tolist() == [60, -30, -30]
 
 
-@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=60), st.floats(0, 5))
-def test_every_logged_state_is_known(values: list[float], widths: float) -> None:
-    states = torch.tensor(values).unsqueeze(-1)
-    limits = StateLimits.around(states, widths)
-    for known in (limits, limits.where_thin(states)):
-        assert known.hold(states).all()
+@given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=60), st.floats(0, 5))
+def test_every_logged_step_is_known(values: list[float], widths: float) -> None:
+    states, reached = torch.tensor(values[: len(values) // 2 * 2]).view(2, -1, 1)
+    assert not KnownSteps.of(states, reached, widths).exclude(states, reached).any()
