@@ -1,7 +1,7 @@
 """Read damaged and hostile files, configurations and command lines, and report each that does not end in a clear error.
 
 `python benchmarks/fuzz.py --inputs 100000`: logs in each format, mapping files, configurations, command lines, run folders, policies,
-ensembles, learned rules and checkpoints, each with bytes cut, flipped or repeated, values of another type, huge numbers, links and
+ensembles, learned rules, checkpoints and what a served policy is sent, each with bytes cut, flipped or repeated, values of another type, huge numbers, links and
 pipes. An input is well treated where it is read, or refused by a sentence and exit code 2, 1 where a run cannot go on, in less than 5 s of processor time and within 4 GB
 more than the process began with. Worker processes take the inputs one after another; one that crashes or hangs is recorded and
 replaced. What ended otherwise stays in `--folder`, and the exit code is 1. An input depends on its number, `--seed` and `--kinds`
@@ -996,7 +996,7 @@ def observations(draw: random.Random, base: Path, folder: Path) -> list[str]:
     texts = []
     for _ in range(draw.choice((1, 3, 10))):
         said = changed(draw.choice(forms), draw)
-        # Half of them as JSON that `json.loads` of this program would not write: a number of 400 digits, half of a surrogate pair.
+        # Half of them escaped, half with the characters themselves, half of a surrogate pair among them.
         text = json.dumps(said, ensure_ascii=draw.random() < 0.5).encode(errors="surrogatepass")
         text = damaged(text, draw) if draw.random() < 0.5 else text
         texts.append(text.replace(b"\n", b" "))  # else one of random bytes is a thousand lines
