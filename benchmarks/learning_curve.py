@@ -15,6 +15,7 @@ from typing import Any
 
 from curves import read_run
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 POLICY, LOG, TEXT = "#3b82f6", "#d97706", "#808080"
@@ -54,12 +55,16 @@ def draw(runs: list[dict[str, Any]], out: Path) -> None:
             if len(runs) == 1:
                 low, high = ([m + s * d for m, d in zip(means, spreads, strict=True)] for s in (-1, 1))
                 axes.fill_between(updates, low, high, color=POLICY, alpha=0.2, linewidth=0)
-        # The runs of one log have one mean.
-        for behaviour in sorted({run["result"]["behaviour_return"] for run in runs}):
-            axes.axhline(behaviour, color=LOG, linestyle="--", linewidth=1.5, label="mean of the log")
+        draw_log(axes, runs)
         axes.set(xlabel="updates of the policy", ylabel="return of an episode")
         axes.legend(frameon=False, labelcolor=TEXT)
         figure.savefig(out, transparent=True, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
+def draw_log(axes: Axes, runs: list[dict[str, Any]]) -> None:
+    """The mean return of the log, a dashed line; runs of one log have one mean."""
+    for behaviour in sorted({run["result"]["behaviour_return"] for run in runs}):
+        axes.axhline(behaviour, color=LOG, linestyle="--", linewidth=1.5, label="mean of the log")
 
 
 def main() -> None:

@@ -2,17 +2,18 @@
 r"""Trains declared variants on declared logs with several seeds, and prints the table of docs/results.md.
 
 python benchmarks/returns.py --data ~/logs --logs hopper-mix dmsd --variants default bc --seeds 0 1 2
-python benchmarks/returns.py --table
+python benchmarks/returns.py --table --figure docs/figures/returns.svg
 
 Every run trains an ensemble of its own. A run that was stopped is resumed by the same command; a finished one is kept as a
 small JSON file in benchmarks/results/returns/. `--at-once` runs train beside each other, one thread each. `--table` prints
-what is there, without training. The code must not change meanwhile: start it in a worktree of a commit.
+what is there, without training, and `--figure` draws the learning curves. The code must not change meanwhile: start it in a worktree of a commit.
 
 Logs: `pendulum` is made by the program. `dmsd` and `safety` are NeoRL-2's files. The mixes are HDF5 files with the keys of D4RL:
 Hopper: 50 000 steps each of random actions, a2c and ppo; Walker2d: random, a2c, trpo; HalfCheetah: random, trpo, ppo, sac.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -22,11 +23,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from curves import read_run
+from learning_curve import POLICY, STYLE, TEXT, draw_log
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from mopo_pl.storage.atomic_write import atomic_write
 
 KEPT = Path(__file__).parent / "results" / "returns"
+COLUMNS = 3
+"""Panels beside each other in a picture."""
+COLOURS = (POLICY, "#16a34a", "#db2777", "#7c3aed", "#0891b2", "#a16207")
+"""Of variants; readable on a light and on a dark page."""
 
 
 class Log(NamedTuple):
@@ -65,7 +74,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "plain likelihood of residuals": ("dynamics.huber_delta=null",),
     "raw observations": ("sac.normalise_observations=false",),
     "steps of 5": ("rollout.horizon=5", "rollout.starts=10000"),
-    "episodes end where the log does": ("penalty.halt_widths=0",),
+    "no end where the log ends": ("penalty.halt_widths=null",),
 }
 
 
@@ -153,6 +162,35 @@ def table(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def draw(runs: list[dict[str, Any]], out: Path) -> None:
+    """Write a picture with a panel for each log: a colour for each variant, a line for each seed, the log's mean dashed."""
+    logs = list(dict.fromkeys(run["log"] for run in runs))
+    variants = list(dict.fromkeys(run["variant"] for run in runs))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 2.8 * -(-len(logs) // COLUMNS)), layout="constrained")
+        panels = figure.subplots(-(-len(logs) // COLUMNS), COLUMNS, squeeze=False).flatten()
+        for axes, log in itertools.zip_longest(panels, logs):
+            if log is None:
+                axes.remove()
+                continue
+            own = [run for run in runs if run["log"] == log]
+            for run in own:
+                updates, means, _ = zip(*run["curve"], strict=True)
+                colour = COLOURS[variants.index(run["variant"]) % len(COLOURS)]
+                axes.plot(np.array(updates) / 1000, means, color=colour, linewidth=1.2, label=run["variant"])
+            draw_log(axes, own)
+            axes.set(title=log, xlabel="thousand updates of the policy", ylabel="return of an episode")
+            # What never got going is many times as far below as the others are above.
+            low, high = (
+                pick(run["curve"][i][1] for run in own for i in range(len(run["curve"]))) for pick in (min, max)
+            )
+            axes.set_ylim(bottom=max(low, -high) if high > 0 else None)
+        named = {label: line for axes in panels for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+        figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=3, frameon=False, labelcolor=TEXT)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(out, transparent=True, metadata={"Date": None} if out.suffix == ".svg" else None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(), help="folder of the logs (default: the current one)")
@@ -163,6 +201,7 @@ def main() -> None:
     parser.add_argument("--at-once", type=int, default=1, help="runs beside each other (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs/returns"), help="folder of the runs (%(default)s)")
     parser.add_argument("--table", action="store_true", help="print the table of what is kept, without training")
+    parser.add_argument("--figure", type=Path, metavar="FILE", help="draw what is kept; SVG, PNG or PDF by its suffix")
     options = parser.parse_args()
     if not options.table:
         cells = [
@@ -173,7 +212,10 @@ def main() -> None:
             command(cell, options)  # what is missing is said before anything is trained
         with ThreadPoolExecutor(options.at_once) as pool:
             list(pool.map(lambda cell: train(cell, options), left))
-    print(table(list(kept_runs())))
+    runs = list(kept_runs())
+    if options.figure:
+        draw(runs, options.figure)
+    print(table(runs))
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def test_the_trainer_example_learns_a_model_and_updates_a_policy(workplace: Path
     exec(example, names)
     assert names["sac"].updates == 400
     assert names["data"].model_buffer.refreshes == 2
-    assert len(names["data"].model_buffer) == 2 * 2000 * 20
+    assert 2 * 2000 * 10 < len(names["data"].model_buffer) <= 2 * 2000 * 20  # some rollouts end where the log does
     assert torch.isfinite(names["dynamics"].holdout_mse).all()
 
 

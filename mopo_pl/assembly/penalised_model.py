@@ -9,7 +9,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.statistics import LogStatistics
+from mopo_pl.data.statistics import LogStatistics, logged_values
 from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel, Reward
@@ -17,10 +17,9 @@ from mopo_pl.dynamics.penalties import PENALTIES, Penalty, extras_of, relative_u
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.sac.losses import reachable_returns
 
 LOGGED_ROWS = 20_000
-"""Rows of a log that are drawn where all of them would take too long."""
+"""Rows of a log that are drawn where all of them would take too long, and rows that a known reward is given at once."""
 
 
 def build_penalty(name: str) -> Penalty:
@@ -79,13 +78,15 @@ def build_penalised_model(
 def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
     """What goes further than the log's steps by `halt_widths` times their ranges.
 
-    C lies between the spread of the rewards and the width of the range of their discounted sums. Noise alone may lead from the log's
-    own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
+    C lies between the spread of the rewards and the width of the range of the log's discounted returns, and such a step is worth no less
+    than the worst of these: what is unknown must not be feared more than what the log shows to be bad, such as a fall. Noise alone may
+    lead from the log's own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
     rows, rewards = dataset.transitions, _rewards(model, dataset)
     known = KnownSteps.of(rows.newest_observations, rows.newest_next_observations, settings.halt_widths)
-    least, (low, high) = reward_spread(rewards), reachable_returns(rewards, model.discount)
+    least, values = reward_spread(rewards), logged_values(dataset, model.discount, rewards)
+    low, high = float(values.min()), float(values.max())
     return Halt(
         known=known,
         cost=torch.tensor(least, dtype=torch.float64),
@@ -108,12 +109,18 @@ def _logged_departures(model: PenalisedModel, known: KnownSteps, dataset: Offlin
 
 
 def _rewards(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
-    """The logged rewards [N]; of a known reward, what it gives for up to 20 000 logged rows."""
+    """The logged rewards [N]; of a known reward, what it gives for the logged rows."""
     if model.reward is None:
         return dataset.transitions.rewards
-    rows, log = dataset.transitions[_drawn(dataset)], LogStatistics.of(dataset)
+    rows, log = dataset.transitions, LogStatistics.of(dataset)
+    chunks = (rows[chunk] for chunk in torch.arange(len(rows)).split(LOGGED_ROWS))
     with torch.no_grad():
-        return model.reward(rows.newest_observations, log.in_log_units(rows.actions), rows.newest_next_observations)
+        return torch.cat(
+            [
+                model.reward(part.newest_observations, log.in_log_units(part.actions), part.newest_next_observations)
+                for part in chunks
+            ]
+        )
 
 
 def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:

@@ -60,8 +60,8 @@ NEGLIGIBLE = 1e-9
 """Discount from which rewards are left out."""
 
 
-def returns_to_go(dataset: OfflineDataset, discount: float) -> Tensor:
-    """Σ_k γ^k r_{t+k} from each row t to the end of its episode, float64 [N].
+def returns_to_go(dataset: OfflineDataset, discount: float, rewards: Tensor | None = None) -> Tensor:
+    """Σ_k γ^k r_{t+k} from each row t to the end of its episode, float64 [N]; of other `rewards` [N] than the logged ones where given.
 
     Sums over 2m steps are sums over m steps and γ^m times those that follow, so that the rows are passed log₂ times.
 
@@ -72,7 +72,7 @@ def returns_to_go(dataset: OfflineDataset, discount: float) -> Tensor:
     >>> returns_to_go(log, 0.5).tolist()
     [2.0, 2.0, 4.0]
     """
-    total, remaining = dataset.transitions.rewards.double(), steps_to_go(dataset)
+    total, remaining = (dataset.transitions.rewards if rewards is None else rewards).double(), steps_to_go(dataset)
     span, longest = 1, int(remaining.max())
     while span < longest and discount**span > NEGLIGIBLE:
         following = torch.cat([total[span:], total.new_zeros(span)])[: len(total)]
@@ -87,14 +87,14 @@ def steps_to_go(dataset: OfflineDataset) -> Tensor:
     return ends - torch.arange(len(ends))
 
 
-def logged_values(dataset: OfflineDataset, discount: float) -> Tensor:
-    """The discounted returns that followed logged states, float64 [n].
+def logged_values(dataset: OfflineDataset, discount: float, rewards: Tensor | None = None) -> Tensor:
+    """The discounted returns that followed logged states, float64 [n]; of other `rewards` [N] than the logged ones where given.
 
     An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
     what followed had been like what is logged. Only states with L >= 1/(1 - γ) count there, or whole episodes where no state
     of the log counts otherwise.
     """
-    total, steps = returns_to_go(dataset, discount), steps_to_go(dataset)
+    total, steps = returns_to_go(dataset, discount, rewards), steps_to_go(dataset)
     lengths = dataset.episode_lengths()
     ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
     least = math.ceil(1 / (1 - discount) - 1e-9)  # 10 steps at γ = .9, whose 1/(1 - γ) rounds to more

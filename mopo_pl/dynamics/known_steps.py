@@ -92,8 +92,8 @@ class KnownSteps:
 class Halt:
     """Ends imagined episodes with steps that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
 
-    A step from s outside of `known` is terminal and worth V(s) - C, but no less than `lowest`. C is what Lagrange's multiplier is to a
-    constraint: it rises while more than `share` of the steps are such, and falls where far fewer are.
+    A step from s outside of `known` is terminal and worth V(s) - C, but no less than `lowest` where V(s) is above it. C is what
+    Lagrange's multiplier is to a constraint: it rises while more than `share` of the steps are such, and falls where far fewer are.
     """
 
     known: KnownSteps
@@ -102,15 +102,15 @@ class Halt:
     share: float
     """ε: share of imagined steps that may be unknown."""
     least: float
-    """Smallest C."""
+    """Smallest C, and what a step costs at least."""
     most: float
     """Largest C."""
     lowest: float
-    """What a step is worth at least [discounted return]."""
+    """The worst that a log shows [discounted return]: C leads no value below it."""
 
     def worth(self, value: Tensor) -> Tensor:
-        """max(V - C, `lowest`) of values of the states before [B]."""
-        return (value - self.cost).clamp(min=self.lowest)
+        """V - min(C, max(V - `lowest`, `least`)) of values of the states before [B]: always less than V, so that no step pays."""
+        return value - torch.minimum((value - self.lowest).clamp(min=self.least), self.cost)
 
     def follow(self, halted: float) -> None:
         """Change C after a refresh, from `least` to `most`; `halted`: p, the share of its steps that were unknown.

@@ -97,7 +97,7 @@ PRESET_FACTS: dict[str, dict[str, Any]] = {
         "penalty.relative": True,
         "penalty.free_quantile": 0.5,
         "penalty.value_coef": 0.5,
-        "penalty.halt_widths": None,
+        "penalty.halt_widths": 0.0,
         "penalty.halt_share": 0.001,
         "rollout.horizon": 20,
         "rollout.starts": 2500,

@@ -72,21 +72,33 @@ def test_unknown_is_what_goes_further_than_the_logs_states_or_their_changes(make
     assert assembly.build_penalised_model(without, Shifted(dataset, 0.0), never, dataset, discount=0.9).halt is None
 
 
-def test_c_lies_between_the_deviation_of_a_reward_and_the_range_of_discounted_ones(make_dataset: Make) -> None:
-    dataset = make_dataset()
-    halt, rewards = halt_of(dataset), dataset.transitions.rewards.double().numpy()
+def test_c_lies_between_the_deviation_of_a_reward_and_the_range_of_the_logs_returns(make_dataset: Make) -> None:
+    """By hand at γ = .5: a fall after 1, 1, -4 is worth -4 a step before it; 1 for ever is worth 2."""
+    rewards = np.tile(np.array([1.0, 1.0, -4.0, 1.0, 1.0, 1.0, 1.0, 1.0], np.float32), 50)
+    terminals = np.tile(np.arange(8) == 2, 50)
+    halt = halt_of(
+        make_dataset(rewards=rewards, terminals=terminals, timeouts=np.tile(np.arange(8) == 7, 50)), discount=0.5
+    )
     assert float(halt.cost) == halt.least == pytest.approx(rewards.std())
-    assert rewards.max() < 0
-    assert halt.most == pytest.approx(-rewards.min() / (1 - 0.9))
+    assert (halt.lowest, halt.most) == pytest.approx((-4, 6))
 
 
-def test_c_can_grow_where_every_step_earns_as_much(make_dataset: Make) -> None:
-    """Two a step until a terminal: what there is to lose is 2/(1 - γ)."""
+def test_a_step_beyond_the_log_is_worth_no_less_than_the_logs_worst_fall(make_dataset: Make) -> None:
+    """A reward of -9 that others follow makes sums of -90 at γ = .9 conceivable; no logged return is below -9 + 9 + …"""
+    rewards = np.tile(np.array([1.0] * 10 + [-9.0] + [9.0] * 9, np.float32), 20)
+    halt = halt_of(make_dataset(rewards=rewards, terminals=np.tile(np.arange(20) == 19, 20), timeouts=None))
+    sums = [sum(0.9**k * r for k, r in enumerate(rewards[first:20])) for first in range(20)]
+    assert halt.lowest == pytest.approx(min(sums))
+    assert halt.most == pytest.approx(max(sums) - min(sums))
+
+
+def test_a_step_beyond_the_log_costs_where_every_step_earns_as_much(make_dataset: Make) -> None:
+    """Two a step, for ever: no logged return is worse than another, and C is the size of a reward."""
     dataset = make_dataset()
     dataset.transitions.rows[:, -2] = 2.0
-    assert (dataset.transitions.rewards == 2).all()
     halt = halt_of(dataset)
-    assert (halt.least, halt.most) == pytest.approx((2, 20))
+    assert (halt.least, halt.most, halt.lowest) == pytest.approx((2, 2, 20))
+    assert halt.worth(torch.tensor([20.0])).tolist() == pytest.approx([18])
 
 
 def test_a_state_that_is_no_number_is_neither_known_nor_unknown(make_dataset: Make) -> None:
@@ -172,7 +184,7 @@ def test_c_and_its_limits_are_of_a_known_reward_where_there_is_one(make_dataset:
         SETTINGS, Shifted(dataset, 0.0), never, dataset, lambda s, a, after: torch.full((len(s),), 3.0), discount=0.9
     )
     assert model.halt is not None
-    assert (model.halt.least, model.halt.most, model.halt.lowest) == pytest.approx((3, 30, 0))
+    assert (model.halt.least, model.halt.most, model.halt.lowest) == pytest.approx((3, 3, 30))
 
 
 def test_lambda_counts_in_the_spread_of_a_known_reward_where_there_is_one(make_dataset: Make) -> None:
@@ -194,9 +206,10 @@ def test_lambda_counts_in_the_spread_of_a_known_reward_where_there_is_one(make_d
     assert model.coef == pytest.approx(2 * 1.5 / 0.5, rel=1e-3)
 
 
-def test_a_step_is_worth_no_less_than_rewards_can_add_up_to() -> None:
+def test_a_step_is_worth_no_less_than_the_worst_of_the_log_and_always_less_than_staying() -> None:
+    """C is 40: whole from 100; down to -30 from 5; the smallest C of 1 from -29.5 and from below the worst."""
     halt = Halt(known=LINE, cost=torch.tensor(40.0), share=0.1, least=1.0, most=50.0, lowest=-30.0)
-    assert halt.worth(torch.tensor([100.0, 10.0, 5.0])).tolist() == [60, -30, -30]
+    assert halt.worth(torch.tensor([100.0, 5.0, -29.5, -60.0])).tolist() == [60, -30, -30.5, -61]
 
 
 @given(st.lists(st.floats(-1e6, 1e6, width=32), min_size=4, max_size=60), st.floats(0, 5))

@@ -19,7 +19,13 @@ Same = Callable[[Path, Path, str], bool]
 StopAfter = Callable[[int | None], int]
 
 RULE, POLICY = "termination.safetensors", "policy/policy.safetensors"
-SMALL = ["classifier.epochs=3", "classifier.updates_per_epoch=10", "classifier.hidden_sizes=[16]", "env_id=none"]
+SMALL = [
+    "penalty.halt_widths=null",
+    "classifier.epochs=3",
+    "classifier.updates_per_epoch=10",
+    "classifier.hidden_sizes=[16]",
+    "env_id=none",
+]
 EARLIER = 10
 """Batches of the ensemble in the tiny run, on 400 rows."""
 
