@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-r"""Ablations of the former default (docs/results.md) on one dataset: final returns and training times of several seeds.
+r"""Ablations of the former default (docs/earlier_results.md) on one dataset: final returns and training times of several seeds.
 
 python benchmarks/ablations.py --log dataset=pendulum --json benchmarks/results/ablations_pendulum.json
 python benchmarks/ablations.py --log dataset=DMSD-high-100000-train.npz env_id=mopo_pl/DMSD-v0 penalty.coef=0.5 \

@@ -16,6 +16,8 @@ from mopo_pl.run.folder import RunFolder
 SETTINGS = (
     "penalty.name",
     "penalty.coef",
+    "penalty.value_coef",
+    "penalty.halt_widths",
     "rollout.horizon",
     "rollout.starts",
     "rollout.real_ratio",

@@ -64,6 +64,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     # Each without one mechanism of the default.
     "no value penalty": ("penalty.value_coef=0",),
     "value penalty 1": ("penalty.value_coef=1",),
+    "value penalty 1, no end where the log ends": ("penalty.value_coef=1", "penalty.halt_widths=null"),
     "all of u costs": ("penalty.free_quantile=null",),
     "5 % logged rows": ("rollout.real_ratio=0.05",),
     "starts from the log alone": ("rollout.continue_share=0",),
@@ -88,7 +89,8 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """As a file is called."""
-        return f"{self.log}_{self.variant}_s{self.seed}".replace(" ", "-").replace("%", "percent")
+        name = f"{self.log}_{self.variant}_s{self.seed}"
+        return name.replace(",", "").replace(" ", "-").replace("%", "percent")
 
     @property
     def kept(self) -> Path:
