@@ -41,6 +41,7 @@ from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
 CHANGEABLE_ON_RESUME = (
+    "dynamics.max_epochs",
     "logger",
     "estimate",
     "evaluation",

@@ -137,6 +137,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
     if config.resume is None:
         return RunFolder.create(resolved, to_yaml(resolved), provenance, locks).path, False
     folder = RunFolder.reopen(Path(config.resume))
+    _refuse_other_ensemble(config, folder)
     finished = _is_finished(config, folder)
     if not finished:
         for place in (folder.path, folder.checkpoints):
@@ -146,6 +147,16 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
         compare(folder, provenance)
         folder.take_config(to_yaml(replace(resolved, resume=None)))
     return folder.path, finished
+
+
+def _refuse_other_ensemble(config: Config, folder: RunFolder) -> None:
+    """Raise InputError where an ensemble that is trained already is given another number of epochs."""
+    given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
+    if given != had and (folder.path / "dynamics.json").exists():
+        raise InputError(
+            f"dynamics.max_epochs={'null' if given is None else given}: the ensemble of {folder.path} is trained, with "
+            f"{'null' if had is None else had}; start a new run to train one for longer"
+        )
 
 
 def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
