@@ -136,27 +136,33 @@ def kept_runs() -> Iterator[dict[str, Any]]:
     yield from sorted(runs, key=lambda run: (*order[run["log"], run["variant"]], run["seed"]))
 
 
+def averaged(run: dict[str, Any]) -> int:
+    """How many of a run's last evaluations its mean is of."""
+    return min(10, len(run["curve"]) // 2)
+
+
 def table(runs: list[dict[str, Any]]) -> str:
     """Markdown: one row a log and variant, a figure a seed.
 
-    *Last ten*: mean of the last ten evaluations. *Between evaluations*: their standard deviation. *Final*: the last weights over 20
-    other episodes.
+    *Last evaluations*: mean of the last ten, or of the second half where there are fewer than twenty. *Between them*: their standard
+    deviation. *Final*: the last weights over 20 other episodes.
     """
     lines = [
-        "| log | mean of the log | variant | updates | last ten, each seed | between evaluations | final | seconds of a run |",
-        "|---|---|---|---|---|---|---|---|",
+        "| log | mean of the log | variant | updates | evaluations | last evaluations, each seed | between them | final | seconds of a run |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for log, variant in dict.fromkeys((run["log"], run["variant"]) for run in runs):
         own = [run for run in runs if (run["log"], run["variant"]) == (log, variant)]
-        tens = [[mean for _, mean, _ in run["curve"][-10:]] for run in own]
+        last = [[mean for _, mean, _ in run["curve"][-averaged(run) :]] for run in own]
         seconds = statistics.median(sum(filter(None, run["seconds"].values())) for run in own)
         cells = [
             log,
             f"{own[0]['result']['behaviour_return']:.0f}",
             variant,
             str(own[0]["curve"][-1][0]),
-            ", ".join(f"{run['result']['last10_return']:.0f}" for run in own),
-            ", ".join(f"{statistics.pstdev(ten):.0f}" for ten in tens),
+            str(averaged(own[0])),
+            ", ".join(f"{statistics.mean(means):.0f}" for means in last),
+            ", ".join(f"{statistics.pstdev(means):.0f}" for means in last),
             ", ".join(f"{run['result']['final_return']:.0f}" for run in own),
             f"{seconds:.0f}",
         ]
@@ -167,7 +173,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 def draw(runs: list[dict[str, Any]], out: Path) -> None:
     """Write a picture with a panel for each log: a colour for each variant, a line for each seed, the log's mean dashed."""
     logs = list(dict.fromkeys(run["log"] for run in runs))
-    variants = list(dict.fromkeys(run["variant"] for run in runs))
+    variants = [name for name in VARIANTS if name in {run["variant"] for run in runs}]
     with rc_context(STYLE):
         figure = Figure(figsize=(9, 2.8 * -(-len(logs) // COLUMNS)), layout="constrained")
         panels = figure.subplots(-(-len(logs) // COLUMNS), COLUMNS, squeeze=False).flatten()
@@ -182,7 +188,7 @@ def draw(runs: list[dict[str, Any]], out: Path) -> None:
                 axes.plot(np.array(updates) / 1000, means, color=colour, linewidth=1.2, label=run["variant"])
             draw_log(axes, own)
             axes.set(title=log, xlabel="thousand updates of the policy", ylabel="return of an episode")
-            # What never got going is many times as far below as the others are above.
+            # Cut at -(highest return): a run that diverged would flatten the others.
             low, high = (
                 pick(run["curve"][i][1] for run in own for i in range(len(run["curve"]))) for pick in (min, max)
             )

@@ -19,7 +19,9 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 
 LOGGED_ROWS = 20_000
-"""Rows of a log that are drawn where all of them would take too long, and rows that a known reward is given at once."""
+"""Rows of a log that are drawn where all of them would take too long."""
+REWARD_ROWS = 20_000
+"""Rows that a known reward is given at once."""
 
 
 def build_penalty(name: str) -> Penalty:
@@ -66,24 +68,25 @@ def build_penalised_model(
         log=LogStatistics.of(dataset),
         window=dataset.window,
     )
-    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset)
+    rewards = _rewards(plain, dataset)
+    halt = None if settings.halt_widths is None else _halt(settings, plain, dataset, rewards)
     if not settings.relative and settings.free_quantile is None:
         return replace(plain, halt=halt)
     u = logged_uncertainty(plain, dataset)
-    unit = relative_unit(u, _rewards(plain, dataset)) if settings.relative else 1.0
+    unit = relative_unit(u, rewards) if settings.relative else 1.0
     free = 0.0 if settings.free_quantile is None else float(u.quantile(settings.free_quantile))
     return replace(plain, coef=unit * settings.coef, free=free, halt=halt)
 
 
-def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset) -> Halt:
-    """What goes further than the log's steps by `halt_widths` times their ranges.
+def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDataset, rewards: Tensor) -> Halt:
+    """What goes further than the log's steps by `halt_widths` times their ranges, for the rewards [N] of its rows.
 
-    C lies between the spread of the rewards and the width of the range of the log's discounted returns, and such a step is worth no less
-    than the worst of these: what is unknown must not be feared more than what the log shows to be bad, such as a fall. Noise alone may
-    lead from the log's own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
+    C lies between the spread of the rewards and the width of the range of the log's discounted returns. The worst of these bounds what
+    such a step is worth: what is unknown need not be feared more than the worst that the log shows. Noise alone may lead from the log's
+    own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
-    rows, rewards = dataset.transitions, _rewards(model, dataset)
+    rows = dataset.transitions
     known = KnownSteps.of(rows.newest_observations, rows.newest_next_observations, settings.halt_widths)
     least, values = reward_spread(rewards), logged_values(dataset, model.discount, rewards)
     low, high = float(values.min()), float(values.max())
@@ -113,7 +116,7 @@ def _rewards(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
     if model.reward is None:
         return dataset.transitions.rewards
     rows, log = dataset.transitions, LogStatistics.of(dataset)
-    chunks = (rows[chunk] for chunk in torch.arange(len(rows)).split(LOGGED_ROWS))
+    chunks = (rows[chunk] for chunk in torch.arange(len(rows)).split(REWARD_ROWS))
     with torch.no_grad():
         return torch.cat(
             [

@@ -168,7 +168,7 @@ class PenaltyConfig:
     free_quantile: Optional[float] = 0.5
     """Quantile of u over logged transitions up to which u costs nothing: r̃ = r̂ − λ·max(0, u − u_q); null: all of u costs."""
     halt_widths: Optional[float] = 0.0
-    """Imagined episodes end with a step whose next state, or change of state, lies beyond the logged ones by this much, worth the value of the state before less a price [widths of their ranges]; null: none does."""
+    """Imagined episodes end with a step whose next state, or change of state, lies beyond the logged ones by this much, worth the value of the state before less a price, which the range of the log's returns limits [widths of their ranges]; null: none does."""
     halt_share: float = 0.001
     """Share of imagined steps that may end so, beside that of the log's own actions; the price rises while more do."""
 

@@ -91,15 +91,16 @@ def logged_values(dataset: OfflineDataset, discount: float, rewards: Tensor | No
     """The discounted returns that followed logged states, float64 [n]; of other `rewards` [N] than the logged ones where given.
 
     An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
-    what followed had been like what is logged. Only states with L >= 1/(1 - γ) count there, or whole episodes where no state
-    of the log counts otherwise.
+    what followed had been like what is logged. Of such episodes only states with L >= 1/(1 - γ) count, or whole episodes where
+    none has such a state.
     """
     total, steps = returns_to_go(dataset, discount, rewards), steps_to_go(dataset)
     lengths = dataset.episode_lengths()
     ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
     least = math.ceil(1 / (1 - discount) - 1e-9)  # 10 steps at γ = .9, whose 1/(1 - γ) rounds to more
-    known = ended | (steps >= least)
-    if not known.any():
-        known = steps == lengths.repeat_interleave(lengths)
+    long = ~ended & (steps >= least)
+    if not long.any():
+        long = ~ended & (steps == lengths.repeat_interleave(lengths))
+    known = ended | long
     shares = torch.where(ended, 1.0, 1 - discount ** steps.double())
     return (total / shares)[known]

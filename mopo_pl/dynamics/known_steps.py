@@ -92,8 +92,9 @@ class KnownSteps:
 class Halt:
     """Ends imagined episodes with steps that the log says nothing of, after HALT in Kidambi et al. 2020 (MOReL).
 
-    A step from s outside of `known` is terminal and worth V(s) - C, but no less than `lowest` where V(s) is above it. C is what
-    Lagrange's multiplier is to a constraint: it rises while more than `share` of the steps are such, and falls where far fewer are.
+    A step from s outside of `known` is terminal and worth V(s) less a price: C, but no more than V(s) - `lowest`, and no less than
+    `least`. C is what Lagrange's multiplier is to a constraint: it rises while more than `share` of the steps are such, and falls
+    where far fewer are.
     """
 
     known: KnownSteps
@@ -102,14 +103,14 @@ class Halt:
     share: float
     """ε: share of imagined steps that may be unknown."""
     least: float
-    """Smallest C, and what a step costs at least."""
+    """Smallest C, and the smallest price [discounted return]; 0 where every reward is 0."""
     most: float
     """Largest C."""
     lowest: float
-    """The worst that a log shows [discounted return]: C leads no value below it."""
+    """The worst that a log shows [discounted return]: no value further above it than `least` is led below it."""
 
     def worth(self, value: Tensor) -> Tensor:
-        """V - min(C, max(V - `lowest`, `least`)) of values of the states before [B]: always less than V, so that no step pays."""
+        """V - min(C, max(V - `lowest`, `least`)) of values V of the states before [B]; never more than V, so that no such step pays."""
         return value - torch.minimum((value - self.lowest).clamp(min=self.least), self.cost)
 
     def follow(self, halted: float) -> None:

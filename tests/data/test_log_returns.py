@@ -42,18 +42,20 @@ def lowest(dataset: OfflineDataset, discount: float) -> float:
 
 
 def slowly(episodes: list[tuple[list[float], bool]], discount: float) -> tuple[list[float], list[float]]:
-    returns, scaled, whole = [], [], []
+    returns, fallen, long, whole = [], [], [], []
     for rewards, ended in episodes:
         for first in range(len(rewards)):
             rest = rewards[first:]
             total = sum(discount**k * float(np.float32(reward)) for k, reward in enumerate(rest))
             returns.append(total)
             value = total if ended else total / sum(discount**k for k in range(len(rest))) / (1 - discount)
-            if ended or len(rest) >= round(1 / (1 - discount)):
-                scaled.append(value)
-            if first == 0:
+            if ended:
+                fallen.append(value)
+            elif len(rest) >= round(1 / (1 - discount)):
+                long.append(value)
+            if first == 0 and not ended:
                 whole.append(value)
-    return returns, scaled or whole
+    return returns, sorted(fallen + (long or whole))
 
 
 rewards = st.lists(st.floats(-10, 10, width=32), min_size=1, max_size=40)
@@ -66,7 +68,14 @@ def test_returns_are_the_sums_step_by_step(episodes: list[tuple[list[float], boo
     dataset = log_of(episodes)
     returns, values = slowly(episodes, discount)
     np.testing.assert_allclose(returns_to_go(dataset, discount), returns, rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(logged_values(dataset, discount), values, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(logged_values(dataset, discount).sort().values, values, rtol=1e-9, atol=1e-9)
+
+
+def test_one_fall_does_not_hide_what_short_episodes_without_one_earned() -> None:
+    """Batches of five steps of 1, each cut by a limit, and one alarm after two: all batches count, at 1/(1 - γ)."""
+    dataset = log_of([([1.0] * 5, False)] * 9 + [([0.0, -1.0], True)])
+    values = logged_values(dataset, 0.9)
+    assert sorted(values.tolist()) == pytest.approx([-1, -0.9, *[10.0] * 9])
 
 
 def test_what_follows_a_time_limit_is_taken_to_be_like_what_came_before_it() -> None:
