@@ -70,7 +70,9 @@ def test_its_figures_agree_with_one_another(trained: Path, first: dict[str, Any]
     assert log["return"] == pytest.approx(result["behaviour_return"], rel=1e-6)
     assert found["true_return"] == result["final_return"]
     assert bound["holds"] == (result["final_return"] >= bound["lower"])
-    assert bound["lower"] == model["policy"]["bound"]["mean"] <= model["policy"]["penalised"]["mean"]
+    # Two orders of summation: they agree but for the last bit.
+    assert bound["lower"] == pytest.approx(model["policy"]["bound"]["mean"], rel=1e-12)
+    assert model["policy"]["bound"]["mean"] <= model["policy"]["penalised"]["mean"]
     assert model["policy"]["penalised"]["mean"] <= model["policy"]["return"]["mean"]
     lost = model["policy"]["discounted"]["mean"] - model["policy"]["discounted_bound"]["mean"]
     assert bound["penalty"] == pytest.approx(lost, rel=1e-6)
