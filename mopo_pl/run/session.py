@@ -152,7 +152,8 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
 def _refuse_other_ensemble(config: Config, folder: RunFolder) -> None:
     """Raise InputError where an ensemble that is trained already is given another number of epochs."""
     given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
-    if given != had and (folder.path / "dynamics.json").exists():
+    trained = config.dynamics_from is not None or (folder.path / "dynamics.json").exists()
+    if given != had and trained:
         raise InputError(
             f"dynamics.max_epochs={'null' if given is None else given}: the ensemble of {folder.path} is trained, with "
             f"{'null' if had is None else had}; start a new run to train one for longer"

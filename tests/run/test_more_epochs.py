@@ -59,3 +59,13 @@ def test_a_trained_ensemble_is_given_no_more_epochs(
     assert main([f"resume={folder}", "dynamics.max_epochs=null"]) == 2
     assert "dynamics.max_epochs=null: the ensemble of" in capsys.readouterr().err
     assert main([f"resume={folder}"]) == 0
+
+
+def test_a_run_in_the_ensemble_of_another_is_given_no_more_epochs_of_it(
+    train: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ensemble = train("ensemble", "stage=dynamics")
+    folder = train("run", "stage=policy", f"dynamics_from={ensemble}")
+    capsys.readouterr()
+    assert main([f"resume={folder}", "dynamics.max_epochs=null"]) == 2
+    assert "dynamics.max_epochs=null: the ensemble of" in capsys.readouterr().err

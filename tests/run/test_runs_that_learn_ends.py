@@ -20,7 +20,7 @@ StopAfter = Callable[[int | None], int]
 
 RULE, POLICY = "termination.safetensors", "policy/policy.safetensors"
 SMALL = [
-    "penalty.halt_widths=null",
+    "penalty.halt_widths=null",  # an end where the log does would come before the learned one
     "classifier.epochs=3",
     "classifier.updates_per_epoch=10",
     "classifier.hidden_sizes=[16]",
