@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -48,6 +49,14 @@ def test_the_page_of_results_shows_the_kept_runs(tmp_path: Path) -> None:
     assert words == WORDS.findall((ROOT / "docs" / "figures" / "returns.svg").read_text())
     kept = [json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results" / "returns").glob("*.json")]
     assert {run["log"] for run in kept} | {run["variant"] for run in kept} <= set(words)
+
+
+def test_kept_runs_of_a_log_are_of_the_same_rows() -> None:
+    """Two logs of one robot are easily taken for each other, and their returns compared."""
+    kept = [json.loads(path.read_text()) for path in (ROOT / "benchmarks" / "results" / "returns").glob("*.json")]
+    declared = runpy.run_path(str(RETURNS))["LOGS"]
+    for run in kept:
+        assert run["dataset_hash"].startswith(declared[run["log"]].hash), (run["log"], run["variant"], run["seed"])
 
 
 def test_several_runs_are_drawn_with_their_seeds(tmp_path: Path) -> None:
