@@ -51,7 +51,7 @@ def imagined(model: PenalisedModel, module: SACModule, states: Tensor, steps: in
     """Mean reward of each step in the model [steps]."""
     generator, rewards = generator_for(0, "imagined"), []
     for _ in range(steps):
-        made, _ = model.step(states, module.deployed_actor.mean_action(states), model.draw(states, generator))
+        made = model.step(states, module.deployed_actor.mean_action(states), model.draw(states, generator)).transitions
         rewards.append(float(made.rewards.mean()))
         states = made.next_observations
     return np.array(rewards)

@@ -41,7 +41,8 @@ class RolloutRefresh(L.Callback):
         seed: int,
         compile: bool,
     ) -> None:
-        """`model`: what is rolled out. `horizon`: h [steps]. `starts`: rollouts of a refresh, per rank. `seed`: of the starts and of
+        """`model`: what is rolled out. `horizon`: h [steps]. `starts`: rollouts of a refresh, per rank. `every_n_epochs`: epochs between
+        refreshes. `limits`: of the states, beyond which a rollout is dropped. `seed`: of the starts and of
         all draws. `continue_share`: share of the starts drawn from the states at which rollouts of the last refresh were still
         running, so that the policy's own states enter the buffer; the rest are logged states. `chunk`: starts rolled out
         together at most. `max_dropped`: share of a refresh's rollouts that may leave
@@ -185,7 +186,7 @@ class RolloutRefresh(L.Callback):
         return torch.cat([self._running[index], starts[continuing:]])
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream, and what HALT costs."""
+        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream and running states, C and ε of `Halt`."""
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
         halt = None if self.model.halt is None else (float(self.model.halt.cost), self.model.halt.share)

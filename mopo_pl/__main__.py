@@ -8,7 +8,7 @@ from mopo_pl import cli
 from mopo_pl.collection.parser import add_collect, add_relabel
 from mopo_pl.comparison.parser import add_compare
 from mopo_pl.distributed.streams import forgiving_streams
-from mopo_pl.errors import Diverged, InputError, Unwritable, printed
+from mopo_pl.errors import Diverged, InputError, Unwritable, is_lack_of_memory, lack_of_memory, printed
 from mopo_pl.report.parser import add_report
 from mopo_pl.run.finished.parser import add_estimate, add_evaluate, add_export, add_push, add_video
 from mopo_pl.run.parser import add_inspect
@@ -51,9 +51,9 @@ def _coded(options: argparse.Namespace) -> int:
     except (MemoryError, RuntimeError) as error:
         if cli.is_no_name(error):
             return 2
-        if not cli.is_lack_of_memory(error):
+        if not is_lack_of_memory(error):
             raise
-        print(f"error: {cli.lack_of_memory(error)}", file=sys.stderr)
+        print(f"error: {lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
     except OSError as error:
         if not cli.is_no_name(error):

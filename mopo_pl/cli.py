@@ -10,15 +10,22 @@ from pathlib import Path
 from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.streams import forgiving_streams, show
-from mopo_pl.errors import Diverged, InputError, PeerLost, RanksDiffer, Unwritable, printed
+from mopo_pl.errors import (
+    Diverged,
+    InputError,
+    PeerLost,
+    RanksDiffer,
+    Unwritable,
+    is_lack_of_memory,
+    lack_of_memory,
+    printed,
+)
 
 OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
 FAILED = 1
 INTERRUPTED = 130
 NO_HOME = "Could not determine home directory"
 """What pathlib says of `~name` where there is no such user."""
-NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Unable to allocate")
-"""Parts of the messages of torch and NumPy where there is no memory left."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,17 +77,6 @@ def is_no_name(error: OSError | RuntimeError | MemoryError) -> bool:
         return False
     print(f"error: {said}", file=sys.stderr)
     return True
-
-
-def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether NumPy, torch or Python could not get memory."""
-    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
-
-
-def lack_of_memory(error: BaseException) -> str:
-    """What is said of it."""
-    told = " ".join(str(error).split())[:200]
-    return f"there is not enough memory{f' ({told})' if told else ''}; choose smaller sizes, or a machine with more"
 
 
 def _act(options: list[str], arguments: list[str]) -> int:

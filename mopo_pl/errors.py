@@ -31,6 +31,28 @@ def printed(problem: str) -> str:
     return problem if len(problem) <= LONGEST else f"{problem[: LONGEST - 3 - half]} … {problem[-half:]}"
 
 
+NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Unable to allocate")
+"""Parts of what torch and NumPy say without memory."""
+
+
+def is_lack_of_memory(error: BaseException) -> bool:
+    """Whether NumPy, torch or Python could not get memory.
+
+    >>> (
+    ...     is_lack_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")),
+    ...     is_lack_of_memory(RuntimeError("shape")),
+    ... )
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in NO_MEMORY)
+
+
+def lack_of_memory(error: BaseException) -> str:
+    """What is said of it."""
+    told = " ".join(str(error).split())[:200]
+    return f"there is not enough memory{f' ({told})' if told else ''}; choose smaller sizes, or a machine with more"
+
+
 class Diverged(RuntimeError):
     """Training produced NaN or infinite values, or a model that diverges; exit code 1.
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from mopo_pl.assembly.log import rewards_of
 from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import PenaltyConfig, RolloutConfig
@@ -20,8 +21,6 @@ from mopo_pl.nn.random_streams import generator_for
 
 LOGGED_ROWS = 20_000
 """Rows of a log that are drawn where all of them would take too long."""
-REWARD_ROWS = 20_000
-"""Rows that a known reward is given at once."""
 
 
 def build_penalty(name: str) -> Penalty:
@@ -68,7 +67,7 @@ def build_penalised_model(
         log=LogStatistics.of(dataset),
         window=dataset.window,
     )
-    rewards = _rewards(plain, dataset)
+    rewards = rewards_of(dataset, reward)
     halt = None if settings.halt_widths is None else _halt(settings, plain, dataset, rewards)
     if not settings.relative and settings.free_quantile is None:
         return replace(plain, halt=halt)
@@ -86,7 +85,8 @@ def _halt(settings: PenaltyConfig, model: PenalisedModel, dataset: OfflineDatase
     own states and actions out of the known steps: the share of them for which it does is added to `halt_share`.
     """
     assert settings.halt_widths is not None
-    rows = dataset.transitions
+    # Where the next state is not logged, s stands in for it: a change of 0 that nobody saw.
+    rows = dataset.transitions if dataset.next_known.all() else dataset.transitions[dataset.next_known]
     known = KnownSteps.of(rows.newest_observations, rows.newest_next_observations, settings.halt_widths)
     least, values = reward_spread(rewards), logged_values(dataset, model.discount, rewards)
     low, high = float(values.min()), float(values.max())
@@ -106,24 +106,9 @@ def _logged_departures(model: PenalisedModel, known: KnownSteps, dataset: Offlin
     rows, generator, left, drawn = dataset.transitions, generator_for(0, "logged departures"), 0, _drawn(dataset)
     for chunk in drawn.split(2000):
         states = rows[chunk].observations
-        made, _ = model.step(states, rows[chunk].actions, model.draw(states, generator))
+        made = model.step(states, rows[chunk].actions, model.draw(states, generator)).transitions
         left += int(known.exclude(made.newest_observations, made.newest_next_observations).sum())
     return left / len(drawn)
-
-
-def _rewards(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
-    """The logged rewards [N]; of a known reward, what it gives for the logged rows."""
-    if model.reward is None:
-        return dataset.transitions.rewards
-    rows, log = dataset.transitions, LogStatistics.of(dataset)
-    chunks = (rows[chunk] for chunk in torch.arange(len(rows)).split(REWARD_ROWS))
-    with torch.no_grad():
-        return torch.cat(
-            [
-                model.reward(part.newest_observations, log.in_log_units(part.actions), part.newest_next_observations)
-                for part in chunks
-            ]
-        )
 
 
 def state_limits(dataset: OfflineDataset, widths: float) -> StateLimits:

@@ -5,10 +5,12 @@ from typing import Any
 
 from torch import nn
 
+from mopo_pl.assembly.log import rewards_of
 from mopo_pl.config.registry import lookup
 from mopo_pl.config.schema import SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import logged_values
+from mopo_pl.dynamics.penalised_model import Reward
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 from mopo_pl.nn.random_streams import generator_for
@@ -21,8 +23,14 @@ from mopo_pl.sac.module import SACModule
 from mopo_pl.sac.policy_module import PolicyModule
 
 
-def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compile: bool) -> SACModule:
-    """LightningModule 2, untrained. Raises ValueError where a cosine schedule has no length yet (`config.resolve`)."""
+def build_sac(
+    settings: SACConfig, dataset: OfflineDataset, reward: Reward | None = None, *, seed: int, compile: bool
+) -> SACModule:
+    """LightningModule 2, untrained. Raises ValueError where a cosine schedule has no length yet (`config.resolve`).
+
+    `reward`: the known one of imagined steps. The log does not say how low or high it is elsewhere, so that it leaves the critics'
+    targets unbounded.
+    """
     schedule_epochs = _schedule_epochs(settings)
     shape: dict[str, Any] = {
         "obs_dim": dataset.obs_dim,
@@ -39,8 +47,10 @@ def build_sac(settings: SACConfig, dataset: OfflineDataset, *, seed: int, compil
         generator=generator_for(seed, "critic weights"),
     )
     if settings.start_at_log_value:
-        critic.start_at(float(logged_values(dataset, settings.discount).mean()))
-    bounds = reachable_returns(dataset.transitions.rewards, settings.discount) if settings.bound_targets else None
+        critic.start_at(float(logged_values(dataset, settings.discount, rewards_of(dataset, reward)).mean()))
+    bounds = None
+    if settings.bound_targets and reward is None:
+        bounds = reachable_returns(dataset.transitions.rewards, settings.discount)
     return SACModule(
         actor,
         critic,

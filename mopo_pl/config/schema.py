@@ -220,7 +220,7 @@ class SACConfig:
     start_at_log_value: bool = True
     """Start the critics at the mean discounted return that followed logged states, instead of near 0."""
     bound_targets: bool = True
-    """Clip the critics' targets into the range of discounted returns that the log's rewards allow."""
+    """Clip the critics' targets into the range of discounted returns that the log's rewards allow; not with a known `reward`."""
     actor_average: Optional[float] = 0.9997
     """Decay per update of a running average of the actor, which is then evaluated and exported; null: none."""
     normalise_observations: bool = True
@@ -263,7 +263,7 @@ class CheckpointConfig:
 
 @dataclass(frozen=True)
 class TrainerConfig:
-    """Flags of Lightning's Trainer, for both stages."""
+    """Flags of Lightning's Trainer, for all stages."""
 
     accelerator: str = "auto"
     """Hardware: auto, cpu, gpu, …"""

@@ -58,6 +58,10 @@ class Transitions:
         """As `Tensor.to`."""
         return replace(self, rows=self.rows.to(*args, **kwargs))
 
+    def with_next_observations(self, next_observations: Tensor) -> "Transitions":
+        """The same rows with other s' [..., D]."""
+        return replace(self, rows=torch.cat([self.inputs, next_observations, self.rows[..., -2:]], -1))
+
     @property
     def observations(self) -> Tensor:
         """s [..., D]."""

@@ -7,15 +7,17 @@ from torch import Tensor
 
 END = 0.01
 """Share of a column's range at its end. Where as large a share of the rows lies in it, the log does not thin out there."""
-STEEPEST_RISE, FALL, FALLS_BELOW = 4.0, 0.9, 0.25
-"""Largest factor by which C rises in a refresh; the factor by which it falls, and below which share of ε it does. It rises faster
-than it falls: one step too far may cost a lot.
-"""
+STEEPEST_RISE = 4.0
+"""Largest factor by which C rises in a refresh. It rises faster than it falls: one step too far may cost a lot."""
+FALL = 0.9
+"""Factor by which C falls in a refresh."""
+FALLS_BELOW = 0.25
+"""Share of ε below which C falls."""
 
 
 @dataclass(frozen=True)
 class StateLimits:
-    """A box around the states of a log; rollouts that leave it are dropped."""
+    """Lower and upper limit of each column of states, or of changes of states."""
 
     low: Tensor
     """Lower limit of each coordinate [D]."""
@@ -49,6 +51,10 @@ class StateLimits:
                 high[column] = torch.inf
         return StateLimits(low, high)
 
+    def nearest(self, states: Tensor) -> Tensor:
+        """The nearest states within the limits [B, D]."""
+        return states.clamp(self.low, self.high)
+
     def hold(self, states: Tensor) -> Tensor:
         """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""
         return ((states >= self.low) & (states <= self.high)).all(-1)
@@ -80,7 +86,7 @@ class KnownSteps:
         )
 
     def exclude(self, states: Tensor, reached: Tensor) -> Tensor:
-        """Whether each step from s to s' [B, D] goes further [B]; a state that is not finite is none, and does not."""
+        """Whether each step from s to s' [B, D] goes further [B]; false where s' is not finite, which rollouts drop."""
         return reached.isfinite().all(-1) & ~(self.states.hold(reached) & self.changes.hold(reached - states))
 
     def to(self, device: torch.device | str) -> "KnownSteps":
@@ -107,7 +113,7 @@ class Halt:
     most: float
     """Largest C."""
     lowest: float
-    """The worst that a log shows [discounted return]: no value further above it than `least` is led below it."""
+    """G_min, the lowest discounted return that followed a logged state; `worth` is at least G_min where V is at least G_min + `least`."""
 
     def worth(self, value: Tensor) -> Tensor:
         """V - min(C, max(V - `lowest`, `least`)) of values V of the states before [B]; never more than V, so that no such step pays."""

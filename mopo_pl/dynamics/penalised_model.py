@@ -23,6 +23,17 @@ Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
 """r(s, a, s') [B] of s [B, D], a [B, A] in the log's units, s' [B, D]."""
 
 
+class Imagined(NamedTuple):
+    """One simulated step of B rollouts."""
+
+    transitions: Transitions
+    """With the penalised reward [B, W]."""
+    cost: Tensor
+    """r̂ less the reward that is paid [B]."""
+    beyond: Tensor
+    """Whether the step goes further than any in the log, which ended its episode; false without `halt` [B] bool."""
+
+
 class Draws(NamedTuple):
     """All random numbers of a step of B rollouts."""
 
@@ -107,8 +118,8 @@ class PenalisedModel:
         known = {"observations": observations, "actions": seen, "log": self.log}
         return self.penalty(mean, std, **{name: known[name] for name in self.extras})
 
-    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        """Simulate one step from s, a [B, …]: the transitions with the penalised reward, and its cost [B].
+    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> Imagined:
+        """Simulate one step from s, a [B, …].
 
         Raises ValueError where a value is needed and was not given.
         """
@@ -127,14 +138,14 @@ class PenalisedModel:
                 reward = self.reward(newest, seen, after)
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
-            paid = reward - cost
+            paid, beyond = reward - cost, torch.zeros_like(terminal)
             if self.halt is not None:
-                left = self.halt.known.exclude(newest, after)
+                beyond = self.halt.known.exclude(newest, after)
                 # Whatever was predicted out there, also where it is no number.
-                paid = torch.where(left, self.halt.worth(self._value(observations)), paid)
-                cost, terminal = torch.where(left, reward - paid, cost), terminal | left
+                paid = torch.where(beyond, self.halt.worth(self._value(observations)), paid)
+                cost, terminal = torch.where(beyond, reward - paid, cost), terminal | beyond
         packed = Transitions.pack(observations, actions, next_observations, paid, terminal)
-        return replace(packed, history=self.history), cost
+        return Imagined(replace(packed, history=self.history), cost, beyond)
 
     def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
         """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D]; `seen`: the actions in the log's units."""
@@ -153,12 +164,6 @@ class PenalisedModel:
         if self.value is None:
             raise ValueError("value_coef and halt need a value: give PenalisedModel(value=..., discount=...)")
         return self.value(states)
-
-    def halts(self, states: Tensor, following: Tensor) -> Tensor:
-        """Whether imagined episodes end with each step from s to s' [B, D] because it goes further than the log [B]."""
-        if self.halt is None:
-            return torch.zeros(len(states), dtype=torch.bool, device=states.device)
-        return self.halt.known.exclude(self._newest(states), self._newest(following))
 
     @property
     def needs_value(self) -> bool:

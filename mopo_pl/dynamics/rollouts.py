@@ -33,7 +33,7 @@ class Rollout:
     out_of_range: Tensor
     """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
     halted: Tensor
-    """Valid rows that lead into HALT [h, B] bool; their cost is what makes the reward V(s) - C, no penalty."""
+    """Valid rows whose step goes beyond the log [h, B] bool: their reward is `Halt.worth`, and their cost r̂ less that, no penalty."""
     ends: Tensor
     """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
     running: Tensor
@@ -70,22 +70,24 @@ def one_step(
 ) -> Step:
     """One step of the policy in the model from states [B, D], as a function of tensors.
 
-    A row that is not `alive` any more continues from its start and is not valid.
+    A row that is not `alive` any more continues from its start and is not valid. A step beyond the log is valid however far it
+    leads, as its episode ends there: s', which nothing reads, is then moved to the limits.
     """
-    imagined, cost = model.step(observations, policy(observations, draws.policy), draws)
-    finite = imagined.rows.isfinite().all(-1)
-    sound = finite & limits.hold(imagined.next_observations)
+    made = model.step(observations, policy(observations, draws.policy), draws)
+    reached = made.transitions.next_observations
+    finite = made.transitions.rows.isfinite().all(-1)
+    sound = finite & (limits.hold(reached) | made.beyond)
     valid = alive & sound
-    halted = valid & model.halts(observations, imagined.next_observations)
-    goes_on = alive & sound & (imagined.terminals == 0)
+    following = torch.where(made.beyond.unsqueeze(-1), limits.nearest(reached), reached)
+    goes_on = valid & (made.transitions.terminals == 0)
     return Step(
-        rows=imagined.rows,
-        costs=cost,
+        rows=made.transitions.with_next_observations(following).rows,
+        costs=made.cost,
         valid=valid,
         non_finite=alive & ~finite,
         out_of_range=alive & finite & ~sound,
-        halted=halted,
-        observations=torch.where(goes_on.unsqueeze(-1), imagined.next_observations, starts),
+        halted=valid & made.beyond,
+        observations=torch.where(goes_on.unsqueeze(-1), following, starts),
         alive=goes_on,
     )
 
@@ -157,7 +159,7 @@ class RolloutStatistics:
     def add(self, rollout: Rollout) -> None:
         """Add one chunk of rollouts."""
         valid, rewards = rollout.valid, rollout.transitions.rewards
-        paid = valid & ~rollout.halted  # a step into HALT has neither the model's reward nor a penalty
+        paid = valid & ~rollout.halted  # a step beyond the log has neither the model's reward nor a penalty
         penalty = torch.where(paid, rollout.costs, 0.0)
         predicted = torch.where(paid, rewards, 0.0) + penalty
         ended = (rollout.transitions.terminals * paid).sum()
@@ -181,8 +183,8 @@ class RolloutStatistics:
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once.
 
-        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and in HALT; steps into HALT count neither
-        for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
+        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and with a step beyond the log; such steps
+        count neither for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
         the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range, by more than `EDGE`.
         """
         sums = sum_over_ranks(self.sums.clone()).tolist()

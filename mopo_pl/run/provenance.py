@@ -3,7 +3,7 @@
 It repeats the configuration: `config.yaml` may be edited by hand, and a resume names the key that was.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from omegaconf import OmegaConf
@@ -78,6 +78,12 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
     for key in MACHINE:
         if then[key] != now[key]:
             print_once(f"{key} is {now[key]}, was {then[key]} when the run began; the run may not end in the same bits")
+
+
+def settings_that_differ(then: Config, now: Config) -> list[str]:
+    """Dotted keys whose values differ between two configurations."""
+    old, new = (OmegaConf.to_container(OmegaConf.structured(config)) for config in (then, now))
+    return list(_differences(cast(dict[str, Any], old), cast(dict[str, Any], new)))
 
 
 def _read(folder: RunFolder) -> dict[str, Any]:

@@ -33,18 +33,17 @@ def build_result(
 ) -> dict[str, Any]:
     """Results of a run; returns are null where there is no environment.
 
-    `final_returns`: of each final episode, null where the policy gave no numbers. `last10`: mean of the last ten evaluations.
+    `final_returns`: of each final episode, null where the policy gave no numbers; then the mean is null too. `last10`: mean of
+    the last ten evaluations.
     """
-    last10 = float(np.mean([mean for _, mean in curve[-10:]])) if curve else None
-    final_return = None if final is None else float(final.returns.mean())
+    last10 = _finite(np.mean([mean for _, mean in curve[-10:]])) if curve else None
+    final_return = None if final is None else _finite(final.returns.mean())
     return {
         "behaviour_return": float(dataset.episode_returns().mean()),
         "final_return": final_return,
-        "final_return_std": None if final is None else float(final.returns.std()),
+        "final_return_std": None if final is None else _finite(final.returns.std()),
         "final_episodes": 0 if final is None else len(final.returns),
-        "final_returns": []
-        if final is None
-        else [value if isfinite(value) else None for value in final.returns.tolist()],
+        "final_returns": [] if final is None else [_finite(value) for value in final.returns],
         "last10_return": last10,
         "final_score": _score(dataset.env_id, final_return),
         "last10_score": _score(dataset.env_id, last10),
@@ -58,14 +57,20 @@ def build_result(
     }
 
 
+def _finite(value: float) -> float | None:
+    """A number, or None for what JSON has no word for."""
+    return float(value) if isfinite(value) else None
+
+
 def health_of(
-    folder: RunFolder, facts: RunFacts | None, *, after: int, elites: int, final: Episodes | None
+    folder: RunFolder, facts: RunFacts | None, *, after: int, elites: int, criterion: str, final: Episodes | None
 ) -> dict[str, Any]:
     """The health of a run, from its metrics.jsonl and its final episodes: level, and findings.
 
-    `facts`: None where no policy was trained. `after`: `health.after`. `elites`: of the ensemble.
+    `facts`: None where no policy was trained. `after`: `health.after`. `elites`, `criterion`: of the ensemble.
     """
-    findings = health_of_ensemble(MetricsFile(folder.metrics, stage="dynamics").rows(), elites=elites)
+    rows = MetricsFile(folder.metrics, stage="dynamics").rows()
+    findings = health_of_ensemble(rows, elites=elites, criterion=criterion)
     if facts is not None:
         rows = MetricsFile(folder.metrics, stage="policy").rows()
         episodes = (
@@ -105,7 +110,7 @@ def git_commit() -> str | None:
 
 def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
     """Write `result.json`, which also marks the run as finished."""
-    folder.write(folder.result, json.dumps(result, indent=2) + "\n")
+    folder.write(folder.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated: str = "") -> str:
@@ -122,6 +127,9 @@ def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated:
         lines.append(f"policy   mean return {spread} over {result['final_episodes']} deterministic episodes")
         if result["final_score"] is not None:
             lines.append(f"score    {result['final_score']:.1f} of 100 (docs/data.md says between which references)")
+    elif result["final_returns"]:
+        bad = result["final_returns"].count(None)
+        lines.append(f"policy   no mean return: {bad} of {result['final_episodes']} episodes returned no finite number")
     elif result["updates"]:
         lines.append("policy   not scored: no env_id was given")
     if estimated:

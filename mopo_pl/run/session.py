@@ -16,7 +16,8 @@ from lightning_utilities.core.rank_zero import rank_zero_only
 from mopo_pl.assembly.callbacks import evaluation_seed, run_facts
 from mopo_pl.assembly.policy import actor_class
 from mopo_pl.callbacks import Interrupted
-from mopo_pl.config.compose import config_from_file, to_yaml
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, config_from_file, to_yaml
+from mopo_pl.config.keys import is_within
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
 from mopo_pl.data.findings import of_level
@@ -44,7 +45,7 @@ from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
 from mopo_pl.run.preparation.host_memory import refuse_too_little_room
 from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.run.provenance import compare, provenance_of
+from mopo_pl.run.provenance import compare, provenance_of, settings_that_differ
 from mopo_pl.run.result import build_result, health_of, save_result, summary
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
@@ -78,7 +79,7 @@ def _run(config: Config, locks: ExitStack) -> int:
     path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
     folder = RunFolder(path)
     if finished:
-        print_once(f"{folder.path} is finished: nothing to resume")
+        print_once(f"{folder.path} is finished: nothing to resume{_left_out(config, folder)}")
         return 0
     config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
@@ -207,6 +208,13 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
         print_once("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 
+def _left_out(config: Config, folder: RunFolder) -> str:
+    """What is said of settings that were given for a run that is finished."""
+    ended = config_from_file(folder.config)
+    keys = [key for key in settings_that_differ(ended, config) if is_within(key, CHANGEABLE_ON_RESUME)]
+    return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
+
+
 def _multiplies_bf16() -> bool:
     """Whether the processor has instructions for products of bf16; without them torch emulates, slower than fp32."""
     capabilities = torch.cpu.get_capabilities()
@@ -260,8 +268,14 @@ def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, 
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     if ends is not None:
         result["termination"] = ends
-    after, elites = config.health.after, config.dynamics.elites
-    result["health"] = health_of(folder, facts, after=after, elites=elites, final=final)
+    result["health"] = health_of(
+        folder,
+        facts,
+        after=config.health.after,
+        elites=config.dynamics.elites,
+        criterion=config.dynamics.criterion,
+        final=final,
+    )
     save_result(folder, result)
     return result
 

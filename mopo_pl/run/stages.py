@@ -28,7 +28,7 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
-from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable
+from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable, is_lack_of_memory
 from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.loggers import build_loggers, closed_after
 from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
@@ -36,7 +36,7 @@ from mopo_pl.run.preparation.inputs import Inputs, learned_findings
 from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
 
-PATIENCE = 10.0
+SIGNAL_GRACE = 10.0
 """Time that an evaluation may go on after a signal [s]."""
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
@@ -47,7 +47,7 @@ RESTORE_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeErr
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What differs between the two stages."""
+    """What differs between the stages: dynamics, termination, policy."""
 
     name: str
     max_epochs: int
@@ -60,7 +60,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """What both stages of a run share."""
+    """What all stages of a run share."""
 
     folder: RunFolder
     signals: SignalHandler
@@ -161,7 +161,8 @@ def fit_stage(
         except RESTORE_ERRORS as error:
             if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
                 raise PeerLost from error
-            if newest is None or begun or isinstance(error, InputError | Unwritable | Diverged):
+            told = isinstance(error, InputError | Unwritable | Diverged) or is_lack_of_memory(error)
+            if newest is None or begun or told:
                 raise
             raise InputError(
                 f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "
@@ -221,7 +222,7 @@ def leaving_if_overdue(signals: SignalHandler) -> Callable[[], None]:
     """
 
     def leave() -> None:
-        number = signals.overdue(PATIENCE)
+        number = signals.overdue(SIGNAL_GRACE)
         if number is not None:
             raise Interrupted(number)
 
@@ -246,7 +247,7 @@ def train_policy(
         module = build_cloning(config.sac, dataset, seed=seed)
         data = build_logged_batches(config.sac, dataset, seed=seed, on_host=on_host)
     else:
-        module = build_sac(config.sac, dataset, seed=seed, compile="policy" in config.compile)
+        module = build_sac(config.sac, dataset, inputs.reward, seed=seed, compile="policy" in config.compile)
         refreshes = context.folder.checkpoints / REFRESHES
         data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes, on_host=on_host)
     heed = leaving_if_overdue(context.signals)

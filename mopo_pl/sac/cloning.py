@@ -35,7 +35,7 @@ class CloningModule(PolicyModule):
     def __init__(
         self, actor: TanhGaussianActor | Mapping[str, Any], *, actor_lr: float, schedule_epochs: int | None
     ) -> None:
-        """`actor`: a finished network, or its hparams, as a checkpoint holds them. `schedule_epochs`: epochs of the cosine
+        """`actor`: a finished network, or its hparams, as a checkpoint holds them. `actor_lr`: learning rate of Adam. `schedule_epochs`: epochs of the cosine
         schedule of its step size; None: a constant one.
         """
         actor = built("actor", actor, TanhGaussianActor, partial(untrained, TanhGaussianActor))

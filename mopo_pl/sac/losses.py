@@ -46,7 +46,8 @@ def critic_target(
 def reachable_returns(rewards: Tensor, discount: float) -> tuple[float, float]:
     """The range of Σ γᵗ r_t for rewards within those of a log [N], with 0 after a terminal step.
 
-    [min(0, r_min), max(0, r_max)]/(1 - γ). No true value lies beyond it; the penalty only lowers rewards.
+    [min(0, r_min), max(0, r_max)]/(1 - γ): no true return lies beyond it. Penalised and soft values may lie below. Clipping them there
+    limits what the penalty can take: where no reward is negative, no target is below 0.
     """
     horizon = 1 / (1 - discount)
     return min(0.0, float(rewards.min())) * horizon, max(0.0, float(rewards.max())) * horizon

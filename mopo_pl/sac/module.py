@@ -23,7 +23,7 @@ from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
 from mopo_pl.sac.losses import lower_estimate
 from mopo_pl.sac.policy_module import PolicyModule, untrained
-from mopo_pl.sac.updates import FIGURES, REPORT, SACGradients, SACUpdate, Steps, Weights
+from mopo_pl.sac.updates import LOGGED_METRICS, REPORT, SACGradients, SACUpdate, Steps, Weights
 
 
 class SACModule(PolicyModule):
@@ -115,7 +115,7 @@ class SACModule(PolicyModule):
         )
         self._plain = SACUpdate(gradients=self._gradients, tau=tau, gradient_clip_norm=gradient_clip_norm)
         self._sac_update = self._plain
-        self.figures = RowMeans(FIGURES)
+        self.logged = RowMeans(LOGGED_METRICS)
         self._compile = compile
         self._fused: FusedUpdate | None = None
         self._noise = generator_for(seed, "updates")
@@ -200,16 +200,16 @@ class SACModule(PolicyModule):
         self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Evaluate critics and actor on logged transitions [N, W]: `FIGURES`."""
+        """Evaluate critics and actor on logged transitions [N, W]: `LOGGED_METRICS`."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
         shape = (2, *batch.actions.shape)
         noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
-        self.figures.update(self._gradients.of_rows(self.weights(), batch, noise))
+        self.logged.update(self._gradients.of_rows(self.weights(), batch, noise))
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all logged transitions."""
-        self.note({f"policy/{name}": value for name, value in self.figures.compute().items()})
-        self.figures.reset()
+        self.note({f"policy/{name}": value for name, value in self.logged.compute().items()})
+        self.logged.reset()
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
         """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""

@@ -1,6 +1,6 @@
 """One update of soft actor-critic: its three gradients as pure functions, and the order in which they are taken.
 
-Nothing here owns state or calls an optimiser, so that one process, several devices and a compiler run the same text.
+Nothing here owns state or calls an optimiser, so that one process, several devices and a compiler run the same code.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -32,8 +32,8 @@ from mopo_pl.sac.losses import (
 REPORT = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
 """What an update reports, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
 
-FIGURES = ("logged_q", "logged_bellman_error", "logged_entropy")
-"""Of logged transitions: min_k Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
+LOGGED_METRICS = ("logged_q", "logged_bellman_error", "logged_entropy")
+"""Of logged transitions: the `lower_estimate` of Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
 
 
 class Weights(NamedTuple):
@@ -107,7 +107,7 @@ class SACGradients:
 
     @torch.no_grad()
     def of_rows(self, weights: Weights, batch: Transitions, noise: Tensor) -> Tensor:
-        """Of each row of a batch [B, W], without any gradient: the figures of `FIGURES` [B, 3]. `noise` is ε [2, B, A]."""
+        """Of each row of a batch [B, W], without any gradient: `LOGGED_METRICS` [B, 3]. `noise` is ε [2, B, A]."""
         critic, target_critic, actor, log_alpha, _ = weights
         target = self._target(target_critic, actor, log_alpha, batch, noise[0])
         q = self._value(critic, batch.observations, batch.actions)
@@ -151,7 +151,7 @@ class CompiledGradients:
 
 @dataclass(frozen=True, kw_only=True)
 class SACUpdate:
-    """One update: critics, actor, temperature, target critics, in this order (Haarnoja et al. 2018, algorithm 1)."""
+    """One update: critics, actor, temperature, target critics (Haarnoja et al. 2018, algorithm 1), running average of the actor."""
 
     gradients: SACGradients | CompiledGradients
     tau: float

@@ -139,7 +139,7 @@ def test_the_value_that_elites_are_compared_by_is_that_of_the_present_policy(mak
     rows = dataset.transitions[:30]
     draws = refresh.model.draw(rows.observations, generator_for(0, "x"))
     with torch.no_grad():
-        _, costs = refresh.model.step(rows.observations, rows.actions, draws)
+        costs = refresh.model.step(rows.observations, rows.actions, draws).cost
         mean, _ = refresh.model.transition.predict(torch.cat([rows.observations, rows.actions], -1))
         worth = []
         for elite in (2, 0):

@@ -207,12 +207,14 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     beyond[10:, 3:] += 1e3
     older = rows.observations.clone()
     older[:, 3:] += 1e3
-    assert not model.halts(older, older).any()
     actions = torch.zeros_like(rows.actions)
-    made, _ = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
-    assert model.halts(beyond, made.next_observations)[:10].all()
-    assert made.terminals[:10].all()
-    torch.testing.assert_close(made.rewards[:10], beyond[:10, 0] - float(halt.cost))
+    made = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
+    assert made.beyond[:10].all()
+    assert made.transitions.terminals[:10].all()
+    torch.testing.assert_close(made.transitions.rewards[:10], beyond[:10, 0] - float(halt.cost))
+    assert dataset.window is not None
+    newest = dataset.window.newest(older)
+    assert not halt.known.exclude(newest, newest).any()
 
 
 def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> None:
@@ -232,7 +234,7 @@ def test_elites_differ_about_the_value_of_whole_windows(make_dataset: Make) -> N
     )
     model = replace(model, value=lambda states: states @ weights)
     rows = dataset.transitions[5:25]
-    _, cost = model.step(rows.observations, rows.actions, model.draw(rows.observations, generator_for(0, "x")))
+    cost = model.step(rows.observations, rows.actions, model.draw(rows.observations, generator_for(0, "x"))).cost
     mean, _ = transition.predict(rows.inputs)
     expected = 0.5 * (2 * mean[..., 1:].sum(-1)).std(0, correction=0)
     torch.testing.assert_close(cost, expected)

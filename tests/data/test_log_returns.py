@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from mopo_pl.assembly import build_sac
 from mopo_pl.config.compose import compose
@@ -105,3 +107,23 @@ def test_the_critics_start_at_what_logged_states_are_worth_on_average(make_datas
         found[start] = critic(dataset.transitions.observations, dataset.transitions.actions).detach()
     np.testing.assert_allclose(found[True], found[False] + mean, rtol=1e-5, atol=1e-4)
     assert abs(mean) > 1
+
+
+def test_a_known_reward_sets_where_the_critics_start_and_leaves_their_targets_unbounded(make_dataset: Make) -> None:
+    """The log pays at most 0; 10 a step for ever is worth 1000 at γ = .99."""
+    dataset = make_dataset(rows=400)
+    settings_ = compose(["sac.schedule_epochs=1", "sac.discount=0.99"]).sac
+
+    def ten(states: Tensor, actions: Tensor, reached: Tensor) -> Tensor:
+        return torch.full((len(states),), 10.0)
+
+    known = build_sac(settings_, dataset, ten, seed=0, compile=False)
+    learned = build_sac(settings_, dataset, seed=0, compile=False)
+    rows = dataset.transitions
+    difference = known.critic(rows.observations, rows.actions) - learned.critic(rows.observations, rows.actions)
+    expected = 1000 - float(logged_values(dataset, 0.99).mean())
+    np.testing.assert_allclose(difference.detach(), expected, rtol=1e-4)
+    low, high = learned.hparams["target_bounds"]
+    assert low == pytest.approx(float(rows.rewards.min()) * 100)
+    assert high == 0
+    assert known.hparams["target_bounds"] is None

@@ -7,6 +7,7 @@ from histories import FACTS, GOOD, facts, history
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mopo_pl.diagnostics.health.ensemble_signs import holdout_errors
 from mopo_pl.diagnostics.health.judging import health_of_ensemble, signs_in
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
@@ -220,15 +221,15 @@ def test_signs_do_not_depend_on_the_unit_of_the_reward(scale: float, name: str) 
 # The ensemble
 
 
-def errors(*epochs: list[float]) -> list[dict[str, float | None]]:
+def errors(*epochs: list[float], error: str = "mse") -> list[dict[str, float | None]]:
     return [
-        {"update": float(n), **{f"dynamics/holdout_mse_{i}": e for i, e in enumerate(row)}}
+        {"update": float(n), **{f"dynamics/holdout_{error}_{i}": e for i, e in enumerate(row)}}
         for n, row in enumerate(epochs)
     ]
 
 
-def names(rows: list[dict[str, float | None]]) -> list[str]:
-    return [finding.name for finding in health_of_ensemble(rows, elites=2)]
+def names(rows: list[dict[str, float | None]], criterion: str = "mean") -> list[str]:
+    return [finding.name for finding in health_of_ensemble(rows, elites=2, criterion=criterion)]
 
 
 def test_an_ensemble_that_settled_shows_nothing() -> None:
@@ -260,3 +261,19 @@ def test_elites_that_change_are_told() -> None:
 
     assert names(errors(*epochs(1))) == ["elite_churn"]  # a half per epoch
     assert names(errors(*epochs(3))) == []  # 4 of 10 epochs replace one of two: at most a fifth
+
+
+def test_the_error_that_elites_are_chosen_by_is_judged() -> None:
+    falling = [[1.0, 1.0]] * 3 + [[0.5, 0.5]] * 5
+    both = [
+        {**mean, **geometric}
+        for mean, geometric in zip(errors(*falling), errors(*[[1.0, 1.0]] * 8, error="geometric"), strict=True)
+    ]
+    assert names(both) == ["error_still_falls"]
+    assert names(both, "geometric") == []
+    assert names(errors(*falling, error="geometric"), "geometric") == ["error_still_falls"]
+
+
+def test_ten_members_are_counted_by_their_numbers() -> None:
+    row = errors([float(member) for member in range(12)])[0]
+    assert holdout_errors(dict(reversed(row.items())), "mean") == [float(member) for member in range(12)]

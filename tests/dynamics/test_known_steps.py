@@ -216,3 +216,15 @@ def test_a_step_is_worth_no_less_than_the_worst_of_the_log_and_always_less_than_
 def test_every_logged_step_is_known(values: list[float], widths: float) -> None:
     states, reached = torch.tensor(values[: len(values) // 2 * 2]).view(2, -1, 1)
     assert not KnownSteps.of(states, reached, widths).exclude(states, reached).any()
+
+
+def test_what_stands_in_for_a_next_state_is_no_logged_change(make_dataset: Make) -> None:
+    """A counter rises by about 1. Without next observations, s stands in after the last step of an episode."""
+    changes = np.random.default_rng(0).normal(1.0, 0.05, (8, 50)).astype(np.float32)
+    counter = np.cumsum(changes, 1, dtype=np.float32).reshape(-1)
+    observations = np.stack([counter, counter, counter], -1)
+    dataset = make_dataset(observations=observations, next_observations=None)
+    assert 0 < (~dataset.next_known).sum() < len(dataset)
+    known, seen = halt_of(dataset).known, changes[:, 1:]
+    np.testing.assert_allclose(known.changes.low, seen.min() - 0.5 * np.ptp(seen), atol=1e-3)
+    np.testing.assert_allclose(known.changes.high, seen.max() + 0.5 * np.ptp(seen), atol=1e-3)

@@ -65,9 +65,10 @@ def still(observations: Tensor, noise: Tensor) -> Tensor:
 
 
 def imagine(model: PenalisedModel, observations: Tensor) -> tuple[Transitions, Tensor]:
-    """One step of no action."""
+    """One step of no action, and its cost."""
     draws = model.draw(observations, generator_for(0, "x"))
-    return model.step(observations, still(observations, draws.policy), draws)
+    made = model.step(observations, still(observations, draws.policy), draws)
+    return made.transitions, made.cost
 
 
 def roll(
@@ -149,8 +150,8 @@ def test_a_known_reward_takes_the_place_of_the_learned_one_and_is_penalised() ->
     starts, actions = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.5], [-1.0]])
     learned = penalised(transition, penalty=max_aleatoric, coef=1.5)
     draws = learned.draw(starts, generator_for(0, "x"))
-    expected, u = learned.step(starts, actions, draws)
-    made, also = replace(learned, reward=known).step(starts, actions, draws)
+    expected, u, _ = learned.step(starts, actions, draws)
+    made, also, _ = replace(learned, reward=known).step(starts, actions, draws)
     assert torch.equal(made.next_observations, expected.next_observations)
     assert torch.equal(also, u)
     after = expected.next_observations[:, 1]
@@ -162,7 +163,8 @@ def test_a_known_reward_sees_actions_in_the_logs_units(make_dataset: Callable[..
     log = replace(LogStatistics.of(make_dataset()), action_low=torch.tensor([2.0]), action_high=torch.tensor([6.0]))
     model = penalised(NamingModel([0]), log=log, reward=lambda s, a, after: a[:, 0])
     starts = torch.zeros(3, OBS)
-    made, _ = model.step(starts, torch.tensor([[-1.0], [0.0], [1.0]]), model.draw(starts, generator_for(0, "x")))
+    actions = torch.tensor([[-1.0], [0.0], [1.0]])
+    made = model.step(starts, actions, model.draw(starts, generator_for(0, "x"))).transitions
     assert made.rewards.tolist() == [2.0, 4.0, 6.0]
 
 
@@ -337,6 +339,22 @@ def test_a_step_beyond_the_logs_states_is_terminal_and_worth_what_the_state_befo
     torch.testing.assert_close((rollout.transitions.rewards + rollout.costs)[rollout.valid], predicted[rollout.valid])
     assert not rollout.non_finite.any()
     assert not rollout.out_of_range.any()
+
+
+def test_a_step_beyond_the_log_is_taught_however_far_it_leads() -> None:
+    """Of both limits the step from 2 leads beyond; what is stored of s' lies within the wider ones."""
+    known, limits = (
+        StateLimits(torch.full((OBS,), -torch.inf), torch.tensor([high, torch.inf])) for high in (2.25, 2.5)
+    )
+    rollout = roll(
+        penalised(Counting(), halt=halt(known), value=lambda s: 10 * s[:, 0]), columns([2.0]), 2, limits=limits
+    )
+    assert rollout.valid.T.tolist() == rollout.halted.T.tolist() == [[True, False]]
+    assert not rollout.out_of_range.any()
+    assert not rollout.running.any()
+    assert rollout.transitions.next_observations[0, 0, 0] == 2.5
+    assert rollout.transitions.rewards[0, 0] == 10 * 2.0 - 40
+    assert rollout.transitions.terminals[0, 0] == 1
 
 
 def test_a_step_faster_than_the_logs_is_terminal_wherever_it_leads() -> None:
@@ -639,9 +657,11 @@ def statistics_by_hand(rollouts: list[Rollout]) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize(("halting", "halted"), [(False, 0), (True, 2)])
+@pytest.mark.parametrize(("halting", "halted"), [(False, 0), (True, 3)])
 def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows(halting: bool, halted: int) -> None:
-    """HALT takes the rollouts from -9 to -8 and from 2.5 to 3.5; from 2 to 3 it is the rule that ends one."""
+    """From -9.8, -9 and 2.5 the first step leads beyond the log, if that is asked for; from 2 to 3 it is the rule that ends one. The
+    step from -9.8 leads beyond the wider limits too.
+    """
 
     def spoil(states: Tensor, mean: Tensor) -> Tensor:
         return torch.where(states[:, :1] == -5, torch.full_like(mean, math.nan), mean)
@@ -660,7 +680,7 @@ def test_statistics_over_chunks_are_those_of_a_loop_over_all_rows(halting: bool,
     for chunk in chunks:
         statistics.add(chunk)
     by_hand = statistics_by_hand(chunks)
-    assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 1)
+    assert (by_hand["non_finite"], by_hand["out_of_range"]) == (2, 0 if halting else 1)
     assert by_hand["halted"] == halted / 8
     assert by_hand["terminated"] == (3 - halting) / 8
     assert statistics.summary() == pytest.approx(by_hand)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from mopo_pl.environments.episodes import Episodes
-from mopo_pl.run.result import build_result, git_commit
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.result import build_result, git_commit, summary
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ["final_return", "final_return_std", "last10_return", "final_score", "last10_score"]
@@ -53,10 +54,14 @@ def test_every_final_episode_is_kept(result: dict[str, Any]) -> None:
     assert np.std(returns) == result["final_return_std"]
 
 
-def test_an_episode_without_numbers_is_null(make_dataset: Callable[..., Any]) -> None:
+def test_an_episode_without_numbers_is_null(make_dataset: Callable[..., Any], tmp_path: Path) -> None:
     final = Episodes(np.array([1.5, np.nan]), np.array([5, 3]))
     made = build_result(dataset=make_dataset(), seed=0, updates=1, seconds={}, curve=[], final=final)
     assert made["final_returns"] == [1.5, None]
+    assert made["final_return"] is made["final_return_std"] is None
+    json.dumps(made, allow_nan=False)
+    folder = RunFolder(tmp_path)
+    assert "no mean return: 1 of 2 episodes returned no finite number" in summary(folder, made, again="")
 
 
 def test_last10_is_the_mean_of_the_last_ten_evaluations(finished: Path, result: dict[str, Any], rows: Rows) -> None:

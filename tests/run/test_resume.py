@@ -15,6 +15,7 @@ import pytest
 
 from mopo_pl.cli import main
 from mopo_pl.run.folder import RunFolder
+from mopo_pl.sac.module import SACModule
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]
@@ -192,6 +193,27 @@ def test_a_finished_run_says_so_and_is_left_alone(finished: Path, capsys: pytest
     assert main([f"resume={finished}"]) == 0
     assert "is finished: nothing to resume" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+
+
+def test_settings_that_a_finished_run_cannot_take_are_named(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([f"resume={finished}", "evaluation.final_episodes=100", "health.after=7"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "nothing to resume; without effect: evaluation.final_episodes, health.after. python -m mopo_pl evaluate" in said
+    )
+
+
+def test_too_little_memory_on_resume_leaves_the_checkpoint_alone(
+    stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(SACModule, "on_train_start", fail)
+    assert main([f"resume={stopped}"]) == 1
+    said = capsys.readouterr().err
+    assert "error: there is not enough memory" in said
+    assert "cannot be continued from" not in said
 
 
 def test_a_folder_without_a_configuration_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from mopo_pl.callbacks import RolloutRefresh
 from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
+from mopo_pl.dynamics.penalised_model import Draws, Imagined, PenalisedModel
 from mopo_pl.dynamics.penalties import max_aleatoric, none
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.random_streams import generator_for
@@ -81,10 +81,10 @@ def test_what_the_pipeline_earns_in_its_penalised_model_is_a_lower_bound_of_the_
 class Added(PenalisedModel):
     """The penalty added instead of subtracted."""
 
-    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> tuple[Transitions, Tensor]:
-        made, cost = super().step(observations, actions, draws)
-        made.rows[:, -2] += 2 * cost
-        return made, cost
+    def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> Imagined:
+        made = super().step(observations, actions, draws)
+        made.transitions.rows[:, -2] += 2 * made.cost
+        return made
 
 
 class OneElite(TransitionModel):

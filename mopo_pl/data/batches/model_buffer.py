@@ -70,7 +70,7 @@ class ModelBuffer:
         """Places of stored rows, uniformly with replacement [size]. Raises InputError while nothing is stored."""
         if not len(self):
             raise InputError(
-                "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?)"
+                "the model buffer is empty: no rollouts were made (is the RolloutRefresh callback missing?), or all of them were dropped"
             )
         return torch.randint(len(self), (size,), generator=generator, device=self.rows.device)
 

@@ -89,7 +89,7 @@ def returns_in_elites(
     """Roll out `policy` for `steps` steps from the same starts [B, D] in each elite by itself, which also draws the outcomes.
 
     The elites' disagreement about value (`value_coef`) is left out of the penalty: a policy alone has no value function. So is
-    HALT (`halt`): the return of the steps themselves is estimated.
+    the end of episodes beyond the log (`halt`): the return of the steps themselves is estimated.
     """
     elites, rows = model.transition.elites, len(starts)
     member = elites.repeat_interleave(rows)

@@ -3,7 +3,7 @@
 from itertools import pairwise
 from statistics import fmean
 
-from mopo_pl.diagnostics.health.rows import Row, Rows
+from mopo_pl.diagnostics.health.rows import Row
 
 CHURN = 0.2
 """Share of the elites replaced per epoch, over the last `CHURN_EPOCHS`. Finished ensembles: below 0.1."""
@@ -15,15 +15,18 @@ FALLING_EPOCHS = 5
 """Epochs."""
 
 
-def holdout_errors(row: Row) -> list[float]:
-    """Holdout error of each member, by number; empty where the row has none."""
-    names = [f"dynamics/holdout_mse_{member}" for member in range(len(row))]
-    return [value for name in names if (value := row.get(name)) is not None]
+def holdout_errors(row: Row, criterion: str) -> list[float]:
+    """Holdout error of each member by which elites are chosen (`dynamics.criterion`), by number; empty where the row has none."""
+    error = "holdout_geometric" if criterion == "geometric" else "holdout_mse"
+    found = {name: value for name, value in row.items() if name.startswith(f"dynamics/{error}_") and value is not None}
+    return [found[name] for name in sorted(found, key=lambda name: int(name.rpartition("_")[2]))]
 
 
-def elite_churn(rows: Rows, elites: int) -> str | None:
-    """The share of the elites that an epoch replaces, elites being the members with the lowest error so far."""
-    errors = [holdout_errors(row) for row in rows]
+def elite_churn(errors: list[list[float]], elites: int) -> str | None:
+    """The share of the elites that an epoch replaces, elites being the members with the lowest error so far.
+
+    `errors`: of each epoch, the members' holdout errors.
+    """
     best, chosen = [float("inf")] * len(errors[0]), list[set[int]]()
     for epoch in errors:
         best = [min(pair) for pair in zip(best, epoch, strict=True)]
@@ -39,9 +42,9 @@ def elite_churn(rows: Rows, elites: int) -> str | None:
     )
 
 
-def error_still_falls(rows: Rows) -> str | None:
-    """The best mean holdout error against the best until some epochs before the end."""
-    means = [fmean(holdout_errors(row)) for row in rows]
+def error_still_falls(errors: list[list[float]]) -> str | None:
+    """The best mean holdout error against the best until some epochs before the end. `errors`: as for `elite_churn`."""
+    means = [fmean(epoch) for epoch in errors]
     if len(means) <= FALLING_EPOCHS:
         return None
     fall = 1 - min(means) / max(min(means[:-FALLING_EPOCHS]), 1e-300)

@@ -64,7 +64,7 @@ def health_of_policy(
 
     The standard deviation is that of these episodes, with n in its denominator. The final episodes replace the evaluations of
     the curve. A single episode has no standard error, and is not compared with the log. Where the run is too short to be judged
-    by its rows, a finding of level OK says so.
+    by its rows, the finding `too_short` of level WARN says so.
     """
     found = [finding for finding in signs_in(rows, facts, after=after) if final is None or finding.name != "below_log"]
     if final is not None:
@@ -83,13 +83,13 @@ def health_of_policy(
     return found
 
 
-def health_of_ensemble(rows: Rows, *, elites: int) -> list[Finding]:
-    """What the rows of stage 1 say at its end. `elites`: how many members are chosen."""
-    rows = [row for row in rows if holdout_errors(row)]
-    if not rows:
+def health_of_ensemble(rows: Rows, *, elites: int, criterion: str) -> list[Finding]:
+    """What the rows of stage 1 say at its end. `elites`: how many members are chosen, by `criterion` (`dynamics.criterion`)."""
+    errors = [epoch for row in rows if (epoch := holdout_errors(row, criterion))]
+    if not errors:
         return []
     longer = "a larger dynamics.max_epochs"
-    told = {"elite_churn": elite_churn(rows, elites), "error_still_falls": error_still_falls(rows)}
+    told = {"elite_churn": elite_churn(errors, elites), "error_still_falls": error_still_falls(errors)}
     return [Finding("WARN", name, text, longer) for name, text in told.items() if text is not None]
 
 

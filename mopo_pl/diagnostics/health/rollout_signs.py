@@ -22,7 +22,7 @@ BEYOND_LOG = 0.5
 0.01 (pendulum), 0.05 (Hopper), 0.35 (Walker, 17 columns).
 """
 HALT_EXCESS = 5.0
-"""By how often the allowed share more imagined steps end where the log's range ends. Good runs: at most 1."""
+"""Steps beyond the log, as a multiple of the share of imagined steps that may be (`Halt.share`). Good runs: at most 1."""
 ENDED_FACTOR = 3.0
 """Factor by which imagined steps may end episodes more often than logged ones. Good policies fall less often than the log."""
 ENDED_LEAST = 0.01

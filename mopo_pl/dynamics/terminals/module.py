@@ -17,7 +17,7 @@ from mopo_pl.nn.logged_module import LoggedModule
 class TerminalModule(LoggedModule):
     """Fit a TerminalClassifier by cross-entropy to batches of which half are terminal, which a TerminalDataModule makes.
 
-    AdamW, whose step size falls to 0 along a cosine over `updates` updates.
+    AdamW, whose step size falls to 0 along a cosine over `schedule_updates` updates.
     """
 
     LEARNING_RATES = "learning_rate"
@@ -31,7 +31,9 @@ class TerminalModule(LoggedModule):
         weight_decay: float,
         schedule_updates: int,
     ) -> None:
-        """`classifier`: a finished network, or its hparams, as a checkpoint holds them."""
+        """`classifier`: a finished network, or its hparams, as a checkpoint holds them. `learning_rate`: the first of AdamW. `weight_decay`: its
+        decay of the weights. `schedule_updates`: length of the cosine [updates].
+        """
         classifier = built("classifier", classifier, TerminalClassifier, unfitted)
         hparams = {
             "classifier": network_hparams(classifier, CLASSIFIER_ARGUMENTS),
