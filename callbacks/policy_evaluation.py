@@ -29,7 +29,7 @@ class PolicyEvaluation(L.Callback):
         every_n_epochs: int,
         seed: int,
         score: Callable[[float], float | None],
-        heed: Callable[[], None] = lambda: None,
+        before_step: Callable[[], None] = lambda: None,
     ) -> None:
         """`policy_of`: makes, of the module, the function from observations [n, D] to actions [n, A] in the environment's
         units. `env_id`, `env_kwargs`: arguments of `gymnasium.make`. `episodes`: per evaluation. `seed`: of the first
@@ -37,7 +37,7 @@ class PolicyEvaluation(L.Callback):
         """
         self.policy_of, self.env_id, self.env_kwargs = policy_of, env_id, env_kwargs
         self.episodes, self.every_n_epochs, self.seed, self.score = episodes, every_n_epochs, seed, score
-        self.heed = heed
+        self.before_step = before_step
         """Called before each step of an evaluation on a single device; what it raises ends the fit."""
         self.history: list[list[float]] = []
         """[updates, mean return] of each evaluation."""
@@ -93,7 +93,7 @@ class PolicyEvaluation(L.Callback):
                 numbers=range(self.episodes)[rank() :: world_size()],
                 seed=self.seed,
                 # Other ranks would wait for the episodes of one that leaves.
-                heed=self.heed if world_size() == 1 else lambda: None,
+                before_step=self.before_step if world_size() == 1 else lambda: None,
             )
         finally:
             module.deployed_actor.train(training)

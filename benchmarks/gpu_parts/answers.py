@@ -13,7 +13,7 @@ from gpu_parts.stages import SMALL, Stages, drawn, dynamics_step, fused_dynamics
 from mopo_pl.data.batches.model_buffer import ModelBuffer
 from mopo_pl.dynamics.penalised_model import Draws
 from mopo_pl.dynamics.penalties import PENALTIES
-from mopo_pl.dynamics.rollouts import Step, Stepper, compiled_step, one_step
+from mopo_pl.dynamics.rollouts import RolloutStep, Stepper, compiled_step, one_step
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
 
@@ -145,7 +145,7 @@ def rollout(stages: Stages, compiled: bool = False) -> Tensors:
     alive = (drawn(len(states), seed=5) > -1).to(stages.device)
     arguments = stages.model, stages.sac.actor.act, stages.limits, states, states.clone(), alive, draws_for(stages)
     with torch.no_grad():
-        made: Step = step(*arguments)
+        made: RolloutStep = step(*arguments)
     return {name: value for name, value in made._asdict().items() if isinstance(value, Tensor)}
 
 

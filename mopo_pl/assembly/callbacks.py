@@ -36,7 +36,7 @@ def _built_callback(name: str) -> L.Callback:
 
 
 def build_evaluation(
-    settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int, heed: Callable[[], None] = lambda: None
+    settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int, before_step: Callable[[], None] = lambda: None
 ) -> PolicyEvaluation:
     """The callback that scores the policy in the log's environment; raises ValueError where it has none."""
     if dataset.env_id is None:
@@ -49,7 +49,7 @@ def build_evaluation(
         every_n_epochs=settings.every_n_epochs,
         seed=evaluation_seed(seed),
         score=partial(normalised_score, dataset.env_id),
-        heed=heed,
+        before_step=before_step,
     )
 
 

@@ -261,7 +261,9 @@ def _resumed(arguments: Sequence[str]) -> Config:
     moved = [text for key, text in pairs if key == "dataset"]
     for place in moved:
         if place in choices("dataset") or is_mapping(place):
-            problems.append(f"dataset={place}: with resume=, dataset= says where the run's log lies now: give its file")
+            problems.append(
+                f"dataset={place}: with resume=, dataset= says where the run's log lies now: give the file or folder of the data itself"
+            )
         OmegaConf.update(stored, MOVED, place)
     rest = [(key, text) for key, text in pairs if key not in ("resume", "dataset")]
     for key, text in rest:

@@ -66,7 +66,7 @@ def read_yaml(path: Path) -> DictConfig:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     except Exception as error:  # of PyYAML, OmegaConf and codecs alike
-        raise InputError(f"{path} is not valid YAML: {(str(error).splitlines() or ['?'])[0]}") from error
+        raise InputError(f"{path} is not valid YAML: {_cause(error)}") from error
     assert isinstance(values, DictConfig)
     return values
 
@@ -76,6 +76,17 @@ def refuse_unfilled(values: DictConfig, path: Path) -> None:
     for key, text in texts_of(OmegaConf.to_container(values, resolve=False), ""):
         if "${" in text or text == "???":
             raise InputError(f"{path}: {key}: {UNFILLED}")
+
+
+def _cause(error: Exception) -> str:
+    """What PyYAML says is wrong, and where."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return (str(error).splitlines() or ["?"])[0]
+    where = f"line {mark.line + 1}, column {mark.column + 1}"
+    return (
+        f"{getattr(error, 'problem', None) or error} in {where}; quote names and texts that hold any of [ ] {{ }} : , #"
+    )
 
 
 def _refuse_bombs(text: str, path: Path) -> None:

@@ -3,6 +3,7 @@
 A mapping may come from someone else (`mopo_pl.config.foreign`).
 """
 
+import os
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -69,4 +70,4 @@ def _seen_from(folder: Path, source: str) -> str:
     path = folder / Path(source).expanduser()
     if source.startswith("collect:") or (re.search(r"-v\d+$", source) and not path.exists()):
         return source
-    return str(path.absolute())
+    return os.path.abspath(path)  # without "..", and links as they were named

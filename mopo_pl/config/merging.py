@@ -33,6 +33,8 @@ OTHER_FLAGS = {
     "trainer.logger": "use logger=",
 }
 """Flags of Lightning's Trainer that are not keys, each with the key to use instead."""
+UNITS = "data.units."
+"""What comes before the name of a column whose unit is given."""
 NULLS = ("", "null", "Null", "NULL", "~")
 """What stands for no value."""
 
@@ -81,7 +83,9 @@ def overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[
         try:
             value = _as_typed(text, is_text=key in text_keys())
         except (ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError) as error:
-            problems.append(f"{key}={text}: the value is not valid YAML ({(str(error).splitlines() or ['?'])[0]})")
+            problems.append(
+                f"{key}={text}: the value is not valid YAML ({(str(error).splitlines() or ['?'])[0]}); quote names that hold [ ] {{ }} : or a comma"
+            )
             continue
         if (isinstance(value, DictConfig | ListConfig) and unfilled(value) is not None) or value == "???":
             problems.append(f"{key}={text}: {UNFILLED}")
@@ -160,7 +164,10 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         # YAML parses true as a boolean; `compile` takes the words true and false.
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
         try:
-            OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
+            if key.startswith(UNITS):  # names of columns, such as "Temp [°C]", are no paths
+                OmegaConf.select(config, UNITS.rstrip("."))[key.removeprefix(UNITS)] = value
+            else:
+                OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
         except (OmegaConfBaseException, ValueError, OverflowError) as error:
             problems.append(f"{where}: {_refusal(key, value, str(error).splitlines()[0])}")
 

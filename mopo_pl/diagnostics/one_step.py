@@ -24,7 +24,7 @@ from mopo_pl.diagnostics.calibration import (
 )
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.dynamics.penalties import Penalty, evaluate
 from mopo_pl.nn.random_streams import generator_for
 
 WORST = 0.1
@@ -74,10 +74,10 @@ def predict(
     for chunk in rows.split(CHUNK):
         part = dataset.transitions[chunk]
         mean, std = model.predict(part.inputs)
-        known = {"observations": part.observations, "actions": log.in_log_units(part.actions), "log": log}
+        acted = log.in_log_units(part.actions)
         for name, penalty in penalties.items():
-            extras = {extra: known[extra] for extra in extras_of(penalty)}
-            uncertainties[name].append(penalty(mean, std, **extras).double())
+            u = evaluate(penalty, mean, std, observations=part.observations, actions=acted, log=log)
+            uncertainties[name].append(u.double())
         mean, std = mean.double(), std.double()  # only now: a penalty is given what it gets in training
         variance = std[elites].square().mean(0) + mean[elites].var(0, unbiased=False)
         means.append(mean[elites].mean(0))

@@ -44,7 +44,7 @@ class ActionColumn:
 
 
 @dataclass(frozen=True, kw_only=True)
-class UncertaintyThere:
+class UncertaintyOnLog:
     """The run's own u on logged states: of the logged action and of the policy's."""
 
     name: str
@@ -94,14 +94,14 @@ def beside_the_log(
     """
     logged, chosen = dataset.transitions[rows].actions.double(), chosen_actions(mean_action, dataset, rows).double()
     log = LogStatistics.of(dataset)
-    there, here = log.in_log_units(logged), log.in_log_units(chosen)
+    logged_units, chosen_units = log.in_log_units(logged), log.in_log_units(chosen)
     return [
         ActionColumn(
             name=dataset.names.action(i),
             low=float(dataset.action_low[i]),
             high=float(dataset.action_high[i]),
-            logged=percentiles(there[:, i], AT),
-            chosen=percentiles(here[:, i], AT),
+            logged=percentiles(logged_units[:, i], AT),
+            chosen=percentiles(chosen_units[:, i], AT),
             distance=float((chosen - logged)[:, i].abs().mean()),
             logged_pinned=_share(logged[:, i].abs() > PINNED),
             chosen_pinned=_share(chosen[:, i].abs() > PINNED),
@@ -119,23 +119,23 @@ def chosen_actions(mean_action: Callable[[Tensor], Tensor], dataset: OfflineData
 
 
 @torch.no_grad()
-def uncertainty_there(
+def uncertainty_on_log(
     model: PenalisedModel, name: str, mean_action: Callable[[Tensor], Tensor], dataset: OfflineDataset, rows: Tensor
-) -> UncertaintyThere:
+) -> UncertaintyOnLog:
     """Compare u(s, π(s)) with u(s, a) on logged states; `name`: of the penalty."""
     logged, chosen = [], []
     for chunk in rows.split(CHUNK):
         part = dataset.transitions[chunk]
         logged.append(model.uncertainty(part.observations, part.actions))
         chosen.append(model.uncertainty(part.observations, mean_action(part.observations)))
-    there, here = torch.cat(logged).double(), torch.cat(chosen).double()
-    mean = float(there.mean())
-    return UncertaintyThere(
+    u_logged, u_chosen = torch.cat(logged).double(), torch.cat(chosen).double()
+    mean = float(u_logged.mean())
+    return UncertaintyOnLog(
         name=name,
-        logged=percentiles(there, AT),
-        chosen=percentiles(here, AT),
-        ratio=float(here.mean()) / mean if mean > 0 else None,
-        beyond=_share(here > there.quantile(0.95)),
+        logged=percentiles(u_logged, AT),
+        chosen=percentiles(u_chosen, AT),
+        ratio=float(u_chosen.mean()) / mean if mean > 0 else None,
+        beyond=_share(u_chosen > u_logged.quantile(0.95)),
     )
 
 

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.ensemble import GaussianEnsemble
 from mopo_pl.nn.functional_adam import AdamState
-from mopo_pl.nn.fused_update import Step
+from mopo_pl.nn.fused_update import ParameterStep
 from mopo_pl.nn.layers import Params
 
 
@@ -95,7 +95,11 @@ class EnsembleLoss:
         return loss + self.bound_coef * bound_loss(parameters["min_log_var"], parameters["max_log_var"], weights)
 
     def fused(
-        self, states: Sequence[AdamState], averages: Sequence[Params], steps: Sequence[Step], batch: Transitions
+        self,
+        states: Sequence[AdamState],
+        averages: Sequence[Params],
+        steps: Sequence[ParameterStep],
+        batch: Transitions,
     ) -> Tensor:
         """Make one step of Adam as `FusedUpdate` calls it; return the loss before it. `averages` is empty."""
         gradients, loss = grad_and_value(self)(states[0].parameters, batch)

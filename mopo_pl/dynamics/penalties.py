@@ -6,6 +6,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from mopo_pl.data.statistics import LogStatistics
+
 Penalty = Callable[..., Tensor]
 """From the members' means and standard deviations [E, B, 1 + D], all E of them, to u [B] >= 0.
 
@@ -35,6 +37,14 @@ def extras_of(penalty: Penalty) -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"it asks for {', '.join(unknown)}; beside mean and std it can be given {', '.join(EXTRAS)}")
     return tuple(each.name for each in named if each.name in EXTRAS)
+
+
+def evaluate(
+    penalty: Penalty, mean: Tensor, std: Tensor, *, observations: Tensor, actions: Tensor, log: LogStatistics | None
+) -> Tensor:
+    """u [B] of the members' means and standard deviations [E, B, 1 + D], with those of `EXTRAS` that the penalty asks for."""
+    given = {"observations": observations, "actions": actions, "log": log}
+    return penalty(mean, std, **{name: given[name] for name in extras_of(penalty)})
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class Rollout:
     """Whether each rollout is still running after h steps [B] bool."""
 
 
-class Step(NamedTuple):
+class RolloutStep(NamedTuple):
     """One step of B rollouts: its entries of `Rollout`, then the next states and whether each episode continues."""
 
     rows: Tensor
@@ -55,7 +55,7 @@ class Step(NamedTuple):
     """[B] bool."""
 
 
-Stepper = Callable[[PenalisedModel, Act, StateLimits, Tensor, Tensor, Tensor, Draws], Step]
+Stepper = Callable[[PenalisedModel, Act, StateLimits, Tensor, Tensor, Tensor, Draws], RolloutStep]
 """`one_step`, or its compiled form."""
 
 
@@ -67,7 +67,7 @@ def one_step(
     observations: Tensor,
     alive: Tensor,
     draws: Draws,
-) -> Step:
+) -> RolloutStep:
     """One step of the policy in the model from states [B, D], as a function of tensors.
 
     A row that is not `alive` any more continues from its start and is not valid. A step beyond the log is valid however far it
@@ -80,7 +80,7 @@ def one_step(
     valid = alive & sound
     following = torch.where(made.beyond.unsqueeze(-1), limits.nearest(reached), reached)
     goes_on = valid & (made.transitions.terminals == 0)
-    return Step(
+    return RolloutStep(
         rows=made.transitions.with_next_observations(following).rows,
         costs=made.cost,
         valid=valid,
@@ -100,7 +100,7 @@ def compiled_step(rows: int, device: torch.device) -> Stepper:
     """
     whole = compile_with_guards(one_step, device, "the rollouts' step")
 
-    def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> Step:
+    def step(model: PenalisedModel, policy: Act, limits: StateLimits, starts: Tensor, *rest: Any) -> RolloutStep:
         return (whole if len(starts) == rows else one_step)(model, policy, limits, starts, *rest)
 
     return step

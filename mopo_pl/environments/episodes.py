@@ -36,11 +36,11 @@ def evaluate(
     env_kwargs: Mapping[str, Any],
     numbers: range,
     seed: int,
-    heed: Callable[[], None] = lambda: None,
+    before_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
-    `heed`: called before each step; what it raises ends the evaluation. `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
+    `before_step`: called before each step; what it raises ends the evaluation. `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
     depend on the other episodes stepped with it. Where `act` has a method `reset`, as a Policy has, it is called before
     each group of episodes. An episode in which `act` gives NaN or inf ends there, with return NaN.
     An environment without a limit of steps is cut after `MOST_STEPS`.
@@ -48,7 +48,8 @@ def evaluate(
     """
     make = partial(make_environment, env_id, env_kwargs)
     groups = [
-        _play(act, make, numbers[first : first + GROUP], seed, env_id, heed) for first in range(0, len(numbers), GROUP)
+        _play(act, make, numbers[first : first + GROUP], seed, env_id, before_step)
+        for first in range(0, len(numbers), GROUP)
     ]
     return _joined(groups)
 
@@ -80,7 +81,7 @@ def _play(
     numbers: range,
     seed: int,
     env_id: str,
-    heed: Callable[[], None],
+    before_step: Callable[[], None],
 ) -> Episodes:
     """Run one episode in each of `len(numbers)` environments; steps after an episode's end do not count."""
     environments = SyncVectorEnv([make] * len(numbers))
@@ -92,7 +93,7 @@ def _play(
         returns, lengths = np.zeros(len(numbers)), np.zeros(len(numbers), dtype=np.int64)
         most = None if all(map(_has_limit, environments.envs)) else MOST_STEPS
         while running.any():
-            heed()
+            before_step()
             _require_finite("an observation", observations[running], env_id)
             actions = _acted(act, np.where(running[:, None], observations, 0.0))
             lost = np.asarray(~np.isfinite(actions).all(-1))

@@ -15,7 +15,7 @@ from mopo_pl.nn.compilation import compile_without_guards
 from mopo_pl.nn.functional_adam import AdamState, JointAdam
 from mopo_pl.nn.layers import Params
 
-Step = Callable[[Params], None]
+ParameterStep = Callable[[Params], None]
 """Change a group of parameters in place, given their gradients by parameter name."""
 
 
@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 
 Update = Callable[..., Tensor]
-"""Compute one update from (Adam states, averages, one `Step` per optimiser, a batch, further tensors).
+"""Compute one update from (Adam states, averages, one `ParameterStep` per optimiser, a batch, further tensors).
 
 Return its metrics.
 

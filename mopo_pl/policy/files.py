@@ -68,7 +68,10 @@ def damage_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise InputError(f"{folder} holds no policy: policy.json and policy.safetensors must be there") from error
+        raise InputError(
+            f"{folder} holds no policy: policy.json and policy.safetensors must be there, which a run writes at its end "
+            "(runs/latest is the newest that was begun)"
+        ) from error
     except InputError:
         raise
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

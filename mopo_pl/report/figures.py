@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mopo_pl.data.readers.names import shown
 from mopo_pl.diagnostics.one_step import OneStep
 from mopo_pl.diagnostics.open_loop import OpenLoop
-from mopo_pl.diagnostics.policy_actions import ActionColumn, UncertaintyThere, Visited
+from mopo_pl.diagnostics.policy_actions import ActionColumn, UncertaintyOnLog, Visited
 from mopo_pl.report.drawing import PAGE, Drawing, Paper, legend_above, make_logarithmic, sheet
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def actions(paper: Paper, column: ActionColumn) -> "Figure":
 
 
 @Drawing
-def uncertainty(paper: Paper, there: UncertaintyThere) -> "Figure":
+def uncertainty(paper: Paper, there: UncertaintyOnLog) -> "Figure":
     """Quantiles of u on logged actions and on the policy's."""
     figure, axes = sheet(1.5)
     for place, (values, colour) in enumerate(((there.chosen, paper.colours[0]), (there.logged, paper.text))):

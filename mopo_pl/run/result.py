@@ -57,7 +57,7 @@ def build_result(
     }
 
 
-def _finite(value: float) -> float | None:
+def _finite(value: float | np.floating) -> float | None:
     """A number, or None for what JSON has no word for."""
     return float(value) if isfinite(value) else None
 

@@ -38,7 +38,7 @@ from mopo_pl.dynamics.terminals.rule import load_rule, rule_facts
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
-from mopo_pl.report.command import report_at_end
+from mopo_pl.report.command import REPORT_FILE, report_at_end
 from mopo_pl.run.finished.estimate_command import write_estimates
 from mopo_pl.run.finished.estimates_text import summary_lines
 from mopo_pl.run.folder import RunFolder, launched_config
@@ -52,6 +52,7 @@ from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import refuse_unwritable, sha256_of
 from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.storage.run_records import ESTIMATES
 from mopo_pl.storage.stored_json import read_json
 
 FINAL_SEED_OFFSET = 10_000
@@ -60,11 +61,11 @@ FINAL_SEED_OFFSET = 10_000
 
 def run(config: Config) -> int:
     """Run or resume what `config` says; return the exit code. Raises InputError before any training starts."""
-    with restored_environment(), ExitStack() as locks:
-        return _run(config, locks)
+    with restored_environment(), ExitStack() as at_exit:
+        return _run(config, at_exit)
 
 
-def _run(config: Config, locks: ExitStack) -> int:
+def _run(config: Config, at_exit: ExitStack) -> int:
     if is_child_process():
         exit_with_parent()
     config = with_named_ensemble(launched_config() or config)
@@ -76,10 +77,12 @@ def _run(config: Config, locks: ExitStack) -> int:
         place = Path(config.resume or config.run_dir or "runs")
         refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=place, copies=trainer.num_devices)
     L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
-    path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, locks))
+    path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, at_exit))
     folder = RunFolder(path)
     if finished:
         print_once(f"{folder.path} is finished: nothing to resume{_left_out(config, folder)}")
+        if getattr(rank_zero_only, "rank", 0) == 0:
+            _make_up(config, inputs, folder, at_exit)
         return 0
     config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
@@ -87,7 +90,7 @@ def _run(config: Config, locks: ExitStack) -> int:
     print_once(f"run folder {folder.path}")
     _announce(config, inputs, trainer)
     signals = SignalHandler()
-    context = StageContext.of(config, folder, signals, locks.enter_context(ExitStack()))
+    context = StageContext.of(config, folder, signals, at_exit.enter_context(ExitStack()))
     try:
         with signals.installed():
             result = _stages(config, inputs, context)
@@ -208,6 +211,19 @@ def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
         print_once("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
 
 
+def _make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStack) -> None:
+    """Write the estimates and the report that a finished run should have, and was killed before it had."""
+    estimates = _is_estimated(config, inputs) and not (folder.path / ESTIMATES).exists()
+    report = config.report and not config.trainer.fast_dev_run and not (folder.path / REPORT_FILE).exists()
+    if not (estimates or report):
+        return
+    at_exit.enter_context(folder.locked())
+    if estimates:
+        print_once(_estimated(config, inputs, folder))
+    if report:
+        report_at_end(folder.path, inputs.dataset, [])
+
+
 def _left_out(config: Config, folder: RunFolder) -> str:
     """What is said of settings that were given for a run that is finished."""
     ended = config_from_file(folder.config)
@@ -263,8 +279,8 @@ def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, 
         return None
     if config.stage != "dynamics" and dataset.env_id is not None:
         episodes, actor = config.evaluation.final_episodes, actor_class(config.sac.actor)
-        heed = leaving_if_overdue(signals)
-        final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor, heed=heed)
+        before_step = leaving_if_overdue(signals)
+        final = final_evaluation(folder, episodes=episodes, seed=config.seed, actor=actor, before_step=before_step)
     result = build_result(dataset=dataset, seed=config.seed, updates=updates, seconds=seconds, curve=curve, final=final)
     if ends is not None:
         result["termination"] = ends
@@ -280,9 +296,15 @@ def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, 
     return result
 
 
+def _is_estimated(config: Config, inputs: Inputs) -> bool:
+    """Whether the run ends with estimates of its policy."""
+    alone = config.uses_model and inputs.dataset.env_id is None
+    return config.estimate and alone and not config.trainer.fast_dev_run
+
+
 def _estimated(config: Config, inputs: Inputs, folder: RunFolder) -> str:
     """Lines about what the policy is believed to earn where no environment can say it; none where one can, or without a model."""
-    if not config.estimate or inputs.dataset.env_id is not None or not config.uses_model or config.trainer.fast_dev_run:
+    if not _is_estimated(config, inputs):
         return ""
     print_once("estimating the policy without an environment (estimate=false leaves it out)")
     ensemble = Path(config.dynamics_from or folder.path)
@@ -297,7 +319,7 @@ def final_evaluation(
     episodes: int,
     seed: int,
     actor: Callable[..., TanhGaussianActor],
-    heed: Callable[[], None] = lambda: None,
+    before_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
     """Score the exported policy in the environment that it names, as a user of the folder would."""
     policy = Policy.load(folder.path, actor=actor)
@@ -307,5 +329,5 @@ def final_evaluation(
         env_kwargs=policy.meta["env_kwargs"],
         numbers=range(episodes),
         seed=evaluation_seed(seed) + FINAL_SEED_OFFSET,
-        heed=heed,
+        before_step=before_step,
     )

@@ -7,7 +7,6 @@ from pickle import UnpicklingError
 from typing import Any
 
 import lightning as L
-from lightning.pytorch.callbacks import LambdaCallback
 from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
@@ -107,6 +106,17 @@ class StageContext:
         )
 
 
+class FirstBatch(L.Callback):
+    """Notes that a batch was trained on: errors from then on are not of a checkpoint that does not fit."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def on_train_batch_end(self, *_: Any, **__: Any) -> None:
+        """Note it."""
+        self.done = True
+
+
 def fit_stage(
     stage: Stage,
     module: L.LightningModule,
@@ -128,9 +138,11 @@ def fit_stage(
         best_by=best_by,
     )
     metrics = MetricsFile(folder.metrics, stage=stage.name)
-    newest, begun = files.newest_valid(), list[bool]()
+    newest, first_batch = files.newest_valid(), FirstBatch()
     files.drop_after(newest)
-    if newest is None and context.resumed:
+    if newest is not None:
+        print_once(f"{stage.name}: continues from {newest.name}")
+    elif context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
     context.open.close()
     built = build_loggers(
@@ -148,7 +160,7 @@ def fit_stage(
             callbacks=[
                 *callbacks,
                 *build_callbacks(context.callbacks),
-                LambdaCallback(on_train_batch_end=lambda *_: begun or begun.append(True)),
+                first_batch,
                 signals.reinstall_callback(),
                 forget_unsaved(metrics),
                 RanksAgree(),
@@ -162,7 +174,7 @@ def fit_stage(
             if trainer.world_size > 1 and any(sign in str(error) for sign in PEER_LOST):
                 raise PeerLost from error
             told = isinstance(error, InputError | Unwritable | Diverged) or is_lack_of_memory(error)
-            if newest is None or begun or told:
+            if newest is None or first_batch.done or told:
                 raise
             raise InputError(
                 f"{newest} cannot be continued from ({type(error).__name__}: {' '.join(str(error).split())[:200]}): remove it, and "
@@ -250,8 +262,10 @@ def train_policy(
         module = build_sac(config.sac, dataset, inputs.reward, seed=seed, compile="policy" in config.compile)
         refreshes = context.folder.checkpoints / REFRESHES
         data = build_batches(config.sac, config.rollout, dataset, seed=seed, refresh_folder=refreshes, on_host=on_host)
-    heed = leaving_if_overdue(context.signals)
-    evaluation = build_evaluation(config.evaluation, dataset, seed=seed, heed=heed) if dataset.env_id else None
+    before_step = leaving_if_overdue(context.signals)
+    evaluation = (
+        build_evaluation(config.evaluation, dataset, seed=seed, before_step=before_step) if dataset.env_id else None
+    )
     callbacks: list[L.Callback] = [] if model is None else [_refresh(config, inputs, model)]
     callbacks += [evaluation] if evaluation else []
     callbacks += [build_health(config.health, facts)]

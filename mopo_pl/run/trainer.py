@@ -92,6 +92,7 @@ def _quiet() -> None:
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*You called `self.log.*",
         ".*LeafSpec.*",
+        ".*Experiment logs directory.*exists and is not empty.*",  # of a resumed run; its rows are kept
     ):
         warnings.filterwarnings("ignore", message=message)
     if not sys.warnoptions:

@@ -17,7 +17,7 @@ from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.losses import cloning_error
 from mopo_pl.sac.policy_module import PolicyModule, untrained
 
-REPORT = ("cloning_error",)
+UPDATE_METRICS = ("cloning_error",)
 """What an update reports: the mean squared distance of the mean action from the logged one, before the update."""
 
 
@@ -44,9 +44,9 @@ class CloningModule(PolicyModule):
             "actor_lr": actor_lr,
             "schedule_epochs": schedule_epochs,
         }
-        super().__init__(REPORT, hparams)
+        super().__init__(UPDATE_METRICS, hparams)
         self.actor, self.actor_lr, self.schedule_epochs = actor, actor_lr, schedule_epochs
-        self.errors = RowMeans(REPORT)
+        self.errors = RowMeans(UPDATE_METRICS)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
         """Adam; its step size follows a cosine over the run if asked to."""
@@ -83,13 +83,3 @@ class CloningModule(PolicyModule):
         """Log the mean over all logged transitions."""
         self.note({f"policy/logged_{name}": value for name, value in self.errors.compute().items()})
         self.errors.reset()
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the count of updates."""
-        super().on_save_checkpoint(checkpoint)
-        checkpoint["cloning"] = {"updates": self._updates}
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the number of updates."""
-        super().on_load_checkpoint(checkpoint)
-        self._updates = checkpoint["cloning"]["updates"]

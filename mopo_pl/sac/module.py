@@ -23,7 +23,7 @@ from mopo_pl.sac.actor import ACTOR_ARGUMENTS, TanhGaussianActor
 from mopo_pl.sac.critic import CRITIC_ARGUMENTS, Critics
 from mopo_pl.sac.losses import lower_estimate
 from mopo_pl.sac.policy_module import PolicyModule, untrained
-from mopo_pl.sac.updates import LOGGED_METRICS, REPORT, SACGradients, SACUpdate, Steps, Weights
+from mopo_pl.sac.updates import LOGGED_METRICS, UPDATE_METRICS, ParameterSteps, SACGradients, SACUpdate, Weights
 
 
 class SACModule(PolicyModule):
@@ -94,7 +94,7 @@ class SACModule(PolicyModule):
             "seed": seed,
             "compile": compile,
         }
-        super().__init__(REPORT, hparams)
+        super().__init__(UPDATE_METRICS, hparams)
         self.actor, self.critic = actor, critic
         self.target_critic = copy.deepcopy(critic).requires_grad_(False)
         self.actor_average = actor_average
@@ -193,7 +193,7 @@ class SACModule(PolicyModule):
                 )
         self._updates += len(batch)
         self.means.update(reports)
-        self.show_loss("policy/critic_loss", reports[-1, REPORT.index("critic_loss")])
+        self.show_loss("policy/critic_loss", reports[-1, UPDATE_METRICS.index("critic_loss")])
 
     def on_validation_epoch_start(self) -> None:
         """Create the generator of validation's noise, the same at each validation; training never draws from it."""
@@ -212,10 +212,10 @@ class SACModule(PolicyModule):
         self.logged.reset()
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
-        """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by REPORT."""
+        """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by UPDATE_METRICS."""
         weights = self.weights()
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
-        return self._sac_update(weights, batch, noise, average_rate, Steps(_mean_over_ranks, *steps))
+        return self._sac_update(weights, batch, noise, average_rate, ParameterSteps(_mean_over_ranks, *steps))
 
     @property
     def deployed_actor(self) -> TanhGaussianActor:
@@ -258,15 +258,14 @@ class SACModule(PolicyModule):
         optimizer.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the count of updates and every rank's noise stream, which are not parameters."""
+        """Add every rank's noise stream to what `PolicyModule` keeps."""
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sac"] = {"updates": self._updates, "noise": gather_from_ranks(self._noise.get_state())}
+        checkpoint["noise"] = gather_from_ranks(self._noise.get_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the number of updates; `on_fit_start` restores the generator."""
+        """Keep the streams for `on_fit_start`, which restores the generator."""
         super().on_load_checkpoint(checkpoint)
-        self._updates = checkpoint["sac"]["updates"]
-        self._saved_noise = checkpoint["sac"]["noise"]
+        self._saved_noise = checkpoint["noise"]
 
 
 def _mean_over_ranks(gradients: Params) -> Params:

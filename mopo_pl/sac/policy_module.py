@@ -44,6 +44,16 @@ class PolicyModule(LoggedModule):
         """The actor that is evaluated and exported."""
         return self.actor
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the count of updates."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["updates"] = self._updates
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore the count of updates."""
+        super().on_load_checkpoint(checkpoint)
+        self._updates = checkpoint["updates"]
+
     def forward(self, observations: Tensor) -> Tensor:
         """Return the mean action tanh μ(s) [..., A] of the deployed actor, in [-1, 1]."""
         return self.deployed_actor.mean_action(observations)

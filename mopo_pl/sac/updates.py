@@ -15,7 +15,7 @@ from torch.linalg import vector_norm
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.nn.compilation import CompiledOrEager
 from mopo_pl.nn.functional_adam import AdamState
-from mopo_pl.nn.fused_update import Step
+from mopo_pl.nn.fused_update import ParameterStep
 from mopo_pl.nn.layers import Params
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.sac.critic import Critics
@@ -29,7 +29,7 @@ from mopo_pl.sac.losses import (
     temperature_loss,
 )
 
-REPORT = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
+UPDATE_METRICS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
 """What an update reports, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
 
 LOGGED_METRICS = ("logged_q", "logged_bellman_error", "logged_entropy")
@@ -48,14 +48,14 @@ class Weights(NamedTuple):
     """Empty where no average is kept."""
 
 
-class Steps(NamedTuple):
+class ParameterSteps(NamedTuple):
     """How each group of parameters takes its gradients: a step of torch's optimiser, or of Adam in compiled code."""
 
     mean_over_ranks: Callable[[Params], Params]
     """Gradients of this process to those of all; the identity where there is one."""
-    critic: Step
-    actor: Step
-    temperature: Step
+    critic: ParameterStep
+    actor: ParameterStep
+    temperature: ParameterStep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,12 +160,12 @@ class SACUpdate:
     """Limit of the norm of the critics' gradient and of the actor's, each; None: none."""
 
     def __call__(
-        self, weights: Weights, batch: Transitions, noise: Tensor, average_rate: Tensor, steps: Steps
+        self, weights: Weights, batch: Transitions, noise: Tensor, average_rate: Tensor, steps: ParameterSteps
     ) -> Tensor:
         """One update from a batch [B, W] and ε [2, B, A]; changes the weights in place.
 
         `average_rate`: share of the actor that enters its running average, of no dimension. Returns the report [7], named
-        by `REPORT`.
+        by `UPDATE_METRICS`.
         """
         critic, target_critic, actor, log_alpha, average_actor = weights
         gradients, critic_loss, q = self.gradients.of_critic(critic, target_critic, actor, log_alpha, batch, noise[0])
@@ -184,7 +184,7 @@ class SACUpdate:
         self,
         states: Sequence[AdamState],
         averages: Sequence[Params],
-        steps: Sequence[Step],
+        steps: Sequence[ParameterStep],
         batch: Transitions,
         noise: Tensor,
         average_rate: Tensor,
@@ -193,7 +193,7 @@ class SACUpdate:
         (critic, actor, alpha), (target_critic, average_actor) = states, averages
         log_alpha = alpha.parameters["log_alpha"]
         weights = Weights(critic.parameters, target_critic, actor.parameters, log_alpha, average_actor)
-        return self(weights, batch, noise, average_rate, Steps(_unchanged, *steps))
+        return self(weights, batch, noise, average_rate, ParameterSteps(_unchanged, *steps))
 
     def with_compiled_gradients(self) -> "SACUpdate":
         """The same update, each of its gradients compiled by itself."""

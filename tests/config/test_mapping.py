@@ -163,6 +163,18 @@ def test_units_may_hold_a_colon(plant: Path) -> None:
     assert compose([f"dataset={plant}"]).data.units == {"temp": "°C", "valve": "open:closed"}
 
 
+def test_units_of_columns_with_brackets_and_dots_in_their_names(plant: Path) -> None:
+    plant.write_text(PLANT.replace("  action_low", "  units: {'Temp [°C]': °C, 'plc.valve': '%'}\n  action_low"))
+    assert compose([f"dataset={plant}"]).data.units == {"Temp [°C]": "°C", "plc.valve": "%"}
+    assert compose([f"dataset={plant}", "data.units.Temp [°C]=K"]).data.units["Temp [°C]"] == "K"
+
+
+def test_a_mistake_in_yaml_is_located(plant: Path) -> None:
+    (problem,) = refused(plant, "data:\n  columns: {observation: [Temp [°C], b]}")
+    assert "in line 2, column " in problem
+    assert problem.endswith("quote names and texts that hold any of [ ] { } : , #")
+
+
 # Files that are none
 
 

@@ -136,9 +136,10 @@ def test_next_states_that_are_the_states_stop(found: Found, log: Arrays) -> None
 @pytest.mark.parametrize(("rows", "word"), [(-2, "late"), (1, "early")])
 def test_shifted_next_states_stop(found: Found, log: Arrays, rows: int, word: str) -> None:
     log["next_observations"] = np.roll(log["observations"], rows, 0)
-    finding = only([finding for finding in found(log) if finding.level == "STOP"])
-    assert finding.name == "next-states-shifted"
-    assert f"one row too {word}" in finding.text
+    findings = {finding.name: finding for finding in found(log)}
+    assert findings["next-states-shifted"].level == "STOP"
+    assert f"one row too {word}" in findings["next-states-shifted"].text
+    assert "next-states-break" not in findings  # the rows are in order
 
 
 def test_next_states_of_rows_that_were_left_out_are_counted(found: Found, log: Arrays) -> None:
@@ -297,7 +298,6 @@ def test_steps_that_float32_rounds_away_are_named(found: Found, log: Arrays) -> 
 @pytest.mark.parametrize(
     ("rewards", "text"),
     [
-        (np.zeros(len(ENDS)), "every reward is 0"),
         (np.arange(len(ENDS)) % 500 == 7, "only 4 of 2000 rewards are not 0"),
         (np.where(np.arange(len(ENDS)) == 9, 1e6, 1.0), "rewards reach 1e+06 (row 9)"),
     ],
@@ -306,6 +306,21 @@ def test_rewards_that_teach_little_are_named(found: Found, log: Arrays, rewards:
     finding = only(found({**log, "rewards": rewards.astype(np.float32)}))
     assert finding.name == "rewards"
     assert finding.text.startswith(text)
+
+
+def test_rewards_of_one_value_are_named_unless_ends_tell_them_apart(found: Found, log: Arrays) -> None:
+    log["rewards"][:] = 1.0
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("WARN", "rewards-constant")
+    assert "data.columns.reward=NAME" in finding.fix
+    fallen = {
+        **log,
+        "terminals": np.arange(len(ENDS)) % 500 == 499,
+        "timeouts": ENDS & (np.arange(len(ENDS)) % 500 != 499),
+    }
+    assert "rewards-constant" not in {finding.name for finding in found(fallen)}
+    log["rewards"][:] = 0.0
+    assert "rewards-constant" in {finding.name for finding in found({**fallen, "rewards": log["rewards"]})}
 
 
 # Actions

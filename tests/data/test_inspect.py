@@ -86,7 +86,7 @@ def rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_clean_log_is_ok(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert inspected(path, arrays(), "termination=never") == 0
     output = capsys.readouterr().out
-    assert "OK    28 checks: unused-arrays, " in output
+    assert "OK    29 checks: unused-arrays, " in output
     assert "rows      1500, of which 0 without a true next state" in output
     assert "WARN" not in output
 
@@ -98,8 +98,13 @@ def test_a_rule_that_is_not_given_is_a_warning_to_inspect_alone(path: Path, caps
 
 
 def test_a_warning_ends_with_exit_code_0(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never") == 0
-    assert "WARN  rewards: every reward is 0: nothing can be learned from them" in capsys.readouterr().out
+    assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never", "algorithm=bc") == 0
+    assert "WARN  rewards-constant: every reward is 0: nothing can be learned from them" in capsys.readouterr().out
+
+
+def test_rewards_that_are_all_zero_stop_what_learns_from_them(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never") == 3
+    assert "STOP  rewards-constant: every reward is 0: nothing can be learned from them" in capsys.readouterr().out
 
 
 def test_a_stop_ends_with_exit_code_3_and_its_fix(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -127,11 +132,11 @@ def test_values_that_are_no_numbers_stop(path: Path, capsys: pytest.CaptureFixtu
 
 
 def test_json_holds_the_same(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never", "--json") == 0
+    assert inspected(path, {**arrays(), "rewards": np.zeros(ROWS)}, "termination=never", "algorithm=bc", "--json") == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["level"], told["log"]["rows"], told["log"]["observations"]) == ("WARN", 1500, ["obs 0", "obs 1"])
     warnings = [finding for finding in told["findings"] if finding["level"] == "WARN"]
-    assert [finding["name"] for finding in warnings] == ["rewards"]
+    assert [finding["name"] for finding in warnings] == ["rewards-constant"]
     assert len(told["findings"]) == 28
 
 
@@ -353,5 +358,7 @@ def test_a_reward_is_tried_before_training(path: Path, rules: str, name: str, sa
 
 def test_a_run_says_its_warnings(path: Path) -> None:
     np.savez(path, **{**arrays(), "rewards": np.zeros(ROWS)})
-    inputs = open_inputs(compose([f"dataset={path}", "termination=never"]))
-    assert [finding.name for finding in inputs.dataset.findings if finding.level == "WARN"] == ["rewards"]
+    inputs = open_inputs(compose([f"dataset={path}", "termination=never", "algorithm=bc"]))
+    assert [finding.name for finding in inputs.dataset.findings if finding.level == "WARN"] == ["rewards-constant"]
+    with pytest.raises(InputError, match="every reward is 0"):
+        open_inputs(compose([f"dataset={path}", "termination=never"]))

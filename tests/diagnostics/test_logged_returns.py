@@ -25,11 +25,11 @@ def test_whole_episodes_by_hand() -> None:
     assert log.summary()["std"] == 8.5
 
 
-@pytest.mark.parametrize("limit", [("WINDOW", 4), ("MOST_STEPS", 5)])
+@pytest.mark.parametrize("limit", [("SEGMENT_STEPS", 4), ("MOST_STEPS", 5)])
 def test_windows_of_unfinished_or_long_episodes(limit: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
     name, value = limit
     monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "WINDOW", 4)
+    monkeypatch.setattr(module, "SEGMENT_STEPS", 4)
     rng = np.random.default_rng(0)
     rewards, gamma = rng.standard_normal(20), 0.7
     log = log_of(list(rewards), [9, 3, 8], terminal=[11], finished=name == "MOST_STEPS")

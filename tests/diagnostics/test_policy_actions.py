@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
-from mopo_pl.diagnostics.policy_actions import AT, BINS, beside_the_log, uncertainty_there, visited
+from mopo_pl.diagnostics.policy_actions import AT, BINS, beside_the_log, uncertainty_on_log, visited
 from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import PenalisedModel
@@ -82,18 +82,18 @@ def test_a_policy_at_its_bounds_is_seen(log: OfflineDataset) -> None:
 
 def test_uncertainty_is_that_of_each_ones_action_in_the_logs_units(log: OfflineDataset) -> None:
     rows = torch.arange(400)
-    found = uncertainty_there(drifting(log, [0.0] * 3), "size", lambda s: torch.ones(len(s), 2), log, rows)
+    found = uncertainty_on_log(drifting(log, [0.0] * 3), "size", lambda s: torch.ones(len(s), 2), log, rows)
     actions = log.transitions.actions.double()
     u = (4 * actions[:, 0]).abs() + (actions[:, 1] + 1) / 2
     assert found.chosen == pytest.approx([5.0] * 5)  # |4| + |1|
     assert found.logged == pytest.approx(u.quantile(torch.tensor(AT).double()).tolist(), rel=1e-4)
     assert found.ratio == pytest.approx(5.0 / float(u.mean()), rel=1e-4)
     assert found.beyond == 1.0
-    half = uncertainty_there(
+    half = uncertainty_on_log(
         drifting(log, [0.0] * 3), "size", lambda s: torch.where(s[:, :1] > 0, 1.0, 0.0).expand(-1, 2), log, rows
     )
     assert half.beyond == pytest.approx(float((log.transitions.observations[:, 0] > 0).double().mean()))
-    usual = uncertainty_there(
+    usual = uncertainty_on_log(
         drifting(log, [0.0] * 3), "size", lambda s: torch.tensor([0.5, 0.0]).expand(len(s), 2), log, rows
     )
     assert usual.beyond == 0.0  # u = 2.5, amid the log's

@@ -20,7 +20,7 @@ from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.dynamics.penalties import disagreement, max_aleatoric, none
-from mopo_pl.dynamics.rollouts import Rollout, RolloutStatistics, Step, Stepper, branch, compiled_step, one_step
+from mopo_pl.dynamics.rollouts import Rollout, RolloutStatistics, RolloutStep, Stepper, branch, compiled_step, one_step
 from mopo_pl.dynamics.terminals.classifier import unfitted
 from mopo_pl.dynamics.terminals.rule import LearnedRule
 from mopo_pl.dynamics.termination import StateBox, never
@@ -470,7 +470,7 @@ def test_chunks_rolled_out_one_by_one_are_the_rows_of_all_starts_at_once() -> No
     def rolled(rows: slice) -> list[Tensor]:
         handed = iter([Draws(*(part[rows] for part in step)) for step in draws])
 
-        def step(*given: Any) -> Step:
+        def step(*given: Any) -> RolloutStep:
             *others, _ = given
             return one_step(*others, draws=next(handed))
 

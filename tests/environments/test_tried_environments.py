@@ -203,11 +203,11 @@ def test_what_is_heeded_at_a_step_ends_the_evaluation(register: Callable[..., No
     register(Endless)
     asked: list[int] = []
 
-    def heed() -> None:
+    def before_step() -> None:
         asked.append(len(asked))
         if len(asked) == 20:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        play(2, heed=heed)
+        play(2, before_step=before_step)
     assert len(asked) == 20

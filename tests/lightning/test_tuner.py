@@ -55,7 +55,7 @@ def test_what_is_saved_before_a_fit_starts_it(make_dataset: Make, own_trainer: T
         if saves:
             trainer.strategy.connect(module)
             trainer.save_checkpoint(tmp_path / "before.ckpt")
-            assert torch.load(tmp_path / "before.ckpt", weights_only=True)["sac"]["updates"] == 0
+            assert torch.load(tmp_path / "before.ckpt", weights_only=True)["updates"] == 0
         trainer.fit(module, datamodule=data, ckpt_path=tmp_path / "before.ckpt" if saves else None)
         ended.append(weights(module))
     assert differing(*ended) == []

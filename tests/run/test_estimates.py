@@ -18,7 +18,7 @@ from mopo_pl.diagnostics.estimates.verdict import Evidence
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.run.finished import estimates
 from mopo_pl.run.finished.estimates import Effort
-from mopo_pl.run.finished.estimates_text import as_text
+from mopo_pl.run.finished.estimates_text import as_text, summary_lines
 
 SMALL = Effort(imagined_rows=2000, least_rollouts=2, most_rollouts=3, values=5, clone_updates=20, fqe_updates=10)
 
@@ -127,7 +127,11 @@ def test_the_table_says_what_decided(trained: Path, capsys: pytest.CaptureFixtur
     above = "above" if found["bound"]["holds"] else "below"
     assert f"the true return {found['true_return']:.1f} is {above} it" in "\n".join(lines)
     for reason in found["verdict"]["reasons"]:
-        assert f"  {reason['says']:<19}{reason['name']}: {reason['text']}" in lines
+        assert f"  {reason['weight']:<19}{reason['name']}: {reason['text']}" in lines
+    objections = [reason for reason in found["verdict"]["reasons"] if reason["weight"] == "objects"]
+    said = summary_lines(found)
+    assert all(f"{reason['name']}, objects: {reason['text']}" in said for reason in objections)
+    assert "no objection" not in said
 
 
 def test_windows_of_logged_states_say_nothing_of_whether_the_bound_holds(
@@ -246,7 +250,7 @@ def test_code_that_a_runs_file_names_is_run_only_when_repeated(
     assert "termination=rule_of_a_test:ends names" in refused([str(copy), "termination=another:rule"], capsys)
     for allowed in ("termination=rule_of_a_test:ends", "trust=true"):
         problem = refused([str(copy), allowed], capsys)
-        assert problem == f"error: {copy} holds no policy: policy.json and policy.safetensors must be there\n"
+        assert problem.startswith(f"error: {copy} holds no policy: policy.json and policy.safetensors must be there")
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"final_return": "high"}'])

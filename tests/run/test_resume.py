@@ -203,6 +203,21 @@ def test_settings_that_a_finished_run_cannot_take_are_named(finished: Path, caps
     )
 
 
+def test_what_a_run_was_killed_before_is_made_up_for(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report is written after result.json, which marks the run as finished."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "report.html").unlink(missing_ok=True)
+    assert main([f"resume={run}", "report=true"]) == 0
+    assert f"report   {run / 'report.html'}" in capsys.readouterr().out
+    assert (run / "report.html").stat().st_size > 10_000
+    written = (run / "report.html").stat().st_mtime_ns
+    assert main([f"resume={run}", "report=true"]) == 0
+    assert (run / "report.html").stat().st_mtime_ns == written
+
+
 def test_too_little_memory_on_resume_leaves_the_checkpoint_alone(
     stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

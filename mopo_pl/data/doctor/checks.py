@@ -11,6 +11,7 @@ from mopo_pl.data.log.action_bounds import Bounds
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.console import progress
 
+CONSTANT_REWARDS = "rewards-constant"
 CHECKS: dict[str, Check] = {
     "unused-arrays": names.unused_arrays,
     "reading": names.reading,
@@ -31,6 +32,7 @@ CHECKS: dict[str, Check] = {
     "columns-stuck": columns.stuck,
     "columns-count": columns.counters,
     "columns-rounded": columns.rounded,
+    CONSTANT_REWARDS: columns.constant_rewards,
     "rewards": columns.rewards,
     BEYOND_BOUNDS: actions.beyond,
     "actions-saturated": actions.saturated,

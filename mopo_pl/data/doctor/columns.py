@@ -100,11 +100,22 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def constant_rewards(log: Evidence) -> Iterator[Verdict]:
+    """All of one value. A reward of living, which tells apart what ends an episode sooner, is none."""
+    values = np.asarray(log.raw.rewards, np.float64)
+    ends = log.raw.terminals is not None and log.raw.terminals.any()
+    if (values == values[0]).all() and (values[0] == 0 or not ends):
+        yield Verdict(
+            "WARN",
+            f"every reward is {values[0]:g}: nothing can be learned from them",
+            "name the array or column of the rewards (data.columns.reward=NAME), or give reward=module:function",
+        )
+
+
 def rewards(log: Evidence) -> Iterator[Verdict]:
-    """Of one value, rare, or huge."""
+    """Rare, or huge."""
     values = np.asarray(log.raw.rewards, np.float64)
     if (values == values[0]).all():
-        yield Verdict("WARN", f"every reward is {values[0]:g}: nothing can be learned from them", "")
         return
     rare = int((values != 0).sum())
     if rare < 0.01 * len(values):

@@ -10,6 +10,10 @@ LATER = r"next|new|after|following|later|t_?plus_?1|t\+1|\'"
 """What the name of a next state has beside the name of the state."""
 
 
+TIMES = ("time", "timestamp", "datetime", "date")
+"""Names that an array of times often has. None is taken without being asked for: gaps in time end an episode."""
+
+
 def unused_arrays(log: Evidence) -> Iterator[Verdict]:
     """STOP where some have the shape, or the names, of the observations and no next states were found: they may hold them."""
     shape = log.raw.observations.shape
@@ -34,10 +38,12 @@ def unused_arrays(log: Evidence) -> Iterator[Verdict]:
         )
     others = [array for array in log.raw.unused if array not in alike and array.key not in later]
     if others:
+        times = [shown(array.key) for array in others if array.key.lower() in TIMES]
+        named = f"data.columns.time={times[0]} if it holds the time of each row; " if times else ""
         yield Verdict(
             "WARN",
             f"not used: {some([f'{shown(array.key)} {list(array.shape)}' for array in others])}",
-            "data.columns.FIELD=KEY names an array",
+            f"{named}data.columns.FIELD=KEY names an array",
         )
 
 

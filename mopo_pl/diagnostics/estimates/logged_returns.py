@@ -11,7 +11,7 @@ from mopo_pl.data.statistics import returns_to_go
 
 MOST_STEPS = 1000
 """Episodes up to this length are estimated whole [steps]."""
-WINDOW = 200
+SEGMENT_STEPS = 200
 """Steps that are estimated from logged states where episodes are longer, or have no end in the log."""
 
 
@@ -52,7 +52,7 @@ class LoggedReturns:
 
 
 def logged_returns(dataset: OfflineDataset, discount: float) -> LoggedReturns:
-    """Whole episodes where the log has finished ones of at most `MOST_STEPS` steps, else windows of `WINDOW` steps.
+    """Whole episodes where the log has finished ones of at most `MOST_STEPS` steps, else segments of `SEGMENT_STEPS` steps.
 
     Windows start at every row that is followed by a whole window of its episode, or by a terminal row; where no episode is that
     long, they are as long as the longest.
@@ -65,7 +65,7 @@ def logged_returns(dataset: OfflineDataset, discount: float) -> LoggedReturns:
     if whole:
         chosen, steps = first[dataset.finished], int(lengths[dataset.finished].max())
     else:
-        steps = min(WINDOW, int(lengths.max()))
+        steps = min(SEGMENT_STEPS, int(lengths.max()))
         end = ends.repeat_interleave(lengths)
         chosen = ((torch.arange(len(rows)) + steps <= end) | terminal[end - 1]).nonzero().squeeze(1)
     episode = torch.searchsorted(ends, chosen, right=True)

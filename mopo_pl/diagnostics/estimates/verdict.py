@@ -16,6 +16,9 @@ DO_NOT: Says = "do not deploy"
 UNSURE: Says = "cannot tell"
 VERDICTS: tuple[Says, ...] = (DEPLOY, DO_NOT, UNSURE)
 
+MODEL_RETURN, FITTED_Q = "model return", "fitted Q"
+"""The evidence that decides, and the one that objects only where it says *do not deploy*."""
+OBJECTS, NO_OBJECTION = "objects", "no objection"
 MOST_BIAS = 1.0
 """Largest error on the clone at which an estimator is believed [standard deviations of the log's returns]."""
 MOST_UNCERTAINTY = 3.0
@@ -94,6 +97,22 @@ class Reason:
     text: str
     """With the numbers that decided."""
 
+    @property
+    def weight(self) -> str:
+        """What it adds to the verdict: the model's return decides, all else can only object, and health can forbid.
+
+        >>> [
+        ...     Reason(name, says, "").weight
+        ...     for name, says in ((MODEL_RETURN, DEPLOY), (FITTED_Q, UNSURE), ("health", UNSURE))
+        ... ]
+        ['deploy for a trial', 'no objection', 'objects']
+        """
+        if self.name == MODEL_RETURN:
+            return self.says
+        if self.name == FITTED_Q:
+            return OBJECTS if self.says == DO_NOT else NO_OBJECTION
+        return {DEPLOY: NO_OBJECTION, UNSURE: OBJECTS, DO_NOT: DO_NOT}[self.says]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
@@ -133,7 +152,7 @@ class Verdict:
             "says": self.says,
             "certified": self.certified,
             "sentence": self.sentence(),
-            "reasons": [asdict(reason) for reason in self.reasons],
+            "reasons": [{**asdict(reason), "weight": reason.weight} for reason in self.reasons],
             "hit_rates": self.hit_rates.as_json(),
         }
 
@@ -144,8 +163,8 @@ def verdict(evidence: Evidence, hit_rates: HitRates) -> Verdict:
     *do not deploy*: the model's return says so, or health says STOP. *deploy for a trial*: the model's return says so, and nothing
     objects; fitted Q evaluation objects where it says *do not deploy*. Else *cannot tell*.
     """
-    model = _compared("model return", evidence.model, "in each elite")
-    fqe = _compared("fitted Q", evidence.fqe, "mean ± 2 std over seeds")
+    model = _compared(MODEL_RETURN, evidence.model, "in each elite")
+    fqe = _compared(FITTED_Q, evidence.fqe, "mean ± 2 std over seeds")
     if fqe.says == UNSURE:
         fqe = replace(fqe, text=f"{fqe.text}: it is not counted")
     objections = [*_uncertainty(evidence), *_dropped(evidence), *_health(evidence)]

@@ -17,7 +17,7 @@ STANDARD_ERRORS = 2.0
 COLUMNS = tuple(dict.fromkeys(["update", "evaluation/return", *(name for sign in POLICY_SIGNS for name in sign.needs)]))
 """Columns of a row that policy's signs read."""
 USELESS = (
-    "penalty.coef and rollout.horizon (docs: Sweep λ and h), or the log itself: algorithm=bc shows what cloning earns"
+    "another penalty.coef or rollout.horizon (docs/guides/sweep.md); algorithm=bc shows what a clone of the log earns"
 )
 
 NOT_FINITE = (

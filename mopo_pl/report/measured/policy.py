@@ -9,11 +9,11 @@ from torch import Tensor
 from mopo_pl.assembly.penalised_model import state_limits
 from mopo_pl.diagnostics.policy_actions import (
     ActionColumn,
-    UncertaintyThere,
+    UncertaintyOnLog,
     Visited,
     beside_the_log,
     chosen_actions,
-    uncertainty_there,
+    uncertainty_on_log,
     visited,
 )
 from mopo_pl.dynamics.penalised_model import PenalisedModel
@@ -38,7 +38,7 @@ class MeasuredPolicy:
     """Mean ‖π(s) - a‖₂, each action in half its range."""
     spread: float
     """Mean ‖a - mean a‖₂ over the log in the same unit: the distance of a policy that knows no state."""
-    uncertainty: UncertaintyThere | None
+    uncertainty: UncertaintyOnLog | None
     """None where there is no model."""
     visited: Visited | None
 
@@ -51,12 +51,12 @@ def of_policy(parts: Parts) -> MeasuredPolicy | None:
     act: Callable[[Tensor], Tensor] = policy.actor.mean_action
     rows = torch.randperm(len(dataset), generator=generator_for(0, "compared states"))[:COMPARED]
     logged, chosen = dataset.transitions[rows].actions, chosen_actions(act, dataset, rows)
-    there: UncertaintyThere | None = None
+    there: UncertaintyOnLog | None = None
     seen: Visited | None = None
     if parts.model is not None:
         penalised = uncharged_model(parts, parts.model)
         if parts.penalty is not None and parts.config.penalty.name != "none":
-            there = uncertainty_there(penalised, parts.config.penalty.name, act, dataset, rows)
+            there = uncertainty_on_log(penalised, parts.config.penalty.name, act, dataset, rows)
         seen = _visited(parts, penalised, policy, rows)
     return MeasuredPolicy(
         rows=len(rows),

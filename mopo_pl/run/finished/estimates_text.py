@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mopo_pl.diagnostics.estimates.verdict import DEPLOY, NO_OBJECTION
+
 
 def as_text(run: Path, found: Mapping[str, Any]) -> str:
     """What `python -m mopo_pl estimate RUN` prints."""
@@ -24,7 +26,7 @@ def as_text(run: Path, found: Mapping[str, Any]) -> str:
         f"{fqe['policy']['lower']:.1f}; the log {log['forever']:.1f}",
         f"  check    {_check(log['forever'], fqe['clone']['mean'], fqe, log['forever_std'])}",
         f"verdict    {found['verdict']['sentence']}",
-        *(f"  {reason['says']:<19}{reason['name']}: {reason['text']}" for reason in found["verdict"]["reasons"]),
+        *(f"  {_weight(reason):<19}{reason['name']}: {reason['text']}" for reason in found["verdict"]["reasons"]),
     ]
     return "\n".join(lines)
 
@@ -37,7 +39,16 @@ def summary_lines(found: Mapping[str, Any]) -> str:
         f"for the log's own policy the model is off by {found['model']['bias']:+.1f}); fitted Q at least {fqe['lower']:.1f} discounted, the log "
         f"{found['log']['forever']:.1f}\n"
         f"verdict  {found['verdict']['sentence']}"
+        + "".join(
+            f"\n         {reason['name']}, {_weight(reason)}: {reason['text']}"
+            for reason in found["verdict"]["reasons"]
+            if _weight(reason) not in (DEPLOY, NO_OBJECTION)
+        )
     )
+
+
+def _weight(reason: Mapping[str, Any]) -> str:
+    return reason.get("weight", reason["says"])  # estimates of earlier versions have none
 
 
 def _list(values: Sequence[float]) -> str:

@@ -11,6 +11,7 @@ from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.checks import CONSTANT_REWARDS
 from mopo_pl.data.doctor.reward import NAME as REWARD_CHECK
 from mopo_pl.data.doctor.reward import reward_findings
 from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
@@ -88,6 +89,11 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
     rule, of_rule = _about_rule(config, dataset)
     reward, of_reward = _about_reward(config, dataset)
     of_rule = tuple(replace(finding, level=without_rule) if missing else finding for finding in of_rule)
+    if config.reward is None and config.algorithm != "bc":  # the logged rewards are learned from
+        findings = tuple(
+            replace(finding, level="STOP") if (finding.name, finding.level) == (CONSTANT_REWARDS, "WARN") else finding
+            for finding in findings
+        )
     return Examined(dataset, (*findings, *_about_units(config, dataset), *of_rule, *of_reward), rule, reward)
 
 

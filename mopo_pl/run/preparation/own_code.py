@@ -11,7 +11,7 @@ from mopo_pl.config.schema import SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.penalised_model import Reward
-from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.dynamics.penalties import Penalty, evaluate
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
@@ -81,14 +81,16 @@ def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members
     shape = (members, TRIED, 1 + dataset.transitions.newest_dim)
     mean, std = torch.zeros(shape), torch.ones(shape)
     rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
-    known = {"observations": rows.observations.clone(), "actions": log.in_log_units(rows.actions), "log": log}
-    u = called(lambda: penalty(mean, std, **{name: known[name] for name in extras_of(penalty)}), f"penalty.name={name}")
+    states, acted = rows.observations.clone(), log.in_log_units(rows.actions)
+    u = called(
+        lambda: evaluate(penalty, mean, std, observations=states, actions=acted, log=log), f"penalty.name={name}"
+    )
     if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
         raise InputError(
             f"penalty.name={name} must give floats u [B], none below 0, for means and deviations "
-            f"[E, B, 1 + D]; it gave {_described(u)}"
+            f"[E, B, 1 + D]; it gave {_described(u)}{_lowest(u)}"
         )
-    if mean.any() or not (std == 1).all() or not torch.equal(known["observations"], rows.observations):  # type: ignore[arg-type]
+    if mean.any() or not (std == 1).all() or not torch.equal(states, rows.observations):
         raise InputError(f"penalty.name={name} changes its arguments in place; let it work on copies")
 
 
@@ -103,6 +105,14 @@ def called(call: Callable[[], Any], name: str) -> Any:
 def _described(value: object) -> str:
     return (
         f"a tensor {list(value.shape)} of {value.dtype}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+    )
+
+
+def _lowest(u: object) -> str:
+    return (
+        f", the lowest of them {float(u.min()):.4g}"
+        if isinstance(u, Tensor) and u.numel() and u.is_floating_point()
+        else ""
     )
 
 
