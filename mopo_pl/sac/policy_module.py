@@ -52,6 +52,8 @@ class PolicyModule(LoggedModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the count of updates."""
         super().on_load_checkpoint(checkpoint)
+        for section in ("sac", "cloning"):  # as earlier versions kept it
+            checkpoint.update(checkpoint.pop(section, {}))
         self._updates = checkpoint["updates"]
 
     def forward(self, observations: Tensor) -> Tensor:

@@ -65,6 +65,15 @@ def test_the_policys_module_is_rebuilt_from_its_checkpoint_alone(
     assert loaded.updates == module.updates == 10
 
 
+def test_a_checkpoint_of_an_earlier_version_is_read(make_dataset: Make, own_trainer: Trainers, tmp_path: Path) -> None:
+    """The updates and the noise had a section of their own."""
+    fitted_sac(make_dataset(), own_trainer, tmp_path / "sac.ckpt")
+    content = torch.load(tmp_path / "sac.ckpt", weights_only=True)
+    content["sac"] = {"updates": content.pop("updates"), "noise": content.pop("noise")}
+    torch.save(content, tmp_path / "earlier.ckpt")
+    assert SACModule.load_from_checkpoint(tmp_path / "earlier.ckpt").updates == 10
+
+
 def test_the_ensembles_module_is_rebuilt_from_its_checkpoint_alone(
     make_dataset: Make, own_trainer: Trainers, tmp_path: Path
 ) -> None:
