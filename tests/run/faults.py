@@ -160,7 +160,7 @@ def _finished(place: Place) -> int:
 def _changed_log(place: Place) -> int:
     arguments = (place.write_log(), "termination=never")
     place.started(*arguments)
-    place.write_log(rewards=np.ones(ROWS, np.float32))
+    place.write_log(rewards=np.arange(ROWS, dtype=np.float32))
     return place.resume()
 
 

@@ -111,7 +111,7 @@ def test_the_worst_stands_first(tmp_path: Path, findings: list[Finding], lines: 
     level = max((finding.level for finding in findings), key=["OK", "WARN", "STOP"].index, default="OK")
     result = {
         "health": {"level": level, "findings": [vars(finding) for finding in findings]},
-        **{"seconds": {}, "behaviour_return": 1.0, "final_return": None, "updates": 5},
+        **{"seconds": {}, "behaviour_return": 1.0, "final_return": None, "final_returns": [], "updates": 5},
     }
     said = summary(RunFolder(tmp_path), result, again="").splitlines()
     at = said.index("policy   not scored: no env_id was given")

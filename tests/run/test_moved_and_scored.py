@@ -128,7 +128,7 @@ def test_an_evaluation_that_is_left_is_made_again(
             time.sleep(0.002)
 
     walk.append(alarm)
-    monkeypatch.setattr("mopo_pl.run.stages.PATIENCE", 0.001)
+    monkeypatch.setattr("mopo_pl.run.stages.SIGNAL_GRACE", 0.001)
     stopped = train("stopped", *settings, code=143)
     left[0] = 1 + 10 + 5
     assert main([f"resume={stopped}"]) == 143
@@ -165,7 +165,7 @@ def test_a_run_whose_log_moved_is_resumed_where_it_is_the_same_log(
     assert "error: the log has changed: its hash is " in capsys.readouterr().err
     assert main([f"resume={stopped}", "dataset=pendulum"]) == 2
     assert capsys.readouterr().err == (
-        "error: dataset=pendulum: with resume=, dataset= says where the run's log lies now: give its file\n"
+        "error: dataset=pendulum: with resume=, dataset= says where the run's log lies now: give the file or folder of the data itself\n"
     )
     stop_after(3)
     assert main([f"resume={stopped}", f"dataset={moved}"]) == 130

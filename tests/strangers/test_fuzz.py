@@ -135,7 +135,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of an epoch, with a checkpoint after it."""
     folder = tmp_path_factory.mktemp("finished")
     rng = np.random.default_rng(0)
-    rows = {"observations": rng.normal(size=(200, 3)), "actions": rng.uniform(-1, 1, (200, 2)), "rewards": np.ones(200)}
+    rows = {
+        "observations": rng.normal(size=(200, 3)),
+        "actions": rng.uniform(-1, 1, (200, 2)),
+        "rewards": rng.normal(size=200),
+    }
     rows |= {"terminals": np.zeros(200), "timeouts": np.arange(1, 201) % 50 == 0}
     np.savez(folder / "log.npz", allow_pickle=False, **rows)
     settings = [
