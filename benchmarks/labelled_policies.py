@@ -31,6 +31,7 @@ from neorl_rules import judged
 
 from mopo_pl.assembly import as_policy, evaluation_seed
 from mopo_pl.config.compose import config_from_file
+from mopo_pl.data.findings import Finding, worst
 from mopo_pl.diagnostics.estimates.hit_rates import STORED, HitRates, Label
 from mopo_pl.diagnostics.estimates.verdict import DEPLOY, VERDICTS, Evidence, verdict
 from mopo_pl.environments.episodes import evaluate
@@ -117,8 +118,8 @@ def label(name: str, log: str, run: Path, about: dict[str, Any], policy: Policy 
             seed=evaluation_seed(0),
         )
         true = float(played.returns.mean())
-    health = result["health"]["level"] if isinstance(result.get("health"), dict) else None
-    # A verdict that knew the true return would be no verdict: it stands beside the estimates.
+    # A verdict that knew the true return would be no verdict: it stands beside the estimates, and what it makes of health is left out.
+    health = blind_health(result.get("health"))
     found = estimates_of(config, inputs, policy, seed=0, true_return=true, health=health)
     behaviour = float(inputs.dataset.episode_returns().mean())
     facts = {
@@ -138,6 +139,17 @@ def label(name: str, log: str, run: Path, about: dict[str, Any], policy: Policy 
         aside.write_text(json.dumps({**facts, "estimates": rounded(kept)}, ensure_ascii=False) + "\n")
     said = found["verdict"]["says"]
     print(f"{name}: true return {true:.1f}, log {behaviour:.1f}; {said} ({time.time() - began:.0f} s)", flush=True)
+
+
+def blind_health(health: Any) -> str | None:
+    """The level of a run's health without the findings that are made of returns in the environment.
+
+    >>> blind_health({"findings": [{"level": "WARN", "name": "below_log", "text": "", "fix": ""}]})
+    'OK'
+    """
+    if not isinstance(health, dict):
+        return None
+    return worst([Finding(**found) for found in health["findings"] if found["name"] not in ("below_log", "not_finite")])
 
 
 def rounded(value: Any) -> Any:
