@@ -1,6 +1,7 @@
 """Statistics of a log: `LogStatistics`, for penalties and rules of the user's own, and the returns that followed its states."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 import torch
@@ -54,6 +55,21 @@ class LogStatistics:
         """Scale actions [..., A] from [-1, 1] to the bounds."""
         low, high = self.action_low.to(actions.dtype), self.action_high.to(actions.dtype)
         return ((high - low) / 2 * actions + (high + low) / 2).clamp(low, high)
+
+
+ROWS = 50_000
+"""Rows that a function of (s, a, s') is given at once."""
+
+
+def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
+    """What a function of (s, a, s'), a in the log's units, gives for each logged row [N]."""
+    rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
+    with torch.no_grad():
+        parts = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
+        made = [
+            function(part.newest_observations, scaled(part.actions), part.newest_next_observations) for part in parts
+        ]
+    return torch.cat(made)
 
 
 NEGLIGIBLE = 1e-9

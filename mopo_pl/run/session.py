@@ -119,10 +119,10 @@ def refuse_occupied(config: Config) -> None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
-def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStack) -> tuple[Path, bool]:
+def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, at_exit: ExitStack) -> tuple[Path, bool]:
     """The folder of the run, with its resolved configuration and its provenance in it, and whether it is finished.
 
-    The folder is locked until `locks` are closed.
+    The folder is locked until `at_exit` is closed.
     """
     if is_launched_rank():
         return Path(os.environ[SHARED_PATH]), False
@@ -139,14 +139,14 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, locks: ExitStac
     )
     provenance = provenance_of(resolved, inputs.dataset, trainer.world_size, checksum)
     if config.resume is None:
-        return RunFolder.create(resolved, to_yaml(resolved), provenance, locks).path, False
+        return RunFolder.create(resolved, to_yaml(resolved), provenance, at_exit).path, False
     folder = RunFolder.reopen(Path(config.resume))
     _refuse_other_ensemble(config, folder)
     finished = _is_finished(config, folder)
     if not finished:
         for place in (folder.path, folder.checkpoints):
             refuse_unwritable(place)
-        locks.enter_context(folder.locked())
+        at_exit.enter_context(folder.locked())
         _refuse_fewer_epochs(config, folder)
         compare(folder, provenance)
         folder.take_config(to_yaml(replace(resolved, resume=None)))
@@ -227,7 +227,8 @@ def _make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitSta
 def _left_out(config: Config, folder: RunFolder) -> str:
     """What is said of settings that were given for a run that is finished."""
     ended = config_from_file(folder.config)
-    keys = [key for key in settings_that_differ(ended, config) if is_within(key, CHANGEABLE_ON_RESUME)]
+    useless = [key for key in CHANGEABLE_ON_RESUME if key not in ("estimate", "report")]  # these are made up for
+    keys = [key for key in settings_that_differ(ended, config) if is_within(key, useless)]
     return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
 
 

@@ -211,7 +211,9 @@ def test_what_a_run_was_killed_before_is_made_up_for(
     shutil.copytree(finished, run)
     (run / "report.html").unlink(missing_ok=True)
     assert main([f"resume={run}", "report=true"]) == 0
-    assert f"report   {run / 'report.html'}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"report   {run / 'report.html'}" in said
+    assert "without effect" not in said
     assert (run / "report.html").stat().st_size > 10_000
     written = (run / "report.html").stat().st_mtime_ns
     assert main([f"resume={run}", "report=true"]) == 0

@@ -18,12 +18,13 @@ from mopo_pl.data.doctor.rule import NAME as RULE_CHECK
 from mopo_pl.data.doctor.rule import learnable_findings, rule_findings
 from mopo_pl.data.findings import Finding, Level, of_level
 from mopo_pl.data.signals import signals_of
+from mopo_pl.data.statistics import over_rows
 from mopo_pl.dynamics.model import TransitionModel, load_model
 from mopo_pl.dynamics.penalised_model import Reward
 from mopo_pl.dynamics.terminals.rule import LearnedRule, load_rule
 from mopo_pl.dynamics.termination import Rule, never, rule_for, termination_rule
 from mopo_pl.errors import InputError
-from mopo_pl.run.preparation.own_code import called, over_rows, try_actor, try_penalty, try_reward, try_rule
+from mopo_pl.run.preparation.own_code import called, try_actor, try_penalty, try_reward, try_rule
 from mopo_pl.storage.stored_json import read_json
 
 UNITS_CHECK = "units"

@@ -18,8 +18,6 @@ from mopo_pl.nn.layers import Normaliser
 
 TRIED = 3
 """Rows that a user's function is called with before training."""
-EXAMINED = 50_000
-"""Rows on which the rule and the reward are compared with the log at a time."""
 
 
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
@@ -114,14 +112,3 @@ def _lowest(u: object) -> str:
         if isinstance(u, Tensor) and u.numel() and u.is_floating_point()
         else ""
     )
-
-
-def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
-    """What a function of (s, a, s') gives for each logged row [N]."""
-    rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
-    with torch.no_grad():
-        parts = [rows[i : i + EXAMINED] for i in range(0, len(rows), EXAMINED)]
-        made = [
-            function(part.newest_observations, scaled(part.actions), part.newest_next_observations) for part in parts
-        ]
-    return torch.cat(made)
