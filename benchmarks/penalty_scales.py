@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from mopo_pl.assembly.ensemble import build_samples
 from mopo_pl.assembly.log import open_log
-from mopo_pl.assembly.penalised_model import build_penalised_model, logged_uncertainty
+from mopo_pl.assembly.penalised_model import build_penalised_model
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config, PenaltyConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go, steps_to_go
 from mopo_pl.dynamics.model import load_model
+from mopo_pl.dynamics.model_on_log import logged_uncertainty
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.layers import Normaliser
 

@@ -12,8 +12,6 @@ from mopo_pl.assembly.penalised_model import (
     build_penalised_model,
     build_penalty,
     build_refresh,
-    logged_uncertainty,
-    state_limits,
 )
 from mopo_pl.assembly.policy import (
     actor_class,
@@ -45,8 +43,6 @@ __all__ = [
     "build_terminals",
     "evaluation_seed",
     "examine_log",
-    "logged_uncertainty",
     "open_log",
     "run_facts",
-    "state_limits",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mopo_pl.data.dataset import OfflineDataset
+
 END = 0.01
 """Share of a column's range at its end. Where as large a share of the rows lies in it, the log does not thin out there."""
 STEEPEST_RISE = 4.0
@@ -23,6 +25,12 @@ class StateLimits:
     """Lower limit of each coordinate [D]."""
     high: Tensor
     """Upper limit of each coordinate [D]."""
+
+    @classmethod
+    def of(cls, dataset: OfflineDataset, widths: float) -> "StateLimits":
+        """The range of a log's states, the last of each episode included, extended by `widths` times itself on either side."""
+        rows = dataset.transitions
+        return cls.around(torch.cat([rows.observations, rows.next_observations]), widths)
 
     @classmethod
     def around(cls, states: Tensor, widths: float) -> "StateLimits":

@@ -1,8 +1,6 @@
 """A whole run: from a log to an ensemble, a policy and its score."""
 
 import os
-import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +11,12 @@ import torch
 from lightning.pytorch.accelerators import CPUAccelerator, CUDAAccelerator
 from lightning_utilities.core.rank_zero import rank_zero_only
 
-from mopo_pl.assembly.callbacks import evaluation_seed, run_facts
+from mopo_pl.assembly.callbacks import run_facts
 from mopo_pl.assembly.policy import actor_class
 from mopo_pl.callbacks import Interrupted
-from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, config_from_file, to_yaml
-from mopo_pl.config.keys import is_within
+from mopo_pl.config.compose import config_from_file, to_yaml
 from mopo_pl.config.resolve import resolve
 from mopo_pl.config.schema import Config
-from mopo_pl.data.findings import of_level
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.launch import (
     SHARED_PATH,
@@ -35,28 +31,20 @@ from mopo_pl.distributed.launch import (
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.terminals.rule import load_rule, rule_facts
-from mopo_pl.environments.episodes import Episodes, evaluate
-from mopo_pl.errors import InputError
-from mopo_pl.policy import Policy
-from mopo_pl.report.command import REPORT_FILE, report_at_end
-from mopo_pl.run.finished.estimate_command import write_estimates
-from mopo_pl.run.finished.estimates_text import summary_lines
+from mopo_pl.report.command import report_at_end
+from mopo_pl.run.finished.outcome import estimate_at_end, final_evaluation, make_up
 from mopo_pl.run.folder import RunFolder, launched_config
+from mopo_pl.run.preparation.announcements import announce
 from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
 from mopo_pl.run.preparation.host_memory import refuse_too_little_room
 from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.run.provenance import compare, provenance_of, settings_that_differ
+from mopo_pl.run.provenance import compare, provenance_of
 from mopo_pl.run.result import build_result, health_of, save_result, summary
+from mopo_pl.run.resuming import is_finished, refuse_fewer_epochs, refuse_other_ensemble, without_effect
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
-from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import refuse_unwritable, sha256_of
-from mopo_pl.storage.checkpoints import CheckpointFiles
-from mopo_pl.storage.run_records import ESTIMATES
 from mopo_pl.storage.stored_json import read_json
-
-FINAL_SEED_OFFSET = 10_000
-"""Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
 
 
 def run(config: Config) -> int:
@@ -80,15 +68,15 @@ def _run(config: Config, at_exit: ExitStack) -> int:
     path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, at_exit))
     folder = RunFolder(path)
     if finished:
-        print_once(f"{folder.path} is finished: nothing to resume{_left_out(config, folder)}")
+        print_once(f"{folder.path} is finished: nothing to resume{without_effect(config, folder)}")
         if getattr(rank_zero_only, "rank", 0) == 0:
-            _make_up(config, inputs, folder, at_exit)
+            make_up(config, inputs, folder, at_exit)
         return 0
     config = replace(config_from_file(folder.config), resume=config.resume)
     _use_threads(config, trainer)
     refuse_too_little_memory(config, inputs.dataset, trainer.strategy.root_device)
     print_once(f"run folder {folder.path}")
-    _announce(config, inputs, trainer)
+    announce(config, inputs, trainer)
     signals = SignalHandler()
     context = StageContext.of(config, folder, signals, at_exit.enter_context(ExitStack()))
     try:
@@ -100,7 +88,7 @@ def _run(config: Config, at_exit: ExitStack) -> int:
         return 0 if is_launched_rank() else stop.code
     if result is not None:
         again = folder.evaluate_command(config)
-        print_once(summary(folder, result, again=again, estimated=_estimated(config, inputs, folder)))
+        print_once(summary(folder, result, again=again, estimated=estimate_at_end(config, inputs, folder)))
         if config.report and not config.trainer.fast_dev_run:
             report_at_end(folder.path, inputs.dataset, context.opened)
     return 0
@@ -141,41 +129,16 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, at_exit: ExitSt
     if config.resume is None:
         return RunFolder.create(resolved, to_yaml(resolved), provenance, at_exit).path, False
     folder = RunFolder.reopen(Path(config.resume))
-    _refuse_other_ensemble(config, folder)
-    finished = _is_finished(config, folder)
+    refuse_other_ensemble(config, folder)
+    finished = is_finished(config, folder)
     if not finished:
         for place in (folder.path, folder.checkpoints):
             refuse_unwritable(place)
         at_exit.enter_context(folder.locked())
-        _refuse_fewer_epochs(config, folder)
+        refuse_fewer_epochs(config, folder)
         compare(folder, provenance)
         folder.take_config(to_yaml(replace(resolved, resume=None)))
     return folder.path, finished
-
-
-def _refuse_other_ensemble(config: Config, folder: RunFolder) -> None:
-    """Raise InputError where an ensemble that is trained already is given another number of epochs."""
-    given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
-    trained = config.dynamics_from is not None or (folder.path / "dynamics.json").exists()
-    if given != had and trained:
-        raise InputError(
-            f"dynamics.max_epochs={'null' if given is None else given}: the ensemble of {folder.path} is trained, with "
-            f"{'null' if had is None else had}; start a new run to train one for longer"
-        )
-
-
-def _refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
-    """Raise InputError where a stage that is continued has more epochs behind it than it is given."""
-    stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
-    if not (folder.path / "dynamics.json").exists():
-        stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs or sys.maxsize)
-    for stage, (key, given) in stages.items():
-        begun = CheckpointFiles(folder.checkpoints, stage).epochs_begun()
-        if begun > given:
-            raise InputError(
-                f"{key}={given} is less than the {begun} epochs that {folder.path} has begun: give at least {begun}, "
-                "or start a new run"
-            )
 
 
 def _use_threads(config: Config, trainer: L.Trainer) -> None:
@@ -184,71 +147,6 @@ def _use_threads(config: Config, trainer: L.Trainer) -> None:
     if trainer.world_size > 1:
         # Else Lightning would share out the processor itself.
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
-
-
-def _announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
-    """Print what a user should know before training starts."""
-    for warning in of_level("WARN", inputs.dataset.findings):
-        print_once(f"warning: {warning}")
-    if trainer.world_size > 1:
-        world, batch, starts = trainer.world_size, config.sac.batch_size, config.rollout.starts
-        print_once(
-            f"{world} processes: an update takes {world} x {batch} = {world * batch} rows"
-            + (f", a refresh {world} x {starts} = {world * starts} starts" if config.uses_model else "")
-        )
-    on_cpu = isinstance(trainer.accelerator, CPUAccelerator)
-    if config.trainer.precision == "bf16-mixed" and on_cpu and not _multiplies_bf16():
-        print_once(
-            "bf16 is slower than fp32 on this processor, which has neither AMX nor AVX512-BF16: trainer.precision=32-true"
-        )
-    sac, epochs = config.sac, config.trainer.max_epochs
-    if config.stage != "dynamics" and sac.actor_schedule == "cosine" and epochs > (sac.schedule_epochs or epochs):
-        print_once(
-            f"the actor's step size falls to 0 in the first {sac.schedule_epochs} of {epochs} epochs (sac.schedule_epochs): it "
-            "learns no more after them; a new run with all its epochs, or with sac.actor_schedule=constant, goes on learning"
-        )
-    if "policy" in config.compile:
-        print_once("the SAC update is compiled: the first one may take half a minute (compile=false leaves it out)")
-
-
-def _make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStack) -> None:
-    """Write the estimates and the report that a finished run should have, and was killed before it had."""
-    estimates = _is_estimated(config, inputs) and not (folder.path / ESTIMATES).exists()
-    report = config.report and not config.trainer.fast_dev_run and not (folder.path / REPORT_FILE).exists()
-    if not (estimates or report):
-        return
-    at_exit.enter_context(folder.locked())
-    if estimates:
-        print_once(_estimated(config, inputs, folder))
-    if report:
-        report_at_end(folder.path, inputs.dataset, [])
-
-
-def _left_out(config: Config, folder: RunFolder) -> str:
-    """What is said of settings that were given for a run that is finished."""
-    ended = config_from_file(folder.config)
-    useless = [key for key in CHANGEABLE_ON_RESUME if key not in ("estimate", "report")]  # these are made up for
-    keys = [key for key in settings_that_differ(ended, config) if is_within(key, useless)]
-    return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
-
-
-def _multiplies_bf16() -> bool:
-    """Whether the processor has instructions for products of bf16; without them torch emulates, slower than fp32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-
-
-def _is_finished(config: Config, folder: RunFolder) -> bool:
-    """Whether the run has a result and its limits are unchanged."""
-    try:
-        read_json(folder.result)
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
-        print_once(f"{folder.result} is damaged: the run is taken as not finished, and makes it again")
-        return False
-    ended = config_from_file(folder.config).trainer
-    return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
 
 
 def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, Any] | None:
@@ -295,40 +193,3 @@ def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, 
     )
     save_result(folder, result)
     return result
-
-
-def _is_estimated(config: Config, inputs: Inputs) -> bool:
-    """Whether the run ends with estimates of its policy."""
-    alone = config.uses_model and inputs.dataset.env_id is None
-    return config.estimate and alone and not config.trainer.fast_dev_run
-
-
-def _estimated(config: Config, inputs: Inputs, folder: RunFolder) -> str:
-    """Lines about what the policy is believed to earn where no environment can say it; none where one can, or without a model."""
-    if not _is_estimated(config, inputs):
-        return ""
-    print_once("estimating the policy without an environment (estimate=false leaves it out)")
-    ensemble = Path(config.dynamics_from or folder.path)
-    inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
-    policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
-    return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
-
-
-def final_evaluation(
-    folder: RunFolder,
-    *,
-    episodes: int,
-    seed: int,
-    actor: Callable[..., TanhGaussianActor],
-    before_step: Callable[[], None] = lambda: None,
-) -> Episodes:
-    """Score the exported policy in the environment that it names, as a user of the folder would."""
-    policy = Policy.load(folder.path, actor=actor)
-    return evaluate(
-        policy,
-        env_id=policy.meta["env_id"],
-        env_kwargs=policy.meta["env_kwargs"],
-        numbers=range(episodes),
-        seed=evaluation_seed(seed) + FINAL_SEED_OFFSET,
-        before_step=before_step,
-    )

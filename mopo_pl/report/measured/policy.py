@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mopo_pl.assembly.penalised_model import state_limits
 from mopo_pl.diagnostics.policy_actions import (
     ActionColumn,
     UncertaintyOnLog,
@@ -16,6 +15,7 @@ from mopo_pl.diagnostics.policy_actions import (
     uncertainty_on_log,
     visited,
 )
+from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
@@ -78,6 +78,6 @@ def _visited(parts: Parts, model: PenalisedModel, policy: Policy, rows: Tensor) 
         starts=STARTS,
         horizon=parts.config.rollout.horizon,
         names=parts.names,
-        limits=state_limits(parts.dataset, parts.config.rollout.range_widths),
+        limits=StateLimits.of(parts.dataset, parts.config.rollout.range_widths),
         generator=generator_for(0, "imagined states"),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from mopo_pl.assembly.penalised_model import build_penalised_model, logged_uncertainty, state_limits
+from mopo_pl.assembly.penalised_model import build_penalised_model
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go
@@ -19,6 +19,8 @@ from mopo_pl.diagnostics.estimates.hit_rates import stored_hit_rates
 from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_returns
 from mopo_pl.diagnostics.estimates.model_returns import ModelReturns, returns_in_elites
 from mopo_pl.diagnostics.estimates.verdict import Evidence, verdict
+from mopo_pl.dynamics.known_steps import StateLimits
+from mopo_pl.dynamics.model_on_log import logged_uncertainty
 from mopo_pl.dynamics.rollouts import Act
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
@@ -87,7 +89,7 @@ def estimates_of(
         starts=dataset.transitions[log.rows[drawn]].observations,
         steps=log.steps,
         discount=discount,
-        limits=state_limits(dataset, config.rollout.range_widths),
+        limits=StateLimits.of(dataset, config.rollout.range_widths),
         lowest_reward=float(dataset.transitions.rewards.min()),
     )
     begin("the policy in each elite")

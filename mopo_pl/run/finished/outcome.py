@@ -1,0 +1,75 @@
+"""What follows the stages of a run: the final evaluation, or estimates without an environment, and the report."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from mopo_pl.assembly.callbacks import evaluation_seed
+from mopo_pl.assembly.policy import actor_class
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import print_once
+from mopo_pl.dynamics.model import load_model
+from mopo_pl.dynamics.terminals.rule import load_rule
+from mopo_pl.environments.episodes import Episodes, evaluate
+from mopo_pl.policy import Policy
+from mopo_pl.report.command import REPORT_FILE, report_at_end
+from mopo_pl.run.finished.estimate_command import write_estimates
+from mopo_pl.run.finished.estimates_text import summary_lines
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.preparation.inputs import Inputs
+from mopo_pl.sac.actor import TanhGaussianActor
+from mopo_pl.storage.run_records import ESTIMATES
+
+FINAL_SEED_OFFSET = 10_000
+"""Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
+
+
+def final_evaluation(
+    folder: RunFolder,
+    *,
+    episodes: int,
+    seed: int,
+    actor: Callable[..., TanhGaussianActor],
+    before_step: Callable[[], None] = lambda: None,
+) -> Episodes:
+    """Score the exported policy in the environment that it names, as a user of the folder would."""
+    policy = Policy.load(folder.path, actor=actor)
+    return evaluate(
+        policy,
+        env_id=policy.meta["env_id"],
+        env_kwargs=policy.meta["env_kwargs"],
+        numbers=range(episodes),
+        seed=evaluation_seed(seed) + FINAL_SEED_OFFSET,
+        before_step=before_step,
+    )
+
+
+def is_estimated(config: Config, inputs: Inputs) -> bool:
+    """Whether the run ends with estimates of its policy."""
+    alone = config.uses_model and inputs.dataset.env_id is None
+    return config.estimate and alone and not config.trainer.fast_dev_run
+
+
+def estimate_at_end(config: Config, inputs: Inputs, folder: RunFolder) -> str:
+    """Estimate the policy where no environment can score it, and write `estimates.json`; return the lines of the summary, or ""."""
+    if not is_estimated(config, inputs):
+        return ""
+    print_once("estimating the policy without an environment (estimate=false leaves it out)")
+    ensemble = Path(config.dynamics_from or folder.path)
+    inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
+    policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
+    return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
+
+
+def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStack) -> None:
+    """Write the estimates and the report that a finished run should have, and was killed before it had."""
+    estimates = is_estimated(config, inputs) and not (folder.path / ESTIMATES).exists()
+    report = config.report and not config.trainer.fast_dev_run and not (folder.path / REPORT_FILE).exists()
+    if not (estimates or report):
+        return
+    at_exit.enter_context(folder.locked())
+    if estimates:
+        print_once(estimate_at_end(config, inputs, folder))
+    if report:
+        report_at_end(folder.path, inputs.dataset, [])

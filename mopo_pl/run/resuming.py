@@ -1,0 +1,59 @@
+"""Before a run is resumed: whether anything is left of it, and what its new settings may not be."""
+
+import sys
+
+from mopo_pl.config.compose import CHANGEABLE_ON_RESUME, config_from_file
+from mopo_pl.config.keys import is_within
+from mopo_pl.config.schema import Config
+from mopo_pl.distributed.console import print_once
+from mopo_pl.errors import InputError
+from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.provenance import settings_that_differ
+from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.storage.stored_json import read_json
+
+
+def is_finished(config: Config, folder: RunFolder) -> bool:
+    """Whether the run has a result and its limits are unchanged."""
+    try:
+        read_json(folder.result)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        print_once(f"{folder.result} is damaged: the run is taken as not finished, and makes it again")
+        return False
+    ended = config_from_file(folder.config).trainer
+    return (ended.max_epochs, ended.max_time) == (config.trainer.max_epochs, config.trainer.max_time)
+
+
+def without_effect(config: Config, folder: RunFolder) -> str:
+    """What is said of settings that were given for a run that is finished."""
+    ended = config_from_file(folder.config)
+    useless = [key for key in CHANGEABLE_ON_RESUME if key not in ("estimate", "report")]  # these are made up for
+    keys = [key for key in settings_that_differ(ended, config) if is_within(key, useless)]
+    return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
+
+
+def refuse_other_ensemble(config: Config, folder: RunFolder) -> None:
+    """Raise InputError where an ensemble that is trained already is given another number of epochs."""
+    given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
+    trained = config.dynamics_from is not None or (folder.path / "dynamics.json").exists()
+    if given != had and trained:
+        raise InputError(
+            f"dynamics.max_epochs={'null' if given is None else given}: the ensemble of {folder.path} is trained, with "
+            f"{'null' if had is None else had}; start a new run to train one for longer"
+        )
+
+
+def refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
+    """Raise InputError where a stage that is continued has more epochs behind it than it is given."""
+    stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
+    if not (folder.path / "dynamics.json").exists():
+        stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs or sys.maxsize)
+    for stage, (key, given) in stages.items():
+        begun = CheckpointFiles(folder.checkpoints, stage).epochs_begun()
+        if begun > given:
+            raise InputError(
+                f"{key}={given} is less than the {begun} epochs that {folder.path} has begun: give at least {begun}, "
+                "or start a new run"
+            )
