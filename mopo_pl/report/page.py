@@ -1,5 +1,6 @@
 """The page of a report: what comes first on it, and its sections, for the template to lay out."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ def render(overview: RunOverview, video: Video | None = None) -> str:
         overview=overview,
         video=video,
         headline=headline(overview),
+        no_verdict=no_verdict(overview),
         cards=list(_cards(overview)),
         estimated=list(_estimated(overview.estimates)),
         sections=[section for section in _sections(overview) if section is not None],
@@ -80,6 +82,20 @@ def headline(overview: RunOverview) -> str:
             f"{shown(str(result['env_id']), LONGEST)}; the log's episodes returned {number(logged, 4)} on average."
         )
     return f"The policy was not scored: the run has no environment. The log's episodes returned {number(logged, 4)} on average."
+
+
+def no_verdict(overview: RunOverview) -> str:
+    """Why the page has no verdict, and the command that gives one; empty where it has, or where there is no trained policy."""
+    config = overview.config
+    if overview.verdict or not overview.finished or config["stage"] == "dynamics":
+        return ""
+    if config["algorithm"] != "sac" or config["rollout"]["real_ratio"] >= 1:
+        return "The policy was trained without an ensemble, in which it could be estimated."
+    why = "The verdict is on policies that no environment scored; this one was scored."
+    if (overview.result or {}).get("final_return") is None:
+        why = "The policy was not estimated."
+    command = shlex.join(["python", "-m", "mopo_pl", "estimate", overview.run])
+    return f"{why} {command} gives the verdict that the log and the ensemble alone allow, and the next report shows it."
 
 
 def _cards(overview: RunOverview) -> Iterator[tuple[str, str]]:

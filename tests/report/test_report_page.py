@@ -12,7 +12,7 @@ from well_formed import Page
 from mopo_pl.report import figures
 from mopo_pl.report.command import report
 from mopo_pl.report.overview import RunOverview, gather, jsonable
-from mopo_pl.report.page import render
+from mopo_pl.report.page import no_verdict, render
 from mopo_pl.report.run_files import Trust
 
 NOTHING = Trust(frozenset())
@@ -49,6 +49,17 @@ def test_the_page_is_well_formed_and_each_figure_is_there_with_its_title(page: P
     for figure in re.findall("<figure>(.*?)</figure>", text, re.DOTALL):
         assert re.search(r"<h3 id=\"[^\"]+-title\">[^<]+</h3>\s*<svg viewBox=\"0 0 [\d.]+ [\d.]+\" ", figure)
         assert re.search("<figcaption>[^<]{10,}</figcaption>", figure)
+
+
+def test_a_page_without_a_verdict_says_why_and_how_to_get_one(evidence: RunOverview) -> None:
+    scored = replace(evidence, verdict=None)
+    assert "this one was scored. python -m mopo_pl estimate " in no_verdict(scored)
+    assert "not estimated. python -m mopo_pl estimate " in no_verdict(replace(scored, result={"final_return": None}))
+    assert "without an ensemble" in no_verdict(replace(scored, config={**scored.config, "algorithm": "bc"}))
+    assert no_verdict(replace(scored, finished=False)) == ""
+    assert no_verdict(replace(scored, config={**scored.config, "stage": "dynamics"})) == ""
+    assert no_verdict(replace(scored, verdict={"says": "cannot tell"})) == ""
+    assert "<h2>Verdict: none</h2>" in render(scored)
 
 
 def test_nothing_is_loaded_and_no_script_runs(page: Page, text: str) -> None:
@@ -129,7 +140,7 @@ def without_figures(evidence: RunOverview, **more: object) -> RunOverview:
 
 def test_what_other_parts_of_a_run_found_has_its_place(evidence: RunOverview) -> None:
     plain = render(without_figures(evidence, health=None))
-    for place in ("verdict", "health", "estimates"):
+    for place in ("health", "estimates"):
         assert f'id="{place}"' not in plain
     finding = {"level": "WARN", "name": "q-above-bound", "text": "Q is <b>12</b>", "fix": "raise penalty.coef"}
     told = {

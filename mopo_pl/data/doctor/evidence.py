@@ -10,8 +10,11 @@ import numpy as np
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Level
 from mopo_pl.data.log.action_bounds import Bounds
-from mopo_pl.data.readers.raw_log import RawLog, blocks, moments
+from mopo_pl.data.log.packing import goes_on
+from mopo_pl.data.readers.raw_log import RawLog, blocks, marked_ends, moments
 
+ENOUGH = 20
+"""Rows from which shares mean something."""
 NEAR = 2**12
 """Rows whose columns are read one after another while they are near to the processor."""
 
@@ -22,6 +25,17 @@ class Verdict(NamedTuple):
     level: Level
     text: str
     fix: str
+
+
+class Shift(NamedTuple):
+    """Next states that are the states of one row too late, or too early."""
+
+    direction: str
+    """`late` or `early`."""
+    count: int
+    """Rows in which they are."""
+    of: int
+    """Rows inside episodes after which the state changes."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +72,27 @@ class Evidence:
         """Standard deviation of each observation column, 1 where it is constant [D]."""
         spread = self.moments[1]
         return np.where(spread > 0, spread, 1.0)
+
+    @cached_property
+    def moving(self) -> np.ndarray:
+        """Rows inside episodes after which the state changes [N - 1] bool."""
+        return ~marked_ends(self.raw)[:-1] & ~alike(self.raw.observations[1:], self.raw.observations[:-1])
+
+    @cached_property
+    def shift(self) -> Shift | None:
+        """Of the next states in most of the moving rows; None where there is none, or no array of next states."""
+        following, states = self.raw.next_observations, self.raw.observations
+        if following is None or self.rows < ENOUGH or 2 * goes_on(self.raw).sum() > self.rows:
+            return None
+        moving = self.moving[:-1]
+        for direction, same in (
+            ("late", alike(following[:-2], states[2:])),
+            ("early", alike(following[1:-1], states[:-2])),
+        ):
+            count = int((same & moving).sum())
+            if 2 * count > moving.sum():
+                return Shift(direction, count, int(moving.sum()))
+        return None
 
     @cached_property
     def signatures(self) -> np.ndarray:
@@ -104,6 +139,14 @@ class Evidence:
     def columns(self, which: np.ndarray) -> str:
         """Names of the observation columns that are marked [D] bool."""
         return some([self.column(int(number)) for number in np.flatnonzero(which)])
+
+
+def alike(states: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Whether two states are equal [n] bool."""
+    equal = np.empty(len(states), bool)
+    for part in blocks(len(states)):
+        equal[part] = (states[part] == others[part]).all(1)
+    return equal
 
 
 Check = Callable[[Evidence], Iterator[Verdict]]

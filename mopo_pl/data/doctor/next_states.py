@@ -4,14 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.doctor.evidence import ENOUGH, Evidence, Verdict, alike, some_rows
 from mopo_pl.data.doctor.regression import MOST as LOOKED_AT
 from mopo_pl.data.doctor.regression import explained
 from mopo_pl.data.log.packing import goes_on
 from mopo_pl.data.readers.raw_log import blocks, marked_ends
 
-ENOUGH = 20
-"""Rows from which shares mean something."""
 MANY = 500
 """Rows from which a fit to them means something."""
 FITTED = 100_000
@@ -25,8 +23,8 @@ def copied(log: Evidence) -> Iterator[Verdict]:
     following = log.raw.next_observations
     if following is None or log.rows < ENOUGH:
         return
-    moving = _moving(log)
-    same = _alike(following[:-1], log.raw.observations[:-1]) & moving
+    moving = log.moving
+    same = alike(following[:-1], log.raw.observations[:-1]) & moving
     if 2 * same.sum() > moving.sum():
         yield Verdict(
             "STOP",
@@ -39,26 +37,18 @@ def copied(log: Evidence) -> Iterator[Verdict]:
 
 def shifted(log: Evidence) -> Iterator[Verdict]:
     """s' is the state of one row too late, or too early."""
-    following, states = log.raw.next_observations, log.raw.observations
-    if following is None or log.rows < ENOUGH or 2 * goes_on(log.raw).sum() > log.rows:
-        return
-    moving = _moving(log)[:-1]
-    for direction, same in (
-        ("late", _alike(following[:-2], states[2:])),
-        ("early", _alike(following[1:-1], states[:-2])),
-    ):
-        count = int((same & moving).sum())
-        if 2 * count > moving.sum():
-            yield Verdict(
-                "STOP",
-                f"{log.raw.key('next_observations')} is one row too {direction} in {count} of {int(moving.sum())} rows",
-                "shift it by one row within each episode, or leave it out (data.columns.next_observation=none)",
-            )
+    if log.shift is not None:
+        direction, count, of = log.shift
+        yield Verdict(
+            "STOP",
+            f"{log.raw.key('next_observations')} is one row too {direction} in {count} of {of} rows",
+            "shift it by one row within each episode, or leave it out (data.columns.next_observation=none)",
+        )
 
 
 def breaks(log: Evidence) -> Iterator[Verdict]:
     """s' is not the next row's state, though no end is marked there."""
-    if log.raw.next_observations is None or log.rows < ENOUGH or any(shifted(log)):  # the rows are in order then
+    if log.raw.next_observations is None or log.rows < ENOUGH or log.shift:  # the rows are in order then
         return
     broken = ~goes_on(log.raw) & ~marked_ends(log.raw)[:-1]
     count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
@@ -220,16 +210,3 @@ def _like_beginnings(log: Evidence, far: np.ndarray) -> bool:
         states = log.raw.observations[part].astype(np.float64)
         like[part] = ((states >= starts.min(0) - margin) & (states <= starts.max(0) + margin)).all(1)
     return bool(like[np.flatnonzero(far) + 1].mean() >= 0.8 and like.mean() < 0.5)
-
-
-def _moving(log: Evidence) -> np.ndarray:
-    """Rows inside episodes after which the state changes [N - 1] bool."""
-    return ~marked_ends(log.raw)[:-1] & ~_alike(log.raw.observations[1:], log.raw.observations[:-1])
-
-
-def _alike(states: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether two states are equal [n] bool."""
-    alike = np.empty(len(states), bool)
-    for part in blocks(len(states)):
-        alike[part] = (states[part] == others[part]).all(1)
-    return alike
