@@ -70,6 +70,8 @@ MOST = {"--help [s]": 1.0, "to the first row [s]": 15.0, "1 M rows and the model
 """Maximum values of `measure_start`."""
 PRECISION = ["32-true"]
 """Precision of this project's implementation in the phases of `IN_BF16`."""
+SETTINGS: list[str] = []
+"""Settings of this project's implementation in the phases of `WORK`, key=value; empty: the default."""
 IN_BF16 = ("sac", "rollout", "dynamics", "loop")
 UPDATES = 300
 """Updates per measured block."""
@@ -301,7 +303,9 @@ def refresh_of(config: Config, model: TransitionModel, dataset: OfflineDataset) 
 
 def sac_seconds(repetitions: int, folder: Path) -> dict[str, list[float]]:
     """Return the seconds of blocks of updates with sampling: in a Trainer, by the plain implementation, and in a bare loop."""
-    config = compose([f"sac.updates_per_epoch={UPDATES}", f"trainer.max_epochs={10**6}", "rollout.starts=10000"])
+    config = compose(
+        [*SETTINGS, f"sac.updates_per_epoch={UPDATES}", f"trainer.max_epochs={10**6}", "rollout.starts=10000"]
+    )
     dataset = log_of(100_000)
     module, data = parts_of(config, dataset, refresh_folder=folder / REFRESHES)
     fill(data)
@@ -366,7 +370,7 @@ class Batched(TransitionModel):
 
 def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
     """Measure a refresh of 50 000 starts and 5 steps with the penalty, compared with all starts and members at once, eager, fp32."""
-    rollouts = ["rollout.starts=50000", "rollout.horizon=5", "termination=never"]
+    rollouts = [*SETTINGS, "rollout.starts=50000", "rollout.horizon=5", "termination=never"]
     config, dataset = compose([*rollouts, "compile=true"]), log_of(100_000)
     model = ensemble_of(config, dataset)[0].model()
     actor, data = parts_of(compose([*rollouts, "compile=false"]), dataset)
@@ -388,7 +392,7 @@ def measure_rollouts(repetitions: int, folder: Path) -> dict[str, float]:
 
 def measure_dynamics(repetitions: int, folder: Path) -> dict[str, float]:
     """Measure epochs of the ensemble in a Trainer, including validation and selection, compared with a loop over seven networks."""
-    config, dataset = compose(["compile=true", "dynamics.max_epochs=200"]), log_of(40_000)
+    config, dataset = compose([*SETTINGS, "compile=true", "dynamics.max_epochs=200"]), log_of(40_000)
     module, samples = ensemble_of(config, dataset)
     _, samples_of_plain = ensemble_of(config, dataset)
     plain = PlainEnsemble()
@@ -634,11 +638,14 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=Path("runs/speed"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--precision", choices=("32-true", "bf16-mixed"), default="32-true", help="of our forms")
+    parser.add_argument(
+        "--settings", nargs="*", default=[], help="of our forms of sac, rollout and dynamics, key=value"
+    )
     options = parser.parse_args()
     phases = options.phase or [phase for phase in PHASES if options.precision == "32-true" or phase in IN_BF16]
     if options.precision != "32-true" and not set(phases) <= set(IN_BF16):
         parser.error(f"--precision {options.precision} is measured in --phase {', '.join(IN_BF16)} alone")
-    PRECISION[:] = [options.precision]
+    PRECISION[:], SETTINGS[:] = [options.precision], options.settings
     options.folder.mkdir(parents=True, exist_ok=True)
     report: dict[str, Any] = {
         "machine": processor(),
