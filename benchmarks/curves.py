@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 
 SETTINGS = (
     "penalty.name",

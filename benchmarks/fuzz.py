@@ -807,8 +807,8 @@ def mapping(draw: random.Random, base: Path, folder: Path) -> list[str]:
 
 def command(draw: random.Random, base: Path, folder: Path) -> list[str]:
     """A command line of known keys with odd values, and of damaged words."""
-    from mopo_pl.config.choices import choices
     from mopo_pl.config.keys import known_keys
+    from mopo_pl.config.sources.choices import choices
 
     words = []
     for _ in range(draw.choice((1, 1, 2, 5))):

@@ -18,8 +18,8 @@ from mopo_pl import assembly
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.schema import Config
 from mopo_pl.diagnostics.health.judging import PERSISTS, signs_in
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.metrics_file import MetricsFile
 
 SETTINGS = (
     "dataset",

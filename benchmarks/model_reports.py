@@ -10,9 +10,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mopo_pl.report.measured.model import MeasuredModel
-from mopo_pl.report.overview import gather
-from mopo_pl.report.run_files import EVERYTHING
+from mopo_pl.report.run.measured.model import MeasuredModel
+from mopo_pl.report.run.overview import gather
+from mopo_pl.report.run.run_files import EVERYTHING
 
 LEVEL = 0.9
 """Of the central intervals in the table."""

@@ -53,7 +53,7 @@ from mopo_pl.dynamics.module import DynamicsModule
 from mopo_pl.dynamics.termination import never
 from mopo_pl.nn.fused_update import FusedUpdate
 from mopo_pl.nn.layers import parameters_of
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles, ChecksummedCheckpointIO
 

@@ -21,10 +21,10 @@ from mkdocs.structure.pages import Page
 
 import mopo_pl
 from mopo_pl import __main__ as program
-from mopo_pl.config.choices import GROUPS, choices
 from mopo_pl.config.help import field_docs
 from mopo_pl.config.keys import sections
 from mopo_pl.config.schema import Config
+from mopo_pl.config.sources.choices import GROUPS, choices
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "mopo_pl"

@@ -21,8 +21,8 @@ from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.environments.scores import references
 from mopo_pl.environments.stepping import StepLayout, SteppedEnvironment
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.result import git_commit, versions
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.result import git_commit, versions
 from mopo_pl.storage.atomic_write import make_target, refuse_unwritable
 from mopo_pl.storage.stored_json import read_json
 

@@ -23,7 +23,7 @@ from mopo_pl.environments.scores import normalised_score
 from mopo_pl.environments.stepping import SteppedEnvironment
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.stages import Stage, StageContext, fit_stage
 from mopo_pl.storage.checkpoints import REFRESHES
 

@@ -14,7 +14,7 @@ from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.distributed.console import print_once
 from mopo_pl.environments.out_of_distribution import angle_reward, jump_reward
 from mopo_pl.errors import InputError
-from mopo_pl.run.result import git_commit, versions
+from mopo_pl.run.files.result import git_commit, versions
 
 
 @dataclass(frozen=True)

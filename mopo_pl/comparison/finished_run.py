@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mopo_pl.config.foreign import read_yaml
 from mopo_pl.config.keys import WITHOUT_EFFECT, format_value, is_within
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.storage.run_records import read_record, read_result, read_rows
 from mopo_pl.sweep import manifest
 

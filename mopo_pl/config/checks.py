@@ -6,8 +6,8 @@ from math import inf, isfinite
 from typing import Any
 
 from mopo_pl.config.keys import format_value
-from mopo_pl.config.mapping import is_mapping
 from mopo_pl.config.schema import Config, SACConfig
+from mopo_pl.config.sources.mapping import is_mapping
 
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names in `dynamics.penalties.PENALTIES`, repeated here so that torch is not imported (a test compares them)."""

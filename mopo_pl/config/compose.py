@@ -10,18 +10,6 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from mopo_pl.config.checks import problems_of
-from mopo_pl.config.choices import (
-    GROUPS,
-    MALFORMED,
-    PUBLISHED_KEYS,
-    choices,
-    file_of,
-    is_published,
-    load,
-    names_data,
-    published,
-    unpublished,
-)
 from mopo_pl.config.foreign import (
     REPEAT,
     TRUST,
@@ -34,10 +22,22 @@ from mopo_pl.config.keys import (
     is_within,
     suggestion_for,
 )
-from mopo_pl.config.logger_choice import chosen_loggers, with_defaults
-from mopo_pl.config.mapping import is_mapping, read_mapping
-from mopo_pl.config.merging import Layer, merged, opened, overridden
 from mopo_pl.config.schema import Config
+from mopo_pl.config.sources.choices import (
+    GROUPS,
+    MALFORMED,
+    PUBLISHED_KEYS,
+    choices,
+    file_of,
+    is_published,
+    load,
+    names_data,
+    published,
+    unpublished,
+)
+from mopo_pl.config.sources.logger_choice import chosen_loggers, with_defaults
+from mopo_pl.config.sources.mapping import is_mapping, read_mapping
+from mopo_pl.config.sources.merging import Layer, merged, opened, overridden
 from mopo_pl.errors import InputError
 
 CHANGEABLE_ON_RESUME = (

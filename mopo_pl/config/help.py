@@ -7,8 +7,8 @@ import json
 import textwrap
 from typing import Any
 
-from mopo_pl.config.choices import GROUPS, choices
 from mopo_pl.config.schema import Config
+from mopo_pl.config.sources.choices import GROUPS, choices
 
 HEADER = """\
 mopo_pl: offline reinforcement learning from a dataset of transitions (MOPO, Yu et al. 2020)

@@ -15,9 +15,9 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
 from mopo_pl.report.logger_figures import show_figures
-from mopo_pl.report.overview import RunOverview, gather, jsonable
-from mopo_pl.report.page import render
-from mopo_pl.report.run_files import EVERYTHING, Trust
+from mopo_pl.report.run.overview import RunOverview, gather, jsonable
+from mopo_pl.report.run.page import render
+from mopo_pl.report.run.run_files import EVERYTHING, Trust
 from mopo_pl.report.video import video_of
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
 

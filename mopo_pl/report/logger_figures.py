@@ -10,7 +10,7 @@ from PIL import Image
 from mopo_pl.distributed.console import print_once
 from mopo_pl.report import figures
 from mopo_pl.report.drawing import WHITE, as_png, styled
-from mopo_pl.report.overview import RunOverview
+from mopo_pl.report.run.overview import RunOverview
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,8 +14,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from mopo_pl.config.registry import lookup
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError, Unwritable
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.metrics_file import MetricsFile
 from mopo_pl.storage.atomic_write import atomic_write
 from mopo_pl.storage.stored_json import read_json
 

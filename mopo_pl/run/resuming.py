@@ -7,8 +7,8 @@ from mopo_pl.config.keys import is_within
 from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.provenance import settings_that_differ
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.provenance import settings_that_differ
 from mopo_pl.storage.checkpoints import CheckpointFiles
 from mopo_pl.storage.stored_json import read_json
 

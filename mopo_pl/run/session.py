@@ -32,14 +32,14 @@ from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.terminals.rule import load_rule, rule_facts
 from mopo_pl.report.command import report_at_end
+from mopo_pl.run.files.folder import RunFolder, launched_config
+from mopo_pl.run.files.provenance import compare, provenance_of
+from mopo_pl.run.files.result import build_result, health_of, save_result, summary
 from mopo_pl.run.finished.outcome import estimate_at_end, final_evaluation, make_up
-from mopo_pl.run.folder import RunFolder, launched_config
 from mopo_pl.run.preparation.announcements import announce
 from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
 from mopo_pl.run.preparation.host_memory import refuse_too_little_room
 from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
-from mopo_pl.run.provenance import compare, provenance_of
-from mopo_pl.run.result import build_result, health_of, save_result, summary
 from mopo_pl.run.resuming import is_finished, refuse_fewer_epochs, refuse_other_ensemble, without_effect
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags

@@ -28,9 +28,9 @@ from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.dynamics.model import TransitionModel, save_model
 from mopo_pl.dynamics.terminals.rule import chosen_rule, save_rule
 from mopo_pl.errors import Diverged, InputError, PeerLost, Unwritable, is_lack_of_memory
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.loggers import build_loggers, closed_after
-from mopo_pl.run.metrics_file import MetricsFile, forget_unsaved
 from mopo_pl.run.preparation.inputs import Inputs, learned_findings
 from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles

@@ -15,7 +15,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from mopo_pl.callbacks import StageProgress
 from mopo_pl.config.schema import TrainerConfig
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.storage.checkpoints import ChecksummedCheckpointIO
 
 LINE_SECONDS = 5.0

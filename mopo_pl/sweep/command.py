@@ -15,7 +15,7 @@ from mopo_pl.config.schema import Config
 from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.preparation.inputs import ensemble_folder
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.storage.atomic_write import make_target, refuse_unwritable

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mopo_pl.config.choices import GROUPS
 from mopo_pl.config.keys import single_value_keys
+from mopo_pl.config.sources.choices import GROUPS
 from mopo_pl.errors import InputError
 
 OPEN, CLOSE, QUOTES = "([{", ")]}", "'\""

@@ -14,7 +14,7 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler, block_signals
 from mopo_pl.errors import InputError
 from mopo_pl.run.child_processes import start_training
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.storage.run_records import RESULT, read_result
 from mopo_pl.sweep.plan import Job
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mopo_pl.errors import InputError
-from mopo_pl.run.result import git_commit, versions
+from mopo_pl.run.files.result import git_commit, versions
 from mopo_pl.storage.atomic_write import atomic_write, make_target, refuse_unwritable
 from mopo_pl.storage.stored_json import read_json
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import health
 import pytest
 
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 
 
 @pytest.mark.parametrize(("stored", "after"), [("health: {after: 7}", 7), ("seed: 0", 5000)])

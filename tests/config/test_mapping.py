@@ -7,8 +7,8 @@ import pytest
 from omegaconf import DictConfig
 
 from mopo_pl.cli import main
-from mopo_pl.config import mapping
 from mopo_pl.config.compose import compose, config_from_file, to_yaml
+from mopo_pl.config.sources import mapping
 from mopo_pl.errors import InputError
 
 Printed = Callable[..., DictConfig]

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mopo_pl.report.logger_figures import figures_of, sender_of, show_figures
-from mopo_pl.report.overview import RunOverview, gather
-from mopo_pl.report.run_files import Trust
+from mopo_pl.report.run.overview import RunOverview, gather
+from mopo_pl.report.run.run_files import Trust
 
 Run = Callable[..., Path]
 NAMES = ["report/return", "report/model_error_by_horizon", "report/calibration", "report/action_0"]

@@ -20,9 +20,9 @@ from mopo_pl.dynamics.penalties import PENALTIES
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 from mopo_pl.report.command import report_at_end
-from mopo_pl.report.measured import model as measured_model
-from mopo_pl.report.overview import RunOverview, gather
-from mopo_pl.report.run_files import EVERYTHING, Trust
+from mopo_pl.report.run.measured import model as measured_model
+from mopo_pl.report.run.overview import RunOverview, gather
+from mopo_pl.report.run.run_files import EVERYTHING, Trust
 from mopo_pl.sac.module import SACModule
 
 Run = Callable[..., Path]

@@ -11,9 +11,9 @@ from well_formed import Page
 
 from mopo_pl.report import figures
 from mopo_pl.report.command import report
-from mopo_pl.report.overview import RunOverview, gather, jsonable
-from mopo_pl.report.page import no_verdict, render
-from mopo_pl.report.run_files import Trust
+from mopo_pl.report.run.overview import RunOverview, gather, jsonable
+from mopo_pl.report.run.page import no_verdict, render
+from mopo_pl.report.run.run_files import Trust
 
 NOTHING = Trust(frozenset())
 

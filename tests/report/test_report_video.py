@@ -9,8 +9,8 @@ from PIL import Image
 from well_formed import Page
 
 from mopo_pl.report import command, figures, video
-from mopo_pl.report.overview import RunOverview, gather
-from mopo_pl.report.run_files import Trust
+from mopo_pl.report.run.overview import RunOverview, gather
+from mopo_pl.report.run.run_files import Trust
 from mopo_pl.report.video import video_of
 
 

@@ -25,7 +25,7 @@ from tiny import TINY
 from mopo_pl.cli import main
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.nn.logged_module import NamedMeans
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 
 ROWS = 300
 

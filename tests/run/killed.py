@@ -13,7 +13,7 @@ from typing import Any
 
 import mopo_pl.run.session
 from mopo_pl.cli import main
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.metrics_file import MetricsFile
 from mopo_pl.sac.module import SACModule
 
 left = int(sys.argv[2])

@@ -10,8 +10,8 @@ import pytest
 
 from mopo_pl.cli import main
 from mopo_pl.data.findings import Finding
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.result import summary
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.result import summary
 
 Train = Callable[..., Path]
 Rows = Callable[[Path], list[dict[str, Any]]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.metrics_file import MetricsFile
 
 Rows = Callable[[Path], list[dict[str, Any]]]
 

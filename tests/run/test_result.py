@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mopo_pl.environments.episodes import Episodes
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.result import build_result, git_commit, summary
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.result import build_result, git_commit, summary
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = ["final_return", "final_return_std", "last10_return", "final_score", "last10_score"]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mopo_pl.cli import main
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.sac.module import SACModule
 
 Train = Callable[..., Path]

@@ -20,8 +20,8 @@ from mopo_pl import Policy
 from mopo_pl import __main__ as program
 from mopo_pl.cli import main
 from mopo_pl.distributed.launch import join_process_group
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.finished.outcome import final_evaluation
-from mopo_pl.run.folder import RunFolder
 from mopo_pl.sac.actor import TanhGaussianActor
 
 Train = Callable[..., Path]

@@ -22,7 +22,7 @@ from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.metrics_file import MetricsFile
 from mopo_pl.storage.buffer_files import RefreshFiles
 from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 from mopo_pl.storage.run_records import read_estimates, read_record, read_result, read_rows

@@ -18,9 +18,9 @@ from mopo_pl.cli import main
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.metrics_file import MetricsFile
 from mopo_pl.run.loggers import build_loggers
-from mopo_pl.run.metrics_file import MetricsFile
 from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 # Run folders ----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.finished.estimate_command import configuration_of
-from mopo_pl.run.folder import RunFolder
 
 TRAP = "trap_of_a_stranger"
 CODE = {

@@ -13,7 +13,7 @@ from mopo_pl import cli
 from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder, _link_latest
+from mopo_pl.run.files.folder import RunFolder, _link_latest
 
 PROGRAM = """
 import sys

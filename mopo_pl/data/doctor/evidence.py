@@ -32,9 +32,9 @@ class Shift(NamedTuple):
 
     direction: str
     """`late` or `early`."""
-    count: int
-    """Rows in which they are."""
-    of: int
+    rows: int
+    """How many are."""
+    moving: int
     """Rows inside episodes after which the state changes."""
 
 

@@ -38,10 +38,10 @@ def copied(log: Evidence) -> Iterator[Verdict]:
 def shifted(log: Evidence) -> Iterator[Verdict]:
     """s' is the state of one row too late, or too early."""
     if log.shift is not None:
-        direction, count, of = log.shift
+        direction, rows, moving = log.shift
         yield Verdict(
             "STOP",
-            f"{log.raw.key('next_observations')} is one row too {direction} in {count} of {of} rows",
+            f"{log.raw.key('next_observations')} is one row too {direction} in {rows} of {moving} rows",
             "shift it by one row within each episode, or leave it out (data.columns.next_observation=none)",
         )
 

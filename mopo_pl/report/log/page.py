@@ -11,7 +11,7 @@ from mopo_pl.data.readers.names import shown
 from mopo_pl.pages.templates import filled
 from mopo_pl.report.log import figures
 from mopo_pl.report.log.contents import Column, LogContents
-from mopo_pl.report.sections.layout import LONGEST, Figure, first_of, number, share
+from mopo_pl.report.run.sections.layout import LONGEST, Figure, first_of, number, share
 from mopo_pl.storage.atomic_write import atomic_write
 
 TEMPLATE = "log/page.html.j2"

@@ -16,7 +16,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.export.card import as_markdown, not_for
 from mopo_pl.export.contract import check_licence, contract_of
 from mopo_pl.policy import Policy
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import refuse_unwritable
 from mopo_pl.storage.hub import repository_of, upload

@@ -14,9 +14,9 @@ from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.policy import Policy
 from mopo_pl.report.command import REPORT_FILE, report_at_end
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.finished.estimate_command import write_estimates
 from mopo_pl.run.finished.estimates_text import summary_lines
-from mopo_pl.run.folder import RunFolder
 from mopo_pl.run.preparation.inputs import Inputs
 from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.run_records import ESTIMATES

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from mopo_pl.report import figures
-from mopo_pl.report.overview import RunOverview
-from mopo_pl.report.sections.layout import Figure, Section
+from mopo_pl.report.run.overview import RunOverview
+from mopo_pl.report.run.sections.layout import Figure, Section
 
 
 def training_section(overview: RunOverview) -> Section | None:

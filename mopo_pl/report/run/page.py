@@ -8,15 +8,15 @@ import yaml
 
 from mopo_pl.data.readers.names import shown
 from mopo_pl.pages.templates import filled
-from mopo_pl.report.overview import RunOverview
-from mopo_pl.report.sections.layout import LONGEST, Section, number
-from mopo_pl.report.sections.log import log_section
-from mopo_pl.report.sections.model import model_section
-from mopo_pl.report.sections.policy import policy_section
-from mopo_pl.report.sections.training import training_section
+from mopo_pl.report.run.overview import RunOverview
+from mopo_pl.report.run.sections.layout import LONGEST, Section, number
+from mopo_pl.report.run.sections.log import log_section
+from mopo_pl.report.run.sections.model import model_section
+from mopo_pl.report.run.sections.policy import policy_section
+from mopo_pl.report.run.sections.training import training_section
 from mopo_pl.report.video import Video
 
-TEMPLATE = "page.html.j2"
+TEMPLATE = "run/page.html.j2"
 
 
 def render(overview: RunOverview, video: Video | None = None) -> str:

@@ -1,7 +1,7 @@
 """What the checks say of the log."""
 
-from mopo_pl.report.overview import RunOverview
-from mopo_pl.report.sections.layout import Section, Table
+from mopo_pl.report.run.overview import RunOverview
+from mopo_pl.report.run.sections.layout import Section, Table
 
 
 def log_section(overview: RunOverview) -> Section:

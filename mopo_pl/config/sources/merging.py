@@ -9,7 +9,6 @@ import yaml
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from mopo_pl.config.choices import GROUPS
 from mopo_pl.config.foreign import UNFILLED
 from mopo_pl.config.keys import (
     accepts_any_value,
@@ -22,6 +21,7 @@ from mopo_pl.config.keys import (
     text_keys,
 )
 from mopo_pl.config.schema import Config
+from mopo_pl.config.sources.choices import GROUPS
 
 OTHER_FLAGS = {
     "trainer.gradient_clip_val": "Lightning refuses it with manual optimisation; use sac.gradient_clip_norm",

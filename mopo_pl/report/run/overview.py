@@ -12,10 +12,10 @@ from mopo_pl.config.compose import config_from_file
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.doctor.report import as_json, describe
 from mopo_pl.data.findings import LEVELS, Finding
-from mopo_pl.report.measured.model import MeasuredModel, of_model
-from mopo_pl.report.measured.parts import parts_of
-from mopo_pl.report.measured.policy import MeasuredPolicy, of_policy
-from mopo_pl.report.run_files import (
+from mopo_pl.report.run.measured.model import MeasuredModel, of_model
+from mopo_pl.report.run.measured.parts import parts_of
+from mopo_pl.report.run.measured.policy import MeasuredPolicy, of_policy
+from mopo_pl.report.run.run_files import (
     Curves,
     Trust,
     as_plain,

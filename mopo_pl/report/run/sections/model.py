@@ -4,8 +4,8 @@ from typing import Any
 
 from mopo_pl.data.readers.names import shown
 from mopo_pl.report import figures
-from mopo_pl.report.measured.model import VALUE_SPREAD, MeasuredModel
-from mopo_pl.report.sections.layout import LONGEST, Figure, Section, Table, first_of, number, share
+from mopo_pl.report.run.measured.model import VALUE_SPREAD, MeasuredModel
+from mopo_pl.report.run.sections.layout import LONGEST, Figure, Section, Table, first_of, number, share
 
 
 def model_section(found: MeasuredModel, config: dict[str, Any]) -> Section:

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+import mopo_pl
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding, of_level, worst
 from mopo_pl.diagnostics.health.judging import health_of_ensemble, health_of_policy
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.environments.episodes import Episodes
 from mopo_pl.environments.scores import normalised_score
-from mopo_pl.run.folder import RunFolder
-from mopo_pl.run.metrics_file import MetricsFile
+from mopo_pl.run.files.folder import RunFolder
+from mopo_pl.run.files.metrics_file import MetricsFile
 
 PACKAGES = ("mopo_pl", "torch", "lightning", "torchmetrics", "numpy", "omegaconf", "minari", "gymnasium", "mujoco")
 
@@ -97,7 +98,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the checkout that the code runs from; None where it is installed from a wheel."""
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(mopo_pl.__file__).resolve().parents[1]
     if not (checkout / ".git").exists():
         # Git would look further up: a wheel in a venv inside somebody's project is not that project's commit.
         return None

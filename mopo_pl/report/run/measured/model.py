@@ -14,7 +14,7 @@ from mopo_pl.diagnostics.open_loop import OpenLoop, known_stretch, open_loop
 from mopo_pl.dynamics.model import TransitionModel
 from mopo_pl.dynamics.penalised_model import Value
 from mopo_pl.dynamics.penalties import PENALTIES
-from mopo_pl.report.measured.parts import Parts, uncharged_model
+from mopo_pl.report.run.measured.parts import Parts, uncharged_model
 from mopo_pl.storage.run_records import read_record
 
 HELD_OUT = 20_000

@@ -2,8 +2,8 @@
 
 from mopo_pl.data.readers.names import shown
 from mopo_pl.report import figures
-from mopo_pl.report.measured.policy import MeasuredPolicy
-from mopo_pl.report.sections.layout import LONGEST, Figure, Section, Table, first_of, number, share
+from mopo_pl.report.run.measured.policy import MeasuredPolicy
+from mopo_pl.report.run.sections.layout import LONGEST, Figure, Section, Table, first_of, number, share
 
 SMALL_MULTIPLES = 8
 """Action columns that have a figure; the table holds all."""

@@ -19,7 +19,7 @@ from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
-from mopo_pl.report.measured.parts import Parts, uncharged_model
+from mopo_pl.report.run.measured.parts import Parts, uncharged_model
 
 COMPARED = 5000
 """Most logged states on which the policy is compared with the log."""

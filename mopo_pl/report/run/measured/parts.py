@@ -15,7 +15,7 @@ from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.dynamics.termination import Rule, never, termination_rule
 from mopo_pl.errors import InputError
 from mopo_pl.policy.policy import Policy, refuse_another_shape
-from mopo_pl.report.run_files import Trust
+from mopo_pl.report.run.run_files import Trust
 from mopo_pl.sac.module import SACModule
 
 

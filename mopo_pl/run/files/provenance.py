@@ -14,7 +14,7 @@ from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
-from mopo_pl.run.folder import RunFolder
+from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.storage.stored_json import read_json
 
 UNSTORED = ("resume", "run_dir", "preset")
