@@ -43,8 +43,10 @@ class PolicyEvaluation(L.Callback):
         """[updates, mean return] of each evaluation."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check the module; raise InputError where it trains no policy."""
+        """Begin a new curve for a new fit; a checkpoint's is loaded after this. Raises InputError where the module trains no policy."""
         require(self, pl_module, PolicyModule)
+        if stage == "fit" and trainer.current_epoch == 0:
+            self.history = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Evaluate when due. A policy that has diverged is not evaluated: the module ends the fit for it."""

@@ -49,15 +49,17 @@ def _coded(options: argparse.Namespace) -> int:
         print(f"error: {error}", file=sys.stderr)
         return cli.FAILED
     except (MemoryError, RuntimeError) as error:
-        if cli.is_no_name(error):
+        if (problem := cli.path_problem(error)) is not None:
+            print(f"error: {problem}", file=sys.stderr)
             return 2
         if not is_lack_of_memory(error):
             raise
         print(f"error: {lack_of_memory(error)}", file=sys.stderr)
         return cli.FAILED
     except OSError as error:
-        if not cli.is_no_name(error):
+        if (problem := cli.path_problem(error)) is None:
             raise
+        print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return cli.INTERRUPTED

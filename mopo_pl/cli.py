@@ -53,30 +53,29 @@ def _coded(options: list[str], arguments: list[str]) -> int:
         print(f"error: {error}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
     except (MemoryError, RuntimeError) as error:
-        if is_no_name(error):
+        if (problem := path_problem(error)) is not None:
+            print(f"error: {problem}", file=sys.stderr)
             return 2
         if not is_lack_of_memory(error):
             raise
         print(f"error: {lack_of_memory(error)}; the last checkpoint is kept", file=sys.stderr)
         return FAILED
     except OSError as error:
-        if not is_no_name(error):
+        if (problem := path_problem(error)) is None:
             raise
+        print(f"error: {problem}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def is_no_name(error: OSError | RuntimeError | MemoryError) -> bool:
-    """Whether pathlib was given what no file can be called, which is said: it takes neither for a file that is not there."""
+def path_problem(error: OSError | RuntimeError | MemoryError) -> str | None:
+    """What is wrong with a path that pathlib cannot look up; None for other errors. It reports neither as a missing file."""
     if NO_HOME in str(error):
-        said = "a path begins with ~ and the name of a user who is not known here"
-    elif isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        said = f"{printed(str(error.filename))} is too long for the name of a file"
-    else:
-        return False
-    print(f"error: {said}", file=sys.stderr)
-    return True
+        return "a path begins with ~ and the name of a user who is not known here"
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"{printed(str(error.filename))} is too long for the name of a file"
+    return None
 
 
 def _act(options: list[str], arguments: list[str]) -> int:
@@ -89,13 +88,14 @@ def _act(options: list[str], arguments: list[str]) -> int:
     if "--print-config" in options:
         show(to_yaml(config).rstrip())
         return 0
+    from mopo_pl.run.seeds import run_all, runs_at_once
+
     if "--dry-run" in options:
         from mopo_pl.run.preparation.plan import plan
 
-        show("\n\n".join(plan(single) for single in each_seed(config)))
+        runs = each_seed(config)
+        show("\n\n".join(plan(single, at_once=runs_at_once(runs)) for single in runs))
         return 0
-    from mopo_pl.run.seeds import run_all
-
     return run_all(arguments, each_seed(config))
 
 

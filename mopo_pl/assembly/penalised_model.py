@@ -48,7 +48,8 @@ def build_penalised_model(
 ) -> PenalisedModel:
     """M̃: the model, its penalty, the rule that ends its episodes, the reward where it is known, and γ.
 
-    Functions of the user's own see actions in the log's units.
+    Functions of the user's own see actions in the log's units. Raises InputError where the penalty is no finite number on a row of
+    the log.
     """
     plain = PenalisedModel(
         transition=model,
@@ -66,7 +67,7 @@ def build_penalised_model(
     if settings.halt_widths is not None:
         widths, share = settings.halt_widths, settings.halt_share
         halt = halt_on_log(plain, dataset, rewards, widths=widths, share=share)
-    if not settings.relative and settings.free_quantile is None:
+    if settings.coef == 0 and not settings.relative and settings.free_quantile is None:
         return replace(plain, halt=halt)
     u = logged_uncertainty(plain, dataset)
     unit = relative_unit(u, rewards) if settings.relative else 1.0

@@ -48,7 +48,7 @@ class OfflineDataset:
     episode_ends: Tensor
     """Row after the last of each episode, ascending [K] int64; the last one is N."""
     finished: Tensor
-    """Whether the episode ended by itself or by a time limit, not merely where the file does [K] bool."""
+    """Whether the episode is whole: it begins where the log has its first row, and ended by itself or by a time limit [K] bool."""
     next_known: Tensor
     """Rows whose next observation is true; the others train the critic (terminal) but not the model [N] bool."""
     action_low: np.ndarray

@@ -24,7 +24,7 @@ from mopo_pl.diagnostics.calibration import (
 )
 from mopo_pl.dynamics.losses import model_target
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalties import Penalty, evaluate
+from mopo_pl.dynamics.penalties import Penalty, evaluate, extras_of
 from mopo_pl.nn.random_streams import generator_for
 
 WORST = 0.1
@@ -76,7 +76,7 @@ def predict(
         mean, std = model.predict(part.inputs)
         acted = log.in_log_units(part.actions)
         for name, penalty in penalties.items():
-            u = evaluate(penalty, mean, std, observations=part.observations, actions=acted, log=log)
+            u = evaluate(penalty, mean, std, extras_of(penalty), observations=part.observations, actions=acted, log=log)
             uncertainties[name].append(u.double())
         mean, std = mean.double(), std.double()  # only now: a penalty is given what it gets in training
         variance = std[elites].square().mean(0) + mean[elites].var(0, unbiased=False)

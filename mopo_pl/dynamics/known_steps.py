@@ -8,7 +8,9 @@ from torch import Tensor
 from mopo_pl.data.dataset import OfflineDataset
 
 END = 0.01
-"""Share of a column's range at its end. Where as large a share of the rows lies in it, the log does not thin out there."""
+"""Share of a column's usual range at its end. Where as large a share of the rows lies in it, the log does not thin out there."""
+TAIL = 0.001
+"""Share of the rows on either side that the usual range leaves out: a single spike must not make it so wide that all rows lie at its end."""
 STEEPEST_RISE = 4.0
 """Largest factor by which C rises in a refresh. It rises faster than it falls: one step too far may cost a lot."""
 FALL = 0.9
@@ -52,7 +54,9 @@ class StateLimits:
         # One column at a time: comparisons of all take as much memory again.
         for column, values in enumerate(reached.unbind(1)):
             least, largest = values.amin(), values.amax()
-            end = END * (largest - least)
+            out = int(TAIL * len(values))
+            usual = values.kthvalue(len(values) - out).values - values.kthvalue(1 + out).values
+            end = END * usual
             if (values <= least + end).count_nonzero() >= many:
                 low[column] = -torch.inf
             if (values >= largest - end).count_nonzero() >= many:
@@ -62,6 +66,11 @@ class StateLimits:
     def nearest(self, states: Tensor) -> Tensor:
         """The nearest states within the limits [B, D]."""
         return states.clamp(self.low, self.high)
+
+    @property
+    def count(self) -> int:
+        """Sides that have a limit, of 2·D."""
+        return int(self.low.isfinite().sum() + self.high.isfinite().sum())
 
     def hold(self, states: Tensor) -> Tensor:
         """Whether each of the states [B, D] lies within the limits [B]; NaN does not."""

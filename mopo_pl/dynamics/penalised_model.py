@@ -1,6 +1,7 @@
 """The penalised model M̃ (Yu et al. 2020, section 4): the learned transitions, less a penalty, and what ends its episodes."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.data.window import Window
 from mopo_pl.dynamics.known_steps import Halt
 from mopo_pl.dynamics.model import TransitionModel
-from mopo_pl.dynamics.penalties import Penalty, extras_of
+from mopo_pl.dynamics.penalties import Penalty, evaluate, extras_of
 from mopo_pl.dynamics.termination import Rule
 
 Value = Callable[[Tensor], Tensor]
@@ -88,13 +89,17 @@ class PenalisedModel:
             raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
 
     def to(self, device: torch.device | str) -> "PenalisedModel":
-        """Move the transition model, and a rule and a reward with tensors; return the model with its statistics on the device."""
+        """Move the transition model; return the model with its statistics, rule and reward on the device.
+
+        A rule or a reward that is a module is copied: it may be one object of the user's, which other parts give rows of the host.
+        """
         self.transition.to(device)
-        for function in (self.termination, self.reward):
-            if isinstance(function, nn.Module):
-                function.to(device)
+        rule, reward = (
+            deepcopy(function).to(device) if isinstance(function, nn.Module) else function
+            for function in (self.termination, self.reward)
+        )
         log, halt = (part if part is None else part.to(device) for part in (self.log, self.halt))
-        return replace(self, log=log, halt=halt)
+        return replace(self, termination=rule, reward=reward, log=log, halt=halt)
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
         """Draw the random numbers of one step from states [B, D]."""
@@ -115,8 +120,7 @@ class PenalisedModel:
 
     def _penalised(self, observations: Tensor, seen: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """u of states and of actions in the log's units."""
-        known = {"observations": observations, "actions": seen, "log": self.log}
-        return self.penalty(mean, std, **{name: known[name] for name in self.extras})
+        return evaluate(self.penalty, mean, std, self.extras, observations=observations, actions=seen, log=self.log)
 
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> Imagined:
         """Simulate one step from s, a [B, …].

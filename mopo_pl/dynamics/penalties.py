@@ -1,7 +1,7 @@
 """u(s, a): the model's uncertainty, in the targets' raw units (reward, then state change)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
@@ -40,11 +40,18 @@ def extras_of(penalty: Penalty) -> tuple[str, ...]:
 
 
 def evaluate(
-    penalty: Penalty, mean: Tensor, std: Tensor, *, observations: Tensor, actions: Tensor, log: LogStatistics | None
+    penalty: Penalty,
+    mean: Tensor,
+    std: Tensor,
+    extras: Iterable[str],
+    *,
+    observations: Tensor,
+    actions: Tensor,
+    log: LogStatistics | None,
 ) -> Tensor:
-    """u [B] of the members' means and standard deviations [E, B, 1 + D], with those of `EXTRAS` that the penalty asks for."""
+    """u [B] of the members' means and standard deviations [E, B, 1 + D]; `extras`: those of `EXTRAS` that the penalty asks for."""
     given = {"observations": observations, "actions": actions, "log": log}
-    return penalty(mean, std, **{name: given[name] for name in extras_of(penalty)})
+    return penalty(mean, std, **{name: given[name] for name in extras})
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:

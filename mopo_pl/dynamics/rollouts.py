@@ -183,7 +183,7 @@ class RolloutStatistics:
     def summary(self) -> dict[str, float]:
         """Means over the refreshes of all ranks. Synchronises with the device once.
 
-        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and with a step beyond the log; such steps
+        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and with a step beyond the log; the latter steps
         count neither for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
         the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range, by more than `EDGE`.
         """

@@ -20,9 +20,7 @@ from mopo_pl.report.run.page import render
 from mopo_pl.report.run.run_files import EVERYTHING, Trust
 from mopo_pl.report.video import video_of
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
-
-REPORT_FILE = "report.html"
-"""The page in the run folder."""
+from mopo_pl.storage.run_records import REPORT
 
 
 def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
@@ -66,9 +64,9 @@ def report_at_end(folder: Path, dataset: OfflineDataset, loggers: Sequence[Any])
 
 def _write(folder: Path, overview: RunOverview, began: float) -> str:
     page = render(overview, video_of(folder))
-    with atomic_write(folder / REPORT_FILE) as aside:
+    with atomic_write(folder / REPORT) as aside:
         aside.write_text(page, encoding="utf-8")
-    return f"report   {folder / REPORT_FILE}  ({time.perf_counter() - began:.0f} s)"
+    return f"report   {folder / REPORT}  ({time.perf_counter() - began:.0f} s)"
 
 
 def _understood(folder: Path, settings: Sequence[str]) -> tuple[str | None, Trust]:

@@ -32,7 +32,7 @@ SIGNALLED = 128
 def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     """Train all runs; return the first exit code that is not 0, else 0. `arguments`: the command line they were made from.
 
-    A run that fails does not stop the others; a signal stops all. Raises InputError before anything is trained where a run
+    A run that diverges or cannot write does not stop the others, nor does any that trains beside them; a signal stops all. Raises InputError before anything is trained where a run
     cannot begin. Runs in turn re-raise the first error after the last of them.
     """
     for config in runs:
@@ -41,6 +41,15 @@ def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     if len(runs) > 1 and fit_side_by_side(runs[0]):
         return run_side_by_side(arguments, runs)
     return _in_turn(runs)
+
+
+def runs_at_once(runs: Sequence[Config]) -> int:
+    """How many of these runs train at the same time. Raises InputError as `fit_side_by_side` does."""
+    if len(runs) == 1 or not fit_side_by_side(runs[0]):
+        return 1
+    cores = torch.get_num_threads()
+    threads = runs[0].threads or max(1, cores // len(runs))
+    return min(len(runs), max(1, cores // threads))
 
 
 def _in_turn(runs: Sequence[Config]) -> int:
@@ -83,7 +92,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     inputs = open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
-    at_once = min(len(runs), max(1, all_threads // threads))
+    at_once = runs_at_once(runs)
     on_gpu = not isinstance(probe_flags(runs[0].trainer).accelerator, CPUAccelerator)
     refuse_too_little_room(runs[0], inputs, on_gpu=on_gpu, folder=Path(runs[0].run_dir or "runs"), copies=at_once)
     print_once(f"{len(runs)} runs, {at_once} at a time, threads={threads} each (seeds=in_turn: one after another)")

@@ -39,11 +39,12 @@ from mopo_pl.run.finished.outcome import estimate_at_end, final_evaluation, make
 from mopo_pl.run.preparation.announcements import announce
 from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
 from mopo_pl.run.preparation.host_memory import refuse_too_little_room
-from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.run.preparation.inputs import Inputs, open_inputs
 from mopo_pl.run.resuming import is_finished, refuse_fewer_epochs, refuse_other_ensemble, without_effect
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.storage.atomic_write import refuse_unwritable, sha256_of
+from mopo_pl.storage.run_records import ensemble_folder
 from mopo_pl.storage.stored_json import read_json
 
 

@@ -1,10 +1,11 @@
-"""What a finished run says of itself in `result.json` and `estimates.json`, read as a file that may be damaged or of someone else."""
+"""What a run says of itself in `config.yaml`, `result.json` and `estimates.json`, read as files that may be damaged or of someone else."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mopo_pl.config.compose import config_from_file
 from mopo_pl.errors import InputError
 from mopo_pl.storage.atomic_write import sha256_of
 from mopo_pl.storage.stored_json import METRICS_LARGEST, loads, read_json, read_text
@@ -12,8 +13,23 @@ from mopo_pl.storage.stored_json import METRICS_LARGEST, loads, read_json, read_
 RESULT, ESTIMATES = "result.json", "estimates.json"
 VIDEO = "video.webp"
 """What `python -m mopo_pl video` writes, and the report shows."""
+REPORT = "report.html"
+"""The page that `python -m mopo_pl report` writes, and a run at its end."""
 Check = Callable[[Any], bool]
 """Whether a value is of the type that a run writes."""
+
+
+def ensemble_folder(run: Path) -> Path:
+    """The folder with the ensemble of a run: the run's own, else that of the run which its `dynamics_from` names, and so on.
+
+    The last one that was named where none of them holds an ensemble.
+    """
+    seen = []
+    while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
+        seen.append(run)
+        source = config_from_file(run / "config.yaml").dynamics_from
+        run = run if source is None else Path(source)
+    return run.resolve()
 
 
 def read_result(run: Path) -> dict[str, Any] | None:

@@ -16,10 +16,9 @@ from mopo_pl.distributed.console import print_once
 from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.errors import InputError
 from mopo_pl.run.files.folder import RunFolder
-from mopo_pl.run.preparation.inputs import ensemble_folder
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.storage.atomic_write import make_target, refuse_unwritable
-from mopo_pl.storage.run_records import read_result
+from mopo_pl.storage.run_records import ensemble_folder, read_result
 from mopo_pl.sweep.grid import Grid
 from mopo_pl.sweep.jobs import OUTPUT, Share, is_finished, train_all
 from mopo_pl.sweep.manifest import Manifest, read

@@ -171,6 +171,13 @@ def test_the_curve_survives_a_resumption(make_dataset: Make, tmp_path: Path) -> 
     assert after.history == unbroken.history
 
 
+def test_another_fit_has_a_curve_of_its_own(make_dataset: Make) -> None:
+    dataset, scored = make_dataset(), evaluation()
+    for _ in range(2):
+        quiet_trainer([small_refresh(dataset), scored], 2).fit(small_sac(dataset), datamodule=small_batches(dataset))
+        assert [updates for updates, _ in scored.history] == [5.0, 10.0]
+
+
 def test_what_remembers_is_reset_before_each_group_of_episodes() -> None:
     """Otherwise the first action of a group would depend on the group before it."""
 

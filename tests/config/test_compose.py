@@ -233,10 +233,12 @@ def test_a_printed_configuration_names_its_choices(printed: Printed) -> None:
         ("trainer.limit_train_batches=0.5", "trainer.limit_train_batches", 0.5),
         ("termination=never", "termination", "never"),
         ("termination=module:rule", "termination", "module:rule"),
-        ("termination={bounds: {0: [0, 90]}}", "termination", {"bounds": {0: [0, 90]}}),
+        ("termination={bounds: {0: [0, 90]}}", "termination", {"bounds": {"0": [0, 90]}}),
         ("termination.bounds.joint_*=[null, 1.5]", "termination", {"bounds": {"joint_*": [None, 1.5]}}),
         ("env_kwargs.xml_file=walker2d.xml", "env_kwargs", {"xml_file": "walker2d.xml"}),
         ("env_kwargs={a: 1, b: [2]}", "env_kwargs", {"a": 1, "b": [2]}),
+        # provenance.json holds texts as keys: numbers would differ from them on resume.
+        ("env_kwargs={a: {1: [{2: 3}]}}", "env_kwargs", {"a": {"1": [{"2": 3}]}}),
     ],
 )
 def test_a_value_is_read_as_it_is_meant(printed: Printed, argument: str, key: str, value: Any) -> None:

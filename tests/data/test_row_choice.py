@@ -84,6 +84,24 @@ def test_the_last_rows_of_a_file_are_kept(opened: Open) -> None:
     assert opened(max_rows=10_000).hash == whole.hash
 
 
+def test_an_episode_whose_beginning_is_left_out_is_not_whole(opened: Open) -> None:
+    """Else its return counts as one of an episode, and its first row as a state in which episodes begin."""
+    assert opened(max_rows=130).finished.tolist() == [False, True, True]
+    assert opened(max_rows=100).finished.tolist() == [True, True]
+    assert opened(max_rows=400).finished.all()
+    part = opened(max_rows=130)
+    assert torch.equal(part.episode_returns(), opened().episode_returns()[-2:])
+
+
+def test_time_limits_fall_where_they_fall_in_the_whole_file(opened: Open) -> None:
+    """400 rows without marks in episodes of 100, of which the last 250 are kept."""
+    unmarked = {"timeouts": None, "terminals": np.zeros(400), "next_observations": None}
+    assert opened(unmarked, time_limit=100).episode_ends.tolist() == [100, 200, 300, 400]
+    part = opened(unmarked, time_limit=100, max_rows=250)
+    assert part.episode_ends.tolist() == [50, 150, 250]
+    assert part.finished.tolist() == [False, True, True]
+
+
 def test_ends_that_a_file_marks_by_episodes_are_cut_along(opened: Open) -> None:
     episodes = np.arange(400) // 40
     part = opened({"timeouts": None, "next_observations": None, "episode_id": episodes}, max_rows=100)

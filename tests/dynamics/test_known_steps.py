@@ -160,6 +160,17 @@ def test_limits_are_where_the_log_thins_out() -> None:
     assert limits.high.tolist() == [around.high[0].item(), inf, inf, inf, inf]
 
 
+@pytest.mark.parametrize("spike", [500.0, -1e6])
+def test_a_spike_takes_no_limit_from_the_other_side(spike: float) -> None:
+    """A range that one broken value stretches would have nearly all rows in its last hundredth."""
+    bell = torch.special.ndtri((torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000)
+    states = torch.cat([bell, torch.tensor([spike], dtype=torch.float64)]).unsqueeze(-1)
+    limits = StateLimits.around(states, 0.0).where_thin(states)
+    assert limits.low.item() == min(spike, bell.min().item())
+    assert limits.high.item() == max(spike, bell.max().item())
+    assert limits.count == 2
+
+
 def test_where_episodes_start_says_nothing_of_where_steps_lead(make_dataset: Make) -> None:
     dataset = make_dataset()
     rows = dataset.transitions

@@ -2,16 +2,24 @@
 
 import math
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_stages import small_refresh
 from torch import Tensor
 
 from mopo_pl.config.registry import lookup
+from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.dynamics.model_on_log import logged_uncertainty
 from mopo_pl.dynamics.penalties import PENALTIES, disagreement, ensemble_std, max_aleatoric, none, relative_unit
+from mopo_pl.errors import InputError
+
+Make = Callable[..., OfflineDataset]
 
 
 def max_aleatoric_by_hand(mean: list[list[float]], std: list[list[float]]) -> float:
@@ -133,3 +141,19 @@ def test_in_its_relative_unit_lambda_u_is_on_the_log_as_large_as_the_spread_of_i
     assert relative_unit(u, rewards + 100) == pytest.approx(unit)  # which step is better than which stays as it was
     assert relative_unit(u, torch.full((3,), -6.0)) == pytest.approx(2.0)
     assert relative_unit(torch.zeros(3), rewards) == 1.0
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_penalty_that_is_no_number_on_a_row_of_the_log_is_refused(make_dataset: Make, value: float) -> None:
+    """Its mean would make λ 0 or NaN, hours after it could be known."""
+    dataset = make_dataset()
+    states = dataset.transitions.observations
+
+    def own(mean: Tensor, std: Tensor, observations: Tensor) -> Tensor:
+        return torch.where((observations == states[7]).all(-1), value, mean.new_ones(len(observations)))
+
+    model = small_refresh(dataset).model
+    logged_uncertainty(model, dataset)
+    refused = rf"the penalty own is {value} for 1 of {len(dataset)} logged rows, the first of them row 7"
+    with pytest.raises(InputError, match=refused):
+        logged_uncertainty(replace(model, penalty=own), dataset)

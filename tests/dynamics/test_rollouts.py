@@ -570,12 +570,14 @@ def test_the_compiled_step_ends_rollouts_by_a_learned_rule(traced: list[int]) ->
     assert len(traced) >= 1
 
 
-def test_a_box_and_a_reward_with_tensors_move_to_the_device_of_the_model() -> None:
+def test_a_box_and_a_reward_with_tensors_are_copied_to_the_device_of_the_model() -> None:
+    """One object of the user's may serve a run on a GPU, and on the host what is estimated afterwards."""
     box, reward = StateBox.of_columns({"0": [0, 1]}, ["0", "1"]), torch.nn.Bilinear(2, 1, 1)
     model = penalised(small_ensemble(), termination=box, reward=reward).to("meta")
     assert isinstance(model.termination, StateBox)
-    assert model.termination.low.device.type == "meta"
-    assert reward.weight.device.type == "meta"
+    assert isinstance(model.reward, torch.nn.Bilinear)
+    assert {model.termination.low.device.type, model.reward.weight.device.type} == {"meta"}
+    assert {box.low.device.type, reward.weight.device.type} == {"cpu"}
 
 
 @pytest.mark.usefixtures("traced")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+import torch
 from small_stages import (
     differing,
     quiet_trainer,
@@ -48,6 +49,21 @@ def test_it_goes_on_without_a_folder_of_refreshes(
     assert differing(weights(go_on(dataset, own_trainer, saved)), weights(as_the_run)) == []
     elsewhere = go_on(dataset, own_trainer, saved, refresh_folder=tmp_path / "of_my_own")
     assert differing(weights(elsewhere), weights(as_the_run)) == []
+
+
+def test_another_fit_of_the_same_data_keeps_its_own_refreshes(make_dataset: Make, tmp_path: Path) -> None:
+    """Both number their refreshes from 1."""
+    dataset = make_dataset()
+    data, drawn = small_batches(dataset, refresh_folder=tmp_path / "refreshes"), []
+    for seed in (0, 1):
+        callbacks = [small_refresh(dataset, seed=seed), saver(tmp_path / str(seed))]
+        quiet_trainer(callbacks, 2).fit(small_sac(dataset), datamodule=data)
+        drawn.append(data.sample(3).rows)
+    assert not torch.equal(*drawn)
+    again = small_batches(dataset, refresh_folder=tmp_path / "refreshes")
+    saved = torch.load(max((tmp_path / "1").glob("*.ckpt")), weights_only=True)
+    again.load_state_dict(saved["OfflineDataModule"])
+    assert torch.equal(again.sample(3).rows, drawn[1])
 
 
 def test_where_the_refreshes_are_not_beside_it_the_sentence_says_where_they_were_sought(

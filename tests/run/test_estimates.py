@@ -16,7 +16,7 @@ from mopo_pl.__main__ import main
 from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_returns
 from mopo_pl.diagnostics.estimates.verdict import Evidence
 from mopo_pl.nn.random_streams import generator_for
-from mopo_pl.run.finished import estimates
+from mopo_pl.run.finished import estimates, outcome
 from mopo_pl.run.finished.estimates import Effort
 from mopo_pl.run.finished.estimates_text import as_text, summary_lines
 
@@ -191,6 +191,22 @@ def test_a_run_without_an_environment_ends_with_what_was_estimated(
     assert (at_the_end["true_return"], at_the_end["bound"]["holds"]) == (None, None)
     del at_the_end["seconds"]
     assert estimated(folder, capsys) == at_the_end
+
+
+def test_an_estimate_that_fails_does_not_take_the_summary_with_it(
+    train: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(outcome, "write_estimates", fail)
+    folder = train("run", "env_id=none", "termination=never", "estimate=true")
+    printed = capsys.readouterr().out
+    assert (
+        f"estimate could not be made (RuntimeError: out of memory); try python -m mopo_pl estimate {folder}" in printed
+    )
+    assert "\nlog      mean return" in printed
+    assert (folder / "result.json").exists()
 
 
 def test_a_run_with_an_environment_is_not_estimated_by_itself(trained: Path, train: Callable[..., Path]) -> None:

@@ -1,11 +1,14 @@
 """`--dry-run`."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mopo_pl.cli import main
+from mopo_pl.run.preparation import plan as plan_module
 
 
 @pytest.fixture
@@ -54,9 +57,25 @@ def test_a_plan_leaves_out_the_stage_that_will_not_run(planned: Callable[..., di
 
 
 def test_more_updates_are_estimated_to_take_longer(planned: Callable[..., dict[str, str]]) -> None:
-    assert planned("trainer.max_epochs=1000000")["estimate"] != planned()["estimate"]
+    """20 updates an epoch: a million epochs take hours, two of them seconds."""
+    assert re.search(r"policy [\d.]+ h ", planned("trainer.max_epochs=1000000")["estimate"])
+    assert re.search(r"policy \d+ s ", planned()["estimate"])
 
 
 def test_a_run_to_be_resumed_can_be_planned(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([f"resume={finished}", "--dry-run"]) == 0
     assert "60 updates" in capsys.readouterr().out
+
+
+def test_a_plan_counts_the_memory_of_all_that_train_at_once(
+    tiny: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a plan passes, the run must not refuse."""
+    copies: list[int] = []
+    monkeypatch.setattr(plan_module, "refuse_too_little_room", lambda *_, **given: copies.append(given["copies"]))
+    assert main([*tiny, "--dry-run"]) == 0
+    assert main([*tiny, "trainer.devices=2", "--dry-run"]) == 0
+    assert main([*tiny, "seed=[0,1]", "seeds=in_turn", "--dry-run"]) == 0
+    assert main([*tiny, "seed=[0,1]", "seeds=side_by_side", "threads=1", "--dry-run"]) == 0
+    at_once = min(2, torch.get_num_threads())
+    assert copies == [1, 2, 1, 1, at_once, at_once]

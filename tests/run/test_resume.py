@@ -220,6 +220,16 @@ def test_what_a_run_was_killed_before_is_made_up_for(
     assert (run / "report.html").stat().st_mtime_ns == written
 
 
+def test_a_page_of_the_policy_before_it_learned_on_is_written_again(finished: Path, tmp_path: Path) -> None:
+    """A run that got more epochs, and was killed between its new result and its new report."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    (run / "report.html").write_text("of the former policy")
+    os.utime(run / "report.html", ns=(0, (run / "result.json").stat().st_mtime_ns - 1))
+    assert main([f"resume={run}", "report=true"]) == 0
+    assert "of the former policy" not in (run / "report.html").read_text()
+
+
 def test_too_little_memory_on_resume_leaves_the_checkpoint_alone(
     stopped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

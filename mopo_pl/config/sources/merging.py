@@ -163,6 +163,8 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
     else:
         # YAML parses true as a boolean; `compile` takes the words true and false.
         value = str(value).lower() if key == "compile" and isinstance(value, bool) else value
+        if isinstance(value, Container):
+            value = OmegaConf.create(_with_text_keys(OmegaConf.to_container(value)))
         try:
             if key.startswith(UNITS):  # names of columns, such as "Temp [°C]", are no paths
                 OmegaConf.select(config, UNITS.rstrip("."))[key.removeprefix(UNITS)] = value
@@ -170,6 +172,17 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
                 OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
         except (OmegaConfBaseException, ValueError, OverflowError) as error:
             problems.append(f"{where}: {_refusal(key, value, str(error).splitlines()[0])}")
+
+
+def _with_text_keys(value: Any) -> Any:
+    """The value with the keys of its maps as texts: JSON has no others, and {0: …} names the same column as {"0": …}.
+
+    >>> _with_text_keys({0: [{1: 2}]})
+    {'0': [{'1': 2}]}
+    """
+    if isinstance(value, dict):
+        return {str(key): _with_text_keys(each) for key, each in value.items()}
+    return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def _refusal(key: str, value: Any, reason: str) -> str:

@@ -68,7 +68,7 @@ class OfflineDataModule(L.LightningDataModule):
         self.updates_per_epoch, self.seed, self.on_host = updates_per_epoch, seed, on_host
         self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
         self.retain, self.capacity = (retain, capacity) if self.real_rows < batch_size else (1, 0)
-        self._files = None if refresh_folder is None else RefreshFiles(refresh_folder)
+        self._refresh_folder = refresh_folder
         self._open(torch.device("cpu"), 0)
 
     def setup(self, stage: str | None = None) -> None:
@@ -89,6 +89,8 @@ class OfflineDataModule(L.LightningDataModule):
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
+        # Refreshes are numbered from 1 again: entries of those before would be taken for them.
+        self._files = None if self._refresh_folder is None else RefreshFiles(self._refresh_folder)
         self._batches = generator_for(self.seed, "batches", rank, device)
         self._host = HostLog(rows, device) if self.on_host else None
         self._logged = generator_for(self.seed, "logged batches", rank)

@@ -20,13 +20,13 @@ from mopo_pl.data.findings import Finding, of_level
 from mopo_pl.data.log.action_bounds import bounds_problem
 from mopo_pl.data.log.cached_dataset import key_of, load_dataset, store_dataset
 from mopo_pl.data.log.history import with_history
-from mopo_pl.data.log.packing import assemble
+from mopo_pl.data.log.packing import assemble, keep_last
 from mopo_pl.data.readers.hdf5 import read_hdf5
 from mopo_pl.data.readers.minari import minari_files, read_minari
 from mopo_pl.data.readers.names import NOTHING, SETTINGS, Columns, shown
 from mopo_pl.data.readers.npz import read_npz
 from mopo_pl.data.readers.pendulum import collect_pendulum
-from mopo_pl.data.readers.raw_log import RawLog, keep_last, problems_of, squeeze
+from mopo_pl.data.readers.raw_log import RawLog, problems_of, squeeze
 from mopo_pl.data.readers.tables.files import SUFFIXES
 from mopo_pl.data.readers.tables.lerobot import is_lerobot, lerobot_files, read_lerobot
 from mopo_pl.data.readers.tables.reading import read_folder, read_table, tables_of
@@ -125,7 +125,7 @@ def _examine(
     if problems:
         return None, tuple(Finding("STOP", "arrays", problem) for problem in problems)
     if data.max_rows is not None:
-        keep_last(raw, data.max_rows)
+        keep_last(raw, data.max_rows, data.time_limit)
     # What lies beyond the bounds is a finding: the rest of the log can still be looked at.
     dataset = assemble(
         raw,

@@ -64,6 +64,22 @@ def assemble(
     )
 
 
+def keep_last(raw: RawLog, rows: int, time_limit: int | None) -> None:
+    """Leave out all but the last `rows` rows of arrays that are sound; the episodes stay those of the whole log."""
+    left_out = len(raw.rewards) - rows
+    if left_out <= 0:
+        return
+    ends = _episode_ends(raw, time_limit)
+    raw.cut = left_out not in ends
+    if time_limit is not None:
+        # Counted from the first row that is kept, the limits would fall elsewhere.
+        limits = np.zeros(len(raw.rewards), bool) if raw.ends is None else raw.ends.copy()
+        limits[ends[:-1] - 1] = True
+        raw.ends = limits
+    raw.take(np.arange(left_out, len(raw.rewards)))
+    raw.ends = None if raw.ends is None else raw.ends[left_out:]
+
+
 def goes_on(raw: RawLog) -> np.ndarray:
     """Whether a row's next state is the next row's state, up to rounding [N - 1] bool; needs `next_observations`."""
     assert raw.next_observations is not None
@@ -94,10 +110,11 @@ def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
 
 
 def _finished(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """All episodes but a last one that is neither marked nor at a limit: the file was cut there."""
+    """All episodes but a first one without its beginning, and a last one that is neither marked nor at a limit: the file was cut there."""
     finished = np.ones(len(ends), bool)
+    finished[0] = not raw.cut
     start = ends[-2] if len(ends) > 1 else 0
-    finished[-1] = marked_ends(raw)[-1] or (time_limit is not None and ends[-1] - start == time_limit)
+    finished[-1] &= marked_ends(raw)[-1] or (time_limit is not None and ends[-1] - start == time_limit)
     return finished
 
 

@@ -59,6 +59,8 @@ class RawLog:
     """[N] 0 or 1, None where the file does not mark time limits."""
     ends: np.ndarray | None = None
     """Rows after which another episode begins or rows are missing [N] bool, None where the file does not say."""
+    cut: bool = False
+    """Whether the first row is not the first one of its episode."""
     keys: Mapping[str, str] = field(default_factory=dict)
     """What the file calls each of these fields."""
     names: ColumnNames = field(default_factory=ColumnNames)
@@ -98,13 +100,6 @@ def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
         yield "timeouts", raw.timeouts, 1
     if raw.next_observations is not None:
         yield "next_observations", raw.next_observations, 2
-
-
-def keep_last(raw: RawLog, rows: int) -> None:
-    """Leave out all but the last `rows` rows of arrays that are sound."""
-    kept = np.arange(len(raw.rewards))[-rows:]
-    raw.take(kept)
-    raw.ends = None if raw.ends is None else raw.ends[kept]
 
 
 def marked_ends(raw: RawLog) -> np.ndarray:

@@ -15,9 +15,9 @@ from mopo_pl.distributed.console import parts
 from mopo_pl.errors import InputError
 from mopo_pl.policy.policy import Policy, refuse_another_shape
 from mopo_pl.run.finished.estimates import PARTS, estimates_of
-from mopo_pl.run.preparation.inputs import Inputs, ensemble_folder, open_inputs
+from mopo_pl.run.preparation.inputs import Inputs, open_inputs
 from mopo_pl.storage.atomic_write import atomic_write, refuse_unwritable
-from mopo_pl.storage.run_records import ESTIMATES, policy_checksum, read_result
+from mopo_pl.storage.run_records import ESTIMATES, ensemble_folder, policy_checksum, read_result
 
 
 def configuration_of(run: Path, settings: Sequence[str]) -> Config:

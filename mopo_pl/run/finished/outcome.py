@@ -1,5 +1,6 @@
 """What follows the stages of a run: the final evaluation, or estimates without an environment, and the report."""
 
+import shlex
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -13,13 +14,13 @@ from mopo_pl.dynamics.model import load_model
 from mopo_pl.dynamics.terminals.rule import load_rule
 from mopo_pl.environments.episodes import Episodes, evaluate
 from mopo_pl.policy import Policy
-from mopo_pl.report.command import REPORT_FILE, report_at_end
+from mopo_pl.report.command import report_at_end
 from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.run.finished.estimate_command import write_estimates
 from mopo_pl.run.finished.estimates_text import summary_lines
 from mopo_pl.run.preparation.inputs import Inputs
 from mopo_pl.sac.actor import TanhGaussianActor
-from mopo_pl.storage.run_records import ESTIMATES
+from mopo_pl.storage.run_records import REPORT, is_of_this_policy, read_estimates
 
 FINAL_SEED_OFFSET = 10_000
 """Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
@@ -52,20 +53,31 @@ def is_estimated(config: Config, inputs: Inputs) -> bool:
 
 
 def estimate_at_end(config: Config, inputs: Inputs, folder: RunFolder) -> str:
-    """Estimate the policy where no environment can score it, and write `estimates.json`; return the lines of the summary, or ""."""
+    """Estimate the policy where no environment can score it, and write `estimates.json`; return the lines of the summary, or "".
+
+    One sentence where that fails.
+    """
     if not is_estimated(config, inputs):
         return ""
     print_once("estimating the policy without an environment (estimate=false leaves it out)")
-    ensemble = Path(config.dynamics_from or folder.path)
-    inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
-    policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
-    return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
+    try:
+        ensemble = Path(config.dynamics_from or folder.path)
+        inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
+        policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
+        return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
+    except Exception as error:  # the run is finished all the same, and its summary must come
+        again = shlex.join(["python", "-m", "mopo_pl", "estimate", str(folder.path)])
+        return f"estimate could not be made ({type(error).__name__}: {error}); try {again}"
 
 
 def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStack) -> None:
-    """Write the estimates and the report that a finished run should have, and was killed before it had."""
-    estimates = is_estimated(config, inputs) and not (folder.path / ESTIMATES).exists()
-    report = config.report and not config.trainer.fast_dev_run and not (folder.path / REPORT_FILE).exists()
+    """Write the estimates and the report that a finished run should have, and was killed before it had.
+
+    Those of a policy that went on to learn are as good as none.
+    """
+    there = read_estimates(folder.path)
+    estimates = is_estimated(config, inputs) and (there is None or not is_of_this_policy(folder.path, there))
+    report = config.report and not config.trainer.fast_dev_run and not _is_reported(folder)
     if not (estimates or report):
         return
     at_exit.enter_context(folder.locked())
@@ -73,3 +85,9 @@ def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStac
         print_once(estimate_at_end(config, inputs, folder))
     if report:
         report_at_end(folder.path, inputs.dataset, [])
+
+
+def _is_reported(folder: RunFolder) -> bool:
+    """Whether the page is newer than the result, after which a run writes it."""
+    page = folder.path / REPORT
+    return page.exists() and page.stat().st_mtime_ns >= folder.result.stat().st_mtime_ns

@@ -7,7 +7,6 @@ from mopo_pl.assembly.callbacks import build_callbacks
 from mopo_pl.assembly.ensemble import build_samples
 from mopo_pl.assembly.log import examine_log
 from mopo_pl.assembly.penalised_model import build_penalty, known_reward
-from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.keys import format_value
 from mopo_pl.config.schema import Config
 from mopo_pl.data.dataset import OfflineDataset
@@ -182,16 +181,6 @@ def _refuse_too_few_rows(config: Config, dataset: OfflineDataset) -> None:
         raise InputError(
             f"{dataset.name}: {error}; a longer log or another dynamics.holdout_fraction is needed"
         ) from error
-
-
-def ensemble_folder(run: Path) -> Path:
-    """The folder with the ensemble of a run: the run's folder, or that of the run named by its `dynamics_from`."""
-    seen = []
-    while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
-        seen.append(run)
-        source = config_from_file(run / "config.yaml").dynamics_from
-        run = run if source is None else Path(source)
-    return run.resolve()
 
 
 def _given_model(folder: str, dataset: OfflineDataset) -> TransitionModel:

@@ -11,7 +11,7 @@ from mopo_pl.config.schema import SACConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import LogStatistics
 from mopo_pl.dynamics.penalised_model import Reward
-from mopo_pl.dynamics.penalties import Penalty, evaluate
+from mopo_pl.dynamics.penalties import Penalty, evaluate, extras_of
 from mopo_pl.dynamics.termination import Rule
 from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
@@ -81,7 +81,8 @@ def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members
     rows, log = dataset.transitions[:TRIED], LogStatistics.of(dataset)
     states, acted = rows.observations.clone(), log.in_log_units(rows.actions)
     u = called(
-        lambda: evaluate(penalty, mean, std, observations=states, actions=acted, log=log), f"penalty.name={name}"
+        lambda: evaluate(penalty, mean, std, extras_of(penalty), observations=states, actions=acted, log=log),
+        f"penalty.name={name}",
     )
     if not isinstance(u, Tensor) or u.shape != (TRIED,) or not u.is_floating_point() or not (u >= 0).all():
         raise InputError(

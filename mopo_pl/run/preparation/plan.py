@@ -30,17 +30,19 @@ TIMED = 5
 """Steps of each kind that are timed, after one that is not."""
 
 
-def plan(config: Config) -> str:
-    """Open the log, count parameters, time a few steps of each kind; the text for the user.
+def plan(config: Config, *, at_once: int = 1) -> str:
+    """Open the log, count parameters, time a few steps of each kind; the text for the user. `at_once`: runs of one command that train at the same time.
 
     Raises InputError for wrong input, and where the run needs more memory or disk than is free.
     """
-    on_gpu = not isinstance(probe_flags(config.trainer).accelerator, CPUAccelerator)
+    trainer = probe_flags(config.trainer)
+    on_gpu = not isinstance(trainer.accelerator, CPUAccelerator)
     inputs = open_inputs(config)
     dataset = inputs.dataset
-    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cpu")
+    config = resolve(config, rows=len(dataset), threads=torch.get_num_threads(), device="cuda" if on_gpu else "cpu")
     model, folder = inputs.model, Path(config.resume or config.run_dir or "runs")
-    refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=folder)
+    copies = max(trainer.num_devices, at_once)
+    refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=folder, copies=copies)
     lines = [
         f"data      {dataset.name}: {len(dataset)} rows, {len(dataset.episode_ends)} episodes, "
         f"{dataset.obs_dim} observations, {dataset.action_dim} actions, mean return {dataset.episode_returns().mean():.1f}",

@@ -17,6 +17,8 @@ from mopo_pl.errors import InputError
 from mopo_pl.policy.policy import Policy, refuse_another_shape
 from mopo_pl.report.run.run_files import Trust
 from mopo_pl.sac.module import SACModule
+from mopo_pl.storage.checkpoints import CheckpointFiles
+from mopo_pl.storage.run_records import ensemble_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +46,7 @@ class Parts:
 
 def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust, notes: list[str]) -> Parts:
     """Load what there is of a run; what is left out is said in `notes`. Raises InputError for damaged files."""
-    home = _home(folder, config)
+    home = _home(folder)
     model = None if home is None else load_model(home)
     if model is None and (config.trains_model or config.uses_model):
         notes.append("there is no trained ensemble yet")
@@ -97,12 +99,10 @@ def _again(folder: Path, key: str, value: str) -> str:
     return f"read it, then {shlex.join(['python', '-m', 'mopo_pl', 'report', str(folder), f'{key}={value}'])}"
 
 
-def _home(folder: Path, config: Config) -> Path | None:
-    """The folder with the ensemble: the run's own, else that of `dynamics_from`."""
-    for path in (folder, None if config.dynamics_from is None else Path(config.dynamics_from)):
-        if path is not None and (path / "dynamics.json").exists():
-            return path
-    return None
+def _home(folder: Path) -> Path | None:
+    """The folder with the ensemble; None where there is none yet."""
+    home = ensemble_folder(folder)
+    return home if (home / "dynamics.json").exists() else None
 
 
 def _policy(folder: Path, config: Config, trust: Trust, notes: list[str]) -> Policy | None:
@@ -119,10 +119,11 @@ def _policy(folder: Path, config: Config, trust: Trust, notes: list[str]) -> Pol
 
 
 def _critics(folder: Path, dataset: OfflineDataset, notes: list[str]) -> SACModule | None:
-    """The module of the newest checkpoint of the policy; None where there is none that can be read."""
-    newest = max((folder / "checkpoints").glob("policy-*.ckpt"), default=None)
-    if newest is None:
+    """The module of the newest checkpoint of the policy; None where there is none, or it cannot be read."""
+    checkpoints = CheckpointFiles(folder / "checkpoints", "policy").all()
+    if not checkpoints:
         return None
+    newest = checkpoints[-1]
     try:
         module = SACModule.load_from_checkpoint(newest, map_location="cpu", weights_only=True)
         if (module.actor.obs_dim, module.actor.action_dim) != (dataset.obs_dim, dataset.action_dim):
