@@ -165,7 +165,7 @@ class RolloutRefresh(L.Callback):
         summary = statistics.summary()
         if self.model.halt is not None:
             halted = summary["halted"] / max(summary["length"], 1e-12)
-            summary |= {"halt_cost": float(self.model.halt.cost), "halt_excess": halted / self.model.halt.share}
+            summary |= {"halt_cost": float(self.model.halt.price_limit), "halt_excess": halted / self.model.halt.share}
             self.model.halt.follow(halted)
         if summary["dropped_share"] > self.max_dropped:
             raise Diverged(
@@ -189,7 +189,7 @@ class RolloutRefresh(L.Callback):
         """The refreshes made, the last one's summary while its epoch lasts, every rank's stream and running states, C and ε of `Halt`."""
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
-        halt = None if self.model.halt is None else (float(self.model.halt.cost), self.model.halt.share)
+        halt = None if self.model.halt is None else (float(self.model.halt.price_limit), self.model.halt.share)
         return {
             "done": self.done,
             "summary": self.summary,
@@ -205,6 +205,6 @@ class RolloutRefresh(L.Callback):
         self._running = state_of_this_rank(state_dict["running"])
         if self.model.halt is not None and state_dict.get("halt") is not None:  # of earlier versions: none
             cost, share = state_dict["halt"]
-            self.model.halt.cost.fill_(cost)
+            self.model.halt.price_limit.fill_(cost)
             # Another machine may round otherwise, and count another share of logged steps.
             self.model = replace(self.model, halt=replace(self.model.halt, share=share))

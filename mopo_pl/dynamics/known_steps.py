@@ -102,6 +102,11 @@ class KnownSteps:
             changes=StateLimits.around(changes, widths).where_thin(changes),
         )
 
+    @property
+    def count(self) -> int:
+        """Sides that have a limit, of 4·D: two of each column of s', and of s' - s."""
+        return self.states.count + self.changes.count
+
     def exclude(self, states: Tensor, reached: Tensor) -> Tensor:
         """Whether each step from s to s' [B, D] goes further [B]; false where s' is not finite, which rollouts drop."""
         return reached.isfinite().all(-1) & ~(self.states.hold(reached) & self.changes.hold(reached - states))
@@ -121,7 +126,7 @@ class Halt:
     """
 
     known: KnownSteps
-    cost: Tensor
+    price_limit: Tensor
     """C [discounted return] []; changed in place, so that compiled code knows it."""
     share: float
     """ε: share of imagined steps that may be unknown."""
@@ -134,7 +139,7 @@ class Halt:
 
     def worth(self, value: Tensor) -> Tensor:
         """V - min(C, max(V - `lowest`, `least`)) of values V of the states before [B]; never more than V, so that no such step pays."""
-        return value - torch.minimum((value - self.lowest).clamp(min=self.least), self.cost)
+        return value - torch.minimum((value - self.lowest).clamp(min=self.least), self.price_limit)
 
     def follow(self, halted: float) -> None:
         """Change C after a refresh, from `least` to `most`; `halted`: p, the share of its steps that were unknown.
@@ -143,12 +148,12 @@ class Halt:
         """
         ratio = halted / self.share
         factor = min(STEEPEST_RISE, ratio) if ratio > 1 else FALL if ratio < FALLS_BELOW else 1.0
-        self.cost.copy_((self.cost * factor).clamp(self.least, self.most))
+        self.price_limit.copy_((self.price_limit * factor).clamp(self.least, self.most))
 
     def begin(self) -> None:
         """Set C to its smallest value, as before training."""
-        self.cost.fill_(self.least)
+        self.price_limit.fill_(self.least)
 
     def to(self, device: torch.device | str) -> "Halt":
         """The same on another device."""
-        return replace(self, known=self.known.to(device), cost=self.cost.to(device))
+        return replace(self, known=self.known.to(device), price_limit=self.price_limit.to(device))

@@ -54,7 +54,7 @@ def halt_on_log(
     low, high = float(values.min()), float(values.max())
     return Halt(
         known=known,
-        cost=torch.tensor(least, dtype=torch.float64),
+        price_limit=torch.tensor(least, dtype=torch.float64),
         share=share
         + _departures(replace(model, value_coef=0.0), known, dataset),  # V, which it needs, is not there yet
         least=least,

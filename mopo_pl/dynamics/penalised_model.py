@@ -31,7 +31,7 @@ class Imagined(NamedTuple):
     """With the penalised reward [B, W]."""
     cost: Tensor
     """r̂ less the reward that is paid [B]."""
-    beyond: Tensor
+    halted: Tensor
     """Whether the step goes further than any in the log, which ended its episode; false without `halt` [B] bool."""
 
 
@@ -142,14 +142,14 @@ class PenalisedModel:
                 reward = self.reward(newest, seen, after)
             terminal = self.termination(newest, seen, after)
             next_observations = self._state_after(observations, actions, after)
-            paid, beyond = reward - cost, torch.zeros_like(terminal)
+            paid, halted = reward - cost, torch.zeros_like(terminal)
             if self.halt is not None:
-                beyond = self.halt.known.exclude(newest, after)
+                halted = self.halt.known.exclude(newest, after)
                 # Whatever was predicted out there, also where it is no number.
-                paid = torch.where(beyond, self.halt.worth(self._value(observations)), paid)
-                cost, terminal = torch.where(beyond, reward - paid, cost), terminal | beyond
+                paid = torch.where(halted, self.halt.worth(self._value(observations)), paid)
+                cost, terminal = torch.where(halted, reward - paid, cost), terminal | halted
         packed = Transitions.pack(observations, actions, next_observations, paid, terminal)
-        return Imagined(replace(packed, history=self.history), cost, beyond)
+        return Imagined(replace(packed, history=self.history), cost, halted)
 
     def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
         """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D]; `seen`: the actions in the log's units."""

@@ -76,9 +76,9 @@ def one_step(
     made = model.step(observations, policy(observations, draws.policy), draws)
     reached = made.transitions.next_observations
     finite = made.transitions.rows.isfinite().all(-1)
-    sound = finite & (limits.hold(reached) | made.beyond)
+    sound = finite & (limits.hold(reached) | made.halted)
     valid = alive & sound
-    following = torch.where(made.beyond.unsqueeze(-1), limits.nearest(reached), reached)
+    following = torch.where(made.halted.unsqueeze(-1), limits.nearest(reached), reached)
     goes_on = valid & (made.transitions.terminals == 0)
     return RolloutStep(
         rows=made.transitions.with_next_observations(following).rows,
@@ -86,7 +86,7 @@ def one_step(
         valid=valid,
         non_finite=alive & ~finite,
         out_of_range=alive & finite & ~sound,
-        halted=valid & made.beyond,
+        halted=valid & made.halted,
         observations=torch.where(goes_on.unsqueeze(-1), following, starts),
         alive=goes_on,
     )

@@ -34,7 +34,7 @@ def without_effect(config: Config, folder: RunFolder) -> str:
     return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
 
 
-def refuse_other_ensemble(config: Config, folder: RunFolder) -> None:
+def refuse_epochs_of_a_trained_ensemble(config: Config, folder: RunFolder) -> None:
     """Raise InputError where an ensemble that is trained already is given another number of epochs."""
     given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
     trained = config.dynamics_from is not None or (folder.path / "dynamics.json").exists()

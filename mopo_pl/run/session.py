@@ -40,7 +40,7 @@ from mopo_pl.run.preparation.announcements import announce
 from mopo_pl.run.preparation.device_memory import refuse_too_little_memory
 from mopo_pl.run.preparation.host_memory import refuse_too_little_room
 from mopo_pl.run.preparation.inputs import Inputs, open_inputs
-from mopo_pl.run.resuming import is_finished, refuse_fewer_epochs, refuse_other_ensemble, without_effect
+from mopo_pl.run.resuming import is_finished, refuse_epochs_of_a_trained_ensemble, refuse_fewer_epochs, without_effect
 from mopo_pl.run.stages import StageContext, leaving_if_overdue, train_dynamics, train_policy, train_termination
 from mopo_pl.run.trainer import probe_flags
 from mopo_pl.storage.atomic_write import refuse_unwritable, sha256_of
@@ -130,7 +130,7 @@ def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, at_exit: ExitSt
     if config.resume is None:
         return RunFolder.create(resolved, to_yaml(resolved), provenance, at_exit).path, False
     folder = RunFolder.reopen(Path(config.resume))
-    refuse_other_ensemble(config, folder)
+    refuse_epochs_of_a_trained_ensemble(config, folder)
     finished = is_finished(config, folder)
     if not finished:
         for place in (folder.path, folder.checkpoints):

@@ -81,14 +81,16 @@ class StageContext:
     """Whether the run was begun by an earlier command."""
     shows_figures: bool
     """Whether the loggers of a stage stay open after it, for the report's figures."""
-    open: ExitStack
+    loggers_closing: ExitStack
     """Closes those: before the next stage, or when the run has ended."""
     opened: list[Logger] = field(default_factory=list)
     """The loggers of the last stage."""
 
     @classmethod
-    def of(cls, config: Config, folder: RunFolder, signals: SignalHandler, open: ExitStack) -> "StageContext":
-        """For a run with this resolved configuration; `open`: closed by the caller when the run has ended."""
+    def of(
+        cls, config: Config, folder: RunFolder, signals: SignalHandler, loggers_closing: ExitStack
+    ) -> "StageContext":
+        """For a run with this resolved configuration; `loggers_closing`: closed by the caller when the run has ended."""
         return cls(
             folder=folder,
             signals=signals,
@@ -102,7 +104,7 @@ class StageContext:
             log_on_host=config.data.device == "cpu",
             resumed=config.resume is not None,
             shows_figures=config.report and not config.trainer.fast_dev_run,
-            open=open,
+            loggers_closing=loggers_closing,
         )
 
 
@@ -144,7 +146,7 @@ def fit_stage(
         print_once(f"{stage.name}: continues from {newest.name}")
     elif context.resumed:
         print_once(f"{stage.name}: there is no checkpoint, so that it starts from its beginning")
-    context.open.close()
+    context.loggers_closing.close()
     built = build_loggers(
         context.loggers, context.hyperparameters, folder, metrics, dataset=context.dataset, group=context.group
     )
@@ -181,7 +183,7 @@ def fit_stage(
                 "the run goes on from the checkpoint before it"
             ) from error
         if context.shows_figures:
-            context.open.push(closing.pop_all())
+            context.loggers_closing.push(closing.pop_all())
     return trainer, saving.seconds
 
 
@@ -300,5 +302,8 @@ def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callba
     penalised = build_penalised_model(
         config.penalty, model, inputs.rule, inputs.dataset, inputs.reward, discount=config.sac.discount
     )
+    if penalised.halt is not None:
+        sides, limits = 4 * inputs.dataset.transitions.newest_dim, penalised.halt.known.count
+        print_once(f"imagined episodes end at the log's edge: {limits} of {sides} sides of s' and of s' - s have a limit")
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)

@@ -245,7 +245,7 @@ def halting(dataset: OfflineDataset) -> RolloutRefresh:
         changes=StateLimits.around(rows.next_observations - rows.observations, 1.0),
     )
     cost = torch.tensor(0.5, dtype=torch.float64)
-    halt = Halt(known=known, cost=cost, share=0.01, least=0.5, most=1e6, lowest=-1e6)
+    halt = Halt(known=known, price_limit=cost, share=0.01, least=0.5, most=1e6, lowest=-1e6)
     refresh.model = replace(refresh.model, halt=halt)
     return refresh
 
@@ -257,7 +257,7 @@ def test_c_goes_on_where_a_checkpoint_left_it_and_begins_anew_with_a_fit(make_da
     for watched in (Notes(unbroken), notes):
         quiet_trainer([unbroken, watched], 3).fit(small_sac(dataset), datamodule=small_batches(dataset))
         assert unbroken.model.halt is not None
-        costs.append(float(unbroken.model.halt.cost))
+        costs.append(float(unbroken.model.halt.price_limit))
     assert costs == [0.5 * 4**3] * 2
     first = halting(dataset)
     quiet_trainer([first, saver(tmp_path)], 1).fit(small_sac(dataset), datamodule=small_batches(dataset))
@@ -266,7 +266,7 @@ def test_c_goes_on_where_a_checkpoint_left_it_and_begins_anew_with_a_fit(make_da
     trainer = quiet_trainer([second, resumed], 3)
     trainer.fit(small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt")))
     assert second.model.halt is not None
-    assert float(second.model.halt.cost) == costs[0]
+    assert float(second.model.halt.price_limit) == costs[0]
     for rows, expected in zip(resumed.rows, notes.rows[1:], strict=True):
         assert torch.equal(rows, expected)
 

@@ -209,9 +209,9 @@ def test_the_newest_observation_alone_decides_whether_a_state_is_known(make_data
     older[:, 3:] += 1e3
     actions = torch.zeros_like(rows.actions)
     made = model.step(beyond, actions, model.draw(beyond, generator_for(0, "x")))
-    assert made.beyond[:10].all()
+    assert made.halted[:10].all()
     assert made.transitions.terminals[:10].all()
-    torch.testing.assert_close(made.transitions.rewards[:10], beyond[:10, 0] - float(halt.cost))
+    torch.testing.assert_close(made.transitions.rewards[:10], beyond[:10, 0] - float(halt.price_limit))
     assert dataset.window is not None
     newest = dataset.window.newest(older)
     assert not halt.known.exclude(newest, newest).any()

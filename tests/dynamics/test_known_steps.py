@@ -79,7 +79,7 @@ def test_c_lies_between_the_deviation_of_a_reward_and_the_range_of_the_logs_retu
     halt = halt_of(
         make_dataset(rewards=rewards, terminals=terminals, timeouts=np.tile(np.arange(8) == 7, 50)), discount=0.5
     )
-    assert float(halt.cost) == halt.least == pytest.approx(rewards.std())
+    assert float(halt.price_limit) == halt.least == pytest.approx(rewards.std())
     assert (halt.lowest, halt.most) == pytest.approx((-4, 6))
 
 
@@ -133,19 +133,19 @@ def test_what_the_logs_own_actions_come_to_is_free(make_dataset: Make) -> None:
 
 
 def test_c_follows_the_share_of_unknown_steps() -> None:
-    halt = Halt(known=LINE, cost=torch.tensor(2.0), share=0.1, least=1.0, most=50.0, lowest=-9.0)
+    halt = Halt(known=LINE, price_limit=torch.tensor(2.0), share=0.1, least=1.0, most=50.0, lowest=-9.0)
     seen = []
     for halted in (0.2, 0.1, 0.9, 0.9, 0.03, 0.02, 0.0):
         halt.follow(halted)
-        seen.append(float(halt.cost))
+        seen.append(float(halt.price_limit))
     # Twice; the same; at most four times; at most 50; the same between ε/4 and ε; 0.9 times below.
     assert seen == pytest.approx([4, 4, 16, 50, 50, 45, 40.5])
     for _ in range(60):
         halt.follow(0.0)
-    assert float(halt.cost) == 1.0
+    assert float(halt.price_limit) == 1.0
     halt.follow(0.2)
     halt.begin()
-    assert float(halt.cost) == 1.0
+    assert float(halt.price_limit) == 1.0
 
 
 def test_limits_are_where_the_log_thins_out() -> None:
@@ -219,7 +219,7 @@ def test_lambda_counts_in_the_spread_of_a_known_reward_where_there_is_one(make_d
 
 def test_a_step_is_worth_no_less_than_the_worst_of_the_log_and_always_less_than_staying() -> None:
     """C is 40: whole from 100; down to -30 from 5; the smallest C of 1 from -29.5 and from below the worst."""
-    halt = Halt(known=LINE, cost=torch.tensor(40.0), share=0.1, least=1.0, most=50.0, lowest=-30.0)
+    halt = Halt(known=LINE, price_limit=torch.tensor(40.0), share=0.1, least=1.0, most=50.0, lowest=-30.0)
     assert halt.worth(torch.tensor([100.0, 5.0, -29.5, -60.0])).tolist() == [60, -30, -30.5, -61]
 
 

@@ -56,7 +56,12 @@ def halt(known: StateLimits) -> Halt:
     cost = torch.tensor(40.0, dtype=torch.float64)
     any_change = StateLimits(torch.full_like(known.low, -torch.inf), torch.full_like(known.low, torch.inf))
     return Halt(
-        known=KnownSteps(states=known, changes=any_change), cost=cost, share=0.1, least=1.0, most=100.0, lowest=-1e6
+        known=KnownSteps(states=known, changes=any_change),
+        price_limit=cost,
+        share=0.1,
+        least=1.0,
+        most=100.0,
+        lowest=-1e6,
     )
 
 
@@ -548,7 +553,7 @@ def test_the_compiled_step_halts_where_the_eager_one_does(traced: list[int]) -> 
     halting = halt(known)
     model = replace(doubled(), halt=halting, value=lambda states: states.square().sum(-1))
     for cost in (40.0, 3.0):
-        halting.cost.fill_(cost)
+        halting.price_limit.fill_(cost)
         assert_compiled_is_eager(step, model, starts)
         assert branch(model, wandering, starts, 3, tight(starts), generator_for(0, "x")).halted.any()
     assert len(traced) == 1  # C changes in every refresh
