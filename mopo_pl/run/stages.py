@@ -304,6 +304,8 @@ def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callba
     )
     if penalised.halt is not None:
         sides, limits = 4 * inputs.dataset.transitions.newest_dim, penalised.halt.known.count
-        print_once(f"imagined episodes end at the log's edge: {limits} of {sides} sides of s' and of s' - s have a limit")
+        print_once(
+            f"imagined episodes end at the log's edge: {limits} of {sides} sides of s' and of s' - s have a limit"
+        )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)

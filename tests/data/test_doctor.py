@@ -374,9 +374,9 @@ def test_actions_without_exploration_are_named(found: Found) -> None:
 
 def test_numbers_of_choices_are_named(found: Found, log: Arrays) -> None:
     log["actions"] = np.random.default_rng(0).integers(0, 4, (len(ENDS), 1)).astype(np.float32)
-    finding = only(found(log, action_low=[0.0], action_high=[3.0]))
-    assert finding.name == "actions-whole-numbers"
-    assert "from 0 to 3" in finding.text
+    findings = {finding.name: finding for finding in found(log, action_low=[0.0], action_high=[3.0])}
+    assert set(findings) == {"actions-whole-numbers", "actions-shifted"}  # these choices had no effect
+    assert "from 0 to 3" in findings["actions-whole-numbers"].text
 
 
 # Rows
@@ -413,3 +413,211 @@ def test_every_stop_is_told_at_once(tmp_path: Path, log: Arrays) -> None:
 def test_findings_do_not_depend_on_the_environment(found: Found, log: Arrays) -> None:
     assert "mopo_pl/DMSD-v0" in gymnasium.registry
     assert found(log, env_id="mopo_pl/DMSD-v0") == []
+
+
+# Rows that do not hold what belongs to them
+
+
+def named(findings: list[Finding]) -> dict[str, Finding]:
+    return {finding.name: finding for finding in findings}
+
+
+@pytest.mark.parametrize("rows", [1, -1])
+@pytest.mark.parametrize("known", [True, False])
+def test_actions_of_the_row_before_or_after_are_found(found: Found, log: Arrays, rows: int, known: bool) -> None:
+    log["actions"] = np.roll(log["actions"], rows, 0)
+    finding = only(found(log if known else no_next(log)))
+    level, text = ("STOP", "one row too late") if rows > 0 else ("WARN", "one row too early, or act one row later")
+    assert (finding.level, finding.name) == (level, "actions-shifted")
+    assert f"the actions stand {text}: the change of obs " in finding.text
+
+
+def test_actions_in_another_order_are_named(found: Found, log: Arrays) -> None:
+    log["actions"] = log["actions"][np.random.default_rng(0).permutation(len(ENDS))]
+    finding = only(found(log))
+    assert (finding.level, finding.name) == ("WARN", "actions-shifted")
+    assert finding.text.startswith("the actions say nothing about how the state changes")
+
+
+def earned(log: Arrays) -> np.ndarray:
+    """A reward of state, action and next state, as of an energy and of a progress."""
+    states, actions, following = (
+        log[key].astype(np.float64) for key in ("observations", "actions", "next_observations")
+    )
+    return following[:, 3] - 0.3 * states[:, 0] ** 2 - (actions**2).sum(1)
+
+
+REWARDS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
+    "of the row before": (lambda r: np.roll(r, 1), "the rewards seem to stand one row too late"),
+    "summed up": (
+        lambda r: np.cumsum(r.reshape(EPISODES, STEPS), 1).ravel(),
+        "the change of the reward from row to row",
+    ),
+    "of the episode": (
+        lambda r: np.repeat(r.reshape(EPISODES, STEPS).sum(1), STEPS),
+        "each episode has one reward in all",
+    ),
+    "in another order": (
+        lambda r: np.random.default_rng(0).permutation(r),
+        "states and actions say nothing about the rewards",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REWARDS)
+def test_rewards_of_other_rows_are_named(found: Found, log: Arrays, case: str) -> None:
+    log["rewards"] = earned(log)
+    assert found(log) == []
+    change, text = REWARDS[case]
+    finding = named(found({**log, "rewards": change(log["rewards"])}))["rewards-shifted"]
+    assert finding.level == "WARN"
+    assert finding.text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s, n: np.where(np.arange(6) == 2, n - s, n), "obs 2 holds the change"),
+        (lambda s, n: n[:, [1, 0, 2, 3, 4, 5]], "obs 0 holds obs 1, obs 1 holds obs 0"),
+        (lambda s, n: n * np.where(np.arange(6) == 4, 57.3, 1), "obs 4 is in other units"),
+        (lambda s, n: (n - n.mean(0)) / n.std(0), "obs 0 is in other units"),
+        (lambda s, n: np.roll(s, -3, 0), "it is the state 3 rows later"),
+    ],
+)
+def test_columns_of_next_states_that_are_wrong_stop_by_name(
+    found: Found, log: Arrays, change: Callable[[np.ndarray, np.ndarray], np.ndarray], text: str
+) -> None:
+    log["next_observations"] = change(log["observations"], log["next_observations"])
+    finding = named(found(log))["next-states-break"]
+    assert finding.level == "STOP"
+    assert f"though the rows are in order: {text}" in finding.text
+
+
+def test_the_steps_in_which_vector_environments_reset_stop(found: Found, log: Arrays) -> None:
+    """After each end Gymnasium makes one more step, whatever the action, from the last state to the first of the next episode."""
+    log["observations"].reshape(EPISODES, STEPS, 6)[1:, 0] = 5.0  # where episodes begin is far from where they end
+    parts: dict[str, list] = {key: [] for key in log}
+    for start in range(0, len(ENDS), STEPS):
+        for key, array in log.items():
+            parts[key] += list(array[start : start + STEPS])
+        if start + STEPS < len(ENDS):
+            extra = {
+                "observations": log["next_observations"][start + STEPS - 1],
+                "next_observations": log["observations"][start + STEPS],
+                "actions": np.zeros(2),
+                "rewards": 0.0,
+                "terminals": False,
+                "timeouts": False,
+            }
+            for key, value in extra.items():
+                parts[key].append(value)
+    finding = named(found({key: np.array(values) for key, values in parts.items()}))["next-states-across-episodes"]
+    assert finding.level == "STOP"
+    assert "after 19 of 19 ends stands a row with reward 0" in finding.text
+
+
+# Values and marks that mean something else
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rows"), [("observations", -999.0, 40), ("rewards", 9999.0, 1), ("observations", 1e6, 1)]
+)
+def test_codes_for_missing_values_and_spikes_are_named(
+    found: Found, log: Arrays, key: str, value: float, rows: int
+) -> None:
+    array = log[key] if key == "rewards" else log[key][:, 2]
+    array[np.linspace(10, 1900, rows).astype(int)] = value
+    finding = named(found(log))["values-isolated"]
+    assert finding.level == "WARN"
+    assert f" is {value:g} in {rows} row" in finding.text
+
+
+def test_a_flag_and_a_reward_at_the_goal_are_no_codes(found: Found, log: Arrays) -> None:
+    log["observations"][:, 5] = np.arange(len(ENDS)) % 50 == 0
+    log["rewards"] = np.where(ENDS, 100.0, 0.0)
+    assert "values-isolated" not in named(found(log))
+
+
+def test_actions_of_one_sign_without_bounds_are_named(found: Found, log: Arrays) -> None:
+    log["actions"][:, 1] = np.abs(log["actions"][:, 1])
+    finding = named(found(log))["actions-one-sided"]
+    assert "'data.action_low=[-1, 0]' 'data.action_high=[1, 1]'" in finding.fix
+    assert "actions-one-sided" not in named(found(log, action_low=[-2.0, -2.0], action_high=[2.0, 2.0]))
+
+
+def test_a_clock_that_stands_in_most_rows_stops(found: Found, log: Arrays) -> None:
+    """Whole seconds of rows ten times a second: else nine of ten rows would be lost without a word."""
+    log = {**no_next(log), "clock": np.arange(len(ENDS)) // 10}
+    finding = named(found(log, columns=ColumnsConfig(time="clock")))["episodes-short"]
+    assert finding.level == "STOP"
+    assert "whose ends clock and timeouts mark, last 1.1 rows on average" in finding.text
+    assert "is the clock coarser than the rows" in finding.text
+
+
+def test_two_machines_in_alternating_rows_stop(found: Found, log: Arrays) -> None:
+    other = rolled_out(7)
+    alternating = {key: np.stack([log[key], other[key]], 1).reshape(-1, *log[key].shape[1:]) for key in no_next(log)}
+    alternating["clock"] = np.repeat(np.arange(len(ENDS)), 2)
+    finding = named(found(alternating, columns=ColumnsConfig(time="clock")))["episodes-short"]
+    assert finding.level == "STOP"
+    assert "data.columns.episode=COLUMN that tells the machines apart" in finding.fix
+
+
+def test_rows_newest_first_stop(found: Found, log: Arrays) -> None:
+    log = {**no_next(log), "clock": np.arange(len(ENDS))[::-1]}
+    with pytest.raises(InputError, match="clock falls from row to row: the rows stand newest first"):
+        found(log, columns=ColumnsConfig(time="clock"))
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_column_called_t_that_is_no_time_is_not_taken_for_it(found: Found, log: Arrays, mapped: bool) -> None:
+    """The temperature of the air. Named as an observation it is that alone."""
+    air = 20 + 5 * np.sin(np.arange(len(ENDS)) / 46)
+    log = {**no_next(log), "t": air}
+    if mapped:
+        assert "episodes-short" not in named(found(log, columns=ColumnsConfig(observation=["observations", "t"])))
+        return
+    air[::2] += 3
+    remark = named(found(log))["reading"]
+    assert "t is not taken for the time of the rows, since it mostly falls or stands" in remark.text
+
+
+def test_a_column_called_index_of_zeros_and_ones_marks_nothing(found: Found, log: Arrays) -> None:
+    log = {**no_next(log), "index": np.arange(len(ENDS)) % 2}
+    findings = named(found(log))
+    assert "episodes-short" not in findings
+    assert "not used: index [2000]" in findings["unused-arrays"].text
+
+
+def test_episodes_side_by_side_are_told_from_environments_side_by_side(found: Found, log: Arrays) -> None:
+    by_episode = {key: array.reshape(EPISODES, STEPS, *array.shape[1:]) for key, array in no_next(log).items()}
+    remark = named(found(by_episode))["reading"].text
+    assert remark.startswith("20 episodes of 100 rows each stand one after another")
+    remark = named(found({key: array.swapaxes(0, 1) for key, array in by_episode.items()}))["reading"].text
+    assert remark.startswith("20 environments stand side by side, 100 rows of each")
+
+
+@pytest.mark.parametrize("last", [0, 1])
+def test_row_numbers_of_ends_are_read(found: Found, log: Arrays, tmp_path: Path, last: int) -> None:
+    """After each episode's last row, as zarr buffers have them, or of the last rows themselves."""
+    marks = np.arange(STEPS, len(ENDS) + 1, STEPS) - last
+    arrays = {key: array for key, array in no_next(log).items() if key != "timeouts"}
+    np.savez(tmp_path / "log.npz", **arrays, episode_ends=marks)
+    opened = open_dataset(name=str(tmp_path / "log.npz"), data=DataConfig(), env_id=None, env_kwargs={})
+    assert opened.episode_ends.tolist() == np.arange(STEPS, len(ENDS) + 1, STEPS).tolist()
+
+
+def test_a_column_of_two_fields_or_twice_in_one_is_refused(found: Found, log: Arrays) -> None:
+    for columns, text in (
+        (
+            ColumnsConfig(observation=["observations", "actions"]),
+            "actions is used by another setting of data.columns, and no other actions are there",
+        ),
+        (
+            ColumnsConfig(observation=["rewards"], reward="rewards"),
+            "rewards is used by data.columns.observation and data.columns.reward",
+        ),
+        (ColumnsConfig(observation=["observations", "obs*"]), "data.columns.observation names observations twice"),
+    ):
+        with pytest.raises(InputError, match=text):
+            found(log, columns=columns)

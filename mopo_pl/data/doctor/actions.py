@@ -49,6 +49,30 @@ def narrow(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def one_sided(log: Evidence) -> Iterator[Verdict]:
+    """Columns that never enter one half of bounds which nobody gave: -1 to 1."""
+    low, high = (np.asarray(bound) for bound in log.bounds)
+    if (
+        log.rows < ENOUGH
+        or log.raw.env_id is not None
+        or log.raw.bounds is not None
+        or (low != -1).any()
+        or (high != 1).any()
+    ):
+        return
+    least, largest = log.raw.actions.min(0), log.raw.actions.max(0)
+    half = ((least >= 0) & (largest > 0)) | ((largest <= 0) & (least < 0))
+    if half.any():
+        low, high = np.where(half & (least >= 0), 0, low), np.where(half & (largest <= 0), 0, high)
+        ends = [", ".join(f"{value:g}" for value in side) for side in (low, high)]
+        yield Verdict(
+            "WARN",
+            f"action columns have one sign alone, though -1 and 1 stand for their bounds: {_named(log, half)}; the log says nothing of the "
+            "other half, where the policy may go",
+            f"set 'data.action_low=[{ends[0]}]' 'data.action_high=[{ends[1]}]' if those are the bounds",
+        )
+
+
 def without_exploration(log: Evidence) -> Iterator[Verdict]:
     """Actions that the state alone determines: what another action does cannot be told."""
     varied = moments(log.raw.actions)[1] > 0

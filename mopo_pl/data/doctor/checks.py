@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import actions, columns, ends, names, next_states, rows
+from mopo_pl.data.doctor import actions, alignment, columns, ends, names, next_states, rows
 from mopo_pl.data.doctor.evidence import Check, Evidence
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.action_bounds import NAME as BEYOND_BOUNDS
@@ -22,9 +22,12 @@ CHECKS: dict[str, Check] = {
     "next-states-at-ends": next_states.at_ends,
     "rows-shuffled": next_states.shuffled,
     "rows-jump": next_states.jumps,
+    "actions-shifted": alignment.actions_shifted,
+    "rewards-shifted": alignment.rewards_shifted,
     "both-flags": ends.both_flags,
     "terminal-time-limits": ends.terminal_limits,
     "no-ends": ends.no_ends,
+    "episodes-short": ends.short,
     "episodes-merged": ends.merged,
     "time-limit-beside-marks": ends.limit_beside_marks,
     "columns-constant": columns.constant,
@@ -32,11 +35,13 @@ CHECKS: dict[str, Check] = {
     "columns-stuck": columns.stuck,
     "columns-count": columns.counters,
     "columns-rounded": columns.rounded,
+    "values-isolated": columns.isolated,
     CONSTANT_REWARDS: columns.constant_rewards,
     "rewards": columns.rewards,
     BEYOND_BOUNDS: actions.beyond,
     "actions-saturated": actions.saturated,
     "actions-narrow": actions.narrow,
+    "actions-one-sided": actions.one_sided,
     "actions-without-exploration": actions.without_exploration,
     "actions-whole-numbers": actions.whole_numbers,
     "episodes-copied": rows.copied_episodes,

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mopo_pl.data.doctor.evidence import Evidence, Verdict
+from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.raw_log import blocks
 
 SCALES = 1000.0
@@ -13,6 +14,8 @@ STUCK = 20
 """Steps without a change, in a column that else changes in 99 of 100."""
 COARSE = 0.1
 """Resolution of float32 at a column's values, from which its steps are rounded away [median step]."""
+GAP = 3.0
+"""Distance of a value from all others from which it is no measurement like them [range of the others]."""
 HUGE = 1e4
 """Reward from which values of states outgrow what the critics are made for."""
 
@@ -98,6 +101,30 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
             f"float32 rounds away the steps of observation columns {log.columns(coarse)}",
             "subtract their mean, or use other units, before the log is written",
         )
+
+
+def isolated(log: Evidence) -> Iterator[Verdict]:
+    """One value far from all others of its column: a code for what is missing, or a spike."""
+    rewards = np.asarray(log.raw.rewards, np.float64)
+    given = [(log.column(i), log.values(i)) for i in range(log.raw.observations.shape[1])]
+    given += [
+        (log.dataset.names.action(i), log.raw.actions[:, i].astype(np.float64)) for i in range(log.raw.actions.shape[1])
+    ]
+    for name, values in [*given, (log.raw.key("rewards"), rewards)]:
+        for value in (values.min(), values.max()):
+            there = values == value
+            rest = values[~there]
+            if len(rest) < STUCK or 2 * there.sum() > len(values):
+                continue
+            gap, width = np.abs(rest - value).min(), np.ptp(rest)
+            if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
+                count = int(there.sum())
+                yield Verdict(
+                    "WARN",
+                    f"{shown(name)} is {value:g} in {count} row{'' if count == 1 else 's'} (row {some_rows(there)}), and lies between "
+                    f"{rest.min():.6g} and {rest.max():.6g} in all others: a code for a missing value, or a spike",
+                    "leave those rows out, or write the values as missing (an empty cell of a table, NaN)",
+                )
 
 
 def constant_rewards(log: Evidence) -> Iterator[Verdict]:

@@ -63,6 +63,35 @@ def no_ends(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def short(log: Evidence) -> Iterator[Verdict]:
+    """Episodes of so few rows that most of the log is lost, or that their returns mean nothing."""
+    terminal = np.asarray(log.raw.terminals, bool)
+    lost = int((~log.dataset.next_known.numpy() & ~terminal).sum())
+    alone = int((~terminal[log.ends] & (log.lengths == 1)).sum())
+    if log.rows < SHORT or (2 * lost < log.rows and 2 * alone <= log.rows):
+        return
+    if not lost and log.raw.timeouts is None and log.raw.ends is None:
+        return  # rows in another order, which is said
+    marks = [log.raw.keys[name] for name in ("times", "episodes", "ends", "starts", "timeouts") if name in log.raw.keys]
+    of = f", whose ends {' and '.join(marks)} mark{'s' if len(marks) == 1 else ''}" if marks else ""
+    clock = "times" in log.raw.keys
+    yield Verdict(
+        "STOP" if lost else "WARN",
+        f"episodes{of}, last {log.rows / len(log.ends):.1f} rows on average"
+        + (f"; of {lost} of {log.rows} rows it is not known what followed" if lost else "")
+        + (
+            "; where time falls back or stands, an episode ends: is the clock coarser than the rows, or do machines alternate?"
+            if clock
+            else ""
+        ),
+        (
+            "data.columns.time=none, or a finer clock; data.columns.episode=COLUMN that tells the machines apart"
+            if clock
+            else "name another array, or none (data.columns.episode=none, data.columns.truncated=none), or add next_observations"
+        ),
+    )
+
+
 def merged(log: Evidence) -> Iterator[Verdict]:
     """Episodes at a time limit whose lengths are multiples of one: some limits are not marked."""
     limited = log.lengths[:-1][~np.asarray(log.raw.terminals, bool)[log.ends[:-1]]]

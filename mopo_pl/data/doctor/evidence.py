@@ -141,6 +141,11 @@ class Evidence:
         return some([self.column(int(number)) for number in np.flatnonzero(which)])
 
 
+def evenly(rows: np.ndarray, most: int) -> np.ndarray:
+    """All of them, or as many as are allowed, evenly spaced."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
+
+
 def alike(states: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Whether two states are equal [n] bool."""
     equal = np.empty(len(states), bool)

@@ -4,16 +4,20 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mopo_pl.data.doctor.evidence import ENOUGH, Evidence, Verdict, alike, some_rows
+from mopo_pl.data.doctor.evidence import ENOUGH, Evidence, Verdict, alike, evenly, some_rows
 from mopo_pl.data.doctor.regression import MOST as LOOKED_AT
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.log.packing import goes_on
+from mopo_pl.data.log.packing import SAME, goes_on
 from mopo_pl.data.readers.raw_log import blocks, marked_ends
 
 MANY = 500
 """Rows from which a fit to them means something."""
 FITTED = 100_000
 """Rows that a fit is made to, of logs that have more."""
+MOSTLY = 0.9
+"""Share of the rows that shows a rule."""
+LINEAR = 0.9999
+"""Squared correlation from which two columns are the same in other units."""
 FAR = 3.0
 """Steps across a border, in the 99th percentile of steps inside episodes, from which they join strangers."""
 
@@ -53,7 +57,13 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
     broken = ~goes_on(log.raw) & ~marked_ends(log.raw)[:-1]
     count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
     marked = log.raw.timeouts is not None or log.raw.ends is not None
-    if 2 * count > inside:
+    if 2 * count > inside and (wrong := _wrong_columns(log)):
+        yield Verdict(
+            "STOP",
+            f"{log.raw.key('next_observations')} does not hold the next row's states, though the rows are in order: {wrong}",
+            "mend those columns, or leave the array out so that the next row is taken (data.columns.next_observation=none)",
+        )
+    elif 2 * count > inside:
         yield Verdict(
             "WARN",
             f"the next state is not the next row's in {count} of {inside} rows inside episodes: the rows are not in "
@@ -69,6 +79,41 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def _wrong_columns(log: Evidence) -> str:
+    """How columns of s' differ from the next row's, where each is a plain function of it; empty where rows are in no order."""
+    assert log.raw.next_observations is not None
+    rows = evenly(np.flatnonzero(~marked_ends(log.raw)[:-1]), FITTED)
+    states, later, given = (
+        array.astype(np.float64)
+        for array in (log.raw.observations[rows], log.raw.observations[rows + 1], log.raw.next_observations[rows])
+    )
+    tolerance = SAME * log.spread
+
+    def same(values: np.ndarray, others: np.ndarray, column: int) -> bool:
+        return bool((np.abs(values - others) <= tolerance[column] + 1e-6 * np.abs(others)).mean() > MOSTLY)
+
+    changing = [column for column in range(given.shape[1]) if np.ptp(given[:, column]) > 0]
+    wrong = [column for column in changing if not same(given[:, column], later[:, column], column)]
+    told = []
+    for column in wrong:
+        name, values = log.column(column), given[:, column]
+        if same(values, later[:, column] - states[:, column], column):
+            told.append(f"{name} holds the change")
+            continue
+        other = next((d for d in changing if d != column and same(values, later[:, d], d)), None)
+        if other is not None:
+            told.append(f"{name} holds {log.column(other)}")
+        elif np.corrcoef(values, later[:, column])[0, 1] ** 2 > LINEAR:
+            told.append(f"{name} is in other units")
+    for steps in range(2, 6):
+        ahead = rows[rows + steps < log.rows]
+        further = log.raw.observations[ahead + steps].astype(np.float64)
+        at = log.raw.next_observations[ahead].astype(np.float64)
+        if wrong and not told and all(same(at[:, column], further[:, column], column) for column in changing):
+            return f"it is the state {steps} rows later"
+    return ", ".join(told[:8])
+
+
 def across_borders(log: Evidence) -> Iterator[Verdict]:
     """The last s' of an episode is the first state of the next one, and far off."""
     following = log.raw.next_observations
@@ -79,12 +124,22 @@ def across_borders(log: Evidence) -> Iterator[Verdict]:
     inside = ~marked
     if joined.sum() < 3 or 2 * joined.sum() <= marked.sum() or not inside.any():
         return
+    after = np.flatnonzero(joined) + 1
+    after = after[after < log.rows - 1]
+    idle = np.asarray(log.raw.rewards)[after] == 0
     steps = np.empty(log.rows - 1)
     for part in blocks(log.rows - 1):
         change = following[part] - log.raw.observations[part].astype(np.float64)
         steps[part] = np.sqrt(((change / log.spread) ** 2).mean(1))
     usual = np.quantile(steps[inside], 0.99)
-    if np.median(steps[joined]) > FAR * usual:
+    if len(after) and idle.mean() > MOSTLY and np.median(steps[after]) > FAR * np.quantile(steps[inside], 0.9):
+        yield Verdict(
+            "STOP",
+            f"after {len(after)} of {int(marked.sum())} ends stands a row with reward 0 that leads from the last state to the first one of "
+            f"the next episode (row {int(after[0])}): Gymnasium's vector environments make such steps when they reset",
+            "leave those rows out",
+        )
+    elif np.median(steps[joined]) > FAR * usual:
         yield Verdict(
             "STOP",
             f"the next state of {int(joined.sum())} of {int(marked.sum())} last rows is the first state of the next "
@@ -113,7 +168,7 @@ def shuffled(log: Evidence) -> Iterator[Verdict]:
     """The next row is taken for what followed, and has nothing to do with its row."""
     if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
-    here = _spaced(np.flatnonzero(log.inside), LOOKED_AT)
+    here = evenly(np.flatnonzero(log.inside), LOOKED_AT)
     states = log.raw.observations
     shares = explained(np.concatenate([states[here], log.raw.actions[here]], 1, dtype=np.float64), states[here + 1])
     changing = log.moments[1] > 0
@@ -152,7 +207,7 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
 
 def _jumping(log: Evidence, far: np.ndarray) -> str:
     """Name of the column that changes most after the marked rows, in its standard deviation."""
-    rows = _spaced(np.flatnonzero(far), FITTED)
+    rows = evenly(np.flatnonzero(far), FITTED)
     states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
     return log.column(int(np.abs((later - states) / log.spread).mean(0).argmax()))
 
@@ -168,7 +223,7 @@ def _period(log: Evidence, far: np.ndarray) -> int | None:
 
 def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Distance of the changes after some rows from a linear fit to the nearer ones, in their root mean square [n]."""
-    fitted = _spaced(here, FITTED)
+    fitted = evenly(here, FITTED)
     inputs, targets = _changes(log, fitted, moving)
     near = np.ones(len(inputs), bool)
     distance = np.zeros(len(inputs))
@@ -193,11 +248,6 @@ def _changes(log: Evidence, rows: np.ndarray, moving: np.ndarray) -> tuple[np.nd
     states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
     inputs = np.concatenate([states / log.spread, log.raw.actions[rows], np.ones((len(rows), 1))], 1)
     return inputs, ((later - states) / log.spread)[:, moving]
-
-
-def _spaced(rows: np.ndarray, most: int) -> np.ndarray:
-    """All of them, or as many as are allowed, evenly spaced."""
-    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def _like_beginnings(log: Evidence, far: np.ndarray) -> bool:

@@ -69,6 +69,17 @@ def log_of_arrays(
     arrays.setdefault("terminals", np.zeros(rows, bool))
     marks = {name: arrays.pop(name) for name in MARKS if name in arrays}
     readable = {name: flags for name, mark in marks.items() if (flags := row_mark(name, mark, rows)) is not None}
+    if "times" in columns:
+        _refuse_time_backwards(source, found, readable)
+    if "times" in readable and "times" not in columns and not _advances(readable["times"]):
+        remarks.append(
+            f"{shown(found['times'][0])} is not taken for the time of the rows, since it mostly falls or stands; data.columns.time="
+            f"{shown(found['times'][0])} takes it"
+        )
+        del readable["times"], marks["times"]
+        del found["times"]
+    if found.get("starts") == ["index"] and len(marks["starts"]) == rows:
+        readable.pop("starts", None)  # NeoRL's index holds row numbers; one value a row means something else
     used = {key for name, keys in found.items() if name not in marks or name in readable for key in keys}
     log = RawLog(
         source=source,
@@ -100,6 +111,19 @@ def log_of_arrays(
         return without_last_steps(log, readable)
     log.ends = episode_ends(log, readable)
     return log
+
+
+def _advances(times: np.ndarray) -> bool:
+    """Whether time goes forward in most rows."""
+    return len(times) < 2 or bool((np.diff(times.astype(np.float64)) > 0).mean() > 0.5)
+
+
+def _refuse_time_backwards(source: str, found: Mapping[str, Sequence[str]], marks: Mapping[str, np.ndarray]) -> None:
+    if "times" in marks and len(marks["times"]) > 2 and (np.diff(marks["times"].astype(np.float64)) < 0).mean() > 0.5:
+        raise InputError(
+            f"{source}: {shown(found['times'][0])} falls from row to row: the rows stand newest first; write them in their order of "
+            "collection"
+        )
 
 
 def stacked(arrays: list[np.ndarray], keys: Sequence[str], source: str) -> np.ndarray:
@@ -142,14 +166,29 @@ def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> None:
     shape = arrays["rewards"].shape
     if len(shape) != 2 or shape[1] < 2 or arrays["observations"].ndim != 3 or arrays["observations"].shape[:2] != shape:
         return
+    by_episode = _continues(arrays["observations"], 1) < 0.5 * _continues(arrays["observations"], 0)
     for name, array in arrays.items():
         if array.shape[:2] == shape:
-            arrays[name] = array.swapaxes(0, 1).reshape(-1, *array.shape[2:])
-    ends = np.arange(1, shape[0] * shape[1] + 1) % shape[0] == 0
+            arrays[name] = (array if by_episode else array.swapaxes(0, 1)).reshape(-1, *array.shape[2:])
+    ends = np.arange(1, shape[0] * shape[1] + 1) % shape[1 if by_episode else 0] == 0
     arrays["ends"] = ends | arrays["ends"].astype(bool) if "ends" in arrays else ends
+    if by_episode:
+        remarks.append(
+            f"{shape[0]} episodes of {shape[1]} rows each stand one after another, as their states go on in this order"
+        )
+        return
     remarks.append(
         f"{shape[1]} environments stand side by side, {shape[0]} rows of each; they are put one after another"
     )
+
+
+def _continues(states: np.ndarray, axis: int) -> float:
+    """Mean step of states [A, B, D] along an axis, in the standard deviation of each column; inf where there is no step."""
+    if states.shape[axis] < 2 or states.dtype.kind not in "fiu":
+        return np.inf
+    spread = states.reshape(-1, states.shape[2]).std(0, dtype=np.float64)
+    steps = np.abs(np.diff(states, axis=axis)).mean((0, 1), dtype=np.float64)
+    return float((steps / np.where(spread > 0, spread, 1.0)).mean())
 
 
 def _limits_are_not_terminal(log: RawLog) -> None:

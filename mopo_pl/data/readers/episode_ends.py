@@ -17,6 +17,9 @@ def row_mark(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
     mark = mark.ravel()
     if name == "starts" and len(mark) != rows:
         return _flags(mark, rows)
+    if name == "ends" and len(mark) != rows and mark.dtype.kind in "iu" and len(mark) and mark[-1] in (rows, rows - 1):
+        # Row numbers after the last row of each episode, or of the last rows themselves.
+        return _flags(mark - (1 if mark[-1] == rows else 0), rows)
     if len(mark) != rows or (name == "times" and mark.dtype.kind not in "fiubmM"):
         return None
     if name in ("ends", "starts"):

@@ -63,6 +63,7 @@ def find_fields(
     """
     found: dict[str, list[str]] = {}
     problems: list[str] = []
+    mapped = {key for name, patterns in columns.items() for key in _mapped(name, patterns, present, source, [])}
     for name, names in NAMES.items():
         if name in columns and not columns[name] and name in required:
             problems.append(f"data.columns.{SETTINGS[name]}=[] names nothing: write its key, or leave the setting out")
@@ -70,12 +71,21 @@ def find_fields(
         elif name in columns:
             matches = list(_mapped(name, columns[name], present, source, problems))
         else:
-            matches = [key for key in names if key in present]
+            matches = [key for key in names if key in present and key not in mapped]
             if name == "terminals" and len(matches) > 1:
                 matches = [key for key in matches if key not in DONE] or matches
             if len(matches) > 1 and name not in ("ends", "starts"):
                 problems.append(
                     f"{source} has {' and '.join(matches)}: which one holds the {name}? Remove the other{_or_map(name)}"
+                )
+            elif (
+                not matches
+                and name in required
+                and (taken := [key for key in names if key in mapped and key in present])
+            ):
+                problems.append(
+                    f"{source}: {taken[0]} is used by another setting of data.columns, and no other {name} are there; "
+                    f"data.columns.{SETTINGS[name]}=KEY names them"
                 )
             elif not matches and name in required:
                 kind, fix = "keys", f"data.columns.{SETTINGS[name]}=KEY names another"
@@ -87,9 +97,24 @@ def find_fields(
             matches = matches[:1]
         if matches:
             found[name] = matches
+    problems += _used_twice(found)
     if problems:
         raise InputError(problems)
     return found
+
+
+def _used_twice(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What is said of each key that stands twice in a field, or in two fields."""
+    fields: dict[str, list[str]] = {}
+    for name, keys in found.items():
+        for key in keys:
+            fields.setdefault(key, []).append(SETTINGS.get(name, name))
+    for key, names in fields.items():
+        if len(names) > 1 and names[0] == names[1]:
+            yield f"data.columns.{names[0]} names {shown(key)} twice: each column is used once"
+        elif len(names) > 1:
+            both = " and ".join(f"data.columns.{name}" for name in names)
+            yield f"{shown(key)} is used by {both}: a column is one of them; name the columns of each, without patterns that take both"
 
 
 def _mapped(

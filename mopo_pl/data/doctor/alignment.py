@@ -1,0 +1,151 @@
+"""Whether actions and rewards belong to the rows in which they stand."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mopo_pl.data.doctor.evidence import Evidence, Verdict, evenly
+from mopo_pl.data.doctor.regression import MOST, explained
+
+ENOUGH = 500
+"""Rows from which a fit to them means something."""
+BETTER = 0.6
+"""Share of the variance left unexplained, against that of the row's own values, from which another row's are the right ones."""
+CLEARLY = 0.02
+"""Gain of R² below which none is seen, however little is left."""
+NOTHING = 0.003
+"""Share of what the state leaves unexplained up to which actions explain nothing. Measured: 0.5 and more on sound logs, below 0.001 for
+actions in random order."""
+PAIRS = 25
+"""Columns up to which products of all pairs are taken, else squares alone."""
+
+
+def actions_shifted(log: Evidence) -> Iterator[Verdict]:
+    """The action of another row explains how the state changes."""
+    here = _rows(log)
+    if len(here) < ENOUGH:
+        return
+    states = log.raw.observations[here].astype(np.float64) / log.spread
+    changes = _reached(log, here) / log.spread - states
+    moving = changes.std(0) > 0
+    if not moving.any():
+        return
+    changes = changes[:, moving]
+    before, now, later = (log.raw.actions[here + k].astype(np.float64) for k in (-1, 0, 1))
+    alone, own = explained(states, changes), explained(_beside(states, now), changes)
+    late, early = (_gain(states, other, now, changes, own) for other in (later, before))
+    if max(late.max(), early.max()) > 0:
+        gain, is_late = (late, True) if late.max() >= early.max() else (early, False)
+        worst = int(gain.argmax())
+        said = (
+            f"the change of {log.column(int(np.flatnonzero(moving)[worst]))} after a row is explained by the action of the row "
+            f"{'after it' if is_late else 'before it'} (R² {own[worst] + gain[worst]:.2f}), not by its own ({own[worst]:.2f})"
+        )
+        if is_late:
+            yield Verdict(
+                "STOP", f"the actions stand one row too late: {said}", "move them one row up within each episode"
+            )
+        else:
+            fix = "move them one row down within each episode, or set data.history=2 where they act late"
+            yield Verdict("WARN", f"the actions stand one row too early, or act one row later: {said}", fix)
+        return
+    effect = (own - alone) / np.maximum(1 - alone, 1e-9)
+    varied = now[:, now.std(0) > 0]
+    # Actions that the state determines add nothing to it, which has a check of its own.
+    free = varied.size > 0 and explained(states, varied).min() < 0.99
+    if (1 - alone > 1e-6).any() and effect.max() < NOTHING and free:
+        yield Verdict(
+            "WARN",
+            "the actions say nothing about how the state changes: they seem to be of other rows, or to act on nothing that is logged",
+            "make sure that each action stands in the row whose state it was taken in",
+        )
+
+
+def _gain(states: np.ndarray, other: np.ndarray, now: np.ndarray, changes: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """R² that the actions of other rows gain over the rows' own for each column, 0 where they are not the right ones [D]."""
+    theirs, both = explained(_beside(states, other), changes), explained(_beside(states, other, now), changes)
+    gain = theirs - own
+    # By feedback another row's action tells of the state, and with it of the change; then the row's own one adds to it.
+    right = (gain > CLEARLY) & (1 - theirs < BETTER * (1 - own)) & (both - theirs < 0.25 * gain)
+    return np.where(right, gain, 0.0)
+
+
+def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
+    """Another row explains the reward; or its change, and not the reward itself; or nothing does."""
+    rewards = np.asarray(log.raw.rewards, np.float64)
+    low, high = np.quantile(rewards, (0.001, 0.999))
+    here = _rows(log)
+    here = here[(rewards[here] >= low) & (rewards[here] <= high)]  # a spike would be all there is to explain
+    if len(here) < ENOUGH or (rewards[here] != 0).mean() < 0.5 or np.ptp(rewards[here]) == 0:
+        return
+    whole = [number for number, end in enumerate(log.ends) if log.lengths[number] > 1]
+    starts = log.ends - log.lengths + 1
+    alike = [
+        bool((rewards[starts[number] : log.ends[number] + 1] == rewards[log.ends[number]]).all()) for number in whole
+    ]
+    if len(whole) >= 3 and all(alike):
+        yield Verdict(
+            "WARN",
+            "each episode has one reward in all its rows: it looks like the return of the episode",
+            "write what each row earned, for instance the whole in the last row and 0 before",
+        )
+        return
+    own, before, after = (_explained_reward(log, here, here + k, rewards[here]) for k in (0, -1, 1))
+    change = _explained_reward(log, here, here, rewards[here] - rewards[here - 1])
+    if change > 0.9 and 1 - change < BETTER * (1 - own) and change - own > CLEARLY:
+        yield Verdict(
+            "WARN",
+            f"the change of the reward from row to row is a function of the row (R² {change:.2f}), the reward is not ({own:.2f}): it "
+            "looks like a sum over the rows so far",
+            "write the differences",
+        )
+        return
+    for other, text, fix in ((before, "late", "up"), (after, "early", "down")):
+        if other > 0.9 and 1 - other < 0.5 * (1 - own):
+            yield Verdict(
+                "WARN",
+                f"the rewards seem to stand one row too {text}: state, action and next state of the row "
+                f"{'before' if text == 'late' else 'after'} explain more of them (R² {other:.4f}) than their own row ({own:.4f})",
+                f"move them one row {fix} within each episode",
+            )
+            return
+    if max(own, before, after) < 0.01:
+        yield Verdict(
+            "WARN",
+            "states and actions say nothing about the rewards: they seem to be of other rows, or to hang on what is not logged",
+            "make sure that each reward stands in the row whose action earned it",
+        )
+
+
+def _rows(log: Evidence) -> np.ndarray:
+    """Rows with a row before and after them in the same episode, and a next state; evenly drawn."""
+    between = np.zeros(log.rows, bool)
+    between[1:-1] = log.inside[:-1] & log.inside[1:]
+    return evenly(np.flatnonzero(between), MOST)
+
+
+def _reached(log: Evidence, rows: np.ndarray) -> np.ndarray:
+    """The states that followed some rows [n, D]."""
+    following = log.raw.next_observations
+    return (log.raw.observations[rows + 1] if following is None else following[rows]).astype(np.float64)
+
+
+def _beside(*columns: np.ndarray) -> np.ndarray:
+    return np.concatenate(columns, 1)
+
+
+def _explained_reward(log: Evidence, here: np.ndarray, rows: np.ndarray, rewards: np.ndarray) -> float:
+    """R² of rewards [n] by a quadratic function of s, a, s' of other rows [n]; `here`: those whose next row is theirs."""
+    # Of the row after, the next state may be another episode's: its own state alone.
+    reached = [_reached(log, rows)] if (rows <= here).all() else []
+    inputs = _beside(
+        *(part.astype(np.float64) for part in (log.raw.observations[rows], log.raw.actions[rows], *reached))
+    )
+    scale = inputs.std(0)
+    inputs = (inputs - inputs.mean(0)) / np.where(scale > 0, scale, 1.0)
+    if inputs.shape[1] > PAIRS:
+        products = inputs**2
+    else:
+        first, second = np.triu_indices(inputs.shape[1])
+        products = inputs[:, first] * inputs[:, second]
+    return float(explained(_beside(inputs, products), rewards[:, None])[0])
