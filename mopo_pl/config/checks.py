@@ -30,6 +30,10 @@ where the run cannot read it.
 """
 
 
+MOST_THREADS = 1024
+"""Threads from which torch cannot start them, and ends by a segmentation fault."""
+
+
 def problems_of(config: Config) -> list[str]:
     """Validate a configuration; return one message per violated constraint, none if it is valid.
 
@@ -97,6 +101,8 @@ def _counts(config: Config) -> Iterator[str]:
     for key, value in counts.items():
         if not 1 <= value < 2**31:
             yield f"{key}={value} must be at least 1{' and below 2147483648' if value > 1 else ''}"
+    if (config.threads or 1) > MOST_THREADS:
+        yield f"threads={config.threads} is more than {MOST_THREADS}: give at most as many as the machine has cores"
     if config.data.collect_seed < 0:
         yield f"data.collect_seed={config.data.collect_seed} must be at least 0"
     if config.trainer.limit_train_batches == 0:

@@ -33,6 +33,7 @@ REFUSED = [
     (["dynamics.improvement=1"], "dynamics.improvement=1.0 must lie in [0, 1)"),
     (["sac.discount=1"], "sac.discount=1.0 must lie in [0, 1)"),
     (["sac.discount=.nan"], "sac.discount=nan must lie in [0, 1)"),
+    (["threads=1025"], "threads=1025 is more than 1024"),
     (["sac.tau=0"], "sac.tau=0.0 must lie in (0, 1]"),
     (["penalty.value_coef=-1"], "penalty.value_coef=-1.0 must not be negative"),
     (["sac.critics=1"], "sac.critics=1 must be at least 2 and below 1024: their minimum is the value"),

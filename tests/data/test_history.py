@@ -20,6 +20,7 @@ from mopo_pl.dynamics.known_steps import StateLimits
 from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import branch
 from mopo_pl.dynamics.termination import never
+from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.policy import Policy
 
@@ -271,3 +272,15 @@ def test_the_policys_window_along_a_logged_episode_is_the_logs(make_dataset: Mak
         action = policy(log.newest_observations[row])
         torch.testing.assert_close(action, torch.tensor([1.0, 0.5]) + torch.tensor([4.0, 0.5]) * log.actions[row])
     assert torch.equal(torch.stack(actor.given), log.observations[:100])
+
+
+def test_a_history_that_no_episode_fills_stops_and_one_that_few_fill_is_named(
+    tiny: Arrays, open_log: Callable[..., OfflineDataset]
+) -> None:
+    """Episodes of 3, 2 and 1 rows."""
+    with pytest.raises(InputError, match=r"data\.history=4 is more than the longest episode has rows, 3"):
+        open_log(tiny, history=4)
+    (finding,) = (each for each in open_log(tiny, history=3).findings if each.name == "history-padded")
+    assert finding.level == "WARN"
+    assert finding.text.startswith("1 of 6 rows have 2 rows before them in their episode")
+    assert not [each for each in open_log(tiny, history=2).findings if each.name == "history-padded"]

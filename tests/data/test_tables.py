@@ -247,3 +247,35 @@ def test_columns_without_brackets_are_answered_with_brackets(opened: Opened, tab
         "data.columns.observation=temp, joint_0: several columns need brackets, as in 'data.columns.observation=[temp, joint_0]'",
     )
     refused(lambda: opened(table, observation="temp, joint_7"), "has no such key")
+
+
+def semicolons(tmp_path: Path, temps: list[str]) -> Path:
+    path = tmp_path / "log.csv"
+    path.write_text("temp;valve;yield\n" + "".join(f"{temp};0;1\n" for temp in temps))
+    return path
+
+
+def temps(path: Path) -> list[float]:
+    columns = ColumnsConfig(observation=["temp"], action=["valve"], reward="yield")
+    log = open_dataset(name=str(path), data=DataConfig(columns=columns), env_id=None, env_kwargs={})
+    return log.transitions.observations.flatten().tolist()
+
+
+@pytest.mark.parametrize("sign", [",", "."])
+def test_numbers_with_a_sign_between_thousands_are_refused(tmp_path: Path, sign: str) -> None:
+    """Read as decimals, 1,204 beside 950 would be a thousand times too small."""
+    written = [f"1{sign}204", "950", f"1{sign}310", f"2{sign}007", "870", f"1{sign}099", f"1{sign}100"]
+    refused(
+        lambda: temps(semicolons(tmp_path, written)),
+        f"1{sign}204 and 950 stand in one column: does 1{sign}204 mean 1204?",
+    )
+    refused(
+        lambda: temps(semicolons(tmp_path, ["1.204,5", "1,5"])), "numbers such as 1.204,5 have a sign between thousands"
+    )
+
+
+def test_a_decimal_comma_may_come_in_a_later_row(tmp_path: Path) -> None:
+    assert temps(semicolons(tmp_path, ["20", "0", "20,5", "1,204", "0,136962"])) == pytest.approx(
+        [20, 0, 20.5, 1.204, 0.136962]
+    )
+    assert temps(semicolons(tmp_path, [f"{i},250" for i in range(1, 9)])) == [i + 0.25 for i in range(1, 9)]

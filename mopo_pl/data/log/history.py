@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 
 from mopo_pl.data.dataset import ColumnNames, OfflineDataset
+from mopo_pl.data.findings import Finding
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.data.window import Window
 
@@ -28,6 +29,22 @@ def with_history(dataset: OfflineDataset, steps: int) -> OfflineDataset:
     after = window.following(states, log.actions, log.next_observations)
     rows = replace(Transitions.pack(states, log.actions, after, log.rewards, log.terminals), history=steps)
     return replace(dataset, transitions=rows, names=_names(dataset, steps))
+
+
+def findings_of_history(dataset: OfflineDataset, steps: int) -> tuple[Finding, ...]:
+    """STOP where no row of a log has enough rows before it in its episode to fill the window, WARN where most have not."""
+    longest = int(dataset.episode_lengths().max())
+    if steps > longest:
+        text = f"data.history={steps} is more than the longest episode has rows, {longest}: no state would hold what was seen"
+        return (Finding("STOP", "history-padded", text, "a smaller data.history"),)
+    full = int((dataset.episode_lengths() - (steps - 1)).clamp(min=0).sum())
+    if 2 * full >= len(dataset):
+        return ()
+    text = (
+        f"{full} of {len(dataset)} rows have {steps - 1} rows before them in their episode; the windows of the others are filled with its "
+        "first observation"
+    )
+    return (Finding("WARN", "history-padded", text, "a smaller data.history, or a log of longer episodes"),)
 
 
 def _names(dataset: OfflineDataset, steps: int) -> ColumnNames:

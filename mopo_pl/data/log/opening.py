@@ -19,7 +19,7 @@ from mopo_pl.data.doctor.checks import findings_of
 from mopo_pl.data.findings import Finding, of_level
 from mopo_pl.data.log.action_bounds import bounds_problem
 from mopo_pl.data.log.cached_dataset import key_of, load_dataset, store_dataset
-from mopo_pl.data.log.history import with_history
+from mopo_pl.data.log.history import findings_of_history, with_history
 from mopo_pl.data.log.packing import assemble, keep_last
 from mopo_pl.data.readers.hdf5 import read_hdf5
 from mopo_pl.data.readers.minari import minari_files, read_minari
@@ -83,11 +83,22 @@ def examine(
     if key is not None and (found := load_dataset(key)) is not None:
         dataset, spaces = found
         if spaces == _spaces_digest(dataset.env_id, dataset.env_kwargs):
-            return with_history(dataset, data.history), dataset.findings
+            return _windowed(dataset, dataset.findings, data.history)
     dataset, findings = _examine(source, name, data, env_id, env_kwargs)
     if key is not None and dataset is not None and states == _states(files):
         store_dataset(key, dataset, _spaces_digest(dataset.env_id, dataset.env_kwargs))
-    return None if dataset is None else with_history(dataset, data.history), findings
+    return (None, findings) if dataset is None else _windowed(dataset, findings, data.history)
+
+
+def _windowed(
+    dataset: OfflineDataset, findings: tuple[Finding, ...], steps: int
+) -> tuple[OfflineDataset, tuple[Finding, ...]]:
+    """The log with windows as states, unless they would hold nothing, and its findings with those of the windows."""
+    more = findings_of_history(dataset, steps)
+    if any(finding.level == "STOP" for finding in more):
+        return dataset, (*findings, *more)
+    windowed = with_history(dataset, steps)
+    return (replace(windowed, findings=(*findings, *more)) if more else windowed), (*findings, *more)
 
 
 def _states(files: Sequence[Path]) -> list[tuple[int, int]]:

@@ -21,6 +21,13 @@ ARROW = b"ARROW1"
 """First bytes of Arrow's file format; a stream has none of its own."""
 DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
+LOOKED_AT = 200
+"""Rows from which it is told how numbers are written."""
+DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
+BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
+SMALL_INTEGER = re.compile(r"-?\d{1,3}")
+PARTED = 5
+"""Numbers of a column whose signs all stand before three digits, from which it is no chance."""
 
 
 def suffix_of(path: Path) -> str:
@@ -166,13 +173,20 @@ class TableFile:
 
     @cached_property
     def _csv_options(self) -> dict[str, Any]:
-        """How the columns are divided, and how decimals are written, from the first two lines."""
+        """How the columns are divided, and how decimals are written, from the first lines.
+
+        Raises ValueError where numbers seem to have thousands separators, which would be read as decimals.
+        """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
-            first, second = (file.readline(2**20).decode(errors="replace") for _ in range(2))
+            first, *rows = (file.readline(2**20).decode(errors="replace") for _ in range(1 + LOOKED_AT))
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
-        comma = delimiter == ";" and re.search(r"\d,\d", second) is not None
+        comma = False
+        if delimiter == ";":
+            cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
+            _refuse_thousands(cells)
+            comma = any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
         return {"delimiter": delimiter, "decimal_point": "," if comma else "."}
 
     @contextmanager
@@ -231,6 +245,28 @@ class TableFile:
                 column_types=dict.fromkeys(texts, pa.string()),
             ),
         )
+
+
+def _refuse_thousands(cells: Sequence[Sequence[str]]) -> None:
+    """Raise ValueError where cells of one column are 1,204 and 950, or 1.204,5: a comma or a point may part thousands there."""
+    for row in cells:
+        for cell in row:
+            if BOTH.fullmatch(cell):
+                raise ValueError(f"numbers such as {cell} have a sign between thousands: write them without")
+    for column in range(max(map(len, cells), default=0)):
+        values = [row[column] for row in cells if column < len(row)]
+        for sign in (",", "."):
+            parted = [value for value in values if sign in value]
+            plain = [value for value in values if SMALL_INTEGER.fullmatch(value)]
+            if (
+                len(parted) >= PARTED
+                and plain
+                and all(re.fullmatch(rf"-?[1-9]\d{{0,2}}(\{sign}\d{{3}})+", value) for value in parted)
+            ):
+                raise ValueError(
+                    f"{parted[0]} and {plain[0]} stand in one column: does {parted[0]} mean {parted[0].replace(sign, '')}? Write thousands "
+                    f"without a sign, or decimals in all rows, as {plain[0]}{sign}000"
+                )
 
 
 def _is_number(text: str) -> bool:
