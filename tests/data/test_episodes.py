@@ -102,8 +102,8 @@ def test_returns_do_not_lose_small_rewards_beside_large_ones(open_log: Open, tin
 def test_the_description_tells_rows_ends_and_returns(open_log: Open, tiny: Arrays) -> None:
     text = describe(open_log(without(tiny, "next_observations"), action_low=[-1.0], action_high=[3.0]))
     assert "rows      6, of which 3 without a true next state" in text
-    assert "ends      1 terminal, 1 by a time limit or a gap, 1 cut by the file's end" in text
-    assert "returns   mean 15.50 ± 8.50, min 7.00, max 24.00" in text
+    assert "ends      1 terminal, 1 by a time limit, 1 episodes in part, beside a gap or the file's end" in text
+    assert "returns   of 2 whole episodes: mean 15.50 ± 8.50, min 7.00, max 24.00" in text
     assert "length min 1, median 2, max 3" in text
     action = next(line for line in text.splitlines() if line.startswith("action 0"))
     assert [float(number) for number in action.split()[2:5]] == [-1, 0.04167, 1]  # in the file's own units

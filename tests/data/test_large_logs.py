@@ -171,10 +171,10 @@ def test_a_minari_dataset_is_cached_and_its_environment_asked_again(
 
 def test_a_cached_log_is_given_any_history(path: Path, cache: Path, reads: list[str]) -> None:
     """The log is kept as it is, and states of several observations are made of it each time."""
-    first = opened(path, DataConfig(columns=COLUMNS, history=3))
-    again, plain = opened(path, DataConfig(columns=COLUMNS, history=3)), opened(path)
+    first = opened(path, DataConfig(columns=COLUMNS, history=2))
+    again, plain = opened(path, DataConfig(columns=COLUMNS, history=2)), opened(path)
     assert len(reads) == 1
-    assert first.transitions.history == again.transitions.history == 3
+    assert first.transitions.history == again.transitions.history == 2
     assert torch.equal(first.transitions.rows, again.transitions.rows)
     assert (plain.transitions.history, plain.obs_dim) == (1, first.transitions.newest_dim)
 

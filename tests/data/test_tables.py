@@ -12,6 +12,7 @@ from pyarrow import csv, parquet
 
 from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
+from mopo_pl.data.doctor.report import describe
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.errors import InputError
 
@@ -279,3 +280,18 @@ def test_a_decimal_comma_may_come_in_a_later_row(tmp_path: Path) -> None:
         [20, 0, 20.5, 1.204, 0.136962]
     )
     assert temps(semicolons(tmp_path, [f"{i},250" for i in range(1, 9)])) == [i + 0.25 for i in range(1, 9)]
+
+
+def test_an_episode_beside_a_gap_is_not_whole(tmp_path: Path) -> None:
+    """Its return is a part of one, and its first row no beginning: neither may stand for the log."""
+    path = tmp_path / "log.csv"
+    rows = [f"{run},{step},{step if (run, step) != (1, 4) else ''},0,1" for run in range(4) for step in range(10)]
+    rows.remove("3,5,5,0,1")  # time skips
+    path.write_text("run,clock,temp,valve,yield\n" + "\n".join(rows) + "\n")
+    columns = ColumnsConfig(observation=["temp"], action=["valve"], reward="yield", episode="run", time="clock")
+    log = open_dataset(name=str(path), data=DataConfig(columns=columns), env_id=None, env_kwargs={})
+    assert log.episode_lengths().tolist() == [10, 4, 5, 10, 5, 4]
+    assert log.finished.tolist() == [True, False, False, True, False, False]
+    assert log.episode_returns().tolist() == [10, 10]
+    assert "of 2 whole episodes: mean 10.00" in describe(log)
+    assert "4 episodes in part, beside a gap or the file's end" in describe(log)

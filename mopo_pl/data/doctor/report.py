@@ -69,15 +69,16 @@ def describe(dataset: OfflineDataset, units: Mapping[str, str] | None = None) ->
     lengths, returns = dataset.episode_lengths().double(), dataset.episode_returns()
     log = dataset.transitions
     terminals = int(log.terminals.sum())
-    limits = int(dataset.finished.sum()) - terminals
+    limits = int((dataset.finished & (log.terminals[dataset.episode_ends - 1] == 0)).sum())
+    parts = int((~dataset.finished).sum())
     lines = [
         f"dataset   {dataset.name}",
         f"hash      {dataset.hash}",
         f"env       {dataset.env_id or 'none named'}",
         f"rows      {len(dataset)}, of which {int((~dataset.next_known).sum())} without a true next state",
         f"episodes  {len(lengths)}; length min {lengths.min():.0f}, median {lengths.median():.0f}, max {lengths.max():.0f}",
-        f"ends      {terminals} terminal, {limits} by a time limit or a gap, {int((~dataset.finished).sum())} cut by the file's end",
-        f"returns   mean {returns.mean():.2f} ± {_spread(returns):.2f}, min {returns.min():.2f}, max {returns.max():.2f}",
+        f"ends      {terminals} terminal, {limits} by a time limit, {parts} episodes in part, beside a gap or the file's end",
+        f"returns   {f'of {len(returns)} whole episodes: ' if parts and len(returns) < len(lengths) else ''}mean {returns.mean():.2f} ± {_spread(returns):.2f}, min {returns.min():.2f}, max {returns.max():.2f}",
         f"shapes    {dataset.transitions.newest_dim} observations, {dataset.action_dim} actions",
         "",
     ]

@@ -78,6 +78,7 @@ def keep_last(raw: RawLog, rows: int, time_limit: int | None) -> None:
         raw.ends = limits
     raw.take(np.arange(left_out, len(raw.rewards)))
     raw.ends = None if raw.ends is None else raw.ends[left_out:]
+    raw.gaps = None if raw.gaps is None else raw.gaps[left_out:]
 
 
 def goes_on(raw: RawLog) -> np.ndarray:
@@ -110,10 +111,14 @@ def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
 
 
 def _finished(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """All episodes but a first one without its beginning, and a last one that is neither marked nor at a limit: the file was cut there."""
+    """Which episodes are whole: not those beside a gap, a first one without its beginning, or a last one that the file's end cuts."""
     finished = np.ones(len(ends), bool)
     finished[0] = not raw.cut
     start = ends[-2] if len(ends) > 1 else 0
+    if raw.gaps is not None:
+        before = raw.gaps[ends - 1]
+        finished &= ~before
+        finished[1:] &= ~before[:-1]
     finished[-1] &= marked_ends(raw)[-1] or (time_limit is not None and ends[-1] - start == time_limit)
     return finished
 

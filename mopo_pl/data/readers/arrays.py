@@ -11,6 +11,7 @@ from mopo_pl.data.dataset import ColumnNames
 from mopo_pl.data.readers.episode_ends import (
     MARKS,
     episode_ends,
+    gaps,
     join_interleaved_episodes,
     row_mark,
     shows_borders,
@@ -109,6 +110,7 @@ def log_of_arrays(
         _drop_missing(log, readable)
     if "starts" in readable and found.get("ends") == ["is_last"] and "ends" in readable:
         return without_last_steps(log, readable)
+    log.gaps = gaps(log, readable)
     log.ends = episode_ends(log, readable)
     return log
 

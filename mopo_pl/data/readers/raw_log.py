@@ -59,6 +59,8 @@ class RawLog:
     """[N] 0 or 1, None where the file does not mark time limits."""
     ends: np.ndarray | None = None
     """Rows after which another episode begins or rows are missing [N] bool, None where the file does not say."""
+    gaps: np.ndarray | None = None
+    """Rows after which rows of the same episode may be missing [N] bool, None where none are."""
     cut: bool = False
     """Whether the first row is not the first one of its episode."""
     keys: Mapping[str, str] = field(default_factory=dict)

@@ -85,7 +85,7 @@ class LogContents:
     rows: int
     episodes: int
     finished: int
-    """Episodes that ended by themselves, at a time limit or before a gap: those whose returns are shown."""
+    """Whole episodes, beside no gap: those whose returns are shown."""
     terminals: int
     unknown_next: int
     """Rows whose next state is not known."""
