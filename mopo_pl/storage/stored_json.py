@@ -1,6 +1,7 @@
 """JSON files of a run, a policy or an ensemble, which may be damaged, or made by someone else."""
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,9 +17,9 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the object that a file holds.
 
     Raises FileNotFoundError; OSError where it is no regular file (a pipe would be waited for); ValueError where it is larger
-    than 50 MB, holds no JSON object, or a whole number that is larger than any float.
+    than 50 MB, holds no JSON object, or a number that is larger than any float.
     """
-    return loads(read_text(path), parse_int=_whole_number)
+    return loads(read_text(path), parse_int=_whole_number, parse_float=_number)
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
@@ -38,14 +39,25 @@ def _whole_number(digits: str) -> int:
     return number
 
 
-def loads(text: str, parse_int: Callable[[str], int] = int) -> dict[str, Any]:
-    """Return the object of a JSON text; raise ValueError where it is none, or one too deep. `parse_int`: of its whole numbers.
+def _number(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:20]} is larger than any float")
+    return number
+
+
+def loads(
+    text: str, parse_int: Callable[[str], int] = int, parse_float: Callable[[str], float] = float
+) -> dict[str, Any]:
+    """Return the object of a JSON text; raise ValueError where it is none, or one too deep.
+
+    `parse_int`, `parse_float`: of its whole and of its other numbers.
 
     >>> loads('{"a": 1}')
     {'a': 1}
     """
     try:
-        value = json.loads(text, parse_int=parse_int)
+        value = json.loads(text, parse_int=parse_int, parse_float=parse_float)
     except RecursionError as error:
         raise ValueError("the JSON has too many levels") from error
     if not isinstance(value, dict):

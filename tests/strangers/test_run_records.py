@@ -94,6 +94,15 @@ def test_a_whole_number_beyond_any_float_is_damage(tmp_path: Path, sign: str) ->
         read_result(tmp_path)
 
 
+@pytest.mark.parametrize("number", ["1e999", "-2.5e400"])
+def test_a_number_beyond_any_float_is_damage(tmp_path: Path, number: str) -> None:
+    """It would be read as infinity, which no file of a run may hold."""
+    text = json.dumps({**RESULT, "behaviour_return": 1.25}).replace("1.25", number)
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(InputError, match=rf"result\.json is damaged \(the number {number} is larger than any float\)"):
+        read_result(tmp_path)
+
+
 def test_a_pipe_is_not_waited_for_and_a_folder_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "result.json")
     (tmp_path / "estimates.json").mkdir()
