@@ -100,6 +100,8 @@ def config_from_file(path: Path) -> Config:
     except OSError as error:  # a folder that may not be looked into
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     stored = read_yaml(path)
+    if not stored:
+        raise InputError(f"{path} is empty: restore it from a copy of the run")
     refuse_unfilled(stored, path)
     problems: list[str] = []
     try:

@@ -415,6 +415,13 @@ def test_a_printed_configuration_fed_back_composes_to_itself(printed: Printed, t
     assert second == first
 
 
+@pytest.mark.parametrize("text", ["", "# nothing\n", "{}\n"])
+def test_an_empty_configuration_of_a_run_is_said_to_be_empty(refused: Refused, tmp_path: Path, text: str) -> None:
+    """Its defaults would be taken for the run's settings."""
+    (tmp_path / "config.yaml").write_text(text)
+    assert refused(f"resume={tmp_path}") == [f"{tmp_path}/config.yaml is empty: restore it from a copy of the run"]
+
+
 def test_an_unknown_key_in_a_runs_configuration_is_named_with_its_file(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("sac: {tauu: 0.1}\n")
     (problem,) = refused(f"resume={tmp_path}")
