@@ -16,6 +16,7 @@ from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import RolloutStatistics, Stepper, branch, compiled_step, one_step
 from mopo_pl.errors import Diverged, InputError
 from mopo_pl.nn.random_streams import continued, generator_for
+from mopo_pl.nn.stored_weights import digest_of
 from mopo_pl.sac.module import SACModule
 
 
@@ -186,7 +187,9 @@ class RolloutRefresh(L.Callback):
         return torch.cat([self._running[index], starts[continuing:]])
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream and running states, C and ε of `Halt`."""
+        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream and running states, C and ε of `Halt`, and
+        the checksum of the ensemble's weights.
+        """
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
         halt = None if self.model.halt is None else (float(self.model.halt.price_limit), self.model.halt.share)
@@ -196,10 +199,17 @@ class RolloutRefresh(L.Callback):
             "generators": streams,
             "running": running,
             "halt": halt,
+            "ensemble": digest_of(self.model.transition.ensemble.state_dict().values()),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state saved by `state_dict`."""
+        """Restore the state saved by `state_dict`. Raises InputError where it was saved with another ensemble."""
+        ours, theirs = digest_of(self.model.transition.ensemble.state_dict().values()), state_dict.get("ensemble")
+        if theirs not in (None, ours):  # of earlier versions: none
+            raise InputError(
+                f"the ensemble is another ({ours[:12]}) than that of the checkpoint ({theirs[:12]}), in which its policy was trained: "
+                "restore dynamics.safetensors and dynamics.json, or start a new run"
+            )
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])

@@ -1,10 +1,11 @@
 """Weights of a network in a file of safetensors, which may be damaged, or made by someone else."""
 
+import hashlib
 import itertools
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,21 @@ from torch import Tensor
 
 HEADER = 100_000_000
 """Largest header of a file of safetensors [bytes], as its format has it."""
+
+
+def digest_of(tensors: Iterable[Tensor]) -> str:
+    """SHA-256 of the values of tensors, in their order.
+
+    >>> import torch
+    >>> digest_of([torch.zeros(2)]) == digest_of([torch.zeros(1), torch.zeros(1)])
+    True
+    >>> digest_of([torch.zeros(2)]) == digest_of([torch.ones(2)])
+    False
+    """
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

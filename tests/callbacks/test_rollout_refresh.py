@@ -1,6 +1,7 @@
 """When and with what the model buffer is filled."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from mopo_pl.data.batches.policy_batches import OfflineDataModule
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.transitions import Transitions
 from mopo_pl.dynamics.known_steps import Halt, KnownSteps, StateLimits
-from mopo_pl.errors import Diverged
+from mopo_pl.errors import Diverged, InputError
 from mopo_pl.nn.random_streams import generator_for
 
 Make = Callable[..., OfflineDataset]
@@ -269,6 +270,21 @@ def test_c_goes_on_where_a_checkpoint_left_it_and_begins_anew_with_a_fit(make_da
     assert float(second.model.halt.price_limit) == costs[0]
     for rows, expected in zip(resumed.rows, notes.rows[1:], strict=True):
         assert torch.equal(rows, expected)
+
+
+def test_another_ensemble_than_that_of_the_checkpoint_is_refused(make_dataset: Make, tmp_path: Path) -> None:
+    """One of equal shape would go on without a word, and the run's folder would hold a model that its policy never saw."""
+    dataset = make_dataset()
+    first = small_refresh(dataset)
+    quiet_trainer([first, saver(tmp_path)], 1).fit(small_sac(dataset), datamodule=small_batches(dataset))
+    other = small_refresh(dataset)
+    with torch.no_grad():
+        next(other.model.transition.ensemble.parameters()).add_(1e-3)
+    for refresh, refused in ((small_refresh(dataset), None), (other, "the ensemble is another")):
+        with pytest.raises(InputError, match=refused) if refused else nullcontext():
+            quiet_trainer([refresh], 2).fit(
+                small_sac(dataset), datamodule=small_batches(dataset), ckpt_path=max(tmp_path.glob("*.ckpt"))
+            )
 
 
 def test_a_refresh_says_what_leaving_the_log_cost_in_it(make_dataset: Make) -> None:
