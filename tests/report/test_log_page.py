@@ -80,13 +80,13 @@ def test_the_numbers_of_a_column_are_those_of_the_table(log: OfflineDataset) -> 
     assert [column.kind for column in contents.columns] == ["observation"] * 3 + ["action", "reward"]
 
 
-def test_episodes_are_the_pieces_between_gaps(log: OfflineDataset) -> None:
-    """Returns 0 + … + 5, 6 + 7, and 9 of a last piece that the file's end cut."""
+def test_episodes_are_the_pieces_between_gaps_and_whole_ones_alone_have_returns(log: OfflineDataset) -> None:
+    """0 + … + 5 of a whole one; 6 + 7 before a row that was left out, and 9 after it, are parts."""
     contents = contents_of(log, {})
-    assert (contents.rows, contents.episodes, contents.finished, contents.unknown_next) == (9, 3, 2, 3)
-    assert (contents.returns.low, contents.returns.high, sum(contents.returns.counts)) == (13.0, 15.0, 2)
+    assert (contents.rows, contents.episodes, contents.finished, contents.unknown_next) == (9, 3, 1, 3)
+    assert (contents.returns.low, contents.returns.high, sum(contents.returns.counts)) == (14.5, 15.5, 1)
     assert (contents.lengths.low, contents.lengths.high, sum(contents.lengths.counts)) == (1.0, 6.0, 3)
-    assert contents.mean_return == 14.0
+    assert contents.mean_return == 15.0
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3e30, 1e-30])

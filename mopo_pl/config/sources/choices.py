@@ -7,10 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-import mopo_pl
 from mopo_pl.config.sources.mapping import is_mapping
 
-CONF = Path(mopo_pl.__file__).parent / "conf"
+CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
 PUBLISHED_KEYS = {"coef": "penalty.coef", "horizon": "rollout.horizon", "termination": "termination"}
 """What a dataset's file may say under `published`, and the key that takes it."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-import mopo_pl
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Finding, of_level, worst
 from mopo_pl.diagnostics.health.judging import health_of_ensemble, health_of_policy
@@ -98,7 +97,7 @@ def versions() -> dict[str, str]:
 
 def git_commit() -> str | None:
     """Commit of the checkout that the code runs from; None where it is installed from a wheel."""
-    checkout = Path(mopo_pl.__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[3]
     if not (checkout / ".git").exists():
         # Git would look further up: a wheel in a venv inside somebody's project is not that project's commit.
         return None
