@@ -156,7 +156,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     deviation. *Final*: the last weights over 20 other episodes.
     """
     lines = [
-        "| log | mean of the log | variant | updates | evaluations | last evaluations, each seed | between them | final | seconds of a run |",
+        "| log | mean of the log | variant | updates | evaluations | mean of the last evaluations, by seed | their std | final policy | seconds of a run |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for log, variant in dict.fromkeys((run["log"], run["variant"]) for run in runs):

@@ -103,7 +103,7 @@ def _wrong_columns(log: Evidence) -> str:
         other = next((d for d in changing if d != column and same(values, later[:, d], d)), None)
         if other is not None:
             told.append(f"{name} holds {log.column(other)}")
-        elif np.corrcoef(values, later[:, column])[0, 1] ** 2 > LINEAR:
+        elif np.ptp(later[:, column]) > 0 and np.corrcoef(values, later[:, column])[0, 1] ** 2 > LINEAR:
             told.append(f"{name} is in other units")
     for steps in range(2, 6):
         ahead = rows[rows + steps < log.rows]
