@@ -520,15 +520,22 @@ def test_the_steps_in_which_vector_environments_reset_stop(found: Found, log: Ar
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "rows"), [("observations", -999.0, 40), ("rewards", 9999.0, 1), ("observations", 1e6, 1)]
+    ("key", "value", "rows", "level"),
+    [
+        ("observations", -99.0, 40, "WARN"),
+        ("rewards", 9999.0, 1, "WARN"),
+        ("observations", 1e6, 1, "STOP"),
+        ("observations", -9999.0, 40, "STOP"),
+    ],
 )
 def test_codes_for_missing_values_and_spikes_are_named(
-    found: Found, log: Arrays, key: str, value: float, rows: int
+    found: Found, log: Arrays, key: str, value: float, rows: int, level: str
 ) -> None:
+    """Z-scored with 1e6, all other values of a column are the same."""
     array = log[key] if key == "rewards" else log[key][:, 2]
     array[np.linspace(10, 1900, rows).astype(int)] = value
     finding = named(found(log))["values-isolated"]
-    assert finding.level == "WARN"
+    assert finding.level == level
     assert f" is {value:g} in {rows} row" in finding.text
 
 

@@ -29,7 +29,7 @@ def film(path: Path) -> bytes:
 
 def written(folder: Path, overview: RunOverview, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setattr(command, "gather", lambda *given, **more: overview)
-    (folder / "config.yaml").write_text("{}\n")
+    (folder / "config.yaml").write_text("seed: 0\n")
     command.report(folder, [], as_json=False)
     return (folder / "report.html").read_text()
 

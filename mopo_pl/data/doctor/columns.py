@@ -16,6 +16,8 @@ COARSE = 0.1
 """Resolution of float32 at a column's values, from which its steps are rounded away [median step]."""
 GAP = 3.0
 """Distance of a value from all others from which it is no measurement like them [range of the others]."""
+RUINOUS = 100.0
+"""The same distance from which the column of a state tells nothing any more."""
 HUGE = 1e4
 """Reward from which values of states outgrow what the critics are made for."""
 
@@ -119,8 +121,9 @@ def isolated(log: Evidence) -> Iterator[Verdict]:
             gap, width = np.abs(rest - value).min(), np.ptp(rest)
             if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
                 count = int(there.sum())
+                # Z-scored with it, all other values of a state's column are one and the same.
                 yield Verdict(
-                    "WARN",
+                    "STOP" if gap > RUINOUS * width and values is not rewards else "WARN",
                     f"{shown(name)} is {value:g} in {count} row{'' if count == 1 else 's'} (row {some_rows(there)}), and lies between "
                     f"{rest.min():.6g} and {rest.max():.6g} in all others: a code for a missing value, or a spike",
                     "leave those rows out, or write the values as missing (an empty cell of a table, NaN)",

@@ -103,7 +103,7 @@ def _cards(overview: RunOverview) -> Iterator[tuple[str, str]]:
     result, numbers = overview.result or {}, overview.log.numbers
     if result.get("final_return") is not None:
         yield "return of the policy", number(result["final_return"], 4)
-        yield "last ten evaluations", number(result.get("last10_return"), 4)
+        yield "mean of the last evaluations (up to ten)", number(result.get("last10_return"), 4)
     yield "return of the log", number(numbers["mean_return"], 4)
     if result.get("final_score") is not None:
         yield "score of 100", number(result["final_score"], 3)
