@@ -237,6 +237,24 @@ def ranking(labels: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def by_coef(labels: list[dict[str, Any]]) -> str:
+    """True return beside the returns in the model, penalised and with all of u penalised, by log and λ, as Markdown."""
+    lines = [
+        "| log | λ | policies | true return | in the model | penalised | all of u penalised | penalised at most true |"
+    ]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for log, coef in sorted({(each["log"], each["coef"]) for each in labels}):
+        mine = [each for each in labels if (each["log"], each["coef"]) == (log, coef)]
+        true = np.array([each["true_return"] for each in mine])
+        model = [each["estimates"]["model"]["policy"] for each in mine]
+        returns, penalised, bound = (
+            np.array([each[name]["mean"] for each in model]) for name in ("return", "penalised", "bound")
+        )
+        means = " | ".join(f"{values.mean():.0f}" for values in (true, returns, penalised, bound))
+        lines.append(f"| {log} | {coef:g} | {len(mine)} | {means} | {int((penalised <= true).sum())} of {len(mine)} |")
+    return "\n".join(lines)
+
+
 def judge(tuned: list[str]) -> None:
     """Print the tables, and store the hit rates of held-out logs."""
     labels = read_labels()
@@ -244,6 +262,8 @@ def judge(tuned: list[str]) -> None:
     said = [verdict(Evidence.of(each["estimates"]), empty).says for each in labels]
     print(f"{len(labels)} policies; in each cell Spearman with the true return, then regret of the pick\n")
     print(ranking(labels), "\n")
+    print("means over the policies of a log and a λ, in its own setting of penalty.relative\n")
+    print(by_coef(labels), "\n")
     held = {True: "held out", False: "tuned on"}
     for out in (False, True):
         rows = [
