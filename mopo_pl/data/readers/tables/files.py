@@ -178,7 +178,9 @@ class TableFile:
         Raises ValueError where numbers seem to have thousands separators, which would be read as decimals.
         """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
-            first, *rows = (file.readline(2**20).decode(errors="replace") for _ in range(1 + LOOKED_AT))
+            first = file.readline(2**20).decode(errors="replace")
+            looked_at = 0 if "\0" in first else LOOKED_AT  # a file of holes would be read for nothing
+            rows = [file.readline(2**20).decode(errors="replace") for _ in range(looked_at)]
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
