@@ -621,10 +621,21 @@ def test_a_column_of_two_fields_or_twice_in_one_is_refused(found: Found, log: Ar
             "actions is used by another setting of data.columns, and no other actions are there",
         ),
         (
-            ColumnsConfig(observation=["rewards"], reward="rewards"),
+            ColumnsConfig(observation=["rew*"], reward="rewards"),
             "rewards is used by data.columns.observation and data.columns.reward",
+        ),
+        (
+            ColumnsConfig(observation=["observations", "actions"], action=["actions"]),
+            "actions is used by data.columns.observation and data.columns.action",
         ),
         (ColumnsConfig(observation=["observations", "obs*"]), "data.columns.observation names observations twice"),
     ):
         with pytest.raises(InputError, match=text):
             found(log, columns=columns)
+
+
+def test_the_time_and_what_is_paid_for_may_be_a_part_of_the_state(found: Found, log: Arrays) -> None:
+    """Where the user names the column in both fields, and not by a pattern."""
+    log = {**no_next(log), "clock": np.tile(np.arange(STEPS), EPISODES)}
+    columns = ColumnsConfig(observation=["observations", "clock", "rewards"], time="clock", reward="rewards")
+    assert "columns-count" in named(found(log, columns=columns))

@@ -11,20 +11,17 @@ from mopo_pl.data.dataset import ColumnNames
 from mopo_pl.data.readers.episode_ends import (
     MARKS,
     episode_ends,
-    gaps,
     join_interleaved_episodes,
     row_mark,
     shows_borders,
     without_last_steps,
 )
-from mopo_pl.data.readers.names import NAMES, REQUIRED, Columns, find_fields, listed, shown
+from mopo_pl.data.readers.names import MATRICES, NAMES, REQUIRED, Columns, find_fields, listed, shown
 from mopo_pl.data.readers.raw_log import RawLog, Unused, fields_of, squeeze
 from mopo_pl.errors import InputError
 
 LARGE = 2_000_000
 """Rows from which observations, actions and rewards are held in float32, as they are learned from, to save memory."""
-MATRICES = ("observations", "actions", "next_observations")
-"""Fields of several columns."""
 NARROWED = (*MATRICES, "rewards")
 """Fields that are held in float32 where the log is large."""
 
@@ -110,7 +107,6 @@ def log_of_arrays(
         _drop_missing(log, readable)
     if "starts" in readable and found.get("ends") == ["is_last"] and "ends" in readable:
         return without_last_steps(log, readable)
-    log.gaps = gaps(log, readable)
     log.ends = episode_ends(log, readable)
     return log
 

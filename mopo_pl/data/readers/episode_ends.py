@@ -46,8 +46,11 @@ def shows_borders(log: RawLog, marks: Mapping[str, np.ndarray]) -> bool:
     return log.next_observations is not None or bool({"episodes", "times", "starts"} & marks.keys())
 
 
-def _borders(marks: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """Rows after which flags and ids say that another episode begins [N] bool, for each mark."""
+def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Rows after which the file begins another episode or leaves rows out [N] bool; None where nothing says so.
+
+    Notes in `log.gaps` after which of them rows are missing.
+    """
     flags = []
     if "ends" in marks:
         flags.append(marks["ends"].astype(bool))
@@ -56,12 +59,6 @@ def _borders(marks: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     for name in ("episodes", "nameless"):
         if name in marks:
             flags.append(np.append(marks[name][1:] != marks[name][:-1], False))
-    return flags
-
-
-def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Rows after which the file begins another episode or leaves rows out [N] bool; None where nothing says so."""
-    flags = _borders(marks)
     if "files" in marks:
         alone = (marks["files"] & ~np.logical_or.reduce([marked_ends(log), *flags]))[:-1]
         if alone.any():
@@ -72,9 +69,11 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
         flags.append(marks["files"])
     if "gaps" in marks:
         flags.append(marks["gaps"])
+        log.gaps = marks["gaps"]
     if "times" in marks:
         back, skips = _time_breaks(marks["times"].astype(np.float64))
         alone = skips & ~np.logical_or.reduce([marked_ends(log), *flags])
+        log.gaps = alone if log.gaps is None else log.gaps | alone
         if alone.any():
             count = int(alone.sum())
             log.remarks.append(
@@ -83,15 +82,6 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
             )
         flags.append(back | skips)
     return np.logical_or.reduce(flags) if flags else None
-
-
-def gaps(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Rows after which rows were left out, or time skips within an episode [N] bool; None where nothing says so."""
-    found = [marks["gaps"]] if "gaps" in marks else []
-    if "times" in marks:
-        skips = _time_breaks(marks["times"].astype(np.float64))[1]
-        found.append(skips & ~np.logical_or.reduce([marked_ends(log), *_borders(marks)]))
-    return np.logical_or.reduce(found) if found else None
 
 
 def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -134,7 +124,7 @@ def without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:
     terminals = np.append(np.ravel(log.terminals)[1:], 0)
     log.timeouts = np.append(ends[1:], False) & ~terminals.astype(bool)
     log.next_observations, log.terminals = following, terminals
-    log.ends, log.next_missing = None, False
+    log.ends, log.gaps, log.next_missing = None, None, False
     keep = ~ends
     keep[-1] = False
     log.take(np.flatnonzero(keep))

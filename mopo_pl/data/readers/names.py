@@ -36,6 +36,8 @@ SETTINGS = {
     "times": "time",
 }
 """Each field and its key of `data.columns`."""
+MATRICES = ("observations", "actions", "next_observations")
+"""Fields of several columns."""
 DONE = {"done", "dones"}
 """Keys that some libraries write next to a key of true terminals, and set at time limits too."""
 NOTHING = "none"
@@ -97,23 +99,27 @@ def find_fields(
             matches = matches[:1]
         if matches:
             found[name] = matches
-    problems += _used_twice(found)
+    problems += _used_twice(found, columns)
     if problems:
         raise InputError(problems)
     return found
 
 
-def _used_twice(found: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """What is said of each key that stands twice in a field, or in two fields."""
+def _used_twice(found: Mapping[str, Sequence[str]], columns: Columns) -> Iterator[str]:
+    """What is said of each key that stands twice in a field, or in two fields.
+
+    The time, or what is paid for, may be a part of the state too, where the user names it in both.
+    """
     fields: dict[str, list[str]] = {}
     for name, keys in found.items():
         for key in keys:
-            fields.setdefault(key, []).append(SETTINGS.get(name, name))
+            fields.setdefault(key, []).append(name)
     for key, names in fields.items():
-        if len(names) > 1 and names[0] == names[1]:
-            yield f"data.columns.{names[0]} names {shown(key)} twice: each column is used once"
-        elif len(names) > 1:
-            both = " and ".join(f"data.columns.{name}" for name in names)
+        both = " and ".join(f"data.columns.{SETTINGS.get(name, name)}" for name in dict.fromkeys(names))
+        meant = all(key in columns.get(name, ()) for name in names) and len(set(names) & {*MATRICES}) < 2
+        if len(names) > len(set(names)):
+            yield f"{both} names {shown(key)} twice: each column is used once"
+        elif len(names) > 1 and not meant:
             yield f"{shown(key)} is used by {both}: a column is one of them; name the columns of each, without patterns that take both"
 
 

@@ -46,7 +46,7 @@ def final_evaluation(
     )
 
 
-def is_estimated(config: Config, inputs: Inputs) -> bool:
+def _is_estimated(config: Config, inputs: Inputs) -> bool:
     """Whether the run ends with estimates of its policy."""
     alone = config.uses_model and inputs.dataset.env_id is None
     return config.estimate and alone and not config.trainer.fast_dev_run
@@ -57,7 +57,7 @@ def estimate_at_end(config: Config, inputs: Inputs, folder: RunFolder) -> str:
 
     One sentence where that fails.
     """
-    if not is_estimated(config, inputs):
+    if not _is_estimated(config, inputs):
         return ""
     print_once("estimating the policy without an environment (estimate=false leaves it out)")
     try:
@@ -76,7 +76,7 @@ def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStac
     Those of a policy that went on to learn are as good as none.
     """
     there = read_estimates(folder.path)
-    estimates = is_estimated(config, inputs) and (there is None or not is_of_this_policy(folder.path, there))
+    estimates = _is_estimated(config, inputs) and (there is None or not is_of_this_policy(folder.path, there))
     report = config.report and not config.trainer.fast_dev_run and not _is_reported(folder)
     if not (estimates or report):
         return
