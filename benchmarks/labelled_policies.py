@@ -141,15 +141,16 @@ def label(name: str, log: str, run: Path, about: dict[str, Any], policy: Policy 
     print(f"{name}: true return {true:.1f}, log {behaviour:.1f}; {said} ({time.time() - began:.0f} s)", flush=True)
 
 
-def blind_health(health: Any) -> str | None:
-    """The level of a run's health without the findings that are made of returns in the environment.
+def blind_health(health: Any) -> dict[str, Any] | None:
+    """A run's health without the findings that are made of returns in the environment.
 
     >>> blind_health({"findings": [{"level": "WARN", "name": "below_log", "text": "", "fix": ""}]})
-    'OK'
+    {'level': 'OK', 'findings': []}
     """
     if not isinstance(health, dict):
         return None
-    return worst([Finding(**found) for found in health["findings"] if found["name"] not in ("below_log", "not_finite")])
+    seen = [found for found in health["findings"] if found["name"] not in ("below_log", "not_finite")]
+    return {"level": worst([Finding(**found) for found in seen]), "findings": seen}
 
 
 def rounded(value: Any) -> Any:

@@ -85,6 +85,8 @@ class MemberSelection(L.Callback):
                 parameter.copy_(self.snapshot[name])
         pl_module.elites.copy_(self.best.argsort()[: len(pl_module.elites)])
         ended = "early stop" if self.stale > self.patience else "stopped"
+        if ended == "stopped" and trainer.current_epoch == trainer.max_epochs:
+            ended = "ended at the most epochs allowed,"
         elites = " ".join(map(str, pl_module.elites.tolist()))
         print_once(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
 

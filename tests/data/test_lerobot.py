@@ -209,3 +209,13 @@ def test_a_description_that_is_none_is_refused(folder: Folder, info: str) -> Non
     root = folder()
     (root / "meta" / "info.json").write_text(info)
     refused(root, "info.json does not describe a log of LeRobot")
+
+
+@pytest.mark.parametrize(
+    ("told", "said"), [(4, []), (5, ["meta/info.json counts 5 episodes, and the files hold 4: are all of them here?"])]
+)
+def test_missing_episodes_are_told(folder: Folder, told: int, said: list[str]) -> None:
+    root = folder()
+    path = root / "meta" / "info.json"
+    write(path, {**json.loads(path.read_text()), "total_episodes": told})
+    assert [text for text in warnings_of(opened(root)) if "counts" in text] == said

@@ -112,3 +112,8 @@ def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
         "return is known, so that this is no certificate"
     )
     assert verdict(GOOD, NONE).as_json()["certified"] is False
+
+
+def test_the_signs_of_health_are_named() -> None:
+    reasons = verdict(replace(GOOD, health="WARN", health_signs=("log_left", "too_short")), NONE).reasons
+    assert reasons[-1].text == "the training's health is WARN (log_left, too_short)"

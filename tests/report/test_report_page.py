@@ -107,9 +107,7 @@ def test_the_page_says_what_the_evidence_says(page: Page, evidence: RunOverview)
     result = evidence.result
     assert result is not None
     said = " ".join(page.texts)
-    assert (
-        f"The policy returned {result['final_return']:.4g} ± {result['final_return_std']:.4g} over 2 episodes" in said
-    )
+    assert f"it returned {result['final_return']:.4g} ± {result['final_return_std']:.4g} over 2 episodes" in said
     assert evidence.model is not None
     for ranking in evidence.model.one_step.rankings:
         assert ranking.name in said

@@ -64,6 +64,8 @@ class Evidence:
     """Of the policy's rollouts."""
     health: str | None = None
     """OK, WARN or STOP of the training's health; None: not known."""
+    health_signs: tuple[str, ...] = ()
+    """Names of the signs that are not OK."""
 
     @classmethod
     def of(cls, estimates: Mapping[str, Any]) -> "Evidence":
@@ -85,6 +87,7 @@ class Evidence:
             log_uncertainty=log["epsilon_u"],
             dropped_share=model["policy"]["dropped_share"],
             health=estimates["health"],
+            health_signs=tuple(estimates.get("health_signs", ())),
         )
 
 
@@ -212,4 +215,5 @@ def _health(evidence: Evidence) -> Sequence[Reason]:
     if evidence.health is None:
         return []
     says = DEPLOY if evidence.health == "OK" else DO_NOT if evidence.health == "STOP" else UNSURE
-    return [Reason("health", says, f"the training's health is {evidence.health}")]
+    signs = f" ({', '.join(evidence.health_signs)})" if evidence.health_signs else ""
+    return [Reason("health", says, f"the training's health is {evidence.health}{signs}")]

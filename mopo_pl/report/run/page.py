@@ -76,12 +76,24 @@ def headline(overview: RunOverview) -> str:
     if overview.config["stage"] == "dynamics":
         return "This run trained an ensemble, and no policy."
     if result.get("final_return") is not None:
-        spread, episodes = number(result["final_return_std"], 4), result["final_episodes"]
+        spread, episodes = result["final_return_std"], result["final_episodes"]
         return (
-            f"The policy returned {number(result['final_return'], 4)} ± {spread} over {episodes} episodes in "
-            f"{shown(str(result['env_id']), LONGEST)}; the log's episodes returned {number(logged, 4)} on average."
+            f"The policy {_beside(result['final_return'] - logged, spread / max(episodes, 1) ** 0.5)} in "
+            f"{shown(str(result['env_id']), LONGEST)}: it returned {number(result['final_return'], 4)} ± {number(spread, 4)} over "
+            f"{episodes} episodes; the log's episodes returned {number(logged, 4)} on average."
         )
     return f"The policy was not scored: the run has no environment. The log's episodes returned {number(logged, 4)} on average."
+
+
+def _beside(gain: float, error: float) -> str:
+    """A policy's mean return less the log's, whose standard error is known, in words.
+
+    >>> _beside(3.0, 1.0), _beside(-3.0, 1.0), _beside(1.9, 1.0)
+    ('did better than the log', 'did worse than the log', 'did as well as the log, within two standard errors,')
+    """
+    if abs(gain) <= 2 * error:
+        return "did as well as the log, within two standard errors,"
+    return f"did {'better' if gain > 0 else 'worse'} than the log"
 
 
 def no_verdict(overview: RunOverview) -> str:

@@ -1,7 +1,7 @@
 """`python -m mopo_pl estimate RUN`, which writes `estimates.json` into the folder of a run, and the same at a run's end."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,6 @@ def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[
 def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
     """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
     result = read_result(run) or {}
-    health = result.get("health")
     with parts("estimate", PARTS) as begin:
         found = estimates_of(
             config,
@@ -75,7 +74,7 @@ def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *
             policy,
             seed=seed,
             true_return=result.get("final_return"),
-            health=health.get("level") if isinstance(health, Mapping) else None,
+            health=result.get("health"),
             begin=begin,
         )
     found["policy_sha256"] = policy_checksum(run)

@@ -1,7 +1,7 @@
 """What a run's policy is believed to earn without a simulator, and the verdict on it, as `estimates.json` holds them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -58,13 +58,13 @@ def estimates_of(
     *,
     seed: int,
     true_return: float | None = None,
-    health: str | None = None,
+    health: Mapping[str, Any] | None = None,
     effort: Effort | None = None,
     begin: Callable[[str], None] = lambda part: None,
 ) -> dict[str, Any]:
     """What is written to `estimates.json`, for a policy of that run; the ensemble of `inputs` is moved to the CPU.
 
-    `true_return`: of the policy in its environment, undiscounted, where it is known. `health`: level of the training's health.
+    `true_return`: of the policy in its environment, undiscounted, where it is known. `health`: that of the training, as `result.json` holds it.
     `begin`: is told the name of each of the `PARTS` of the work when it begins.
     """
     assert inputs.model is not None
@@ -122,7 +122,10 @@ def estimates_of(
         "bound": _bound(model.coef, of_policy, log_u, true_return if log.whole_episodes else None),
         "fqe": {"updates": effort.fqe_updates, **values, "bias": values["clone"]["mean"] - logged["forever"]},
         "true_return": true_return,
-        "health": health,
+        "health": None if health is None else health["level"],
+        "health_signs": []
+        if health is None
+        else [sign["name"] for sign in health["findings"] if sign["level"] != "OK"],
     }
     evidence = Evidence.of(found)
     found["model"]["believed"], found["fqe"]["believed"] = evidence.model.believed, evidence.fqe.believed

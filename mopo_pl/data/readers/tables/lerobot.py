@@ -139,3 +139,6 @@ def _say_what_is_left_out(log: RawLog, info: Mapping[str, Any], pictures: list[s
     frames = info.get("total_frames")
     if isinstance(frames, int) and frames != rows:
         log.remarks.append(f"meta/info.json counts {frames} frames, and the files hold {rows}: are all of them here?")
+    told, whole = info.get("total_episodes"), log.gaps is None or not log.gaps.any()
+    if isinstance(told, int) and log.ends is not None and whole and told != (found := 1 + int(log.ends[:-1].sum())):
+        log.remarks.append(f"meta/info.json counts {told} episodes, and the files hold {found}: are all of them here?")
