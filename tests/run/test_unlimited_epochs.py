@@ -40,3 +40,9 @@ def test_its_plan_has_no_last_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
     assert lines["dynamics"] == "7 members, 3472 parameters, any number of epochs of 5 steps"
     assert "an epoch (a few steps" in lines["estimate"]
+
+
+def test_a_stage_says_that_it_reached_its_most_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Five stale epochs are tolerated, and two are trained: it cannot have ended by its patience.
+    assert main([*TINY, "stage=dynamics", "dynamics.max_epochs=2", f"run_dir={tmp_path / 'run'}"]) == 0
+    assert "dynamics: ended at the most epochs allowed, after 2 epochs; elites" in capsys.readouterr().out
