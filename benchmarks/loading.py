@@ -34,7 +34,8 @@ def parts(rows: int) -> Iterator[dict[str, np.ndarray]]:
     for start in range(0, rows, PART):
         number = np.arange(start, min(start + PART, rows))
         action = rng.uniform(-1, 1, (len(number), ACTION)).astype(np.float32)
-        obs = action @ gain + 0.05 * rng.standard_normal((len(number), OBS), np.float32)
+        obs = 0.05 * rng.standard_normal((len(number), OBS), np.float32)
+        obs[1:] += action[:-1] @ gain  # an action moves the state of the row after it
         for first in range(0, len(number), EPISODE):
             np.cumsum(obs[first : first + EPISODE], 0, out=obs[first : first + EPISODE])
         yield {
@@ -173,7 +174,7 @@ def main() -> None:
             for state in ("cold", "cached"):
                 command = [sys.executable, __file__, "--open", str(path)]
                 environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
-                ended = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+                ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
                 found = json.loads(ended.stdout)
                 print(
                     f"{kind:<10}{size:>9.0f}{state:>8}{found['seconds']:>9.2f}{options.rows / found['seconds']:>12,.0f}"
