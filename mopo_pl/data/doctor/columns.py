@@ -107,27 +107,34 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
 
 def isolated(log: Evidence) -> Iterator[Verdict]:
     """One value far from all others of its column: a code for what is missing, or a spike."""
-    rewards = np.asarray(log.raw.rewards, np.float64)
-    given = [(log.column(i), log.values(i)) for i in range(log.raw.observations.shape[1])]
-    given += [
-        (log.dataset.names.action(i), log.raw.actions[:, i].astype(np.float64)) for i in range(log.raw.actions.shape[1])
-    ]
-    for name, values in [*given, (log.raw.key("rewards"), rewards)]:
+    # One column at a time: all of them in float64 would take twice the memory of the log.
+    for name, values in _columns(log):
         for value in (values.min(), values.max()):
             there = values == value
             rest = values[~there]
             if len(rest) < STUCK or 2 * there.sum() > len(values):
                 continue
-            gap, width = np.abs(rest - value).min(), np.ptp(rest)
+            gap = value - rest.max() if value > rest.max() else rest.min() - value
+            width = np.ptp(rest)
             if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
                 count = int(there.sum())
                 # Z-scored with it, all other values of a state's column are one and the same.
+                ruinous = gap > RUINOUS * width and name != log.raw.key("rewards")
                 yield Verdict(
-                    "STOP" if gap > RUINOUS * width and values is not rewards else "WARN",
+                    "STOP" if ruinous else "WARN",
                     f"{shown(name)} is {value:g} in {count} row{'' if count == 1 else 's'} (row {some_rows(there)}), and lies between "
                     f"{rest.min():.6g} and {rest.max():.6g} in all others: a code for a missing value, or a spike",
                     "leave those rows out, or write the values as missing (an empty cell of a table, NaN)",
                 )
+
+
+def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and values [N] float64 of each column of states and actions, and of the rewards."""
+    for number in range(log.raw.observations.shape[1]):
+        yield log.column(number), log.values(number)
+    for number in range(log.raw.actions.shape[1]):
+        yield log.dataset.names.action(number), log.raw.actions[:, number].astype(np.float64)
+    yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64)
 
 
 def constant_rewards(log: Evidence) -> Iterator[Verdict]:
