@@ -639,3 +639,171 @@ def test_the_time_and_what_is_paid_for_may_be_a_part_of_the_state(found: Found, 
     log = {**no_next(log), "clock": np.tile(np.arange(STEPS), EPISODES)}
     columns = ColumnsConfig(observation=["observations", "clock", "rewards"], time="clock", reward="rewards")
     assert "columns-count" in named(found(log, columns=columns))
+
+
+# Terminal flags
+
+
+def fallen(seed: int = 0) -> Arrays:
+    """DMSD's rows in episodes of many lengths, each of which ends in a terminal row."""
+    arrays, rng = rolled_out(seed), np.random.default_rng(seed)
+    kept = np.concatenate([np.arange(STEPS * e, STEPS * e + rng.integers(40, STEPS)) for e in range(EPISODES)])
+    ends = np.append(np.diff(kept) > 1, True)
+    fields = {key: array[kept] for key, array in arrays.items() if key not in ("terminals", "timeouts")}
+    return {**fields, "terminals": ends}
+
+
+def test_terminal_rows_where_episodes_break_off_are_right(found: Found) -> None:
+    assert found(fallen()) == []
+
+
+def test_inverted_flags_stop(found: Found) -> None:
+    log = fallen()
+    finding = next(each for each in found({**log, "terminals": ~log["terminals"]}) if each.level == "STOP")
+    assert finding.name == "terminals-wrong"
+    assert "is it inverted, as a mask or a discount is?" in finding.text
+
+
+@pytest.mark.parametrize(("rows", "word"), [(1, "late"), (-1, "early")])
+def test_flags_of_the_row_beside_stop(found: Found, rows: int, word: str) -> None:
+    log = fallen()
+    finding = only(
+        [each for each in found({**log, "terminals": np.roll(log["terminals"], rows)}) if each.level == "STOP"]
+    )
+    assert finding.name == "terminals-wrong"
+    assert f"terminals stands one row too {word} in" in finding.text
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_flag_that_stays_on_is_found(found: Found, log: Arrays, known: bool) -> None:
+    log["terminals"] = np.arange(len(ENDS)) % STEPS >= STEPS - 10
+    log["timeouts"] = np.zeros(len(ENDS), bool)
+    finding = next(each for each in found(log if known else no_next(log)) if each.name == "terminals-wrong")
+    assert finding.level == "WARN"
+    assert "stays on for several rows in 20 places" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"), [(lambda s, n: n - s, "holds the change"), (lambda s, n: s, "it is the row's own state")]
+)
+def test_next_states_that_are_wrong_in_a_third_of_the_rows_stop(
+    found: Found, log: Arrays, wrong: Callable[[np.ndarray, np.ndarray], np.ndarray], said: str
+) -> None:
+    states, following = log["observations"], log["next_observations"]
+    following[1400:] = wrong(states[1400:], following[1400:])
+    del log["timeouts"]
+    finding = next(each for each in found(log) if each.level == "STOP")
+    assert finding.name == "next-states-break"
+    assert said in finding.text
+
+
+# Columns that hold what a policy does not know
+
+
+def test_a_column_that_is_the_rows_own_action_is_named(found: Found, log: Arrays) -> None:
+    """Position feedback of a valve: no reason to take the actions for those of another row."""
+    noise = 0.01 * np.random.default_rng(0).standard_normal(len(ENDS))
+    log["observations"] = np.column_stack([log["observations"], log["actions"][:, 0] + noise]).astype(np.float32)
+    finding = only(found(no_next(log)))
+    assert (finding.level, finding.name) == ("WARN", "actions-shifted")
+    assert "observation 6 is action 0 of the same row" in finding.text.replace("obs 6", "observation 6")
+
+
+def test_a_column_of_the_next_row_stops(found: Found, log: Arrays) -> None:
+    following = log["next_observations"][:, 2]
+    log["observations"] = np.column_stack([log["observations"], following]).astype(np.float32)
+    finding = next(each for each in found(no_next(log)) if each.level == "STOP")
+    assert finding.name == "actions-shifted"
+    assert "holds what" in finding.text
+    assert "is in the next row" in finding.text
+
+
+def test_a_clock_of_one_day_is_no_end_of_an_episode(found: Found, log: Arrays) -> None:
+    hour = (np.arange(len(ENDS)) % 48) / 2
+    log["observations"] = np.column_stack([log["observations"], hour]).astype(np.float32)
+    finding = next(each for each in found(no_next(log)) if each.name == "rows-jump")
+    assert finding.level == "WARN"
+    assert "alone jumps there" in finding.text
+
+
+# Rewards that are sums, codes, environments
+
+
+@pytest.mark.parametrize(("discount", "said"), [(1.0, "to come (return-to-go)"), (0.99, "to come, discounted")])
+def test_the_return_to_go_is_no_reward(found: Found, discount: float, said: str) -> None:
+    log = pendulum()
+    rewards = log["rewards"].astype(float)
+    for row in range(len(rewards) - 2, -1, -1):
+        rewards[row] += 0 if log["timeouts"][row] else discount * rewards[row + 1]
+    finding = next(each for each in found({**log, "rewards": rewards}) if each.name == "rewards-shifted")
+    assert f"looks like a sum over the rows {said}" in finding.text
+
+
+def test_codes_side_by_side_are_found(found: Found, log: Arrays) -> None:
+    log["observations"][10:30:2, 1], log["observations"][11:31:2, 1] = -9999, -9998
+    finding = next(each for each in found(no_next(log)) if each.name == "values-isolated")
+    assert finding.level == "STOP"
+    assert "is -9999 or -9998 in 20 rows" in finding.text
+
+
+def pendulum(**replaced: Callable[[np.ndarray], np.ndarray]) -> Arrays:
+    environment, rng = gymnasium.make("Pendulum-v1").unwrapped, np.random.default_rng(0)
+    rows: dict[str, list] = {key: [] for key in ("observations", "actions", "rewards", "next_observations")}
+    for episode in range(5):
+        state, _ = environment.reset(seed=episode)
+        for _ in range(200):
+            action = rng.uniform(-2, 2, 1).astype(np.float32)
+            following, reward, *_ = environment.step(action)
+            for key, value in zip(rows, (state, action, reward, following), strict=True):
+                rows[key].append(value)
+            state = following
+    ends = np.arange(1, 1001) % 200 == 0
+    arrays = {
+        **{key: np.array(values, np.float32) for key, values in rows.items()},
+        "terminals": ~ends & ends,
+        "timeouts": ends,
+    }
+    return {key: replaced[key](array) if key in replaced else array for key, array in arrays.items()}
+
+
+def test_a_log_of_its_environment_has_no_finding(found: Found) -> None:
+    assert found(pendulum(), env_id="Pendulum-v1") == []
+
+
+def test_scaled_actions_of_an_environment_are_named(found: Found) -> None:
+    finding = only(found(pendulum(actions=lambda a: a / np.abs(a).max()), env_id="Pendulum-v1"))
+    assert (finding.level, finding.name) == ("WARN", "actions-scaled")
+
+
+def test_states_that_an_environment_cannot_have_are_named(found: Found) -> None:
+    scale = {key: lambda s: 3 * s for key in ("observations", "next_observations")}
+    finding = only(found(pendulum(**scale), env_id="Pendulum-v1"))
+    assert (finding.level, finding.name) == ("WARN", "columns-beyond-environment")
+
+
+# Types
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.longdouble])
+def test_numbers_of_any_width_are_checked(found: Found, log: Arrays, kind: type) -> None:
+    log["observations"] = log["observations"].astype(kind)
+    assert all(each.level != "STOP" for each in found(no_next(log)))
+
+
+def test_unsigned_states_of_several_episodes_keep_their_order(found: Found, log: Arrays) -> None:
+    """Differences of unsigned numbers wrap around."""
+    low, high = log["observations"].min(0), log["observations"].max(0)
+    counts = (1000 + 50000 * (log["observations"] - low) / (high - low)).astype(np.uint16)
+    shaped = {
+        key: array.reshape(EPISODES, STEPS, *array.shape[1:])
+        for key, array in {**no_next(log), "observations": counts}.items()
+    }
+    remark = next(each.text for each in found(shaped) if each.name == "reading")
+    assert remark.startswith("20 episodes of 100 rows each stand one after another")
+
+
+def test_arrays_of_several_environments_are_named_where_they_are_not_used(found: Found, log: Arrays) -> None:
+    log["obs_tp1"] = log.pop("next_observations")
+    shaped = {key: array.reshape(EPISODES, STEPS, *array.shape[1:]) for key, array in log.items()}
+    finding = next(each for each in found(shaped) if each.level == "STOP")
+    assert finding.text.startswith("obs_tp1 has the shape of the observations [2000, 6]")

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -431,3 +432,20 @@ def test_a_large_log_is_held_in_float32_and_learned_from_alike(
         np.testing.assert_allclose(torch_rows, wanted, rtol=0, atol=1e-6)
         assert log.transitions.observations.tolist() == expected.transitions.observations.tolist()
         assert log.episode_ends.tolist() == [7, 12]
+
+
+def test_episodes_that_each_file_counts_anew_are_not_joined(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    for number in range(3):
+        write(tmp_path / f"part-{number}.csv", pa.table({**plant, "gain": [float(number)] * 12}))
+    log = opened(tmp_path, replace(COLUMNS, episode="run"))
+    assert log.episode_lengths().tolist() == [7, 5] * 3
+    assert log.transitions.rewards.tolist() == [0.0] * 12 + [1.0] * 12 + [2.0] * 12
+    assert remarks(log) == ["run begins anew in each of 3 files: equal values in two files are taken for two episodes"]
+
+
+def test_an_episode_may_go_on_in_the_next_file(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    whole = pa.table(plant)
+    for number, part in enumerate((whole.slice(0, 5), whole.slice(5, 7))):
+        write(tmp_path / f"part-{number}.csv", part)
+    log = opened(tmp_path, replace(COLUMNS, episode="run"))
+    assert (log.episode_lengths().tolist(), remarks(log)) == ([7, 5], [])

@@ -295,3 +295,35 @@ def test_an_episode_beside_a_gap_is_not_whole(tmp_path: Path) -> None:
     assert log.episode_returns().tolist() == [10, 10]
     assert "of 2 whole episodes: mean 10.00" in describe(log)
     assert "4 episodes in part, beside a gap or the file's end" in describe(log)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_points_between_thousands_are_refused_wherever_they_stand(tmp_path: Path, delimiter: str) -> None:
+    path = tmp_path / "log.csv"
+    values = ["950"] * 500 + ["1.204", "1.310", "2.007", "1.099", "1.100", "870"]
+    path.write_text(
+        "\n".join(delimiter.join(row) for row in [("temp", "valve", "yield"), *((v, "0", "1") for v in values)])
+    )
+    refused(lambda: temps(path), "1.204 and 950 stand in one column: does 1.204 mean 1204?")
+
+
+@pytest.mark.parametrize("name", [1.1, True])
+def test_a_name_that_was_read_as_a_number_is_refused(table: Table, opened: Opened, name: Any) -> None:
+    """Of 1.10 in YAML the number 1.1 is left, which may be another column."""
+    refused(
+        lambda: opened(table, observation=[name]), f"data.columns.observation holds {name!r}, which is no text: put"
+    )
+
+
+def test_terminal_rows_that_are_left_out_are_counted(table: Table, opened: Opened) -> None:
+    table["failed"], table["temp"][3] = [0, 0, 0, 1, 0, 0, 0], None
+    (remark,) = remarks(opened(table, episode="run", terminal="failed"))
+    assert "1 of all 1 terminal rows are among them" in remark
+
+
+def test_a_clock_that_stands_or_falls_within_an_episode_is_told(table: Table, opened: Opened) -> None:
+    table["time"][2:4] = [0.5, 1.0]
+    (remark,) = remarks(opened(table, episode="run", time="time"))
+    assert remark.startswith("time falls back or stands after 1 rows inside episodes of run, the first is row 1")
+    (remark,) = remarks(opened(table, time="time"))
+    assert remark.startswith("time stands after 1 rows, the first is row 1")

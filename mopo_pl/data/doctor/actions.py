@@ -73,6 +73,22 @@ def one_sided(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def scaled_to_one(log: Evidence) -> Iterator[Verdict]:
+    """Actions that end at -1 and 1, though those of the environment go further."""
+    if log.rows < ENOUGH or log.raw.env_id is None or log.raw.bounds is not None:
+        return
+    low, high = (np.asarray(bound, np.float64) for bound in log.bounds)
+    least, largest = log.raw.actions.min(0), log.raw.actions.max(0)
+    wider = (high >= 1.5) & (low <= -1.5)
+    if (wider & (np.abs(largest - 1) < 0.01) & (np.abs(least + 1) < 0.01)).all():
+        yield Verdict(
+            "WARN",
+            f"all actions lie between -1 and 1, and reach both, though {log.raw.env_id} takes {low.tolist()} to {high.tolist()}: they look "
+            "scaled, as those of a replay buffer of Stable-Baselines3 are",
+            "write them in the units of the environment",
+        )
+
+
 def without_exploration(log: Evidence) -> Iterator[Verdict]:
     """Actions that the state alone determines: what another action does cannot be told."""
     varied = moments(log.raw.actions)[1] > 0
@@ -81,6 +97,7 @@ def without_exploration(log: Evidence) -> Iterator[Verdict]:
     taken = np.linspace(0, log.rows - 1, min(log.rows, 100 * ENOUGH)).astype(int)
     states = (log.raw.observations[taken].astype(np.float64) - log.moments[0]) / log.spread
     actions = log.raw.actions[taken].astype(np.float64)[:, varied]
+    states[:, list(log.echoes)] = 0  # has a finding of its own
     features = np.tanh(states @ np.random.default_rng(0).standard_normal((states.shape[1], 64)))
     if explained(np.concatenate([states, features], 1), actions).min() > 0.999:
         yield Verdict(

@@ -6,6 +6,7 @@ import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, evenly
 from mopo_pl.data.doctor.regression import MOST, explained
+from mopo_pl.data.log.packing import SAME
 
 ENOUGH = 500
 """Rows from which a fit to them means something."""
@@ -13,9 +14,13 @@ BETTER = 0.6
 """Share of the variance left unexplained, against that of the row's own values, from which another row's are the right ones."""
 CLEARLY = 0.02
 """Gain of R² below which none is seen, however little is left."""
+ALL = 0.99
+"""Share of the rows in which one column is another."""
 NOTHING = 0.003
 """Share of what the state leaves unexplained up to which actions explain nothing. Measured: 0.5 and more on sound logs, below 0.001 for
 actions in random order."""
+DISCOUNT = 0.99
+"""Of sums of the rewards to come that are looked for."""
 PAIRS = 25
 """Columns up to which products of all pairs are taken, else squares alone."""
 
@@ -27,18 +32,34 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
         return
     states = log.raw.observations[here].astype(np.float64) / log.spread
     changes = _reached(log, here) / log.spread - states
+    before, now, later = (log.raw.actions[here + k].astype(np.float64) for k in (-1, 0, 1))
+    for column, action in log.echoes.items():
+        yield Verdict(
+            "WARN",
+            f"{log.column(column)} is {log.dataset.names.action(action)} of the same row: a policy sees its state before it acts, and would "
+            "see its own action there",
+            "leave that column out, or give its value of the row before",
+        )
     moving = changes.std(0) > 0
+    moving[list(log.echoes)] = False
     if not moving.any():
         return
     changes = changes[:, moving]
-    before, now, later = (log.raw.actions[here + k].astype(np.float64) for k in (-1, 0, 1))
     alone, own = explained(states, changes), explained(_beside(states, now), changes)
     late, early = (_gain(states, other, now, changes, own) for other in (later, before))
     if max(late.max(), early.max()) > 0:
         gain, is_late = (late, True) if late.max() >= early.max() else (early, False)
         worst = int(gain.argmax())
+        column = int(np.flatnonzero(moving)[worst])
+        if is_late and (other := _ahead(log, here, column)) is not None:
+            yield Verdict(
+                "STOP",
+                f"{log.column(column)} holds what {log.column(other)} is in the next row: nothing tells a policy that before it acts",
+                f"leave {log.column(column)} out of the observations; data.columns.next_observation takes next states",
+            )
+            return
         said = (
-            f"the change of {log.column(int(np.flatnonzero(moving)[worst]))} after a row is explained by the action of the row "
+            f"the change of {log.column(column)} after a row is explained by the action of the row "
             f"{'after it' if is_late else 'before it'} (R² {own[worst] + gain[worst]:.2f}), not by its own ({own[worst]:.2f})"
         )
         if is_late:
@@ -59,6 +80,14 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
             "the actions say nothing about how the state changes: they seem to be of other rows, or to act on nothing that is logged",
             "make sure that each action stands in the row whose state it was taken in",
         )
+
+
+def _ahead(log: Evidence, here: np.ndarray, column: int) -> int | None:
+    """The column whose value in the next row another one has already."""
+    values, later = log.raw.observations[here, column], log.raw.observations[here + 1]
+    same = (np.abs(later - values[:, None].astype(np.float64)) <= SAME * log.spread).mean(0) > ALL
+    same[column] = False
+    return int(same.argmax()) if same.any() else None
 
 
 def _gain(states: np.ndarray, other: np.ndarray, now: np.ndarray, changes: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -90,17 +119,27 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
             "write what each row earned, for instance the whole in the last row and 0 before",
         )
         return
-    own, before, after = (_explained_reward(log, here, here + k, rewards[here]) for k in (0, -1, 1))
-    change = _explained_reward(log, here, here, rewards[here] - rewards[here - 1])
+    own, late, early = (_explained_reward(log, here, here + k, rewards[here]) for k in (0, -1, 1))
+    before, after = rewards[here - 1], rewards[here + 1]
+    summed = {("so far", "write each less the one of the row before"): rewards[here] - before}
+    # A sum of what is to come is small where episodes end.
+    if np.abs(rewards[log.ends]).mean() < np.abs(rewards[starts]).mean():
+        summed = {
+            ("to come (return-to-go)", "write each less the one of the row after"): rewards[here] - after,
+            ("to come, discounted", f"write each less {DISCOUNT} times the one of the row after"): rewards[here]
+            - DISCOUNT * after,
+        }
+    shares = {what: _explained_reward(log, here, here, each) for what, each in summed.items()}
+    (rows, fix), change = max(shares.items(), key=lambda each: each[1])
     if change > 0.9 and 1 - change < BETTER * (1 - own) and change - own > CLEARLY:
         yield Verdict(
             "WARN",
             f"the change of the reward from row to row is a function of the row (R² {change:.2f}), the reward is not ({own:.2f}): it "
-            "looks like a sum over the rows so far",
-            "write the differences",
+            f"looks like a sum over the rows {rows}",
+            fix,
         )
         return
-    for other, text, fix in ((before, "late", "up"), (after, "early", "down")):
+    for other, text, fix in ((late, "late", "up"), (early, "early", "down")):
         if other > 0.9 and 1 - other < 0.5 * (1 - own):
             yield Verdict(
                 "WARN",
@@ -109,7 +148,7 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
                 f"move them one row {fix} within each episode",
             )
             return
-    if max(own, before, after) < 0.01:
+    if max(own, late, early) < 0.01:
         yield Verdict(
             "WARN",
             "states and actions say nothing about the rewards: they seem to be of other rows, or to hang on what is not logged",

@@ -25,6 +25,7 @@ CHECKS: dict[str, Check] = {
     "actions-shifted": alignment.actions_shifted,
     "rewards-shifted": alignment.rewards_shifted,
     "both-flags": ends.both_flags,
+    "terminals-wrong": ends.terminals_wrong,
     "terminal-time-limits": ends.terminal_limits,
     "no-ends": ends.no_ends,
     "episodes-short": ends.short,
@@ -35,6 +36,7 @@ CHECKS: dict[str, Check] = {
     "columns-stuck": columns.stuck,
     "columns-count": columns.counters,
     "columns-rounded": columns.rounded,
+    "columns-beyond-environment": columns.beyond_environment,
     "values-isolated": columns.isolated,
     CONSTANT_REWARDS: columns.constant_rewards,
     "rewards": columns.rewards,
@@ -42,6 +44,7 @@ CHECKS: dict[str, Check] = {
     "actions-saturated": actions.saturated,
     "actions-narrow": actions.narrow,
     "actions-one-sided": actions.one_sided,
+    "actions-scaled": actions.scaled_to_one,
     "actions-without-exploration": actions.without_exploration,
     "actions-whole-numbers": actions.whole_numbers,
     "episodes-copied": rows.copied_episodes,
@@ -49,9 +52,11 @@ CHECKS: dict[str, Check] = {
 }
 
 
-def findings_of(raw: RawLog, dataset: OfflineDataset, *, bounds: Bounds, clip: bool) -> Iterator[Finding]:
-    """What each check finds; a check that finds nothing yields OK."""
-    log = Evidence(raw, dataset, bounds, clip)
+def findings_of(
+    raw: RawLog, dataset: OfflineDataset, *, bounds: Bounds, clip: bool, state_bounds: Bounds | None = None
+) -> Iterator[Finding]:
+    """What each check finds; a check that finds nothing yields OK. `state_bounds`: of the environment, if there is one."""
+    log = Evidence(raw, dataset, bounds, clip, state_bounds)
     with progress(f"checking {raw.source}", len(CHECKS)) as show:
         for number, (name, check) in enumerate(CHECKS.items()):
             show(number)

@@ -1,6 +1,6 @@
 """Observation columns and rewards that a network, or float32, has trouble with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -16,6 +16,8 @@ COARSE = 0.1
 """Resolution of float32 at a column's values, from which its steps are rounded away [median step]."""
 GAP = 3.0
 """Distance of a value from all others from which it is no measurement like them [range of the others]."""
+CODES = 3
+"""Values of one column that may be codes, such as -999 and -998."""
 RUINOUS = 100.0
 """The same distance from which the column of a state tells nothing any more."""
 HUGE = 1e4
@@ -105,27 +107,63 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def beyond_environment(log: Evidence) -> Iterator[Verdict]:
+    """States that the environment cannot have: they may be z-scored, or their columns in another order."""
+    if log.state_bounds is None:
+        return
+    low, high = (np.asarray(bound, np.float64) for bound in log.state_bounds)
+    room = 1e-3 * np.where(np.isfinite(high - low), high - low, 1.0)
+    beyond = np.zeros(len(low))
+    for part in blocks(log.rows):
+        states = log.raw.observations[part]
+        beyond += ((states < low - room) | (states > high + room)).sum(0)
+    often = beyond > 0.001 * log.rows
+    if often.any():
+        yield Verdict(
+            "WARN",
+            f"{log.columns(often)} lie outside the range of the states of {log.raw.env_id} in up to {int(beyond.max())} of {log.rows} rows: are "
+            "they normalised, in other units, or in another order?",
+            "write them as the environment gives them, or leave env_id out",
+        )
+
+
 def isolated(log: Evidence) -> Iterator[Verdict]:
-    """One value far from all others of its column: a code for what is missing, or a spike."""
+    """Values far from all others of their column: codes for what is missing, or a spike."""
     # One column at a time: all of them in float64 would take twice the memory of the log.
     for name, values in _columns(log):
-        for value in (values.min(), values.max()):
-            there = values == value
-            rest = values[~there]
-            if len(rest) < STUCK or 2 * there.sum() > len(values):
+        for pick in (np.min, np.max):
+            found = _far_off(values, pick)
+            if found is None:
                 continue
-            gap = value - rest.max() if value > rest.max() else rest.min() - value
-            width = np.ptp(rest)
-            if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
-                count = int(there.sum())
-                # Z-scored with it, all other values of a state's column are one and the same.
-                ruinous = gap > RUINOUS * width and name != log.raw.key("rewards")
-                yield Verdict(
-                    "STOP" if ruinous else "WARN",
-                    f"{shown(name)} is {value:g} in {count} row{'' if count == 1 else 's'} (row {some_rows(there)}), and lies between "
-                    f"{rest.min():.6g} and {rest.max():.6g} in all others: a code for a missing value, or a spike",
-                    "leave those rows out, or write the values as missing (an empty cell of a table, NaN)",
-                )
+            there, codes, distance = found
+            count, rest = int(there.sum()), values[~there]
+            # Z-scored with it, all other values of a state's column are one and the same.
+            ruinous = distance > RUINOUS and name != log.raw.key("rewards")
+            yield Verdict(
+                "STOP" if ruinous else "WARN",
+                f"{shown(name)} is {' or '.join(f'{code:g}' for code in codes)} in {count} row{'' if count == 1 else 's'} (row "
+                f"{some_rows(there)}), and lies between {rest.min():.6g} and {rest.max():.6g} in all others: a code for a missing value, "
+                "or a spike",
+                "leave those rows out, or write the values as missing (an empty cell of a table, NaN)",
+            )
+
+
+def _far_off(values: np.ndarray, pick: Callable[[np.ndarray], float]) -> tuple[np.ndarray, list[float], float] | None:
+    """Rows [N] bool of the extreme value far from the rest, or of a few extreme ones that repeat; those values; their distance [range]."""
+    there, rest, codes = np.zeros(len(values), bool), values, []
+    while len(codes) < CODES:
+        codes.append(float(pick(rest)))
+        same = values == codes[-1]
+        there |= same
+        rest = values[~there]
+        if len(rest) < STUCK or 2 * there.sum() > len(values):
+            return None
+        gap, width = abs(float(pick(rest)) - codes[-1]), float(np.ptp(rest))
+        if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
+            return there, codes, gap / width
+        if same.sum() < 2:
+            return None
+    return None
 
 
 def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray]]:

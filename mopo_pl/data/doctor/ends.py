@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.log.packing import goes_on
 from mopo_pl.data.readers.raw_log import marked_ends
 
 LONG = 1000
@@ -50,6 +51,51 @@ def terminal_limits(log: Evidence) -> Iterator[Verdict]:
             f"{'all ' if alike else ''}{count}{'' if alike else f' of {len(lengths)}'} terminal episodes last {longest} steps"
             f"{'' if alike else ', and none is longer'}: that looks like a time limit",
             "mark it in timeouts and not as terminal, or the policy learns that time kills",
+        )
+
+
+def terminals_wrong(log: Evidence) -> Iterator[Verdict]:
+    """Terminal flags that are inverted, that stand one row off, or that stay on."""
+    terminal = np.asarray(log.raw.terminals, bool)
+    count, key = int(terminal.sum()), log.raw.key("terminals")
+    if log.rows < SHORT or not count:
+        return
+    on = goes_on(log.raw) if log.raw.next_observations is not None else None
+    if 2 * count > log.rows:
+        going = 0 if on is None else int((on & terminal[:-1]).sum())
+        yield Verdict(
+            "STOP" if 2 * going > count else "WARN",
+            f"{key} is set in {count} of {log.rows} rows"
+            + (
+                f", of which {going} go on with the next row: is it inverted, as a mask or a discount is?"
+                if going
+                else ""
+            ),
+            f"write 1 - {key}, if 1 says there that the episode goes on",
+        )
+        return
+    if on is not None:
+        unmarked = ~on & ~marked_ends(log.raw)[:-1]
+        inside = terminal[:-1] & on  # terminal, and yet the next row is what followed
+        early = inside & np.append(unmarked[1:], False)
+        late = inside & np.append(False, unmarked[:-1])
+        for found, word, fix in ((late, "late", "up"), (early, "early", "down")):
+            if found.sum() >= SEVERAL and 2 * found.sum() > count:
+                yield Verdict(
+                    "STOP",
+                    f"{key} stands one row too {word} in {int(found.sum())} of {count} rows (row {some_rows(found)}): s' goes on there as the "
+                    f"next row, and breaks off one row {'before' if word == 'late' else 'after'}",
+                    f"move it one row {fix}",
+                )
+                return
+    held = terminal[1:] & terminal[:-1] & (True if on is None else on)
+    places = int((np.diff(np.append(False, held).astype(np.int8)) == 1).sum())
+    if held.sum() >= SEVERAL and 4 * held.sum() > count:
+        yield Verdict(
+            "WARN",
+            f"{key} stays on for several rows in {places} places (row {some_rows(np.append(held, False))}): each of these rows counts as an "
+            "episode of its own",
+            "set it in the first of them alone, and leave out the rows until the next episode begins",
         )
 
 

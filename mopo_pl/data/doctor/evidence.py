@@ -15,6 +15,10 @@ from mopo_pl.data.readers.raw_log import RawLog, blocks, marked_ends, moments
 
 ENOUGH = 20
 """Rows from which shares mean something."""
+LOOKED_AT = 20_000
+"""Rows of a log, evenly spaced, from which columns are compared."""
+ECHO = 0.05
+"""Standard deviation of a column less an action, in that of the action, below which the column is a measurement of it."""
 NEAR = 2**12
 """Rows whose columns are read one after another while they are near to the processor."""
 
@@ -48,6 +52,8 @@ class Evidence:
     """Of the actions, as -1 and +1 stand for them."""
     clip: bool
     """Whether the user has actions beyond them clipped."""
+    state_bounds: Bounds | None = None
+    """Lowest and highest state of the environment [D], infinite where it has none; None without an environment."""
 
     @property
     def rows(self) -> int:
@@ -93,6 +99,19 @@ class Evidence:
             if 2 * count > moving.sum():
                 return Shift(direction, count, int(moving.sum()))
         return None
+
+    @cached_property
+    def echoes(self) -> dict[int, int]:
+        """Columns of the states that are, but for noise, an action of the same rows; by number, and which action."""
+        rows = evenly(np.arange(self.rows), LOOKED_AT)
+        states, actions = (array[rows].astype(np.float64) for array in (self.raw.observations, self.raw.actions))
+        spread, found = actions.std(0), {}
+        for column, values in enumerate(states.T):
+            apart = (values[:, None] - actions).std(0)
+            nearest = int((apart - ECHO * spread).argmin())
+            if self.rows >= ENOUGH and apart[nearest] < ECHO * spread[nearest]:
+                found[column] = nearest
+        return found
 
     @cached_property
     def signatures(self) -> np.ndarray:

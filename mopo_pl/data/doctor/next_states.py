@@ -14,6 +14,8 @@ MANY = 500
 """Rows from which a fit to them means something."""
 FITTED = 100_000
 """Rows that a fit is made to, of logs that have more."""
+FIT_WORK = 2 * 10**8
+"""Rows times the square of the columns that a fit is made to: it takes a second or two."""
 MOSTLY = 0.9
 """Share of the rows that shows a rule."""
 LINEAR = 0.9999
@@ -57,10 +59,14 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
     broken = ~goes_on(log.raw) & ~marked_ends(log.raw)[:-1]
     count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
     marked = log.raw.timeouts is not None or log.raw.ends is not None
-    if 2 * count > inside and (wrong := _wrong_columns(log)):
+    # One after another they are no ends of episodes.
+    alone = int((broken[1:] & broken[:-1]).sum())
+    looked_at = ~marked_ends(log.raw)[:-1] if 2 * count > inside else broken
+    if (2 * count > inside or (alone > ENOUGH and 2 * alone > count)) and (wrong := _wrong_columns(log, looked_at)):
+        where = "" if 2 * count > inside else f" in {count} of {inside} rows (row {some_rows(broken)})"
         yield Verdict(
             "STOP",
-            f"{log.raw.key('next_observations')} does not hold the next row's states, though the rows are in order: {wrong}",
+            f"{log.raw.key('next_observations')} does not hold the next row's states{where}, though the rows are in order: {wrong}",
             "mend those columns, or leave the array out so that the next row is taken (data.columns.next_observation=none)",
         )
     elif 2 * count > inside:
@@ -70,7 +76,7 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
             "their order of collection, and returns of episodes are not known",
             "put them in order, unless each row is a transition of its own",
         )
-    elif count and marked:
+    elif count and (marked or (alone > ENOUGH and 2 * alone > count)):
         yield Verdict(
             "WARN",
             f"the next state is not the next row's in {count} of {inside} rows where no end is marked (row "
@@ -79,10 +85,10 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _wrong_columns(log: Evidence) -> str:
-    """How columns of s' differ from the next row's, where each is a plain function of it; empty where rows are in no order."""
+def _wrong_columns(log: Evidence, which: np.ndarray) -> str:
+    """How columns of s' differ from the next row's in some rows [N - 1], where each is a plain function of it; else empty."""
     assert log.raw.next_observations is not None
-    rows = evenly(np.flatnonzero(~marked_ends(log.raw)[:-1]), FITTED)
+    rows = evenly(np.flatnonzero(which), FITTED)
     states, later, given = (
         array.astype(np.float64)
         for array in (log.raw.observations[rows], log.raw.observations[rows + 1], log.raw.next_observations[rows])
@@ -94,6 +100,9 @@ def _wrong_columns(log: Evidence) -> str:
 
     changing = [column for column in range(given.shape[1]) if np.ptp(given[:, column]) > 0]
     wrong = [column for column in changing if not same(given[:, column], later[:, column], column)]
+    # Where it is in most rows, `copied` says so.
+    if 2 * which.sum() < log.rows and wrong and all(same(given[:, d], states[:, d], d) for d in changing):
+        return "it is the row's own state"
     told = []
     for column in wrong:
         name, values = log.column(column), given[:, column]
@@ -194,22 +203,27 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
     if not 0 < count <= 0.05 * len(here):
         return
     begins, period = _like_beginnings(log, far), _period(log, far)
+    column, alone = _jumping(log, far, here, moving)
+    if alone:  # a clock that falls back to 0 at midnight, a dose: a new episode would change more
+        begins, period = False, None
     sign = ", and is like the beginning of an episode" if begins else f", every {period} rows" if period else ""
     yield Verdict(
         "STOP" if sign else "WARN",
         f"in {count} rows inside episodes (row {some_rows(far)}) the next row does not continue the one before{sign}"
-        + (": ends are not marked" if sign else f"; {_jumping(log, far)} changes most there"),
+        + (": ends are not marked" if sign else f"; {column} {'alone jumps' if alone else 'changes most'} there"),
         "mark the ends of episodes and of gaps in timeouts, "
         f"set data.time_limit{f'={period}' if period else ''}, or add next_observations"
         + ("" if sign else "; nothing is to be done where that column jumps by itself"),
     )
 
 
-def _jumping(log: Evidence, far: np.ndarray) -> str:
-    """Name of the column that changes most after the marked rows, in its standard deviation."""
-    rows = evenly(np.flatnonzero(far), FITTED)
-    states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
-    return log.column(int(np.abs((later - states) / log.spread).mean(0).argmax()))
+def _jumping(log: Evidence, far: np.ndarray, here: np.ndarray, moving: np.ndarray) -> tuple[str, bool]:
+    """Name of the column that changes most after the marked rows; whether at most half of the moving ones change unusually there."""
+    usual, jumps = (
+        np.abs(_changes(log, evenly(rows, FITTED), np.ones_like(moving))[1]) for rows in (here, np.flatnonzero(far))
+    )
+    unusual = np.median(jumps, 0) > np.quantile(usual, 0.99, 0)
+    return log.column(int(jumps.mean(0).argmax())), 2 * (unusual & moving).sum() <= moving.sum()
 
 
 def _period(log: Evidence, far: np.ndarray) -> int | None:
@@ -223,7 +237,7 @@ def _period(log: Evidence, far: np.ndarray) -> int | None:
 
 def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray:
     """Distance of the changes after some rows from a linear fit to the nearer ones, in their root mean square [n]."""
-    fitted = evenly(here, FITTED)
+    fitted = evenly(here, min(FITTED, max(FIT_WORK // len(moving) ** 2, LOOKED_AT)))
     inputs, targets = _changes(log, fitted, moving)
     near = np.ones(len(inputs), bool)
     distance = np.zeros(len(inputs))
@@ -246,7 +260,7 @@ def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray
 def _changes(log: Evidence, rows: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """States, actions and a one [n, D + A + 1], and how the moving columns change after those rows, in their spread."""
     states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
-    inputs = np.concatenate([states / log.spread, log.raw.actions[rows], np.ones((len(rows), 1))], 1)
+    inputs = np.concatenate([states / log.spread, log.raw.actions[rows], np.ones((len(rows), 1))], 1, dtype=np.float64)
     return inputs, ((later - states) / log.spread)[:, moving]
 
 

@@ -127,7 +127,7 @@ def _examine(
     raw = read(source, data)
     _settle_environment(raw, env_id, env_kwargs)
     squeeze(raw)
-    space, problems = (None, []) if raw.env_id is None else _spaces(raw)
+    space, states, problems = (None, None, []) if raw.env_id is None else _spaces(raw)
     problems = [*problems, *problems_of(raw)]
     bounds = _bounds(raw, data, space)
     where = f"{raw.source}: {raw.key('actions')}"
@@ -147,7 +147,7 @@ def _examine(
         drop_time_limits=data.drop_time_limits,
     )
     _share_memory(raw, dataset)
-    findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions))
+    findings = tuple(findings_of(raw, dataset, bounds=bounds, clip=data.clip_actions, state_bounds=states))
     return replace(dataset, findings=findings), findings
 
 
@@ -222,12 +222,22 @@ def _is_id(source: str) -> bool:
 
 
 def _columns(given: ColumnsConfig) -> Columns:
-    """The fields that the user has mapped, each with its keys; none for `none`."""
+    """The fields that the user has mapped, each with its keys; none for `none`.
+
+    Raises InputError for a name that was not typed as a text: of 1.10 the number 1.1 is left.
+    """
     columns: dict[str, list[str]] = {}
     for field, setting in SETTINGS.items():
         value = getattr(given, setting)
         if value is not None:
-            keys = [str(key) for key in value] if isinstance(value, list) else [str(value)]
+            given_keys = value if isinstance(value, list) else [value]
+            for key in given_keys:
+                if isinstance(key, bool | float):
+                    raise InputError(
+                        f"data.columns.{setting} holds {key!r}, which is no text: put the name of the column in quotes, "
+                        f"'data.columns.{setting}=[\"NAME\"]'"
+                    )
+            keys = [str(key) for key in given_keys]
             columns[field] = [] if keys == [NOTHING] else keys
     return columns
 
@@ -264,8 +274,8 @@ def _d4rl_files(name: str, folder: Path) -> list[Path]:
     return [folder / f"{stem.replace('-', '_')}-{version}.hdf5", folder / f"{name}.hdf5"]
 
 
-def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, list[str]]:
-    """The environment's action space, and where the log does not fit the environment."""
+def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, tuple[np.ndarray, np.ndarray], list[str]]:
+    """The environment's action space, bounds of its states [D], and where the log does not fit the environment."""
     assert raw.env_id is not None
     environment = tried_environment(raw.env_id, raw.env_kwargs)
     observation, action = environment.observation_space, environment.action_space
@@ -280,7 +290,7 @@ def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, list[str]]:
                 f"{raw.source}: {raw.key(name)} has {columns} columns, {raw.env_id} has {expected}; "
                 "is it the right env_id, and are env_kwargs missing?"
             )
-    return action, problems
+    return action, (observation.low.ravel(), observation.high.ravel()), problems
 
 
 def _bounds(raw: RawLog, data: DataConfig, space: gymnasium.spaces.Box | None) -> tuple[np.ndarray, np.ndarray]:

@@ -60,7 +60,11 @@ def log_of_arrays(
     found = find_fields(shapes, source, columns, required)
     arrays: dict[str, Any] = {name: load(name, keys) for name, keys in found.items()}
     remarks: list[str] = []
-    _take_apart(arrays, remarks)
+    stood = arrays["rewards"].shape
+    if _take_apart(arrays, remarks):
+        shapes = {
+            key: (shape[0] * shape[1], *shape[2:]) if shape[:2] == stood else shape for key, shape in shapes.items()
+        }
     rows = len(arrays["observations"]) if arrays["observations"].ndim else 0
     if rows >= LARGE:
         arrays |= {name: _narrowed(arrays[name]) for name in NARROWED if name in arrays}
@@ -102,7 +106,7 @@ def log_of_arrays(
         readable["files"] = np.isin(np.arange(1, rows + 1), file_ends)
     if "episodes" in readable and readable["episodes"].dtype.kind == "f":
         readable["nameless"] = np.cumsum(np.isnan(readable["episodes"]))
-    join_interleaved_episodes(log, readable)
+    join_interleaved_episodes(log, readable, file_ends)
     if drop_missing or "times" in readable:
         _drop_missing(log, readable)
     if "starts" in readable and found.get("ends") == ["is_last"] and "ends" in readable:
@@ -159,11 +163,11 @@ def _unused(shapes: Mapping[str, Shape], used: set[str], rows: int) -> list[Unus
     ]
 
 
-def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> None:
-    """Put the rows of several environments [T, E, ...] one environment after another [E·T, ...]."""
+def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> bool:
+    """Put the rows of several environments [T, E, ...] one environment after another [E·T, ...]; False where there is one."""
     shape = arrays["rewards"].shape
     if len(shape) != 2 or shape[1] < 2 or arrays["observations"].ndim != 3 or arrays["observations"].shape[:2] != shape:
-        return
+        return False
     by_episode = _continues(arrays["observations"], 1) < 0.5 * _continues(arrays["observations"], 0)
     for name, array in arrays.items():
         if array.shape[:2] == shape:
@@ -174,10 +178,11 @@ def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> None:
         remarks.append(
             f"{shape[0]} episodes of {shape[1]} rows each stand one after another, as their states go on in this order"
         )
-        return
+        return True
     remarks.append(
         f"{shape[1]} environments stand side by side, {shape[0]} rows of each; they are put one after another"
     )
+    return True
 
 
 def _continues(states: np.ndarray, axis: int) -> float:
@@ -185,7 +190,9 @@ def _continues(states: np.ndarray, axis: int) -> float:
     if states.shape[axis] < 2 or states.dtype.kind not in "fiu":
         return np.inf
     spread = states.reshape(-1, states.shape[2]).std(0, dtype=np.float64)
-    steps = np.abs(np.diff(states, axis=axis)).mean((0, 1), dtype=np.float64)
+    before, after = (states[:-1], states[1:]) if axis == 0 else (states[:, :-1], states[:, 1:])
+    # In float64: differences of unsigned numbers would wrap.
+    steps = np.abs(np.subtract(after, before, dtype=np.float64)).mean((0, 1))
     return float((steps / np.where(spread > 0, spread, 1.0)).mean())
 
 
@@ -212,6 +219,9 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
     if not counts:
         return
     each = ", ".join(f"{shown(key)} {count}" for key, count in counts.items())
+    terminals = np.asarray(log.terminals) == 1
+    if 2 * (lost := int((terminals & missing).sum())) > terminals.sum():
+        each += f"; {lost} of all {int(terminals.sum())} terminal rows are among them"
     keep = np.flatnonzero(~missing)
     if not len(keep):
         raise InputError(f"{log.source}: each of its {rows} rows has a missing value ({each}); no row is left")

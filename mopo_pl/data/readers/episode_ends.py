@@ -1,6 +1,6 @@
 """Where the episodes of a log end: what its flags, ids, times and files say of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -72,6 +72,18 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
         log.gaps = marks["gaps"]
     if "times" in marks:
         back, skips = _time_breaks(marks["times"].astype(np.float64))
+        if "episodes" in marks and (within := back & ~np.logical_or.reduce([marked_ends(log), *flags])).any():
+            log.remarks.append(
+                f"{log.key('times')} falls back or stands after {int(within.sum())} rows inside episodes of {log.key('episodes')}, the first "
+                f"is row {int(within.argmax())}; episodes are taken to end there: data.columns.time=none leaves it out"
+            )
+        elif "episodes" not in marks:
+            stands = np.append(np.diff(marks["times"].astype(np.float64)) == 0, False)
+            if stands.any():
+                log.remarks.append(
+                    f"{log.key('times')} stands after {int(stands.sum())} rows, the first is row {int(stands.argmax())}; episodes are taken to "
+                    "end there: a finer clock, or data.columns.time=none"
+                )
         alone = skips & ~np.logical_or.reduce([marked_ends(log), *flags])
         log.gaps = alone if log.gaps is None else log.gaps | alone
         if alone.any():
@@ -92,11 +104,16 @@ def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.append(steps <= 0, False), np.append(steps > SKIP * usual, False)
 
 
-def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray]) -> None:
-    """Put the rows of an episode together, in their order, where the file interleaves episodes."""
+def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_ends: Sequence[int]) -> None:
+    """Put the rows of an episode together, in their order, where the file interleaves episodes.
+
+    `file_ends`: row after the last of each file of a folder; where each file has each of its ids in one piece, and files have ids in
+    common, they count their episodes anew.
+    """
     ids = marks.get("episodes")
     if ids is None:
         return
+    marks["episodes"] = ids = _of_each_file(log, ids, file_ends)
     begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
     pieces = len(begins)
     if len(np.unique(ids[begins])) == pieces:
@@ -108,6 +125,28 @@ def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray]) -> None
     log.remarks.append(
         f"the rows of {len(first)} episodes stand in {pieces} pieces; they are put together by {log.key('episodes')}"
     )
+
+
+def _of_each_file(log: RawLog, ids: np.ndarray, file_ends: Sequence[int]) -> np.ndarray:
+    """The ids, made different in each file where the files count their episodes anew [N]."""
+    if len(file_ends) < 2 or (ids.dtype.kind == "f" and np.isnan(ids).any()):
+        return ids
+    begins = np.append(True, ids[1:] != ids[:-1])
+    if len(np.unique(ids[begins])) == begins.sum():
+        return ids
+    file = np.searchsorted(file_ends, np.arange(len(ids)), side="right")
+    # A piece that goes over the border of two files is one episode.
+    pieces = np.cumsum(begins)
+    of = [
+        np.unique(np.stack([pieces[file == number], ids[file == number]]), axis=1)[1]
+        for number in range(len(file_ends))
+    ]
+    if any(len(np.unique(found)) < len(found) for found in of):
+        return ids
+    log.remarks.append(
+        f"{log.key('episodes')} begins anew in each of {len(file_ends)} files: equal values in two files are taken for two episodes"
+    )
+    return pieces
 
 
 def without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:

@@ -27,7 +27,7 @@ def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = max(len(array), 1)
     mean = sum((array[part].sum(0, dtype=np.float64) for part in blocks(len(array))), np.zeros(array.shape[1])) / rows
     squares = sum((((array[part] - mean) ** 2).sum(0) for part in blocks(len(array))), np.zeros(array.shape[1]))
-    return mean, np.sqrt(squares / rows)
+    return mean, np.sqrt(squares / rows).astype(np.float64)
 
 
 class Unused(NamedTuple):

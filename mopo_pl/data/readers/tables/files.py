@@ -21,7 +21,7 @@ ARROW = b"ARROW1"
 """First bytes of Arrow's file format; a stream has none of its own."""
 DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
-LOOKED_AT = 200
+LOOKED_AT = 2000
 """Rows from which it is told how numbers are written."""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
@@ -184,11 +184,9 @@ class TableFile:
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
-        comma = False
-        if delimiter == ";":
-            cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
-            _refuse_thousands(cells)
-            comma = any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
+        cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
+        _refuse_thousands(cells)
+        comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
         return {"delimiter": delimiter, "decimal_point": "," if comma else "."}
 
     @contextmanager
