@@ -10,7 +10,7 @@ what is there, without training, and `--figure` draws the learning curves. The c
 
 Logs: `pendulum` is made by the program. `dmsd` and `safety` are NeoRL-2's files. The mixes are HDF5 files with the keys of D4RL:
 50 000 steps each of random actions and of policies, by their mean returns: Hopper 756, 2476; Walker2d 562, 2257; HalfCheetah 2962, 4062,
-5602; HalfCheetah with SAC 1696, 5390, 8903. What was trained on a file with other rows is not kept.
+5602; HalfCheetah with SAC 1696, 5390, 8903. halfcheetah-jump is the log of docs/data.md, of 300 000 steps. What was trained on a file with other rows is not kept.
 """
 
 import argparse
@@ -58,6 +58,7 @@ LOGS = {
     "walker2d-mix": Log("walker2d-mix.hdf5", ("env_id=Walker2d-v5",), 60, "8747a599c05d665b"),
     "halfcheetah-mix": Log("halfcheetah-mix.hdf5", ("env_id=HalfCheetah-v5",), 60, "8e45bce8c17dfc58"),
     "halfcheetah-sac-mix": Log("halfcheetah-sac-mix.hdf5", ("env_id=HalfCheetah-v5",), 60, "7e1083525f6f4e51"),
+    "halfcheetah-jump": Log("jump.hdf5", (), 20, "b9632ad1d8e400a6"),
 }
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -213,7 +214,9 @@ def main() -> None:
     parser.add_argument("--logs", nargs="*", choices=LOGS, default=list(LOGS), help="(default: all)")
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=["default"], help="(default: default)")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, help="epochs of 1000 updates (default: 60; pendulum 15)")
+    parser.add_argument(
+        "--epochs", type=int, help="epochs of 1000 updates (default: 60; pendulum 15, halfcheetah-jump 20)"
+    )
     parser.add_argument("--at-once", type=int, default=1, help="runs beside each other (default: %(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs/returns"), help="folder of the runs (%(default)s)")
     parser.add_argument("--table", action="store_true", help="print the table of what is kept, without training")

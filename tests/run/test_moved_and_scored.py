@@ -160,7 +160,9 @@ def test_a_run_whose_log_moved_is_resumed_where_it_is_the_same_log(
     np.savez(other, allow_pickle=False, **{**arrays, "rewards": arrays["rewards"] + 1})
     stop_after(None)
     assert main([f"resume={stopped}"]) == 2
-    assert "there is no such file" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "there is no such file" in said
+    assert "error: dataset=PATH beside resume= names where the log of a run lies now" in said
     assert main([f"resume={stopped}", f"dataset={other}"]) == 2
     assert "error: the log has changed: its hash is " in capsys.readouterr().err
     assert main([f"resume={stopped}", "dataset=pendulum"]) == 2

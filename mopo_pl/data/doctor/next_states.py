@@ -210,7 +210,11 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
     yield Verdict(
         "STOP" if sign else "WARN",
         f"in {count} rows inside episodes (row {some_rows(far)}) the next row does not continue the one before{sign}"
-        + (": ends are not marked" if sign else f"; {column} {'alone jumps' if alone else 'changes most'} there"),
+        + (
+            ": ends are not marked"
+            if sign
+            else f"; {column} {'changes most' if not alone else 'alone jump' if ',' in column else 'alone jumps'} there"
+        ),
         "mark the ends of episodes and of gaps in timeouts, "
         f"set data.time_limit{f'={period}' if period else ''}, or add next_observations"
         + ("" if sign else "; nothing is to be done where that column jumps by itself"),
@@ -218,12 +222,15 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
 
 
 def _jumping(log: Evidence, far: np.ndarray, here: np.ndarray, moving: np.ndarray) -> tuple[str, bool]:
-    """Name of the column that changes most after the marked rows; whether at most half of the moving ones change unusually there."""
+    """Name of the column that changes most after the marked rows; instead, where others do not, of all that jump, and True."""
     usual, jumps = (
-        np.abs(_changes(log, evenly(rows, FITTED), np.ones_like(moving))[1]) for rows in (here, np.flatnonzero(far))
+        np.abs(_changes(log, evenly(rows, FITTED), np.ones_like(moving))[1])
+        for rows in (here[~far[here]], np.flatnonzero(far))
     )
-    unusual = np.median(jumps, 0) > np.quantile(usual, 0.99, 0)
-    return log.column(int(jumps.mean(0).argmax())), 2 * (unusual & moving).sum() <= moving.sum()
+    unusual = moving & (np.median(jumps, 0) > np.quantile(usual, 0.99, 0))
+    if 0 < 2 * unusual.sum() <= moving.sum():
+        return log.columns(unusual), True
+    return log.column(int(jumps.mean(0).argmax())), False
 
 
 def _period(log: Evidence, far: np.ndarray) -> int | None:
