@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from mopo_pl.config.schema import ColumnsConfig, DataConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.log.opening import open_dataset
 from mopo_pl.data.readers import arrays, sizes
+from mopo_pl.data.readers.episode_ends import join_interleaved_episodes
+from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.reading import read_table
 from mopo_pl.errors import InputError
 
@@ -440,12 +443,34 @@ def test_episodes_that_each_file_counts_anew_are_not_joined(tmp_path: Path, plan
     log = opened(tmp_path, replace(COLUMNS, episode="run"))
     assert log.episode_lengths().tolist() == [7, 5] * 3
     assert log.transitions.rewards.tolist() == [0.0] * 12 + [1.0] * 12 + [2.0] * 12
-    assert remarks(log) == ["run begins anew in each of 3 files: equal values in two files are taken for two episodes"]
+    assert remarks(log) == ["2 values of run stand in several files: each file is taken to count its episodes anew"]
 
 
 def test_an_episode_may_go_on_in_the_next_file(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
     whole = pa.table(plant)
     for number, part in enumerate((whole.slice(0, 5), whole.slice(5, 7))):
         write(tmp_path / f"part-{number}.csv", part)
-    log = opened(tmp_path, replace(COLUMNS, episode="run"))
+    log = opened(tmp_path, replace(COLUMNS, episode="run", time="clock"))
     assert (log.episode_lengths().tolist(), remarks(log)) == ([7, 5], [])
+    (remark,) = remarks(opened(tmp_path, replace(COLUMNS, episode="run")))
+    assert remark.startswith(
+        "run has the same value before and after 1 of 1 borders of files: the episode is taken to go on"
+    )
+
+
+def test_episodes_of_several_machines_go_on_in_the_next_file(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    """Files of days: each machine in one piece, and its clock goes on."""
+    for day in range(3):
+        table = {**plant, "run": ["a"] * 6 + ["b"] * 6, "clock": [6 * day + step for step in range(6)] * 2}
+        write(tmp_path / f"day-{day}.csv", pa.table(table))
+    assert opened(tmp_path, replace(COLUMNS, episode="run", time="clock")).episode_lengths().tolist() == [18, 18]
+
+
+def test_many_files_are_told_apart_in_little_time(tmp_path: Path, plant: dict[str, list[Any]]) -> None:
+    column = np.zeros(400_000)
+    log = RawLog(source="log", observations=column[:, None], actions=column[:, None], rewards=column, terminals=column)
+    marks = {"episodes": np.arange(400_000) % 400 // 100}
+    began = time.process_time()
+    join_interleaved_episodes(log, marks, range(400, 400_001, 400))
+    assert time.process_time() - began < 2
+    assert np.diff(np.flatnonzero(np.diff(marks["episodes"]))).tolist() == [100] * 3998

@@ -297,7 +297,16 @@ def test_an_episode_beside_a_gap_is_not_whole(tmp_path: Path) -> None:
     assert "4 episodes in part, beside a gap or the file's end" in describe(log)
 
 
-@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+def test_points_beside_commas_between_columns_are_decimals(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "temp,valve,yield\n"
+        + "".join(f"{value},0,1\n" for value in ("1", "1.001", "1.002", "1.003", "1.004", "1.005", "2"))
+    )
+    assert temps(path) == pytest.approx([1, 1.001, 1.002, 1.003, 1.004, 1.005, 2])
+
+
+@pytest.mark.parametrize("delimiter", ["\t", ";"])
 def test_points_between_thousands_are_refused_wherever_they_stand(tmp_path: Path, delimiter: str) -> None:
     path = tmp_path / "log.csv"
     values = ["950"] * 500 + ["1.204", "1.310", "2.007", "1.099", "1.100", "870"]

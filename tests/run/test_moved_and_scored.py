@@ -162,7 +162,7 @@ def test_a_run_whose_log_moved_is_resumed_where_it_is_the_same_log(
     assert main([f"resume={stopped}"]) == 2
     said = capsys.readouterr().err
     assert "there is no such file" in said
-    assert "error: dataset=PATH beside resume= names where the log of a run lies now" in said
+    assert "error: if the log has moved, give its new place beside resume=: dataset=NEW_PATH" in said
     assert main([f"resume={stopped}", f"dataset={other}"]) == 2
     assert "error: the log has changed: its hash is " in capsys.readouterr().err
     assert main([f"resume={stopped}", "dataset=pendulum"]) == 2

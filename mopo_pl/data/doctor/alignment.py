@@ -1,6 +1,7 @@
 """Whether actions and rewards belong to the rows in which they stand."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,17 @@ PAIRS = 25
 """Columns up to which products of all pairs are taken, else squares alone."""
 
 
+class _Sum(NamedTuple):
+    """A sum over rows that rewards may be."""
+
+    rows: str
+    """Which rows it is over, as a message says it."""
+    fix: str
+    """How the rewards come out of it."""
+    changes: np.ndarray
+    """The rewards, if it is that sum [n]."""
+
+
 def actions_shifted(log: Evidence) -> Iterator[Verdict]:
     """The action of another row explains how the state changes."""
     here = _rows(log)
@@ -36,9 +48,10 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
     for column, action in log.echoes.items():
         yield Verdict(
             "WARN",
-            f"{log.column(column)} is {log.dataset.names.action(action)} of the same row: a policy sees its state before it acts, and would "
-            "see its own action there",
-            "leave that column out, or give its value of the row before",
+            f"{log.column(column)} is {log.dataset.names.action(action)} of the same row, but for noise: a policy sees its state "
+            "before it acts",
+            "if it is measured after the action, leave that column out or give its value of the row before; nothing is to be done where it is "
+            "what the action follows, such as a set point",
         )
     moving = changes.std(0) > 0
     moving[list(log.echoes)] = False
@@ -54,8 +67,10 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
         if is_late and (other := _ahead(log, here, column)) is not None:
             yield Verdict(
                 "STOP",
-                f"{log.column(column)} holds what {log.column(other)} is in the next row: nothing tells a policy that before it acts",
-                f"leave {log.column(column)} out of the observations; data.columns.next_observation takes next states",
+                f"{log.column(column)} holds the value of {log.column(other)} of the next row, which nobody knows when the policy acts; or, where "
+                f"{log.column(other)} is meant to be the older of the two, the actions stand one row too late",
+                f"leave {log.column(column)} out (data.columns.next_observation takes next states), or move the actions one row up within each "
+                "episode",
             )
             return
         said = (
@@ -83,10 +98,11 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
 
 
 def _ahead(log: Evidence, here: np.ndarray, column: int) -> int | None:
-    """The column whose value in the next row another one has already."""
+    """The column whose values in the next rows a column has already; `here`: row numbers [n]; None where there is none."""
     values, later = log.raw.observations[here, column], log.raw.observations[here + 1]
     same = (np.abs(later - values[:, None].astype(np.float64)) <= SAME * log.spread).mean(0) > ALL
     same[column] = False
+    same &= (later != log.raw.observations[here]).mean(0) > 0.5  # two flags that rarely change are alike by chance
     return int(same.argmax()) if same.any() else None
 
 
@@ -120,23 +136,28 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
         )
         return
     own, late, early = (_explained_reward(log, here, here + k, rewards[here]) for k in (0, -1, 1))
-    before, after = rewards[here - 1], rewards[here + 1]
-    summed = {("so far", "write each less the one of the row before"): rewards[here] - before}
-    # A sum of what is to come is small where episodes end.
-    if np.abs(rewards[log.ends]).mean() < np.abs(rewards[starts]).mean():
-        summed = {
-            ("to come (return-to-go)", "write each less the one of the row after"): rewards[here] - after,
-            ("to come, discounted", f"write each less {DISCOUNT} times the one of the row after"): rewards[here]
-            - DISCOUNT * after,
-        }
-    shares = {what: _explained_reward(log, here, here, each) for what, each in summed.items()}
-    (rows, fix), change = max(shares.items(), key=lambda each: each[1])
+    sums = [
+        _Sum("so far", "write each less the one of the row before", rewards[here] - rewards[here - 1]),
+        _Sum("to come (return-to-go)", "write each less the one of the row after", rewards[here] - rewards[here + 1]),
+        _Sum(
+            "to come, discounted",
+            f"write each less {DISCOUNT} times the one of the row after",
+            rewards[here] - DISCOUNT * rewards[here + 1],
+        ),
+    ]
+    shares = [_explained_reward(log, here, here, each.changes) for each in sums]
+    # A sum of what is to come is small where episodes end; the three differ little where each step earns alike.
+    to_come = (
+        np.abs(rewards[log.ends]).mean() < np.abs(rewards[starts]).mean() and max(shares[1:]) > shares[0] - CLEARLY
+    )
+    best = 1 + int(np.argmax(shares[1:])) if to_come else 0
+    change = shares[best]
     if change > 0.9 and 1 - change < BETTER * (1 - own) and change - own > CLEARLY:
         yield Verdict(
             "WARN",
             f"the change of the reward from row to row is a function of the row (R² {change:.2f}), the reward is not ({own:.2f}): it "
-            f"looks like a sum over the rows {rows}",
-            fix,
+            f"looks like a sum over the rows {sums[best].rows}",
+            sums[best].fix,
         )
         return
     for other, text, fix in ((late, "late", "up"), (early, "early", "down")):

@@ -130,7 +130,7 @@ def beyond_environment(log: Evidence) -> Iterator[Verdict]:
 def isolated(log: Evidence) -> Iterator[Verdict]:
     """Values far from all others of their column: codes for what is missing, or a spike."""
     # One column at a time: all of them in float64 would take twice the memory of the log.
-    for name, values in _columns(log):
+    for name, values, is_state in _columns(log):
         for pick in (np.min, np.max):
             found = _far_off(values, pick)
             if found is None:
@@ -138,7 +138,7 @@ def isolated(log: Evidence) -> Iterator[Verdict]:
             there, codes, distance = found
             count, rest = int(there.sum()), values[~there]
             # Z-scored with it, all other values of a state's column are one and the same.
-            ruinous = distance > RUINOUS and name != log.raw.key("rewards")
+            ruinous = distance > RUINOUS and is_state
             yield Verdict(
                 "STOP" if ruinous else "WARN",
                 f"{shown(name)} is {' or '.join(f'{code:g}' for code in codes)} in {count} row{'' if count == 1 else 's'} (row "
@@ -159,20 +159,21 @@ def _far_off(values: np.ndarray, pick: Callable[[np.ndarray], float]) -> tuple[n
         if len(rest) < STUCK or 2 * there.sum() > len(values):
             return None
         gap, width = abs(float(pick(rest)) - codes[-1]), float(np.ptp(rest))
-        if width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
+        together = abs(codes[-1] - codes[0]) <= 0.1 * gap
+        if together and width > 0 and gap > GAP * width and len(np.unique(rest[:1000])) > 10:
             return there, codes, gap / width
         if same.sum() < 2:
             return None
     return None
 
 
-def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and values [N] float64 of each column of states and actions, and of the rewards."""
+def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray, bool]]:
+    """Name and values [N] float64 of each column of states and actions, and of the rewards; False beside the rewards."""
     for number in range(log.raw.observations.shape[1]):
-        yield log.column(number), log.values(number)
+        yield log.column(number), log.values(number), True
     for number in range(log.raw.actions.shape[1]):
-        yield log.dataset.names.action(number), log.raw.actions[:, number].astype(np.float64)
-    yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64)
+        yield log.dataset.names.action(number), log.raw.actions[:, number].astype(np.float64), True
+    yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64), False
 
 
 def constant_rewards(log: Evidence) -> Iterator[Verdict]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
-from mopo_pl.data.log.packing import goes_on
 from mopo_pl.data.readers.raw_log import marked_ends
 
 LONG = 1000
@@ -57,46 +56,79 @@ def terminal_limits(log: Evidence) -> Iterator[Verdict]:
 def terminals_wrong(log: Evidence) -> Iterator[Verdict]:
     """Terminal flags that are inverted, that stand one row off, or that stay on."""
     terminal = np.asarray(log.raw.terminals, bool)
-    count, key = int(terminal.sum()), log.raw.key("terminals")
-    if log.rows < SHORT or not count:
-        return
-    on = goes_on(log.raw) if log.raw.next_observations is not None else None
-    if 2 * count > log.rows:
-        going = 0 if on is None else int((on & terminal[:-1]).sum())
-        yield Verdict(
-            "STOP" if 2 * going > count else "WARN",
-            f"{key} is set in {count} of {log.rows} rows"
-            + (
-                f", of which {going} go on with the next row: is it inverted, as a mask or a discount is?"
-                if going
-                else ""
-            ),
-            f"write 1 - {key}, if 1 says there that the episode goes on",
-        )
-        return
-    if on is not None:
-        unmarked = ~on & ~marked_ends(log.raw)[:-1]
-        inside = terminal[:-1] & on  # terminal, and yet the next row is what followed
-        early = inside & np.append(unmarked[1:], False)
-        late = inside & np.append(False, unmarked[:-1])
-        for found, word, fix in ((late, "late", "up"), (early, "early", "down")):
-            if found.sum() >= SEVERAL and 2 * found.sum() > count:
-                yield Verdict(
-                    "STOP",
-                    f"{key} stands one row too {word} in {int(found.sum())} of {count} rows (row {some_rows(found)}): s' goes on there as the "
-                    f"next row, and breaks off one row {'before' if word == 'late' else 'after'}",
-                    f"move it one row {fix}",
-                )
+    # Where each row is terminal, each is an episode of its own.
+    if log.rows >= SHORT and terminal.any() and not terminal.all():
+        for found in (_inverted(log, terminal), _one_row_off(log, terminal), _held(log, terminal)):
+            if found is not None:
+                yield found
                 return
-    held = terminal[1:] & terminal[:-1] & (True if on is None else on)
-    places = int((np.diff(np.append(False, held).astype(np.int8)) == 1).sum())
-    if held.sum() >= SEVERAL and 4 * held.sum() > count:
-        yield Verdict(
-            "WARN",
-            f"{key} stays on for several rows in {places} places (row {some_rows(np.append(held, False))}): each of these rows counts as an "
-            "episode of its own",
-            "set it in the first of them alone, and leave out the rows until the next episode begins",
+
+
+def _inverted(log: Evidence, terminal: np.ndarray) -> Verdict | None:
+    """Most rows are terminal [N] bool, and go on; the others do not."""
+    key, count = log.raw.key("terminals"), int(terminal.sum())
+    if log.raw.next_observations is None or 2 * count <= log.rows:
+        return None
+    on = log.goes_on
+    going = int((on & terminal[:-1]).sum())
+    if 2 * going <= count or 2 * (on & ~terminal[:-1]).sum() > (~terminal[:-1]).sum():
+        return None
+    return Verdict(
+        "STOP",
+        f"{key} is set in {count} of {log.rows} rows, of which {going} go on with the next row: is it inverted, as a mask or a discount is?",
+        f"write 1 - {key}, if 1 says there that the episode goes on",
+    )
+
+
+def _one_row_off(log: Evidence, terminal: np.ndarray) -> Verdict | None:
+    """Terminal rows [N] bool go on, and the row before or after each breaks off without a mark."""
+    key, count = log.raw.key("terminals"), int(terminal.sum())
+    if log.raw.next_observations is None:
+        return None
+    on = log.goes_on
+    unmarked = ~on & ~marked_ends(log.raw)[:-1]
+    inside = terminal[:-1] & on
+    for word, off, fix in (
+        ("late", inside & np.append(False, unmarked[:-1]), f"move {key} one row up"),
+        ("early", inside & np.append(unmarked[1:], False), f"move {key} one row down"),
+    ):
+        if off.sum() < SEVERAL or 2 * off.sum() <= count:
+            continue
+        if word == "early" and _idle(log, np.flatnonzero(off) + 1):
+            return Verdict(
+                "STOP",
+                f"a row without action and reward stands after {int(off.sum())} of {count} rows where {key} is set (row {some_rows(off)}): it "
+                "seems to hold the last observation alone",
+                "leave that row out",
+            )
+        return Verdict(
+            "STOP",
+            f"{key} stands one row too {word} in {int(off.sum())} of {count} rows (row {some_rows(off)}): s' goes on there as the next row, and "
+            f"breaks off one row {'before' if word == 'late' else 'after'}",
+            fix,
         )
+    return None
+
+
+def _idle(log: Evidence, rows: np.ndarray) -> bool:
+    """Whether most of some rows have neither an action nor a reward."""
+    idle = (log.raw.actions[rows] == 0).all(1) & (np.asarray(log.raw.rewards)[rows] == 0)
+    return bool(2 * idle.sum() > len(rows))
+
+
+def _held(log: Evidence, terminal: np.ndarray) -> Verdict | None:
+    """Terminal rows [N] bool follow each other more often than by chance, and go on."""
+    key, count = log.raw.key("terminals"), int(terminal.sum())
+    held = terminal[1:] & terminal[:-1] & (True if log.raw.next_observations is None else log.goes_on)
+    if held.sum() < SEVERAL or held.sum() / count <= max(0.25, 3 * count / log.rows):
+        return None
+    places = int((np.diff(np.append(False, held).astype(np.int8)) == 1).sum())
+    return Verdict(
+        "WARN",
+        f"{key} stays on for several rows in {places} places (row {some_rows(np.append(held, False))}): each of these rows counts as an "
+        "episode of its own",
+        "set it in the first of them alone, and leave out the rows until the next episode begins",
+    )
 
 
 def no_ends(log: Evidence) -> Iterator[Verdict]:

@@ -88,7 +88,7 @@ class Evidence:
     def shift(self) -> Shift | None:
         """Of the next states in most of the moving rows; None where there is none, or no array of next states."""
         following, states = self.raw.next_observations, self.raw.observations
-        if following is None or self.rows < ENOUGH or 2 * goes_on(self.raw).sum() > self.rows:
+        if following is None or self.rows < ENOUGH or 2 * self.goes_on.sum() > self.rows:
             return None
         moving = self.moving[:-1]
         for direction, same in (
@@ -102,16 +102,27 @@ class Evidence:
 
     @cached_property
     def echoes(self) -> dict[int, int]:
-        """Columns of the states that are, but for noise, an action of the same rows; by number, and which action."""
-        rows = evenly(np.arange(self.rows), LOOKED_AT)
-        states, actions = (array[rows].astype(np.float64) for array in (self.raw.observations, self.raw.actions))
-        spread, found = actions.std(0), {}
+        """Columns of the states that are, but for noise, an action of the same rows; by number, and which action.
+
+        A measured position that follows the action, or a column that holds the action before, lies as near to the row before.
+        """
+        rows = evenly(np.flatnonzero(self.inside) + 1, LOOKED_AT)
+        if len(rows) < ENOUGH:
+            return {}
+        states = self.raw.observations[rows].astype(np.float64)
+        now, before = (self.raw.actions[at].astype(np.float64) for at in (rows, rows - 1))
+        spread, found = now.std(0), {}
         for column, values in enumerate(states.T):
-            apart = (values[:, None] - actions).std(0)
+            apart, from_before = ((values[:, None] - actions).std(0) for actions in (now, before))
             nearest = int((apart - ECHO * spread).argmin())
-            if self.rows >= ENOUGH and apart[nearest] < ECHO * spread[nearest]:
+            if apart[nearest] < ECHO * spread[nearest] and 2 * apart[nearest] < from_before[nearest]:
                 found[column] = nearest
         return found
+
+    @cached_property
+    def goes_on(self) -> np.ndarray:
+        """Whether a row's next state is the next row's state [N - 1] bool; of a log that has next states."""
+        return goes_on(self.raw)
 
     @cached_property
     def signatures(self) -> np.ndarray:

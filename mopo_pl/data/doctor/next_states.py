@@ -7,7 +7,7 @@ import numpy as np
 from mopo_pl.data.doctor.evidence import ENOUGH, Evidence, Verdict, alike, evenly, some_rows
 from mopo_pl.data.doctor.regression import MOST as LOOKED_AT
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.log.packing import SAME, goes_on
+from mopo_pl.data.log.packing import SAME
 from mopo_pl.data.readers.raw_log import blocks, marked_ends
 
 MANY = 500
@@ -56,13 +56,15 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
     """s' is not the next row's state, though no end is marked there."""
     if log.raw.next_observations is None or log.rows < ENOUGH or log.shift:  # the rows are in order then
         return
-    broken = ~goes_on(log.raw) & ~marked_ends(log.raw)[:-1]
+    broken = ~log.goes_on & ~marked_ends(log.raw)[:-1]
     count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
     marked = log.raw.timeouts is not None or log.raw.ends is not None
     # One after another they are no ends of episodes.
-    alone = int((broken[1:] & broken[:-1]).sum())
+    in_a_row = int((broken[1:] & broken[:-1]).sum())
     looked_at = ~marked_ends(log.raw)[:-1] if 2 * count > inside else broken
-    if (2 * count > inside or (alone > ENOUGH and 2 * alone > count)) and (wrong := _wrong_columns(log, looked_at)):
+    if (2 * count > inside or (in_a_row > ENOUGH and 2 * in_a_row > count)) and (
+        wrong := _wrong_columns(log, looked_at)
+    ):
         where = "" if 2 * count > inside else f" in {count} of {inside} rows (row {some_rows(broken)})"
         yield Verdict(
             "STOP",
@@ -76,7 +78,7 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
             "their order of collection, and returns of episodes are not known",
             "put them in order, unless each row is a transition of its own",
         )
-    elif count and (marked or (alone > ENOUGH and 2 * alone > count)):
+    elif count and (marked or (in_a_row > ENOUGH and 2 * in_a_row > count)):
         yield Verdict(
             "WARN",
             f"the next state is not the next row's in {count} of {inside} rows where no end is marked (row "
@@ -129,7 +131,7 @@ def across_borders(log: Evidence) -> Iterator[Verdict]:
     if following is None or len(log.ends) < 4:
         return
     marked = marked_ends(log.raw)[:-1]
-    joined = marked & goes_on(log.raw)
+    joined = marked & log.goes_on
     inside = ~marked
     if joined.sum() < 3 or 2 * joined.sum() <= marked.sum() or not inside.any():
         return
@@ -210,11 +212,7 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
     yield Verdict(
         "STOP" if sign else "WARN",
         f"in {count} rows inside episodes (row {some_rows(far)}) the next row does not continue the one before{sign}"
-        + (
-            ": ends are not marked"
-            if sign
-            else f"; {column} {'changes most' if not alone else 'alone jump' if ',' in column else 'alone jumps'} there"
-        ),
+        + (": ends are not marked" if sign else f"; {column} {'alone jumps' if alone else 'changes most'} there"),
         "mark the ends of episodes and of gaps in timeouts, "
         f"set data.time_limit{f'={period}' if period else ''}, or add next_observations"
         + ("" if sign else "; nothing is to be done where that column jumps by itself"),
@@ -222,13 +220,16 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
 
 
 def _jumping(log: Evidence, far: np.ndarray, here: np.ndarray, moving: np.ndarray) -> tuple[str, bool]:
-    """Name of the column that changes most after the marked rows; instead, where others do not, of all that jump, and True."""
+    """Name of the column that changes most after the marked rows, and whether it is the only one of three or more that jumps.
+
+    `far`: marked rows [N] bool. `here`: numbers of the rows inside episodes. `moving`: columns that change in most rows [D] bool.
+    """
     usual, jumps = (
         np.abs(_changes(log, evenly(rows, FITTED), np.ones_like(moving))[1])
         for rows in (here[~far[here]], np.flatnonzero(far))
     )
     unusual = moving & (np.median(jumps, 0) > np.quantile(usual, 0.99, 0))
-    if 0 < 2 * unusual.sum() <= moving.sum():
+    if unusual.sum() == 1 and moving.sum() >= 3:
         return log.columns(unusual), True
     return log.column(int(jumps.mean(0).argmax())), False
 

@@ -113,7 +113,7 @@ def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_en
     ids = marks.get("episodes")
     if ids is None:
         return
-    marks["episodes"] = ids = _of_each_file(log, ids, file_ends)
+    marks["episodes"] = ids = _of_each_file(log, marks, file_ends)
     begins = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
     pieces = len(begins)
     if len(np.unique(ids[begins])) == pieces:
@@ -127,26 +127,40 @@ def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_en
     )
 
 
-def _of_each_file(log: RawLog, ids: np.ndarray, file_ends: Sequence[int]) -> np.ndarray:
-    """The ids, made different in each file where the files count their episodes anew [N]."""
+def _of_each_file(log: RawLog, marks: Mapping[str, np.ndarray], file_ends: Sequence[int]) -> np.ndarray:
+    """The ids [N], made different in each file where the files count their episodes anew."""
+    ids, rows = marks["episodes"], len(marks["episodes"])
+    changes = np.append(True, ids[1:] != ids[:-1])
     if len(file_ends) < 2 or (ids.dtype.kind == "f" and np.isnan(ids).any()):
         return ids
-    begins = np.append(True, ids[1:] != ids[:-1])
-    if len(np.unique(ids[begins])) == begins.sum():
-        return ids
-    file = np.searchsorted(file_ends, np.arange(len(ids)), side="right")
-    # A piece that goes over the border of two files is one episode.
-    pieces = np.cumsum(begins)
-    of = [
-        np.unique(np.stack([pieces[file == number], ids[file == number]]), axis=1)[1]
-        for number in range(len(file_ends))
-    ]
-    if any(len(np.unique(found)) < len(found) for found in of):
+    borders = np.zeros(rows, bool)
+    borders[[end for end in file_ends if end < rows]] = True
+    if "times" not in marks and (kept := borders & ~changes).any():
+        log.remarks.append(
+            f"{log.key('episodes')} has the same value before and after {int(kept.sum())} of {len(file_ends) - 1} borders of files: the episode "
+            "is taken to go on; write different values where it does not"
+        )
+    # One piece for each run of equal ids within a file.
+    first = np.flatnonzero(changes | borders)
+    file, code = np.searchsorted(file_ends, first, side="right"), np.unique(ids[first], return_inverse=True)[1]
+    within = file * (code.max() + 1) + code
+    again = changes[first] & (np.unique(code, return_index=True)[1][code] != np.arange(len(first)))
+    if not again.any() or len(np.unique(within)) < len(first) or _times_go_on(marks, first, code):
         return ids
     log.remarks.append(
-        f"{log.key('episodes')} begins anew in each of {len(file_ends)} files: equal values in two files are taken for two episodes"
+        f"{len(np.unique(code[again]))} values of {log.key('episodes')} stand in several files: each file is taken to count its episodes anew"
     )
-    return pieces
+    return np.cumsum(changes)
+
+
+def _times_go_on(marks: Mapping[str, np.ndarray], first: np.ndarray, code: np.ndarray) -> bool:
+    """Whether time goes forward from each piece, which begins at a row, to the next one of the same id."""
+    if "times" not in marks:
+        return False
+    order = np.argsort(code, kind="stable")
+    last = np.append(first[1:], len(marks["times"])) - 1
+    same = code[order][1:] == code[order][:-1]
+    return bool((marks["times"][first[order][1:]] > marks["times"][last[order][:-1]])[same].all())
 
 
 def without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:

@@ -88,9 +88,11 @@ def headline(overview: RunOverview) -> str:
 def _beside(gain: float, error: float) -> str:
     """A policy's mean return less the log's, whose standard error is known, in words.
 
-    >>> _beside(3.0, 1.0), _beside(-3.0, 1.0), _beside(1.9, 1.0)
-    ('did better than the log', 'did worse than the log', 'did as well as the log, within two standard errors,')
+    >>> _beside(3.0, 1.0), _beside(-3.0, 1.0), _beside(1.9, 1.0), _beside(9.0, 0.0)
+    ('did better than the log', 'did worse than the log', 'did as well as the log, within two standard errors,', 'was scored')
     """
+    if error == 0:  # of one episode, or of a policy and an environment without noise
+        return "was scored"
     if abs(gain) <= 2 * error:
         return "did as well as the log, within two standard errors,"
     return f"did {'better' if gain > 0 else 'worse'} than the log"

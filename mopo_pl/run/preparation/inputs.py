@@ -84,8 +84,9 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
         dataset, findings = examine_log(config)
     except InputError as error:
         unread = [*_about_rule(config, None)[1], *_about_reward(config, None)[1]]
-        moved = config.resume is not None and not Path(config.data.source or config.dataset).expanduser().exists()
-        hint = ["dataset=PATH beside resume= names where the log of a run lies now"] if moved else []
+        place = config.data.source or config.dataset
+        moved = config.resume is not None and Path(place).is_absolute() and not Path(place).exists()
+        hint = ["if the log has moved, give its new place beside resume=: dataset=NEW_PATH"] if moved else []
         raise InputError([*error.problems, *hint, *of_level("STOP", unread)]) from error
     missing = config.termination is None and dataset is not None and rule_for(dataset.env_id or "") is None
     rule, of_rule = _about_rule(config, dataset)

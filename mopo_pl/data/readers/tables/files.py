@@ -185,7 +185,8 @@ class TableFile:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
         cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
-        _refuse_thousands(cells)
+        if delimiter != ",":  # beside commas between columns nobody writes points between thousands
+            _refuse_thousands(cells)
         comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
         return {"delimiter": delimiter, "decimal_point": "," if comma else "."}
 
