@@ -21,8 +21,8 @@ ARROW = b"ARROW1"
 """First bytes of Arrow's file format; a stream has none of its own."""
 DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
-LOOKED_AT = 2000
-"""Rows from which it is told how numbers are written."""
+LOOKED_AT = 2**18
+"""Bytes behind the first line from which it is told how numbers are written."""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
 SMALL_INTEGER = re.compile(r"-?\d{1,3}")
@@ -179,8 +179,7 @@ class TableFile:
         """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
             first = file.readline(2**20).decode(errors="replace")
-            looked_at = 0 if "\0" in first else LOOKED_AT  # a file of holes would be read for nothing
-            rows = [file.readline(2**20).decode(errors="replace") for _ in range(looked_at)]
+            rows = file.read(LOOKED_AT).decode(errors="replace").splitlines()
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
