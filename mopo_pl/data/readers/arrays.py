@@ -191,8 +191,9 @@ def _continues(states: np.ndarray, axis: int) -> float:
         return np.inf
     spread = states.reshape(-1, states.shape[2]).std(0, dtype=np.float64)
     before, after = (states[:-1], states[1:]) if axis == 0 else (states[:, :-1], states[:, 1:])
-    # In float64: differences of unsigned numbers would wrap.
-    steps = np.abs(np.subtract(after, before, dtype=np.float64)).mean((0, 1))
+    # Differences of unsigned numbers would wrap; others stay as they are, as a large log has no room for them in float64.
+    wide = np.float64 if states.dtype.kind in "iu" else states.dtype
+    steps = np.abs(np.subtract(after, before, dtype=wide)).mean((0, 1), dtype=np.float64)
     return float((steps / np.where(spread > 0, spread, 1.0)).mean())
 
 
