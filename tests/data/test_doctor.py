@@ -422,12 +422,13 @@ def named(findings: list[Finding]) -> dict[str, Finding]:
     return {finding.name: finding for finding in findings}
 
 
-@pytest.mark.parametrize("rows", [1, -1])
+@pytest.mark.parametrize("rows", [1, 2, 3, -1, -2, -3])
 @pytest.mark.parametrize("known", [True, False])
-def test_actions_of_the_row_before_or_after_are_found(found: Found, log: Arrays, rows: int, known: bool) -> None:
+def test_actions_of_other_rows_are_found(found: Found, log: Arrays, rows: int, known: bool) -> None:
     log["actions"] = np.roll(log["actions"], rows, 0)
     finding = only(found(log if known else no_next(log)))
-    level, text = ("STOP", "one row too late") if rows > 0 else ("WARN", "one row too early, or act one row later")
+    count = "one row" if abs(rows) == 1 else f"{abs(rows)} rows"
+    level, text = ("STOP", f"{count} too late") if rows > 0 else ("WARN", f"{count} too early, or act {count} later")
     assert (finding.level, finding.name) == (level, "actions-shifted")
     assert f"the actions stand {text}: the change of obs " in finding.text
 
@@ -449,6 +450,8 @@ def earned(log: Arrays) -> np.ndarray:
 
 REWARDS: dict[str, tuple[Callable[[np.ndarray], np.ndarray], str]] = {
     "of the row before": (lambda r: np.roll(r, 1), "the rewards seem to stand one row too late"),
+    "of three rows before": (lambda r: np.roll(r, 3), "the rewards seem to stand 3 rows too late"),
+    "of two rows after": (lambda r: np.roll(r, -2), "the rewards seem to stand 2 rows too early"),
     "summed up": (
         lambda r: np.cumsum(r.reshape(EPISODES, STEPS), 1).ravel(),
         "the change of the reward from row to row",
@@ -539,6 +542,74 @@ def test_codes_for_missing_values_and_spikes_are_named(
     assert f" is {value:g} in {rows} row" in finding.text
 
 
+def of_episodes(which: range) -> np.ndarray:
+    """Rows of some episodes [N] bool."""
+    return np.isin(np.arange(len(ENDS)) // STEPS, which)
+
+
+@pytest.mark.parametrize(
+    ("usual", "other"),
+    [
+        (lambda x: 70 + x, lambda x: 1.8 * x + 32),
+        (lambda x: 350 + x, lambda x: x - 273.15),
+        (lambda x: 0.5 + 0.05 * x, lambda x: 100 * x),
+        (lambda x: 50 + 5 * x, lambda x: x / 100),
+    ],
+)
+@pytest.mark.parametrize("which", [range(7, 11), range(12, 20)])
+def test_episodes_in_other_units_are_named(
+    found: Found,
+    log: Arrays,
+    which: range,
+    usual: Callable[[np.ndarray], np.ndarray],
+    other: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    rows = of_episodes(which)
+    for key in ("observations", "next_observations"):
+        log[key] = log[key].astype(np.float64)
+        log[key][:, 1] = usual(log[key][:, 1])
+    assert "columns-units" not in named(found(log))
+    for key in ("observations", "next_observations"):
+        log[key][rows, 1] = other(log[key][rows, 1])
+    finding = named(found(log))["columns-units"]
+    assert finding.level == "WARN"
+    assert finding.text.startswith("obs 1 lies between ")
+    assert f"in {len(which)} of {EPISODES} episodes (number {which[0]}-{which[-1]})" in finding.text
+
+
+def test_a_robot_that_runs_further_in_some_episodes_has_one_unit(found: Found, log: Arrays) -> None:
+    speed = np.where(np.arange(EPISODES) < 10, 0.1, 10.0).repeat(STEPS)
+    way = np.tile(np.arange(STEPS), EPISODES) * speed * (1 + 0.1 * np.random.default_rng(0).standard_normal(len(ENDS)))
+    log["observations"][:, 5] = way
+    assert "columns-units" not in named(found(no_next(log)))
+
+
+def test_two_set_points_are_no_units(found: Found, log: Arrays) -> None:
+    levels = np.random.default_rng(0).normal(np.where(np.arange(EPISODES) < 10, 20.0, 90.0), 0.1)
+    log["observations"][:, 5] = levels.repeat(STEPS)
+    assert "columns-units" not in named(found(no_next(log)))
+
+
+def test_values_filled_in_between_stored_ones_are_named(found: Found, log: Arrays) -> None:
+    """A historian stores each fifth row, and an export puts straight lines between them."""
+    states = log["observations"].reshape(EPISODES, STEPS, 6)[:, ::5]
+    at = np.arange(5 * (states.shape[1] - 1) + 1)
+    lines = [[np.interp(at, at[::5], values) for values in episode.T] for episode in states]
+    rows = np.arange(len(ENDS)).reshape(EPISODES, STEPS)[:, : len(at)].ravel()
+    log = {key: array[rows] for key, array in no_next(log).items()}
+    log["observations"] = np.array(lines).transpose(0, 2, 1).reshape(-1, 6)
+    log["timeouts"] = np.arange(1, len(rows) + 1) % len(at) == 0
+    finding = named(found(log))["columns-interpolated"]
+    assert finding.level == "WARN"
+    assert "obs 0, obs 1, obs 2, obs 3" in finding.text
+
+
+def test_a_gear_beside_a_throttle_is_named(found: Found, log: Arrays) -> None:
+    log["actions"][:, 1] = np.random.default_rng(0).integers(0, 2, len(ENDS))
+    finding = named(found(log))["actions-whole-numbers"]
+    assert "action columns action 1 hold whole numbers alone, each a whole number from 0 to 1" in finding.text
+
+
 def test_a_flag_and_a_reward_at_the_goal_are_no_codes(found: Found, log: Arrays) -> None:
     log["observations"][:, 5] = np.arange(len(ENDS)) % 50 == 0
     log["rewards"] = np.where(ENDS, 100.0, 0.0)
@@ -559,6 +630,17 @@ def test_a_clock_that_stands_in_most_rows_stops(found: Found, log: Arrays) -> No
     assert finding.level == "STOP"
     assert "whose ends clock and timeouts mark, last 1.1 rows on average" in finding.text
     assert "is the clock coarser than the rows" in finding.text
+
+
+@pytest.mark.parametrize(("factor", "episodes"), [(0.2, 8), (5.0, 8), (0.2, 14), (5.0, 14)])
+def test_two_rates_of_sampling_are_named(found: Found, log: Arrays, factor: float, episodes: int) -> None:
+    steps = np.where(np.arange(len(ENDS)) < episodes * STEPS, factor, 1.0)
+    steps *= 1 + 0.02 * np.random.default_rng(0).standard_normal(len(ENDS))
+    log["t"] = np.cumsum(steps)
+    said = [finding.text for finding in found(no_next(log)) if finding.name == "reading"]
+    assert any("written at another rate" in text for text in said)
+    log["t"] = np.cumsum(np.random.default_rng(0).exponential(1.0, len(ENDS)))
+    assert not any("rate" in finding.text for finding in found(no_next(log)) if finding.name == "reading")
 
 
 def test_two_machines_in_alternating_rows_stop(found: Found, log: Arrays) -> None:

@@ -195,7 +195,9 @@ MISSING = "leave the column out; or where a value is missing, leave the cell emp
         ("1'234.5", "write numbers with a point and without marks of thousands, as in 1234.5"),
         ("02.03.2026 06:00", "write times as 2026-03-02 06:00:00"),
         ("-", MISSING),
-        ("off", MISSING),
+        ("off", "write flags as 1 and 0, or as true and false"),
+        ("Yes", "write flags as 1 and 0, or as true and false"),
+        ("none", MISSING),
         ("3 of 5", MISSING),
     ],
 )
@@ -240,6 +242,33 @@ def test_a_table_that_cannot_be_read_is_answered_with_what_to_write(tmp_path: Pa
         open_dataset(name=str(path), data=data, env_id=None, env_kwargs={})
     (problem,) = error.value.problems
     assert problem.endswith(says)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=,\ntemp,valve,yield\n{rows}",
+        "\ufeffSEP=;\r\ntemp;valve;yield\n{rows}",
+        "temp ,  valve,yield\n{rows}",
+        "temp\t valve\tyield \n{rows}",
+        "sep=|\n temp| valve|yield\n{rows}",
+    ],
+)
+@pytest.mark.parametrize("rows", [2, 300_000])
+def test_a_line_for_excel_and_blanks_around_names_are_read(tmp_path: Path, text: str, rows: int) -> None:
+    """Where numbers are whole in the first block alone, the rest is read in another way."""
+    path = tmp_path / "log.csv"
+    sign = next(sign for sign in "|;\t," if sign in text.splitlines()[-2])
+    values = [*map(str, range(rows)), f"{rows}.5"]
+    path.write_text(text.replace("{rows}", "".join(f"{value}{sign}0{sign}1\n" for value in values)), encoding="utf-8")
+    read = temps(path)
+    assert (len(read), read[:2], read[-1]) == (len(values), [0.0, 1.0], rows + 0.5)
+
+
+def test_a_table_in_another_encoding_is_answered_with_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("temp °C,valve,yield\n20,0,1\n", encoding="latin1")
+    refused(lambda: temps(path), "is not written in UTF-8: save it so (in Excel: CSV UTF-8)")
 
 
 def test_columns_without_brackets_are_answered_with_brackets(opened: Opened, table: Table) -> None:

@@ -23,17 +23,22 @@ def beyond(log: Evidence) -> Iterator[Verdict]:
 
 def saturated(log: Evidence) -> Iterator[Verdict]:
     """Columns that are nearly always at a bound."""
+    at_bounds = _at_bounds(log)
+    if log.rows >= ENOUGH and at_bounds.any():
+        yield Verdict(
+            "WARN",
+            f"action columns at a bound in more than 95 % of the rows: {_named(log, at_bounds)}",
+            "make sure of data.action_low and data.action_high",
+        )
+
+
+def _at_bounds(log: Evidence) -> np.ndarray:
+    """Which columns are at a bound in more than 95 % of the rows [A] bool."""
     count = np.zeros(log.raw.actions.shape[1])
     for part in blocks(log.rows):
         size = np.abs(scaled(log.raw.actions[part], log.bounds))
         count += ((size > 0.999) & (size <= 1 + TOLERANCE)).sum(0)
-    share = count / log.rows
-    if log.rows >= ENOUGH and (share > 0.95).any():
-        yield Verdict(
-            "WARN",
-            f"action columns at a bound in more than 95 % of the rows: {_named(log, share > 0.95)}",
-            "make sure of data.action_low and data.action_high",
-        )
+    return count > 0.95 * log.rows
 
 
 def narrow(log: Evidence) -> Iterator[Verdict]:
@@ -108,15 +113,25 @@ def without_exploration(log: Evidence) -> Iterator[Verdict]:
 
 
 def whole_numbers(log: Evidence) -> Iterator[Verdict]:
-    """Actions that look like the numbers of choices."""
-    actions = log.raw.actions
-    few = len(np.unique(actions[: 100 * ENOUGH])) <= 20
-    if log.rows >= ENOUGH and few and (actions == np.round(actions)).all():
+    """Action columns that look like the numbers of choices; those that are always at a bound have a finding of their own."""
+    if log.rows < ENOUGH:
+        return
+    choices, elsewhere = np.zeros(log.raw.actions.shape[1], bool), ~_at_bounds(log)
+    for column, values in enumerate(log.raw.actions.T):
+        few = 1 < len(np.unique(values[: 100 * ENOUGH])) <= 20
+        choices[column] = few and elsewhere[column] and (values == np.round(values)).all()
+    if choices.any():
+        chosen = log.raw.actions[:, choices]
+        which = (
+            "every action is"
+            if choices.all()
+            else f"action columns {_named(log, choices)} hold whole numbers alone, each"
+        )
+        leave = "" if choices.all() else ": leave such a column out, or take it as a state"
         yield Verdict(
             "WARN",
-            f"every action is a whole number from {actions.min():g} to {actions.max():g}: MOPO takes them for points on "
-            "a scale",
-            "do not use MOPO where they number choices",
+            f"{which} a whole number from {chosen.min():g} to {chosen.max():g}: MOPO takes them for points on a scale",
+            f"do not use MOPO where they number choices{leave}",
         )
 
 

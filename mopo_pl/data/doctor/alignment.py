@@ -22,6 +22,8 @@ NOTHING = 0.003
 actions in random order."""
 DISCOUNT = 0.99
 """Of sums of the rewards to come that are looked for."""
+FAR = 3
+"""Rows up to which the right actions and rewards are looked for before and after their own."""
 PAIRS = 25
 """Columns up to which products of all pairs are taken, else squares alone."""
 
@@ -42,9 +44,6 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
     here = _rows(log)
     if len(here) < ENOUGH:
         return
-    states = log.raw.observations[here].astype(np.float64) / log.spread
-    changes = _reached(log, here) / log.spread - states
-    before, now, later = (log.raw.actions[here + k].astype(np.float64) for k in (-1, 0, 1))
     for column, action in log.echoes.items():
         yield Verdict(
             "WARN",
@@ -53,48 +52,86 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
             "if it is measured after the action, leave that column out or give its value of the row before; nothing is to be done where it is "
             "what the action follows, such as a set point",
         )
-    moving = changes.std(0) > 0
-    moving[list(log.echoes)] = False
-    if not moving.any():
+    steps = _Steps.of(log, here)
+    if not len(steps.columns):
         return
-    changes = changes[:, moving]
-    alone, own = explained(states, changes), explained(_beside(states, now), changes)
-    late, early = (_gain(states, other, now, changes, own) for other in (later, before))
-    if max(late.max(), early.max()) > 0:
-        gain, is_late = (late, True) if late.max() >= early.max() else (early, False)
-        worst = int(gain.argmax())
-        column = int(np.flatnonzero(moving)[worst])
-        if is_late and (other := _ahead(log, here, column)) is not None:
-            yield Verdict(
-                "STOP",
-                f"{log.column(column)} holds the value of {log.column(other)} of the next row, which nobody knows when the policy acts; or, where "
-                f"{log.column(other)} is meant to be the older of the two, the actions stand one row too late",
-                f"leave {log.column(column)} out (data.columns.next_observation takes next states), or move the actions one row up within each "
-                "episode",
-            )
+    for distance in range(1, FAR + 1):
+        there = _rows(log, distance)
+        if len(there) < ENOUGH:
+            break
+        if verdict := _of_other_rows(log, _Steps.of(log, there), there, distance):
+            yield verdict
             return
-        said = (
-            f"the change of {log.column(column)} after a row is explained by the action of the row "
-            f"{'after it' if is_late else 'before it'} (R² {own[worst] + gain[worst]:.2f}), not by its own ({own[worst]:.2f})"
-        )
-        if is_late:
-            yield Verdict(
-                "STOP", f"the actions stand one row too late: {said}", "move them one row up within each episode"
-            )
-        else:
-            fix = "move them one row down within each episode, or set data.history=2 where they act late"
-            yield Verdict("WARN", f"the actions stand one row too early, or act one row later: {said}", fix)
-        return
-    effect = (own - alone) / np.maximum(1 - alone, 1e-9)
-    varied = now[:, now.std(0) > 0]
+    effect = (steps.own - steps.alone) / np.maximum(1 - steps.alone, 1e-9)
+    varied = steps.actions[:, steps.actions.std(0) > 0]
     # Actions that the state determines add nothing to it, which has a check of its own.
-    free = varied.size > 0 and explained(states, varied).min() < 0.99
-    if (1 - alone > 1e-6).any() and effect.max() < NOTHING and free:
+    free = varied.size > 0 and explained(steps.states, varied).min() < 0.99
+    if (1 - steps.alone > 1e-6).any() and effect.max() < NOTHING and free:
         yield Verdict(
             "WARN",
             "the actions say nothing about how the state changes: they seem to be of other rows, or to act on nothing that is logged",
             "make sure that each action stands in the row whose state it was taken in",
         )
+
+
+class _Steps(NamedTuple):
+    """Some rows, and how far their own states and actions explain what followed."""
+
+    states: np.ndarray
+    """In standard deviations [n, D]."""
+    actions: np.ndarray
+    """[n, A]."""
+    changes: np.ndarray
+    """Of the columns that change and are no action of their row, in standard deviations [n, C]."""
+    columns: np.ndarray
+    """The numbers of these columns [C]."""
+    alone: np.ndarray
+    """R² of the changes by the states [C]."""
+    own: np.ndarray
+    """R² of the changes by the states and the actions of the same rows [C]."""
+
+    @classmethod
+    def of(cls, log: Evidence, here: np.ndarray) -> "_Steps":
+        states = log.raw.observations[here].astype(np.float64) / log.spread
+        actions = log.raw.actions[here].astype(np.float64)
+        changes = _reached(log, here) / log.spread - states
+        moving = changes.std(0) > 0
+        moving[list(log.echoes)] = False
+        changes = changes[:, moving]
+        alone, own = explained(states, changes), explained(_beside(states, actions), changes)
+        return cls(states, actions, changes, np.flatnonzero(moving), alone, own)
+
+
+def _of_other_rows(log: Evidence, steps: _Steps, here: np.ndarray, distance: int) -> Verdict | None:
+    """What is said where the actions so many rows before or after the rows [n] explain the changes; None where they do not."""
+    before, later = (log.raw.actions[here + k].astype(np.float64) for k in (-distance, distance))
+    late, early = (_gain(steps, other) for other in (later, before))
+    if max(late.max(initial=0), early.max(initial=0)) <= 0:
+        return None
+    gain, is_late = (late, True) if late.max() >= early.max() else (early, False)
+    worst = int(gain.argmax())
+    column = int(steps.columns[worst])
+    rows = "one row" if distance == 1 else f"{distance} rows"
+    if is_late and distance == 1 and (other := _ahead(log, here, column)) is not None:
+        return Verdict(
+            "STOP",
+            f"{log.column(column)} holds the value of {log.column(other)} of the next row, which nobody knows when the policy acts; or, where "
+            f"{log.column(other)} is meant to be the older of the two, the actions stand one row too late",
+            f"leave {log.column(column)} out (data.columns.next_observation takes next states), or move the actions one row up within each "
+            "episode",
+        )
+    said = (
+        f"the change of {log.column(column)} after a row is explained by the action of the row "
+        f"{rows + ' ' if distance > 1 else ''}{'after it' if is_late else 'before it'} (R² {steps.own[worst] + gain[worst]:.2f}), not by its own "
+        f"({steps.own[worst]:.2f})"
+    )
+    if is_late:
+        return Verdict("STOP", f"the actions stand {rows} too late: {said}", f"move them {rows} up within each episode")
+    return Verdict(
+        "WARN",
+        f"the actions stand {rows} too early, or act {rows} later: {said}",
+        f"move them {rows} down within each episode, or set data.history={distance + 1} where they act late",
+    )
 
 
 def _ahead(log: Evidence, here: np.ndarray, column: int) -> int | None:
@@ -106,12 +143,13 @@ def _ahead(log: Evidence, here: np.ndarray, column: int) -> int | None:
     return int(same.argmax()) if same.any() else None
 
 
-def _gain(states: np.ndarray, other: np.ndarray, now: np.ndarray, changes: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """R² that the actions of other rows gain over the rows' own for each column, 0 where they are not the right ones [D]."""
-    theirs, both = explained(_beside(states, other), changes), explained(_beside(states, other, now), changes)
-    gain = theirs - own
+def _gain(steps: _Steps, other: np.ndarray) -> np.ndarray:
+    """R² that the actions of other rows [n, A] gain over the rows' own for each column, 0 where they are not the right ones [C]."""
+    theirs = explained(_beside(steps.states, other), steps.changes)
+    both = explained(_beside(steps.states, other, steps.actions), steps.changes)
+    gain = theirs - steps.own
     # By feedback another row's action tells of the state, and with it of the change; then the row's own one adds to it.
-    right = (gain > CLEARLY) & (1 - theirs < BETTER * (1 - own)) & (both - theirs < 0.25 * gain)
+    right = (gain > CLEARLY) & (1 - theirs < BETTER * (1 - steps.own)) & (both - theirs < 0.25 * gain)
     return np.where(right, gain, 0.0)
 
 
@@ -160,14 +198,13 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
             sums[best].fix,
         )
         return
-    for other, text, fix in ((late, "late", "up"), (early, "early", "down")):
-        if other > 0.9 and 1 - other < 0.5 * (1 - own):
-            yield Verdict(
-                "WARN",
-                f"the rewards seem to stand one row too {text}: state, action and next state of the row "
-                f"{'before' if text == 'late' else 'after'} explain more of them (R² {other:.4f}) than their own row ({own:.4f})",
-                f"move them one row {fix} within each episode",
-            )
+    for distance in range(1, FAR + 1):
+        there = _rows(log, distance)
+        there = there[(rewards[there] >= low) & (rewards[there] <= high)]
+        if len(there) < ENOUGH:
+            break
+        if verdict := _reward_of_other_rows(log, there, rewards[there], distance):
+            yield verdict
             return
     if max(own, late, early) < 0.01:
         yield Verdict(
@@ -177,10 +214,30 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _rows(log: Evidence) -> np.ndarray:
-    """Rows with a row before and after them in the same episode, and a next state; evenly drawn."""
+def _reward_of_other_rows(log: Evidence, here: np.ndarray, rewards: np.ndarray, distance: int) -> Verdict | None:
+    """What is said where rows so many before or after the rows [n] explain their rewards [n]; None where they do not."""
+    own = _explained_reward(log, here, here, rewards)
+    for sign, text, fix in ((-1, "late", "up"), (1, "early", "down")):
+        other = _explained_reward(log, here, here + sign * distance, rewards)
+        if other > 0.9 and 1 - other < 0.5 * (1 - own):
+            rows = "one row" if distance == 1 else f"{distance} rows"
+            return Verdict(
+                "WARN",
+                f"the rewards seem to stand {rows} too {text}: state, action and next state of the row "
+                f"{rows + ' ' if distance > 1 else ''}{'before' if sign < 0 else 'after'} explain more of them (R² {other:.4f}) than their own row "
+                f"({own:.4f})",
+                f"move them {rows} {fix} within each episode",
+            )
+    return None
+
+
+def _rows(log: Evidence, distance: int = 1) -> np.ndarray:
+    """Rows with so many rows before and after them in the same episode, and a next state; evenly drawn."""
     between = np.zeros(log.rows, bool)
-    between[1:-1] = log.inside[:-1] & log.inside[1:]
+    between[distance:-distance] = True
+    for k in range(distance):
+        between[: log.rows - 1 - k] &= log.inside[k:]
+        between[k + 1 :] &= log.inside[: log.rows - 1 - k]
     return evenly(np.flatnonzero(between), MOST)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
+from mopo_pl.data.doctor.evidence import LOOKED_AT, Evidence, Verdict, evenly, some_rows
 from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.raw_log import blocks
 
@@ -20,6 +20,8 @@ CODES = 3
 """Values of one column that may be codes, such as -999 and -998."""
 RUINOUS = 100.0
 """The same distance from which the column of a state tells nothing any more."""
+STRAIGHT = 0.5
+"""Share of the rows in which a column goes on by the same step, from which values were filled in between others."""
 HUGE = 1e4
 """Reward from which values of states outgrow what the critics are made for."""
 
@@ -107,6 +109,28 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
         )
 
 
+def interpolated(log: Evidence) -> Iterator[Verdict]:
+    """Most columns go on by one and the same step over several rows, as where a historian fills in what it did not store."""
+    here = evenly(np.flatnonzero(log.inside[:-1] & log.inside[1:]), LOOKED_AT)
+    if len(here) < STUCK:
+        return
+    first, second, third = (log.raw.observations[here + k].astype(np.float64) for k in range(3))
+    before, after = second - first, third - second
+    moves = before != 0
+    same = (np.abs(after - before) <= 1e-3 * np.abs(before)) & moves
+    share = same.sum(0) / np.maximum(moves.sum(0), 1)
+    # A column that always goes on by one step is a clock, which has a finding of its own.
+    moving = (moves.mean(0) >= 0.5) & (share < 0.99)
+    straight = moving & (share > STRAIGHT)
+    if straight.sum() > 1 and 2 * straight.sum() > moving.sum():
+        yield Verdict(
+            "WARN",
+            f"observation columns go on by the same step in most rows, as values that are interpolated between the stored ones: "
+            f"{log.columns(straight)}; such a row says what follows it, which the machine does not",
+            "export the stored values, one row for each moment at which they were measured",
+        )
+
+
 def beyond_environment(log: Evidence) -> Iterator[Verdict]:
     """States that the environment cannot have: they may be z-scored, or their columns in another order."""
     if log.state_bounds is None:
@@ -169,10 +193,7 @@ def _far_off(values: np.ndarray, pick: Callable[[np.ndarray], float]) -> tuple[n
 
 def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray, bool]]:
     """Name and values [N] float64 of each column of states and actions, and of the rewards; False beside the rewards."""
-    for number in range(log.raw.observations.shape[1]):
-        yield log.column(number), log.values(number), True
-    for number in range(log.raw.actions.shape[1]):
-        yield log.dataset.names.action(number), log.raw.actions[:, number].astype(np.float64), True
+    yield from ((name, values, True) for name, values in log.inputs())
     yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64), False
 
 

@@ -64,6 +64,13 @@ class Evidence:
         """An observation column [N] float64."""
         return self.raw.observations[:, column].astype(np.float64)
 
+    def inputs(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Name and values [N] float64 of each column of states and actions."""
+        for number in range(self.raw.observations.shape[1]):
+            yield self.column(number), self.values(number)
+        for number in range(self.raw.actions.shape[1]):
+            yield self.dataset.names.action(number), self.raw.actions[:, number].astype(np.float64)
+
     def steps(self, column: int) -> np.ndarray:
         """Differences of a column from row to row inside episodes float64."""
         return np.diff(self.values(column))[self.inside]

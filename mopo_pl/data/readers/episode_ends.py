@@ -10,6 +10,8 @@ MARKS = ("ends", "starts", "episodes", "times")
 """Fields that only say where episodes end."""
 SKIP = 1.5
 """Time between two rows, in medians of it, from which rows are missing between them."""
+RATE = 20
+"""Rows one after another whose steps of time differ from the median, from which they were written at another rate."""
 
 
 def row_mark(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
@@ -92,6 +94,8 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
                 f"{log.key('times')} skips after {count} row{'' if count == 1 else 's'}, the first is row {int(alone.argmax())}; episodes "
                 "are taken to end there"
             )
+        if said := _other_rate(marks["times"].astype(np.float64)):
+            log.remarks.append(f"{log.key('times')} {said}")
         flags.append(back | skips)
     return np.logical_or.reduce(flags) if flags else None
 
@@ -102,6 +106,28 @@ def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     forward = steps[steps > 0]
     usual = np.median(forward) if len(forward) else np.inf
     return np.append(steps <= 0, False), np.append(steps > SKIP * usual, False)
+
+
+def _other_rate(times: np.ndarray) -> str:
+    """What is said where many rows one after another were written at another rate than most; empty where none were."""
+    steps = np.diff(times)
+    forward = steps > 0
+    usual = np.median(steps[forward]) if forward.any() else np.inf
+    if not np.isfinite(usual):
+        return ""
+    other = forward & ((steps < usual / SKIP) | (steps > SKIP * usual))
+    # Where time jitters, each step is another one; at another rate each is like the one before.
+    other[1:] &= np.abs(steps[1:] - steps[:-1]) <= 0.1 * steps[1:]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], other, [False]])))
+    first, length = edges[::2], edges[1::2] - edges[::2]
+    if not (length >= RATE).any():
+        return ""
+    longest = int(length.argmax())
+    return (
+        f"goes on by {steps[first[longest]] / usual:.3g} times its usual step in {int(length[length >= RATE].sum())} rows, the first of "
+        f"which is row {int(first[length >= RATE][0])}: they were written at another rate, at which an action does more or less in a row; keep "
+        "rows at one rate"
+    )
 
 
 def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_ends: Sequence[int]) -> None:

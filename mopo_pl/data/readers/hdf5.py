@@ -1,7 +1,7 @@
-"""`.hdf5` logs: arrays by name at the top of the file, or d3rlpy's one array per field and episode."""
+"""`.hdf5` logs: arrays by name at the top of the file, d3rlpy's one array per field and episode, or a group for each episode."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from h5py import h5d, h5l, h5o  # type: ignore[attr-defined]
 
 from mopo_pl.data.readers.arrays import Shape, environment_arguments, log_of_arrays, stacked
+from mopo_pl.data.readers.episode_groups import EpisodeGroups, episode_groups
 from mopo_pl.data.readers.names import Columns, listed, shown
 from mopo_pl.data.readers.raw_log import RawLog, Unused
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
@@ -29,7 +30,12 @@ def read_hdf5(path: Path, columns: Columns) -> RawLog:
             datasets = dict(_datasets(file, path))
             refuse_oversized(path, sum(dataset.nbytes for dataset in datasets.values()))
             episodes = _episodes(datasets)
-            log = _of_episodes(path, datasets, episodes) if episodes else _of_arrays(path, file, datasets, columns)
+            if episodes:
+                log = _of_episodes(path, datasets, episodes)
+            elif groups := episode_groups(path, datasets):
+                log = _of_groups(path, groups, columns)
+            else:
+                log = _of_arrays(path, file, datasets, columns)
             if "env_id" in file.attrs:
                 log.env_id = _text(file.attrs["env_id"], "env_id", path)
             if "env_kwargs" in file.attrs:
@@ -127,6 +133,13 @@ def _of_arrays(path: Path, file: h5py.File, datasets: dict[str, h5py.Dataset], c
         lambda _, keys: stacked([_array(datasets.get(key), key, path) for key in keys], keys, str(path)),
         columns,
     )
+
+
+def _of_groups(path: Path, groups: EpisodeGroups, columns: Columns) -> RawLog:
+    def load(_: str, keys: Sequence[str]) -> np.ndarray:
+        return stacked([groups.load(key) for key in keys], keys, str(path))
+
+    return log_of_arrays(str(path), groups.shapes, load, columns)
 
 
 def _array(dataset: h5py.Dataset | None, key: str, path: Path) -> np.ndarray:

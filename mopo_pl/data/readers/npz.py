@@ -96,6 +96,11 @@ def _member(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
     try:
         member = file[key]
     except ValueError as error:
+        if "Object arrays" in str(error):
+            raise InputError(
+                f"{path}: {shown(key)} holds pickled Python objects, which are not opened; write one array of numbers with the rows of all "
+                "episodes one after another (np.concatenate), and mark their last rows in timeouts"
+            ) from error
         reason = f"it is damaged or no array of numbers ({brief(error)})"
         raise InputError(f"{path}: {shown(key)} cannot be read: {reason}") from error
     if not isinstance(member, np.ndarray):

@@ -178,6 +178,8 @@ def _mending(text: str) -> str:
     if number is not None:
         point = number[1].replace(",", ".")
         return f"write {point} alone; data.units holds units" if number[2].strip() else f"write {point}, with a point"
+    if text.strip().lower() in ("yes", "no", "y", "n", "on", "off"):
+        return "write flags as 1 and 0, or as true and false"
     if re.fullmatch(r"[-+\d.,' ]*\d[\d.,' ]*", text):
         return "write numbers with a point and without marks of thousands, as in 1234.5"
     return "leave the column out; or where a value is missing, leave the cell empty, as in 1.5,,2.0"

@@ -23,6 +23,8 @@ DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
 LOOKED_AT = 2**18
 """Bytes behind the first line from which it is told how numbers are written."""
+TOLD = re.compile(r"\ufeff?sep=(.)\s*", re.IGNORECASE)
+"""A first line by which Excel is told what stands between the columns."""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
 SMALL_INTEGER = re.compile(r"-?\d{1,3}")
@@ -57,7 +59,8 @@ class TableFile:
         with self._readable():
             self.size = path.stat().st_size
             self._schema = self._open_schema()
-            names: list[str] = self._schema.names
+            stored: list[str] = self._schema.names
+            names = [name.strip() for name in stored] if suffix_of(path).startswith(".csv") else stored
         if names and suffix_of(path).startswith(".csv") and all(_is_number(name) for name in names):
             raise InputError(
                 f"{path} begins with numbers ({listed(names)}), not with names of columns; write a line of names above them, such as "
@@ -67,6 +70,7 @@ class TableFile:
         if twice:
             raise InputError(f"{path} has the column {shown(twice[0])} twice; rename one, such as {shown(twice[0])}_2")
         self.names = names
+        self._stored = dict(zip(names, stored, strict=True))
 
     rows: int | None
     """Of the file, None where it must be read to know them."""
@@ -78,7 +82,7 @@ class TableFile:
         found: dict[str, int | None] = dict.fromkeys(names)
         unknown = []
         for name in names:
-            kind = self._schema.field(name).type
+            kind = self._schema.field(self._stored[name]).type
             if pa.types.is_fixed_size_list(kind):
                 found[name] = kind.list_size
             elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
@@ -110,6 +114,8 @@ class TableFile:
         except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
+            if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+                raise InputError(f"{self.path} is not written in UTF-8: save it so (in Excel: CSV UTF-8)") from error
             hint = CELLS if "CSV parse error" in str(error) else ""
             raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}{hint}") from error
 
@@ -179,15 +185,18 @@ class TableFile:
         """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
             first = file.readline(2**20).decode(errors="replace")
+            told = TOLD.fullmatch(first)
+            if told:
+                first = file.readline(2**20).decode(errors="replace")
             rows = file.read(LOOKED_AT).decode(errors="replace").splitlines()
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
-        delimiter = max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
+        delimiter = told[1] if told else max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
         cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
         if delimiter != ",":  # beside commas between columns nobody writes points between thousands
             _refuse_thousands(cells)
         comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
-        return {"delimiter": delimiter, "decimal_point": "," if comma else "."}
+        return {"delimiter": delimiter, "decimal_point": "," if comma else ".", "skip_rows": 1 if told else 0}
 
     @contextmanager
     def _csv_reader(self, how: dict[str, Any], **convert: Any) -> Iterator[tuple[Any, Any]]:
@@ -199,6 +208,7 @@ class TableFile:
             with pa.CompressedInputStream(source, "gzip") if packed else source as stream:
                 reader = csv.open_csv(
                     stream,
+                    read_options=csv.ReadOptions(skip_rows=how["skip_rows"]),
                     parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
                     convert_options=csv.ConvertOptions(
                         decimal_point=how["decimal_point"], strings_can_be_null=True, **convert
@@ -211,6 +221,7 @@ class TableFile:
         """Types are those of the first block; where a later one has others, the rest is read at once."""
         import pyarrow as pa
 
+        names, texts = ([self._stored[name] for name in given] for given in (names, texts))
         types = {name: self._schema.field(name).type for name in names}
         types = {
             name: pa.string() if name in texts else pa.float64() if _may_be_decimal(kind) else kind
@@ -225,10 +236,10 @@ class TableFile:
                 for batch in reader:
                     done, read = done + batch.num_rows, read + batch.nbytes
                     refuse_oversized(self.path, read)
-                    yield batch, min(source.tell() / max(self.size, 1), 1.0)
+                    yield _renamed(batch), min(source.tell() / max(self.size, 1), 1.0)
         except pa.ArrowInvalid:
             rest = self._whole_csv(names, texts).slice(done)
-            yield from ((batch, 1.0) for batch in rest.to_batches(BATCH))
+            yield from ((_renamed(batch), 1.0) for batch in rest.to_batches(BATCH))
 
     def _whole_csv(self, names: Sequence[str], texts: Collection[str]) -> Any:
         import pyarrow as pa
@@ -237,6 +248,7 @@ class TableFile:
         how = self._csv_options
         return csv.read_csv(
             self.path,
+            read_options=csv.ReadOptions(skip_rows=how["skip_rows"]),
             parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
             convert_options=csv.ConvertOptions(
                 decimal_point=how["decimal_point"],
@@ -245,6 +257,11 @@ class TableFile:
                 column_types=dict.fromkeys(texts, pa.string()),
             ),
         )
+
+
+def _renamed(batch: Any) -> Any:
+    """A RecordBatch of a CSV file, without blanks around the names of its columns."""
+    return batch.rename_columns([name.strip() for name in batch.schema.names])
 
 
 def _refuse_thousands(cells: Sequence[Sequence[str]]) -> None:
