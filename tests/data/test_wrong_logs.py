@@ -216,7 +216,7 @@ def test_pickled_arrays_are_refused_unopened(tmp_path: Path, tiny: Arrays) -> No
             return (Path.touch, (opened,))
 
     np.savez(path, **{**tiny, "rewards": np.array([Trap()] * 6, object)})
-    refused(path, "rewards", "Object arrays")
+    refused(path, "rewards", "pickled Python objects")
     assert not opened.exists()
 
 

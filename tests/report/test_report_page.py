@@ -160,6 +160,8 @@ def test_what_other_parts_of_a_run_found_has_its_place(evidence: RunOverview) ->
     assert "<td>fqe</td><td>cannot tell</td><td>u &amp; more</td>" in page
     assert "<td>the log, from the same starts</td><td>-104.6</td><td>± 34.3</td>" in page
     assert "<td>the policy, in the model</td><td>-21.44</td><td>± –</td>" in page
+    unscored = render(without_figures(evidence, **told, result={**(evidence.result or {}), "final_return": None}))
+    assert "In the learned model it returns -21.44, where the log returned -104.6 from the same starts." in unscored
     assert (
         page.index('id="verdict"')
         < page.index('id="health"')

@@ -35,9 +35,11 @@ def render(overview: RunOverview, video: Video | None = None) -> str:
     )
 
 
+LOG_FROM_SAME_STARTS = ("log", "return")
+POLICY_IN_MODEL = ("model", "policy", "return", "mean")
 ESTIMATED = (
-    ("the log, from the same starts", ("log", "return"), ("log", "std")),
-    ("the policy, in the model", ("model", "policy", "return", "mean"), ("model", "policy", "return", "between")),
+    ("the log, from the same starts", LOG_FROM_SAME_STARTS, ("log", "std")),
+    ("the policy, in the model", POLICY_IN_MODEL, ("model", "policy", "return", "between")),
     (
         "the policy, in the model, less the penalty",
         ("model", "policy", "penalised", "mean"),
@@ -82,7 +84,13 @@ def headline(overview: RunOverview) -> str:
             f"{shown(str(result['env_id']), LONGEST)}: it returned {number(result['final_return'], 4)} ± {number(spread, 4)} over "
             f"{episodes} episodes; the log's episodes returned {number(logged, 4)} on average."
         )
-    return f"The policy was not scored: the run has no environment. The log's episodes returned {number(logged, 4)} on average."
+    imagined, same = _at(overview.estimates, POLICY_IN_MODEL), _at(overview.estimates, LOG_FROM_SAME_STARTS)
+    if imagined is None or same is None:
+        return f"The policy was not scored: the run has no environment. The log's episodes returned {number(logged, 4)} on average."
+    return (
+        f"The policy was not scored: the run has no environment. In the learned model it returns {number(imagined, 4)}, where the log returned "
+        f"{number(same, 4)} from the same starts. How far to trust that is the verdict below."
+    )
 
 
 def _beside(gain: float, error: float) -> str:
