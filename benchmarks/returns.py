@@ -82,6 +82,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "raw observations": ("sac.normalise_observations=false",),
     "steps of 5": ("rollout.horizon=5", "rollout.starts=10000"),
     "no end where the log ends": ("penalty.halt_widths=null",),
+    "30 000 updates": ("trainer.max_epochs=30",),
+    "300 000 updates": ("trainer.max_epochs=300",),
 }
 
 
@@ -110,8 +112,10 @@ def command(cell: Cell, options: argparse.Namespace) -> list[str]:
     if log.file is not None and not (options.data / log.file).exists():
         raise SystemExit(f"{options.data / log.file}: there is no such file; --data names the folder of the logs")
     dataset = [] if log.file is None else [f"dataset={options.data / log.file}"]
+    given = VARIANTS[cell.variant]
+    length = [] if any(key.startswith("trainer.max_epochs=") for key in given) else [options.epochs or log.epochs]
     common = ["threads=1", "evaluation.every_n_epochs=2", "logger=none", f"seed={cell.seed}"]
-    return [*VARIANTS[cell.variant], *dataset, *log.keys, f"trainer.max_epochs={options.epochs or log.epochs}", *common]
+    return [*given, *dataset, *log.keys, *(f"trainer.max_epochs={epochs}" for epochs in length), *common]
 
 
 def train(cell: Cell, options: argparse.Namespace) -> None:
