@@ -1,1 +1,1 @@
-"""Finished runs beside each other: grouped by their settings, with statistics over seeds, and written as pages."""
+"""Comparison of finished runs: grouped by their settings, with statistics over seeds, and written as pages."""

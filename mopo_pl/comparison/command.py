@@ -12,10 +12,10 @@ from mopo_pl.storage.atomic_write import atomic_write, make_target, refuse_unwri
 
 
 def compare(paths: Sequence[Path], out: Path | None, *, as_json_text: bool) -> str:
-    """Write `compare.md`, `.csv`, `.png`, `.html` and `final_returns/`; return what is printed: the Markdown, or one JSON object.
+    """Write `compare.md`, `.csv`, `.png`, `.html` and `final_returns/`; returns the text to print, which is the Markdown or one JSON object.
 
-    `out`: the folder they are written into; None: that of the sweep where one alone is given, else `comparison`. Raises InputError
-    where there is no run to compare, or the folder cannot be written; Unwritable where a page cannot.
+    `out` is the target folder. None selects the folder of the sweep where a single one is given, else `comparison`. Raises InputError
+    where there is no run to compare, or the folder cannot be written; Unwritable where a page cannot be written.
     """
     found = find(paths)
     folder = (out or found.sweep or Path("comparison")).expanduser()

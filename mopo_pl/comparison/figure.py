@@ -1,4 +1,4 @@
-"""The learning curves of a comparison."""
+"""Learning curves of a comparison."""
 
 import io
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from mopo_pl.comparison.page import title
 from mopo_pl.pages.svg import svg_element
 
 MOST_CURVES = 10
-"""Settings that are drawn of a block, those of the highest IQM: as many as matplotlib has colours."""
+"""Largest number of settings that are drawn for a block, those of the highest IQM: matplotlib has ten colours."""
 GREY = "#808080"
-"""Of text and axes: read on white and on black."""
+"""Colour of text and axes, legible on white and on black."""
 
 
 def draw(blocks: Sequence[Block]) -> Figure:
-    """One panel a block: the mean over seeds of each setting, and the range of its seeds."""
+    """Draw one panel for each block: the mean over seeds of each setting, and the range of its seeds."""
     figure = Figure(figsize=(9, 4.2 * len(blocks)), layout="constrained")
     for axes, block in zip(figure.subplots(len(blocks), squeeze=False)[:, 0], blocks, strict=True):
         for order, setting in enumerate(block.settings[:MOST_CURVES], 1):
@@ -40,7 +40,7 @@ def draw(blocks: Sequence[Block]) -> Figure:
 
 
 def seed_curves(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Updates after which every run was evaluated, and the lowest, mean and highest return there, float64 [k] each."""
+    """Return the updates after which every run was evaluated, and the lowest, mean and highest return there, float64 [k] each."""
     curves = [dict(run.curve) for run in setting.runs]
     updates = sorted(set.intersection(*(set(curve) for curve in curves)))
     values = np.array([[curve[update] for update in updates] for curve in curves]).reshape(len(curves), len(updates))
@@ -48,12 +48,12 @@ def seed_curves(setting: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
 
 
 def png(figure: Figure) -> bytes:
-    """The figure on white."""
+    """Return the figure on white as a PNG file."""
     written = io.BytesIO()
     figure.savefig(written, format="png", dpi=150, facecolor="white")
     return written.getvalue()
 
 
 def svg(figure: Figure) -> str:
-    """The figure without a background; the same figure gives the same text."""
+    """Return the figure without a background as SVG; the same figure gives the same text."""
     return svg_element(figure, letters_as_text=False, metadata={"Date": None}, transparent=True)

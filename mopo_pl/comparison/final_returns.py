@@ -1,8 +1,8 @@
-"""`final_returns/*.npz`: the returns of each policy as Unifloral's evaluation reads them (Jackson et al. 2025, arXiv 2504.11453).
+"""Files `final_returns/*.npz` with the returns of each policy, for Unifloral's evaluation (Jackson et al. 2025, arXiv 2504.11453).
 
-A file is `<algorithm>_<dataset>_<time>.npz` and holds `final_returns` and `final_scores`, one entry an episode. Unifloral takes each
-for an arm of a bandit and draws the score that a user reaches by the number of episodes he may try policies for. Everything is
-plain arrays: nothing is pickled.
+A file is named `<algorithm>_<dataset>_<time>.npz` and contains `final_returns` and `final_scores`, with one entry for each episode.
+Unifloral treats each policy as an arm of a bandit, and plots the score that a user reaches against the number of episodes in which
+policies may be tried. The files contain plain arrays only; nothing is pickled.
 """
 
 import io
@@ -21,7 +21,7 @@ TIME = "%Y-%m-%d_%H-%M-%S"
 
 
 def returns_files(runs: Sequence[FinishedRun]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the file of each run that kept its episodes; the time of a name is that of the result, made unique."""
+    """Yield name and content of the file of each run that kept its episodes. The time in a name is that of the result, made unique."""
     names: set[str] = set()
     for run in runs:
         if run.episodes:
@@ -42,7 +42,7 @@ def _name(run: FinishedRun, taken: set[str]) -> str:
 
 
 def _arrays(run: FinishedRun) -> dict[str, np.ndarray]:
-    """Returns and scores with mean and deviation, the seed and the settings; without known references, a score is a return."""
+    """Return returns and scores with mean and deviation, the seed and the settings; without reference returns, scores are the returns."""
     returns = np.array(run.episodes)
     scores = np.array([normalised_score(run.env_id, value) for value in run.episodes], dtype=float)
     if np.isnan(scores).all():

@@ -1,4 +1,4 @@
-"""Reads what a comparison needs of a run's folder, without trusting that it is whole."""
+"""Reading of the parts of a run folder that a comparison needs; damaged and incomplete folders are rejected with a reason."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,30 +22,30 @@ NOT_COMPARED = (
     *("dataset", "data.source", "data.d4rl_folder", "env_id", "env_kwargs"),
     *WITHOUT_EFFECT,
 )
-"""Keys that do not tell settings apart: they change no result, or what they change is compared by itself (log, environment, seed)."""
+"""Keys that do not separate settings: they change no result, or are compared separately (log, environment, seed)."""
 
 DAMAGE = (OSError, ValueError, KeyError, TypeError, OverflowError, yaml.YAMLError, OmegaConfBaseException)
-"""What reading damaged files raises."""
+"""Exceptions that reading damaged files may raise."""
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run with a return."""
+    """A finished run with a final return."""
 
     path: Path
     settings: Mapping[str, str]
-    """Each key that may tell settings apart, as text."""
+    """Values of the keys that may separate settings, as text."""
     preset: str
     seed: int
     log: tuple[str, str]
-    """Name and hash."""
+    """Name and hash of the log."""
     environment: str
-    """Id and arguments."""
+    """Id and arguments of the environment."""
     env_id: str
     final: float
     """Mean return of the final episodes."""
     episodes: tuple[float, ...]
-    """Return of each of them; empty where the run is from before they were kept."""
+    """Return of each final episode; empty for runs that were made before these returns were kept."""
     last10: float | None
     curve: tuple[tuple[int, float], ...]
     """(updates, mean return) of each evaluation."""
@@ -53,29 +53,29 @@ class FinishedRun:
     """Mean return of the log's episodes."""
     seconds: float
     ensemble: str | None
-    """Hash of an ensemble that was given; None where the run trained its own, or has none."""
+    """Hash of the ensemble that was given; None where the run trained its ensemble itself, or has none."""
 
     @property
     def best(self) -> float | None:
-        """The highest evaluation."""
+        """Return the highest evaluation; None where there is none."""
         return max((value for _, value in self.curve), default=None)
 
 
 @dataclass(frozen=True)
 class Found:
-    """The runs of a comparison."""
+    """The runs of a comparison, and the folders that were left out."""
 
     runs: tuple[FinishedRun, ...]
     left_out: Mapping[Path, str]
-    """Why each other folder is left out."""
+    """Reason for each folder that is left out."""
     tried: int
-    """Policies that were trained or begun, those left out among them."""
+    """Number of policies that were trained or begun, including those left out."""
     sweep: Path | None
-    """The folder of the sweep, where one alone was given."""
+    """Folder of the sweep; None unless a single sweep was given."""
 
 
 def find(paths: Sequence[Path]) -> Found:
-    """Read run folders, folders of sweeps, and folders that hold run folders. Raises InputError where there is nothing to compare."""
+    """Read run folders, folders of sweeps, and folders that contain run folders. Raises InputError where there is nothing to compare."""
     folders: dict[Path, None] = {}
     for path in paths:
         folders |= dict.fromkeys(_runs_in(path))
@@ -93,7 +93,7 @@ def find(paths: Sequence[Path]) -> Found:
 
 
 def _runs_in(path: Path) -> list[Path]:
-    """The run folders that a path stands for."""
+    """Return the run folders that a path refers to."""
     path = path.expanduser()
     if not path.is_dir():
         raise InputError(f"{path} is not a folder: give folders of runs, or of a sweep")
@@ -165,10 +165,10 @@ def _ensemble(folder: RunFolder) -> str | None:
 
 
 def _settings(config: Mapping[Any, Any]) -> dict[str, str]:
-    """The leaves of a configuration that may tell settings apart."""
+    """Return the leaves of a configuration that may separate settings, as text."""
     found = {key: value for key, value in _leaves(config, "") if not is_within(key, NOT_COMPARED)}
     if found.get("sac.schedule_epochs") == found.get("trainer.max_epochs"):
-        found["sac.schedule_epochs"] = None  # what null came to
+        found["sac.schedule_epochs"] = None  # null was resolved to the stored number
     return {key: format_value(value) for key, value in found.items()}
 
 

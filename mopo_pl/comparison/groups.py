@@ -1,4 +1,4 @@
-"""Runs grouped by the settings in which they differ, apart by log and environment, with the statistics of each group."""
+"""Groups of runs by log, environment and the settings in which they differ, with the statistics of each group."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from mopo_pl.comparison.statistics import RESAMPLES_OF_PAIRS, interquartile_mean
 from mopo_pl.environments.scores import normalised_score
 
 MANY_KEYS = 3
-"""Keys up to which a preset is spelled out by what it sets."""
+"""Number of keys up to which the keys that a preset decides are named in the label instead of the preset."""
 
 
 @dataclass(frozen=True)
@@ -19,64 +19,64 @@ class Spread:
 
     mean: float
     std: float | None
-    """None for a single run."""
+    """Standard deviation; None for a single run."""
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Mean, and deviation with n in the denominator, as elsewhere in the project."""
+        """Compute the mean, and the standard deviation with n in the denominator, as elsewhere in the project."""
         return cls(float(np.mean(values)), float(np.std(values)) if len(values) > 1 else None)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The runs of one log that differ in their seed alone."""
+    """Runs on one log that differ only in their seed."""
 
     label: str
     runs: tuple[FinishedRun, ...]
 
     @property
     def returns(self) -> np.ndarray:
-        """Final return of each run, float64 [n]."""
+        """Return the final return of each run, float64 [n]."""
         return np.array([run.final for run in self.runs])
 
     @property
     def last(self) -> Spread:
-        """Of the final returns."""
+        """Return mean and standard deviation of the final returns."""
         return Spread.of([run.final for run in self.runs])
 
     @property
     def last10(self) -> Spread | None:
-        """Of the mean of the last ten evaluations; None where a run has none."""
+        """Return mean and standard deviation of the runs' means of their last ten evaluations; None where a run has none."""
         return _of_all([run.last10 for run in self.runs])
 
     @property
     def best(self) -> Spread | None:
-        """Of the highest evaluation; None where a run has none."""
+        """Return mean and standard deviation of the runs' highest evaluations; None where a run has none."""
         return _of_all([run.best for run in self.runs])
 
     @property
     def iqm(self) -> float:
-        """Interquartile mean of the final returns."""
+        """Return the interquartile mean of the final returns."""
         return float(interquartile_mean(self.returns))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the IQM; None for a single run."""
+        """Return the confidence interval of the IQM; None for a single run."""
         return interval(interquartile_mean, [self.returns])
 
     @property
     def score(self) -> float | None:
-        """Normalised score of the IQM; None where no reference is known."""
+        """Return the normalised score of the IQM; None where no reference returns are known."""
         return normalised_score(self.runs[0].env_id, self.iqm)
 
     @property
     def seconds(self) -> float:
-        """Mean time of training a run's stages."""
+        """Return the mean duration of a run's stages [s]."""
         return float(np.mean([run.seconds for run in self.runs]))
 
     @property
     def shares_an_ensemble(self) -> bool:
-        """Whether several runs have one ensemble."""
+        """Return whether at least two runs were given the same ensemble."""
         given = [run.ensemble for run in self.runs if run.ensemble is not None]
         return len(set(given)) < len(given)
 
@@ -88,7 +88,7 @@ def _of_all(values: Sequence[float | None]) -> Spread | None:
 
 @dataclass(frozen=True)
 class Block:
-    """The settings of one log and one environment, the highest IQM first."""
+    """Settings of one log and one environment, the highest IQM first."""
 
     log: tuple[str, str]
     environment: str
@@ -96,11 +96,11 @@ class Block:
 
     @property
     def of_the_log(self) -> float:
-        """Mean return of the log."""
+        """Return the mean return of the log."""
         return self.settings[0].runs[0].of_the_log
 
     def improvement(self, first: int, second: int) -> tuple[float, tuple[float, float] | None]:
-        """P(a run of the first setting beats one of the second), with its interval."""
+        """Return P(a run of the first setting beats one of the second), with its confidence interval."""
         ours, theirs = self.settings[first].returns, self.settings[second].returns
         return (
             float(probability_of_improvement(ours, theirs)),
@@ -110,25 +110,25 @@ class Block:
 
 @dataclass(frozen=True)
 class Overall:
-    """A setting over several logs, by normalised scores."""
+    """Normalised scores of one setting over several logs."""
 
     label: str
     scores: tuple[np.ndarray, ...]
-    """Of the runs of each log."""
+    """Scores of the runs of each log."""
 
     @property
     def iqm(self) -> float:
-        """Interquartile mean over all runs of all logs."""
+        """Return the interquartile mean over all runs of all logs."""
         return float(interquartile_mean(np.concatenate(self.scores)))
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the IQM, resampled within each log."""
+        """Return the confidence interval of the IQM, resampled within each log."""
         return interval(interquartile_mean, list(self.scores))
 
 
 def blocks_of(runs: Sequence[FinishedRun]) -> list[Block]:
-    """Group the runs; a label names the keys that differ between runs of one log and one environment."""
+    """Group the runs by log and environment, and then by a label that names the keys that differ between runs of one group."""
     apart: dict[tuple[str, str], list[FinishedRun]] = {}
     for run in runs:
         apart.setdefault((run.log[1], run.environment), []).append(run)
@@ -143,7 +143,7 @@ def _differing(runs: Sequence[FinishedRun]) -> list[str]:
 
 
 def _labels(runs: Sequence[FinishedRun], keys: Sequence[str]) -> Mapping[int, str]:
-    """The label of each run, by its id. A preset stands for the keys that it alone decides, if these are many."""
+    """Return the label of each run, by its id. A preset stands for the keys that depend on it alone, if these are many."""
     of_presets: dict[str, list[FinishedRun]] = {}
     for run in runs:
         of_presets.setdefault(run.preset, []).append(run)
@@ -169,7 +169,7 @@ def _settings(runs: Iterable[FinishedRun], labels: Mapping[int, str]) -> tuple[S
 
 
 def over_all_logs(blocks: Sequence[Block]) -> list[Overall]:
-    """Settings that were trained on every log, by scores; none with a single log, or where a log has no reference returns."""
+    """Return the settings that were trained on every log, by scores; empty for a single log, or where a log has no reference returns."""
     if len(blocks) < 2 or any(normalised_score(block.settings[0].runs[0].env_id, 0.0) is None for block in blocks):
         return []
     by_label = [{setting.label: setting for setting in block.settings} for block in blocks]
@@ -182,5 +182,5 @@ def over_all_logs(blocks: Sequence[Block]) -> list[Overall]:
 
 
 def _scores(setting: Setting) -> np.ndarray:
-    """Normalised score of each run, float64 [n]."""
+    """Return the normalised score of each run, float64 [n]."""
     return np.array([normalised_score(run.env_id, run.final) for run in setting.runs], dtype=float)

@@ -1,4 +1,4 @@
-"""The pages of a comparison: Markdown, CSV, JSON and HTML of the same numbers."""
+"""Pages of a comparison: the same numbers as Markdown, CSV, JSON and HTML."""
 
 import csv
 import io
@@ -15,13 +15,13 @@ from mopo_pl.environments.scores import normalised_score
 from mopo_pl.pages.templates import filled
 
 MOST_PAIRS = 12
-"""Settings of which the pages show every pair; the JSON has all."""
+"""Largest number of settings for which the pages show every pair; the JSON contains all."""
 COLUMNS = ("", "setting", "seeds", "last", "last ten", "best", "IQM of last [95 %]", "score", "wall time")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that were found, grouped."""
+    """Runs that were found, grouped by log, environment and setting."""
 
     found: Found
     blocks: tuple[Block, ...]
@@ -29,13 +29,13 @@ class Comparison:
 
     @classmethod
     def of(cls, found: Found) -> "Comparison":
-        """Group what was found."""
+        """Group the runs that were found."""
         blocks = blocks_of(found.runs)
         return cls(found, tuple(blocks), tuple(over_all_logs(blocks)))
 
     @property
     def notes(self) -> list[str]:
-        """What a reader must know before believing the tables."""
+        """Return remarks on how far the tables can be trusted."""
         return list(_notes(self))
 
 
@@ -72,7 +72,7 @@ def _counted(number: int, one: str, several: str) -> str:
 
 
 def number(value: float, beside: float | None = None) -> str:
-    """A return: one decimal, or three digits where it, or the number that it stands beside, is small.
+    """Format a return: one decimal, or three digits where it, or the number `beside` it, is small.
 
     >>> number(-1140.72), number(0.01234), number(2.514, beside=-209.41)
     ('-1140.7', '0.0123', '2.5')
@@ -95,7 +95,7 @@ def _share(value: float, interval: tuple[float, float] | None) -> str:
 
 
 def cells(order: int, setting: Setting) -> list[str]:
-    """One row of a block's table."""
+    """Return one row of a block's table."""
     seeds = ", ".join(str(run.seed) for run in setting.runs)
     score = setting.score
     return [
@@ -110,7 +110,7 @@ def cells(order: int, setting: Setting) -> list[str]:
 
 
 def pairs(block: Block) -> list[list[str]]:
-    """The table of probabilities of improvement: row i, column j is P(i beats j)."""
+    """Return the table of probabilities of improvement: row i, column j is P(i beats j)."""
     shown = range(min(len(block.settings), MOST_PAIRS))
 
     def cell(first: int, second: int) -> str:
@@ -123,7 +123,7 @@ def pairs(block: Block) -> list[list[str]]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """`compare.md`."""
+    """Return the text of `compare.md`."""
     lines = ["# Comparison", "", *(f"- {note}" for note in comparison.notes)]
     for block in comparison.blocks:
         lines += ["", f"## {title(block)}", "", f"Mean return of the log: {number(block.of_the_log)}.", ""]
@@ -145,7 +145,7 @@ OVERALL = ("setting", "runs of each log", "IQM of scores [95 %]")
 
 
 def overall_cells(comparison: Comparison) -> list[list[str]]:
-    """Rows of the table over all logs."""
+    """Return the rows of the table over all logs."""
     return [
         [one.label, ", ".join(str(len(scores)) for scores in one.scores), _with_interval(one.iqm, one.interval)]
         for one in comparison.overall
@@ -153,7 +153,7 @@ def overall_cells(comparison: Comparison) -> list[list[str]]:
 
 
 def title(block: Block) -> str:
-    """Log and environment of a block."""
+    """Return the title of a block: log and environment."""
     return f"{block.log[0]} ({block.log[1][:8]}) in {block.environment}"
 
 
@@ -163,7 +163,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def csv_text(comparison: Comparison) -> str:
-    """`compare.csv`: one row a run."""
+    """Return the text of `compare.csv`, with one row for each run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(
@@ -192,7 +192,7 @@ def csv_text(comparison: Comparison) -> str:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """All numbers as plain values."""
+    """Return all numbers as plain values."""
     return {
         "tried": comparison.found.tried,
         "notes": comparison.notes,
@@ -237,7 +237,7 @@ def _setting_json(setting: Setting) -> dict[str, Any]:
 
 
 def html(comparison: Comparison, figure: str) -> str:
-    """`compare.html`, which needs no other file and no network. `figure`: the learning curves as SVG."""
+    """Return the text of `compare.html`, which needs no other file and no network; `figure` is the SVG of the learning curves."""
     return filled(
         "mopo_pl.comparison",
         "compare.html.j2",

@@ -1,7 +1,7 @@
-"""Statistics of returns over seeds, as Agarwal et al. (2021, arXiv 2108.13264) define them.
+"""Statistics of returns over seeds, as defined by Agarwal et al. (2021, arXiv 2108.13264).
 
-Values are float64 [n], one per run of a setting: runs of one setting differ in their seed alone. A stratum is a log: runs of several
-logs are resampled within each.
+Values are float64 [n], one per run of a setting; runs of one setting differ only in their seed. A stratum is a log: runs of several
+logs are resampled within each log.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 RESAMPLES = 10_000
-"""Bootstrap resamples of an interval."""
+"""Number of bootstrap resamples for an interval."""
 RESAMPLES_OF_PAIRS = 2000
-"""Of the interval of a probability of improvement: there is one for each pair of settings."""
+"""Number of resamples for the interval of a probability of improvement; it is smaller, because there is one interval for each pair of settings."""
 LEVEL = 0.95
-"""Coverage that an interval aims at."""
+"""Nominal coverage of the intervals."""
 METHOD = (
     "IQM: the mean without the lowest ⌊n/4⌋ and the highest ⌊n/4⌋ of n runs; of up to three it is the plain mean. Intervals: "
     f"percentile bootstrap over the seeds, drawn within each log, {RESAMPLES} resamples, {LEVEL * 100:.0f} % (of "
     f"probabilities of improvement {RESAMPLES_OF_PAIRS}). With few seeds they are too narrow: three seeds cannot show more than their own spread"
 )
-"""How the numbers of a comparison were made, for its pages."""
+"""Explanation of the statistics, shown on the pages of a comparison."""
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Mean along the last axis without the ⌊n/4⌋ lowest and the ⌊n/4⌋ highest of n values. [..., n] -> [...].
+    """Return the mean along the last axis without the ⌊n/4⌋ lowest and the ⌊n/4⌋ highest of n values. [..., n] -> [...].
 
     >>> float(interquartile_mean(np.array([0.0, 10.0, 11.0, 100.0])))
     10.5
@@ -33,7 +33,7 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """P(X > Y) + ½ P(X = Y) for a run X of `ours` and a run Y of `theirs`. [..., n], [..., m] -> [...].
+    """Return P(X > Y) + ½ P(X = Y) for a run X of `ours` and a run Y of `theirs`. [..., n], [..., m] -> [...].
 
     >>> float(probability_of_improvement(np.array([2.0, 3.0]), np.array([1.0, 2.0])))
     0.875
@@ -49,10 +49,10 @@ def interval(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[float, float] | None:
-    """Percentile interval of a statistic by the stratified bootstrap; None where every stratum has a single value.
+    """Return the percentile interval of a statistic by the stratified bootstrap; None where every stratum has a single value.
 
-    `groups`: for each argument of the statistic its strata, float64 [n_k]; a resample draws n_k values of each with replacement.
-    `statistic`: takes one array per group, the strata joined, [resamples, Σ n_k], and gives [resamples].
+    `groups` contains the strata of each argument of the statistic, float64 [n_k]; a resample draws n_k values of each with replacement.
+    `statistic` takes one array per group, with the strata joined, [resamples, Σ n_k], and returns [resamples].
     """
     if all(len(stratum) < 2 for strata in groups for stratum in strata):
         return None

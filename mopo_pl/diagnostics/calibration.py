@@ -1,4 +1,4 @@
-"""Whether a predicted σ is as large as the errors: z-scaling, coverage, split-conformal intervals, ranking by uncertainty."""
+"""Calibration of predicted σ against errors: z-scaling, coverage, split-conformal intervals, ranking by uncertainty."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from torch import Tensor
 from mopo_pl.dynamics.terminals.scores import area_under_curve
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-"""Probabilities of the intervals whose coverage is compared with them."""
+"""Probabilities of the central intervals whose coverage is measured."""
 
 
 def z_scale(errors: Tensor, std: Tensor) -> Tensor:
-    """s = sqrt(mean (e/σ)²) of each column [T]: the factor under which N(0, (sσ)²) makes the errors most likely.
+    """Return the scale s = sqrt(mean (e/σ)²) of each column [T]: the factor under which N(0, (sσ)²) makes the errors most likely.
 
     Per-dimension scaling of σ on held-out rows (Levi et al. 2019; Zelikman et al. 2020 take a quantile of |e/σ| instead of
     its mean square). `errors`, `std`: [n, T].
@@ -25,7 +25,7 @@ def z_scale(errors: Tensor, std: Tensor) -> Tensor:
 
 
 def normal_coverage(errors: Tensor, std: Tensor, level: float) -> Tensor:
-    """Share of the rows whose error lies within the central interval of N(0, σ²) of probability `level` [T].
+    """Return the share of the rows whose error lies within the central interval of N(0, σ²) of probability `level` [T].
 
     >>> normal_coverage(torch.tensor([[0.5], [1.5]]), torch.ones(2, 1), 0.6827)
     tensor([0.5000])
@@ -35,13 +35,15 @@ def normal_coverage(errors: Tensor, std: Tensor, level: float) -> Tensor:
 
 
 def log_likelihood(errors: Tensor, std: Tensor) -> float:
-    """Mean over rows of log N(e; 0, diag σ²), summed over columns [nats]."""
+    """Return the mean over rows of log N(e; 0, diag σ²), summed over columns [nats]."""
     terms = -0.5 * (errors / std).square() - std.log() - 0.5 * math.log(2 * math.pi)
     return float(terms.sum(-1).mean())
 
 
 def conformal_factor(errors: Tensor, std: Tensor, level: float) -> Tensor:
-    """q of each column [T]: the ⌈(n + 1)·level⌉-th smallest |e|/σ of n calibration rows; inf where n is too small for it.
+    """Return q of each column [T]: the ⌈(n + 1)·level⌉-th smallest |e|/σ of n calibration rows.
+
+    q is inf where n is too small for such a rank.
 
     μ ± qσ covers a further, exchangeable row with a probability of at least `level`, whatever the errors' distribution
     (split conformal prediction, Vovk et al. 2005; Lei et al. 2018).
@@ -52,13 +54,13 @@ def conformal_factor(errors: Tensor, std: Tensor, level: float) -> Tensor:
     tensor([inf])
     """
     scores = (errors.abs() / std).sort(0).values
-    # Rounded first: 10 · 0.9 must not become 9.000000000000002.
+    # Rounding comes first: 10 · 0.9 must not become 9.000000000000002.
     place = math.ceil(round((len(scores) + 1) * level, 9))
     return scores[place - 1] if place <= len(scores) else torch.full_like(scores[0], torch.inf)
 
 
 def spearman(first: Tensor, second: Tensor) -> float | None:
-    """Correlation of the ranks of two samples [n], ties at their mean rank; None where one of them is constant.
+    """Return the correlation of the ranks of two samples [n], with ties at their mean rank; None where one of them is constant.
 
     >>> spearman(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([-3.0, 0.0, 0.5]))
     1.0
@@ -70,20 +72,22 @@ def spearman(first: Tensor, second: Tensor) -> float | None:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """From 1; the mean of the ranks that equal values share."""
+    """Return the rank of each value, from 1; equal values share the mean of their ranks."""
     _, place, count = torch.unique(values, return_inverse=True, return_counts=True)
     return (count.cumsum(0) - (count - 1) / 2).double()[place]
 
 
 def worst_auroc(uncertainty: Tensor, errors: Tensor, share: float) -> float | None:
-    """Probability that u is larger on one of the worst rows than on another, ties counted half; None where all rows are alike.
+    """Return the probability that u is larger on one of the worst rows than on another row; ties count half.
+
+    Returns None where all rows count as worst.
 
     The worst rows are the ⌈share·n⌉ of the largest error, and those as large as the smallest of them.
 
     Args:
         uncertainty: u [n].
         errors: True errors [n].
-        share: Of the rows that count as worst.
+        share: Share of the rows that count as worst.
 
     >>> worst_auroc(torch.tensor([0.1, 0.2, 0.9]), torch.tensor([1.0, 2.0, 5.0]), 0.3)
     1.0
@@ -94,7 +98,7 @@ def worst_auroc(uncertainty: Tensor, errors: Tensor, share: float) -> float | No
 
 
 def by_decile(uncertainty: Tensor, errors: Tensor) -> list[float]:
-    """Mean error of each tenth of the rows, from the tenth with the smallest u to that with the largest.
+    """Return the mean error of each tenth of the rows, from the tenth with the smallest u to that with the largest.
 
     >>> by_decile(torch.arange(20.0), torch.arange(20.0))[:2]
     [0.5, 2.5]
@@ -103,7 +107,7 @@ def by_decile(uncertainty: Tensor, errors: Tensor) -> list[float]:
 
 
 def percentiles(values: Tensor, at: Sequence[float]) -> list[float]:
-    """Quantiles of a sample [n], as plain numbers.
+    """Return the quantiles of a sample [n] at the probabilities `at`, as Python floats.
 
     >>> percentiles(torch.arange(11.0), (0.1, 0.5))
     [1.0, 5.0]

@@ -1,6 +1,6 @@
-"""The model's error one step ahead, on transitions that it was not fitted to, beside what it says of its own error.
+"""One-step errors of the model on held-out transitions, compared with the σ and u that it predicts.
 
-T = 1 + D targets, as everywhere: the reward, then each column's change.
+There are T = 1 + D targets, as everywhere in the project: the reward, then the change of each observation column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,31 +28,31 @@ from mopo_pl.dynamics.penalties import Penalty, evaluate, extras_of
 from mopo_pl.nn.random_streams import generator_for
 
 WORST = 0.1
-"""Share of the rows whose errors count as the worst."""
+"""Share of the rows that count as the worst, those of the largest errors."""
 LEVEL = 0.9
-"""Probability of the intervals that are judged."""
+"""Probability of the intervals whose coverage is reported for each column."""
 CHUNK = 2000
-"""Rows that are predicted at once."""
+"""Number of rows that are predicted at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictions:
-    """What the ensemble says of n rows, and what happened, in float64 and the log's units."""
+    """Predictions of the ensemble for n rows with the true targets, in float64 and the log's units."""
 
     target: Tensor
-    """(r, Δs) [n, T]."""
+    """True reward and change of state (r, Δs) [n, T]."""
     mean: Tensor
-    """Of the elites' mixture [n, T]."""
+    """Mean of the elites' mixture [n, T]."""
     std: Tensor
-    """sqrt(mean_i σ_i² + var_i μ_i) over the elites [n, T]."""
+    """Standard deviation of the elites' mixture, sqrt(mean_i σ_i² + var_i μ_i) [n, T]."""
     spread: Tensor
-    """Standard deviation of each target over the log [T]; a column with 0 has nothing to predict."""
+    """Standard deviation of each target over the log [T]; 0 for a constant target, which leaves nothing to predict."""
     penalties: dict[str, Tensor]
-    """u of each penalty [n]."""
+    """u of each penalty [n], by the name of the penalty."""
 
     @property
     def errors(self) -> Tensor:
-        """What happened minus what was predicted [n, T]."""
+        """Return the true targets minus the predicted means [n, T]."""
         return self.target - self.mean
 
 
@@ -60,13 +60,13 @@ class Predictions:
 def predict(
     model: TransitionModel, dataset: OfflineDataset, rows: Tensor, penalties: Mapping[str, Penalty]
 ) -> Predictions:
-    """One step of the model from logged states and actions.
+    """Predict one step of the model from logged states and actions.
 
     Args:
-        model: The ensemble; the elites predict, as in rollouts, and all members make u, as in training.
+        model: The ensemble. The elites predict, as in rollouts; all members enter u, as in training.
         dataset: The log.
         rows: Indices of rows whose next state is known [n].
-        penalties: u by name.
+        penalties: Penalty functions, by name.
 
     """
     log, elites = LogStatistics.of(dataset), model.elites.to("cpu")
@@ -78,7 +78,7 @@ def predict(
         for name, penalty in penalties.items():
             u = evaluate(penalty, mean, std, extras_of(penalty), observations=part.observations, actions=acted, log=log)
             uncertainties[name].append(u.double())
-        mean, std = mean.double(), std.double()  # only now: a penalty is given what it gets in training
+        mean, std = mean.double(), std.double()  # only now: penalties receive the same precision as in training
         variance = std[elites].square().mean(0) + mean[elites].var(0, unbiased=False)
         means.append(mean[elites].mean(0))
         stds.append(variance.sqrt())
@@ -94,73 +94,76 @@ def predict(
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnError:
-    """One target's error and the quality of its σ; the factors come from one half of the rows, the rest from the other."""
+    """Error of one target and quality of its σ.
+
+    The scale factors are fitted on one half of the rows and the coverages are measured on the other.
+    """
 
     name: str
     rmse: float
-    """Root of the mean squared error, over all rows, in the column's unit."""
+    """Root of the mean squared error over all rows, in the column's unit."""
     relative: float
-    """The same in standard deviations of what is predicted: 1 is no better than always predicting its mean."""
+    """`rmse` in standard deviations of the target: 1 is no better than always predicting the target's mean."""
     factor: float
-    """z-scale: above 1 where σ is too small."""
+    """z-scale of σ: above 1 where σ is too small."""
     coverage: float
-    """Of the 90 % interval μ ± 1.645σ."""
+    """Coverage of the 90 % interval μ ± 1.645σ."""
     scaled_coverage: float
-    """Of the same interval with σ times the factor."""
+    """Coverage of the same interval with σ times `factor`."""
     conformal_coverage: float
-    """Of the split-conformal 90 % interval."""
+    """Coverage of the split-conformal 90 % interval."""
     conformal_width: float | None
-    """Mean half width of that interval, in the column's unit; None where there are too few rows for one."""
+    """Mean half width of the conformal interval, in the column's unit; None where there are too few rows for one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """How well a penalty's u orders rows by their true error."""
+    """Measures of how well the u of a penalty orders rows by their true error."""
 
     name: str
     spearman: float | None
-    """Rank correlation of u with ‖e‖₂ in the log's units, which is what u bounds; None where u is constant."""
+    """Rank correlation of u with ‖e‖₂ in the log's units, the quantity that u is meant to bound; None where u is constant."""
     auroc: float | None
-    """Probability that u is larger on one of the worst 10 % than elsewhere; 0.5 is chance."""
+    """Probability that u is larger on one of the worst 10 % of the rows than on another row; 0.5 is chance. None where u is constant."""
     standardised_spearman: float | None
-    """As `spearman`, for errors in standard deviations of each target: every column counts alike."""
+    """As `spearman`, with errors in standard deviations of each target, so that every column has the same weight."""
     standardised_auroc: float | None
-    """As `auroc`, for those errors."""
+    """As `auroc`, with these standardised errors."""
     deciles: list[float]
-    """Mean ‖e‖₂ of each tenth of the rows, by u."""
+    """Mean ‖e‖₂ of each tenth of the rows, ordered by u; empty where u is constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OneStep:
-    """The one-step errors on n held-out rows."""
+    """Summary of the one-step errors on n held-out rows."""
 
     rows: int
     columns: list[ColumnError]
     constant: list[str]
-    """Targets that never vary in the log, which are left out."""
+    """Names of the targets that never vary in the log and are left out."""
     levels: list[float]
-    """Probabilities of central intervals."""
+    """Probabilities of the central intervals."""
     coverage: list[float]
-    """Share of errors within each, over all columns and the judged half."""
+    """Share of errors within each interval, over all columns and the half of the rows that is judged."""
     scaled_coverage: list[float]
-    """The same after the z-scale."""
+    """As `coverage`, with σ times the z-scale."""
     log_likelihood: float
-    """Per row of the judged half [nats]."""
+    """Mean log-likelihood of a row of the judged half [nats]."""
     scaled_log_likelihood: float
     rankings: list[Ranking]
 
 
 def one_step(predicted: Predictions, names: Sequence[str], *, seed: int) -> OneStep:
-    """Sum up one-step predictions.
+    """Summarise one-step predictions.
 
     Args:
-        predicted: Of at least 2 rows.
-        names: Of the T targets.
-        seed: Of the halves that factors are fitted and judged on.
+        predicted: Predictions for at least 2 rows.
+        names: Names of the T targets.
+        seed: Seed of the random split into the half on which factors are fitted and the half on which they are judged.
 
     """
     varying = (predicted.spread > 0).nonzero().squeeze(-1)
-    # A constant target has σ = 0; what is left of it is rounding.
+    # A constant target has σ = 0; its remaining error is rounding.
     errors, std, spread = predicted.errors[:, varying], predicted.std[:, varying], predicted.spread[varying]
     std = std.clamp(min=1e-12)
     order = torch.randperm(len(errors), generator=generator_for(seed, "calibration halves"))
@@ -213,7 +216,7 @@ def one_step(predicted: Predictions, names: Sequence[str], *, seed: int) -> OneS
 
 
 def _ranking(name: str, u: Tensor, errors: Tensor, spread: Tensor) -> Ranking:
-    """`errors` [n, T], `spread` [T]: of the targets that vary."""
+    """Measure how well u [n] orders rows by `errors` [n, T]; `spread` [T] is the standard deviation of each target that varies."""
     size, standardised = errors.norm(dim=-1), (errors / spread).norm(dim=-1)
     constant = bool((u == u[0]).all())
     return Ranking(
@@ -227,7 +230,10 @@ def _ranking(name: str, u: Tensor, errors: Tensor, spread: Tensor) -> Ranking:
 
 
 def sampled_episodes(dataset: OfflineDataset, *, rows: int, seed: int) -> Tensor:
-    """Rows with a known next state of whole episodes, drawn until there are `rows` of them, or all [n]."""
+    """Return indices [n] of rows with a known next state from randomly drawn episodes.
+
+    Whole episodes are drawn until there are `rows` such rows, or none is left. The result is then cut to the first `rows`.
+    """
     ends = dataset.episode_ends
     begins = torch.cat([torch.zeros(1, dtype=torch.int64), ends[:-1]])
     taken: list[Tensor] = []
@@ -242,5 +248,5 @@ def sampled_episodes(dataset: OfflineDataset, *, rows: int, seed: int) -> Tensor
 
 
 def target_names(log: Transitions, columns: Sequence[str]) -> list[str]:
-    """Names of the T targets, for names of the D observation columns."""
+    """Return the names of the T targets, given the names of the D observation columns."""
     return ["reward", *(f"Δ {name}" for name in columns[: log.newest_dim])]

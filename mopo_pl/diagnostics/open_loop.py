@@ -1,4 +1,4 @@
-"""The model's error several steps ahead: its states under the logged actions, beside the logged states."""
+"""Error of the model several steps ahead: its states under the logged actions, compared with the logged states."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,40 +12,40 @@ from mopo_pl.diagnostics.one_step import CHUNK
 from mopo_pl.dynamics.model import TransitionModel
 
 BANDS = (0.1, 0.5, 0.9)
-"""Quantiles over starts that errors are told by."""
+"""Quantiles, over starts and elites, by which errors are summarised."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenLoop:
-    """Errors of states predicted h = 1 … H steps ahead, with the logged actions, beside the logged states."""
+    """Errors of states predicted h = 1 … H steps ahead with the logged actions, measured against the logged states."""
 
     starts: list[int]
-    """Logged states that have h more rows in their episode [H]."""
+    """Number of starts from which h steps can be compared with the log [H]."""
     low: list[float]
-    """10 % quantile over starts and elites of the error: the root mean square over columns, in standard deviations of the log [H]."""
+    """10 % quantile of the error over starts and elites [H]. The error is the root mean square over columns, in standard deviations of the log."""
     median: list[float]
     high: list[float]
-    """90 % quantile [H]."""
+    """90 % quantile of the same error [H]."""
     elites: list[list[float]]
-    """Median of each elite [K, H]."""
+    """Median error of each elite [K, H]."""
     standing: list[float]
-    """Median error of the prediction that nothing changes [H]."""
+    """Median error of predicting the start state at every step [H]."""
     columns: dict[str, list[float]]
-    """Median |error| by column, in its unit [H]."""
+    """Median |error| over starts and elites by column, in the column's unit [H]."""
 
 
 @torch.no_grad()
 def open_loop(
     model: TransitionModel, dataset: OfflineDataset, starts: Tensor, horizon: int, names: Sequence[str]
 ) -> OpenLoop:
-    """Replay logged actions through each elite's mean, from logged states, and compare with the log.
+    """Replay logged actions through the mean of each elite, from logged states, and compare the states with the log.
 
     Args:
         model: The ensemble.
         dataset: The log.
-        starts: Indices of rows [n]; those whose episode goes on for fewer than h rows with a known next state count for fewer h.
-        horizon: H, cut to the longest stretch that a start has.
-        names: Of the D newest observation columns.
+        starts: Row indices of the starts [n]. Step h uses only starts that are followed by h rows with a known next state.
+        horizon: H, reduced to the longest stretch that any start has.
+        names: Names of the D newest observation columns.
 
     Raises ValueError where no start has a known next state.
 
@@ -71,7 +71,7 @@ def open_loop(
         reached = rows.newest_next_observations.double()[going]
         error = (newest[elites][:, going].double() - reached).nan_to_num(torch.inf, torch.inf, torch.inf).abs()
         size = _relative(error, spread, varying)
-        # Between two infinite errors, a quantile is not a number.
+        # torch's quantile between two infinite errors is NaN; it counts as infinite.
         quantiles.append(size.flatten().quantile(torch.tensor(BANDS).double()).nan_to_num(torch.inf).tolist())
         medians.append(size.median(1).values.tolist())
         standing.append(float(_relative((first[going] - reached).abs(), spread, varying).median()))
@@ -90,19 +90,19 @@ def open_loop(
 
 
 def _changes(model: TransitionModel, inputs: Tensor) -> Tensor:
-    """Each member's mean Δs [E, B, D] for its own (s, a) [E, B, D + A]."""
+    """Return the mean Δs of each member [E, B, D] for that member's (s, a) [E, B, D + A]."""
     return torch.cat([model.ensemble.in_raw_units(part)[0][..., 1:] for part in inputs.split(CHUNK, 1)], 1)
 
 
 def _relative(error: Tensor, spread: Tensor, varying: Tensor) -> Tensor:
-    """Root mean square over the columns that vary, in their standard deviations [...], of |error| [..., D]."""
+    """Return the root mean square of |error| [..., D] over the columns that vary, in standard deviations of each column [...]."""
     return (error[..., varying] / spread[varying]).square().mean(-1).sqrt()
 
 
 def known_stretch(dataset: OfflineDataset) -> Tensor:
-    """Rows from each row on, itself included, that follow one another in its episode and whose next state is known [N]."""
+    """Return, for each row, the number of consecutive rows of its episode from there on whose next state is known [N]."""
     rows = torch.arange(len(dataset))
     end = dataset.episode_ends[torch.searchsorted(dataset.episode_ends, rows, right=True)]
-    # First row from here on whose next state is unknown.
+    # Index of the first row, from each row on, whose next state is unknown.
     unknown = torch.where(dataset.next_known, len(dataset), rows).flip(0).cummin(0).values.flip(0)
     return torch.minimum(end, unknown) - rows

@@ -1,4 +1,4 @@
-"""The policy beside the log: what it does on logged states, how uncertain the model is there, and where it leads in the model."""
+"""Comparison of the policy with the log: its actions on logged states, the model's uncertainty there, and the states it reaches in the model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import PINNED, Act, branch
 
 AT = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles that distributions are told by."""
+"""Probabilities of the quantiles by which distributions are summarised."""
 BINS = 30
-"""Of the histograms of actions, equally wide between the bounds."""
+"""Number of bins of the action histograms, equally wide between the bounds."""
 CHUNK = 5000
-"""Rows that are computed at once."""
+"""Number of rows that are computed at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +31,21 @@ class ActionColumn:
     high: float
     """Upper bound."""
     logged: list[float]
-    """Quantiles `AT`."""
+    """Quantiles `AT` of the logged actions."""
     chosen: list[float]
     distance: float
-    """Mean |π(s) - a|, in half the range."""
+    """Mean |π(s) - a|, in units of half the range of the action."""
     logged_pinned: float
-    """Share of logged actions at a bound."""
+    """Share of logged actions that lie at a bound."""
     chosen_pinned: float
     logged_histogram: list[float]
-    """Shares of the rows in `BINS` bins between the bounds."""
+    """Share of the rows in each of `BINS` bins between the bounds."""
     chosen_histogram: list[float]
 
 
 @dataclass(frozen=True, kw_only=True)
 class UncertaintyOnLog:
-    """The run's own u on logged states: of the logged action and of the policy's."""
+    """Uncertainty u of the run's penalty on logged states, for the logged actions and for those of the policy."""
 
     name: str
     logged: list[float]
@@ -53,7 +53,7 @@ class UncertaintyOnLog:
     chosen: list[float]
     """Quantiles `AT` of u(s, π(s))."""
     ratio: float | None
-    """mean u(s, π(s)) / mean u(s, a)."""
+    """mean u(s, π(s)) / mean u(s, a); None where the latter is 0."""
     beyond: float
     """Share of the states on which u(s, π(s)) is above the 95 % quantile of u(s, a)."""
 
@@ -64,20 +64,20 @@ class VisitedColumn:
 
     name: str
     logged: list[float]
-    """Quantiles `AT`."""
+    """Quantiles `AT` of the logged values."""
     imagined: list[float]
     outside: float
-    """Share of imagined values below the log's 0.5 % or above its 99.5 % quantile; 0.01 for states as in the log."""
+    """Share of imagined values below the log's 0.5 % or above its 99.5 % quantile; about 0.01 for states distributed as in the log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visited:
-    """States of imagined rollouts from logged states."""
+    """Summary of the states of imagined rollouts that start from logged states."""
 
     starts: int
     horizon: int
     steps: int
-    """Imagined states that are counted: those before an episode's end."""
+    """Number of valid imagined steps, which excludes those after the end of an episode."""
     columns: list[VisitedColumn]
 
 
@@ -87,9 +87,9 @@ def beside_the_log(
     """Compare logged actions with the policy's mean actions on the same states.
 
     Args:
-        mean_action: From s [B, D] to a [B, A] in [-1, 1].
+        mean_action: Function from s [B, D] to a [B, A] in [-1, 1].
         dataset: The log.
-        rows: Indices of the rows that are compared [n].
+        rows: Indices of the compared rows [n].
 
     """
     logged, chosen = dataset.transitions[rows].actions.double(), chosen_actions(mean_action, dataset, rows).double()
@@ -114,7 +114,7 @@ def beside_the_log(
 
 @torch.no_grad()
 def chosen_actions(mean_action: Callable[[Tensor], Tensor], dataset: OfflineDataset, rows: Tensor) -> Tensor:
-    """π(s) [n, A] in [-1, 1] on logged states."""
+    """Return the policy's mean actions π(s) on logged states, [n, A] in [-1, 1]."""
     return torch.cat([mean_action(dataset.transitions[chunk].observations) for chunk in rows.split(CHUNK)])
 
 
@@ -122,7 +122,7 @@ def chosen_actions(mean_action: Callable[[Tensor], Tensor], dataset: OfflineData
 def uncertainty_on_log(
     model: PenalisedModel, name: str, mean_action: Callable[[Tensor], Tensor], dataset: OfflineDataset, rows: Tensor
 ) -> UncertaintyOnLog:
-    """Compare u(s, π(s)) with u(s, a) on logged states; `name`: of the penalty."""
+    """Compare u(s, π(s)) with u(s, a) on logged states; `name` is the name of the penalty."""
     logged, chosen = [], []
     for chunk in rows.split(CHUNK):
         part = dataset.transitions[chunk]
@@ -151,18 +151,18 @@ def visited(
     limits: StateLimits,
     generator: Generator,
 ) -> Visited:
-    """Roll the policy out in the model, as training does, and compare the states with those of the log.
+    """Roll the policy out in the model and compare the states that it reaches with those of the log.
 
     Args:
-        model: Its costs do not matter here.
+        model: Penalised model; its costs have no effect here.
         policy: π, stochastic as in training.
         dataset: The log.
-        rows: Indices of the rows that stand for the log [n].
-        starts: Rollouts, from the first so many of them.
-        horizon: Steps.
-        names: Of the newest observation columns.
-        limits: Rollouts end where they leave them.
-        generator: Of all random numbers.
+        rows: Indices of the rows that represent the log [n].
+        starts: Number of rollouts; they start from the first rows of `rows`.
+        horizon: Number of steps of a rollout.
+        names: Names of the newest observation columns.
+        limits: Limits beyond which a rollout ends.
+        generator: Source of all random numbers.
 
     """
     begun = dataset.transitions[rows[:starts]].observations

@@ -1,1 +1,1 @@
-"""A policy as files that run without this project: ONNX, a torch program, NumPy alone."""
+"""Export of a policy as files that run without this project: ONNX, a torch program, or NumPy alone."""

@@ -1,4 +1,4 @@
-"""A policy's card, after the model cards of Mitchell et al. 2019 and of the hub: `card.json`, and its text."""
+"""Card of a policy, following the model cards of Mitchell et al. 2019 and of the Hugging Face hub: `card.json`, and its Markdown text."""
 
 import json
 import re
@@ -11,11 +11,11 @@ NOT_FOR = (
     "States beyond the ranges below: the log does not show what happens there.",
     "Acting unwatched where a wrong action can hurt people or break things.",
 )
-"""What no policy that was learned from a log must be used for."""
+"""Uses that are excluded for every policy that was learned from a log."""
 
 
 def not_for(card: Mapping[str, Any]) -> list[str]:
-    """What this policy must not be used for, the gravest first."""
+    """Return the uses that are excluded for this policy, the most serious first."""
     found = []
     health, scored, estimates = card["health"], card["result"].get("final_return"), card["estimates"]
     if health is not None and health["level"] == "STOP":
@@ -32,7 +32,7 @@ def not_for(card: Mapping[str, Any]) -> list[str]:
 
 
 def as_markdown(card: Mapping[str, Any]) -> str:
-    """`README.md` of the policy's folder, with the head that the hub reads."""
+    """Return the text of `README.md` for the policy's folder, with the metadata header that the hub reads."""
     log, training, result = card["log"], card["training"], card["result"]
     head = [
         "---",
@@ -89,7 +89,7 @@ def as_markdown(card: Mapping[str, Any]) -> str:
 
 
 def _licence(known_as: str, name: str) -> list[str]:
-    """The head's lines about a licence. What cannot be one of the hub's names is `other`, as the hub asks, with its own name.
+    """Return the header lines for a licence. A text that cannot be a licence id of the hub becomes `other` with `license_name`, as the hub requires.
 
     >>> _licence("mit", "MIT"), _licence("ours: all", "Ours: all")
     (['license: mit'], ['license: other', 'license_name: "Ours: all"'])
@@ -127,7 +127,7 @@ def _evidence(card: Mapping[str, Any]) -> list[str]:
 
 
 def _table(signals: Mapping[str, Any], *, bounds: bool) -> str:
-    """A row a column: name, unit, range in the log, and for actions the bounds."""
+    """Return a Markdown table with one row for each column: name, unit, range in the log, and for actions the bounds."""
     columns = ["name", "unit", "range in the log", *(["bounds"] if bounds else [])]
     rows = [columns, ["---"] * len(columns)]
     for i, name in enumerate(signals["names"]):

@@ -1,4 +1,4 @@
-"""A form compared with the policy: on states of the log, and on random ones within and beyond its range."""
+"""Comparison of an exported form with the policy: on states of the log, and on random states within and beyond its range."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,37 +9,41 @@ from mopo_pl.export.run_policy import digest_of
 from mopo_pl.policy import Policy
 
 LOGGED, RANDOM = 512, 512
-"""Rows of each kind that are compared."""
+"""Largest number of rows of each kind that are compared."""
 KEPT = 64
-"""Rows of each kind that are kept beside the forms as test vectors."""
+"""Largest number of rows of each kind that are stored with the forms as test vectors."""
 
 
 class Form(Protocol):
-    """An exported policy, opened again from its file."""
+    """Interface of an exported policy that was opened again from its file."""
 
     def __call__(self, observation: np.ndarray, /) -> np.ndarray:
-        """Actions [B, A] for observations [B, D]."""
+        """Return actions [B, A] for observations [B, D]."""
         ...
 
     def reset(self) -> None:
-        """Begin B episodes."""
+        """Begin B new episodes."""
         ...
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """B episodes of T steps, and what the policy does in them."""
+    """Observations of B episodes of T steps, with the actions of the policy in them."""
 
     observations: np.ndarray
-    """[T, B, D] float32; T is 1 for a policy without a history."""
+    """Observations [T, B, D] float32; T is 1 for a policy without a history."""
     actions: np.ndarray
-    """[T, B, A] float32."""
+    """Actions [T, B, A] float32."""
     logged: int
-    """How many of the B T rows are states of the log."""
+    """Number of states of the log among the B·T rows."""
 
     @classmethod
     def of(cls, policy: Policy, logged: np.ndarray | None, *, each: tuple[int, int], seed: int = 0) -> "Vectors":
-        """Play `policy`. `logged`: observations of the log [N, D], if it can be read; `each`: rows of each kind, at most."""
+        """Make vectors with the actions of `policy` on logged and random states.
+
+        `logged` contains the observations of the log [N, D], or None where it cannot be read. `each` is the largest number of logged and
+        of random rows.
+        """
         steps = 1 if policy.history == 1 else policy.history + 2
         kinds = [random_states(policy, rows=each[1], seed=seed)]
         if logged is not None:
@@ -51,20 +55,20 @@ class Vectors:
 
     @property
     def rows(self) -> int:
-        """How many states are compared."""
+        """Return the number of states that are compared."""
         return self.observations.shape[0] * self.observations.shape[1]
 
     def plain(self) -> dict[str, np.ndarray]:
-        """What `vectors.npz` holds."""
+        """Return the contents of `vectors.npz`."""
         return {"observations": self.observations, "actions": self.actions}
 
     def digest(self) -> str:
-        """SHA-256, as `run_policy.py --check` computes it."""
+        """Return the SHA-256 of the vectors, as `run_policy.py --check` computes it."""
         return digest_of(self.plain())
 
 
 def play(form: Form | Policy, observations: np.ndarray) -> np.ndarray:
-    """The actions [T, B, A] of B episodes with observations [T, B, D]."""
+    """Return the actions [T, B, A] in B episodes with observations [T, B, D]."""
     form.reset()
     actions = np.stack([form(rows) for rows in observations])
     form.reset()
@@ -72,14 +76,14 @@ def play(form: Form | Policy, observations: np.ndarray) -> np.ndarray:
 
 
 def largest_difference(form: Form, vectors: Vectors, policy: Policy) -> float:
-    """Between the actions of a form and those of the policy, in half the range of an action; NaN counts as infinite."""
+    """Return the largest difference between the actions of a form and of the policy, in half ranges of an action; NaN counts as infinite."""
     half = (policy.action_high.double() - policy.action_low.double()).numpy() / 2
     found = np.abs(play(form, vectors.observations).astype(np.float64) - vectors.actions) / half
     return float(np.where(np.isnan(found), np.inf, found).max())
 
 
 def random_states(policy: Policy, *, rows: int, seed: int) -> np.ndarray:
-    """Observations [rows, D] uniform over twice the range of the log; where that is unknown, over mean ± 3 std of the scaling."""
+    """Draw observations [rows, D] uniformly from twice the log's range; where that is unknown, from mean ± 3 std of the scaling."""
     signals, scaling = policy.observations, policy.actor.normaliser
     if signals.low is not None and signals.high is not None:
         low, high = signals.low.astype(np.float64), signals.high.astype(np.float64)

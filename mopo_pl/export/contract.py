@@ -1,4 +1,4 @@
-"""What every exported form says of itself: columns, scaling, history, origin, licence."""
+"""Contract of an exported form: the metadata on columns, scaling, history, origin and licence that every form contains."""
 
 from typing import Any
 
@@ -7,25 +7,25 @@ from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 
 TOLERANCE = 1e-4
-"""Difference between a form and the policy above which an export is an error, in half the range of an action."""
+"""Largest accepted difference between a form and the policy, in half the range of an action; a larger one is an error."""
 UNSTATED = "not stated"
-"""Licence of weights whose owner has not named one."""
+"""Licence of weights whose owner has named none."""
 
 
 def check_licence(licence: str) -> None:
-    """Raise InputError for what is no name of a licence: it stands in files that have a meaning for each line."""
+    """Raise InputError for text that is no name of a licence: it is written to files in which every line has a meaning."""
     if not licence.strip() or not licence.isprintable():
         raise InputError(f"--licence {licence!r} must be the name of a licence, in one line: such as MIT or CC-BY-4.0")
 
 
 def contract_of(policy: Policy, *, distribution: bool, licence: str) -> dict[str, Any]:
-    """Plain values for a JSON text.
+    """Return the contract as plain values for JSON.
 
-    `observations` and `actions` hold `names`, `units`, and `low` and `high`, the range in the log (null where unknown).
-    An observation is scaled as (o - mean)/std; with a history `mean` and `std` are those of a whole state. An action is
+    `observations` and `actions` contain `names`, `units`, and `low` and `high`, the range in the log (null where unknown).
+    An observation is scaled as (o - mean)/std; with a history, `mean` and `std` are those of a complete state. An action is
     bound_low + (a + 1)/2 · (bound_high - bound_low) for a in [-1, 1].
 
-    `distribution`: whether μ and log σ are among the outputs. `licence`: of the weights.
+    `distribution` is set if μ and log σ are among the outputs. `licence` is the licence of the weights.
     """
     actor, meta = policy.actor, policy.meta
     return {

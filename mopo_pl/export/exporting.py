@@ -1,4 +1,4 @@
-"""A policy, written in several forms, each compared with it: what `export.json` records."""
+"""Export of a policy in several forms, each compared with the policy; `export.json` records the result."""
 
 import copy
 import json
@@ -26,18 +26,18 @@ def export_policy(
     distribution: bool,
     licence: str,
 ) -> dict[str, Any]:
-    """Write forms of a policy into a folder, with test vectors and `export.json`; give what that file says.
+    """Write a policy in several forms into a folder, with test vectors and `export.json`; returns the contents of that file.
 
     Args:
-        policy: In any precision, on any device; exported in float32, without its guards.
-        folder: Made if it is missing.
-        forms: Keys of `FORMS`; None: all that can be written here, the others with the reason under `left_out`.
-        logged: Observations of the log [N, D] to compare on; None where the log cannot be read.
+        policy: Policy in any precision, on any device. It is exported in float32, without its guards.
+        folder: Target folder, which is made if it is missing.
+        forms: Keys of `FORMS`. None writes all forms that can be written here; the others are listed with the reason under `left_out`.
+        logged: Observations of the log [N, D] for the comparison; None where the log cannot be read.
         distribution: Whether μ and log σ are outputs too.
-        licence: Of the weights.
+        licence: Licence of the weights.
 
-    Raises InputError where the folder cannot be made or a form that was asked for cannot be written, and where one differs from the policy by more
-    than `TOLERANCE`.
+    Raises InputError where the folder cannot be made, where a requested form cannot be written, where a form differs from the policy by
+    more than `TOLERANCE`, and where the distribution of a cloned policy is requested.
 
     """
     if distribution and policy.meta.get("cloned"):

@@ -1,4 +1,4 @@
-"""The three forms of a policy, each written to a folder and opened again from there."""
+"""The three forms of a policy; each function writes one into a folder and opens it again from there."""
 
 import importlib.util
 import io
@@ -23,13 +23,13 @@ from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.atomic_write import atomic_write
 
 OPSET = 18
-"""Version of ONNX's operators: runtimes since 2023 have it (onnxruntime 1.14)."""
+"""Version of ONNX's operators; runtimes since 2023 support it (onnxruntime 1.14)."""
 RUNNER = Path(run_policy.__file__)
-"""The file that is copied beside policy.npz."""
+"""The file that is copied next to policy.npz."""
 
 
 def write_onnx(policy: Policy, folder: Path, contract: Mapping[str, Any], vectors: Vectors) -> Form:
-    """`policy.onnx`, the contract in its metadata. Needs the extra `onnx`."""
+    """Write `policy.onnx`, with the contract in its metadata. Needs the extra `onnx`."""
     _require_onnx()
     graph = PolicyGraph(policy, distribution=contract["distribution"]).eval()
     batch = torch.export.Dim("batch")
@@ -54,7 +54,7 @@ def write_onnx(policy: Policy, folder: Path, contract: Mapping[str, Any], vector
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what torch and onnxscript say of themselves, such as that torchvision is not installed."""
+    """Suppress warnings and messages of torch and onnxscript, such as that torchvision is not installed."""
     exporter = logging.getLogger("torch.onnx")
     before = exporter.level
     with warnings.catch_warnings():
@@ -89,7 +89,7 @@ def _require_onnx() -> None:
 
 
 def write_torch(policy: Policy, folder: Path, contract: Mapping[str, Any], vectors: Vectors) -> Form:
-    """`policy.pt2`, a program of `torch.export`, with the contract in it as `contract.json`."""
+    """Write `policy.pt2`, a program of `torch.export` that contains the contract as `contract.json`."""
     graph = PolicyGraph(policy, distribution=contract["distribution"]).eval()
     batch = torch.export.Dim("batch")
     shapes = tuple({0: batch} for _ in graph.inputs)
@@ -102,7 +102,7 @@ def write_torch(policy: Policy, folder: Path, contract: Mapping[str, Any], vecto
 
 
 def write_numpy(policy: Policy, folder: Path, contract: Mapping[str, Any], vectors: Vectors) -> Form:
-    """`run_policy.py` and `policy.npz`; raises InputError for a network that the runner does not know."""
+    """Write `run_policy.py` and `policy.npz`. Raises InputError for a network that `run_policy.py` does not support."""
     if type(policy.actor) is not TanhGaussianActor:
         raise InputError(
             f"--to numpy: run_policy.py knows the network of this project alone, and this is a {type(policy.actor).__name__}; "
@@ -119,7 +119,7 @@ def write_numpy(policy: Policy, folder: Path, contract: Mapping[str, Any], vecto
 
 
 def _arrays(policy: Policy, *, distribution: bool) -> dict[str, np.ndarray]:
-    """The policy's numbers, float32: scaling, bounds, and layers of which the last gives μ, and log σ if asked for."""
+    """Return the policy's arrays in float32: scaling, bounds, and layers; the last layer gives μ, and log σ if `distribution` is set."""
     actor = policy.actor
     arrays = {
         "mean": actor.normaliser.mean,
@@ -143,4 +143,4 @@ FORMS: dict[str, tuple[Write, tuple[str, ...]]] = {
     "torch": (write_torch, ("policy.pt2",)),
     "onnx": (write_onnx, ("policy.onnx",)),
 }
-"""What `--to` names: how it is written, and the files that are."""
+"""For each value of `--to`: the function that writes the form, and the files that it writes."""

@@ -1,4 +1,4 @@
-"""`PolicyGraph`: what ONNX and torch programs compute."""
+"""`PolicyGraph`: the computation of the exported ONNX and torch programs."""
 
 from typing import Protocol
 
@@ -10,11 +10,12 @@ from mopo_pl.policy import Policy
 
 
 class PolicyGraph(nn.Module):
-    """(o [B, D]) or, of a policy with a history, (o, memory [B, M]) to tensors named by `outputs`.
+    """Module from o [B, D], or from (o, memory [B, M]) for a policy with a history, to the tensors named by `outputs`.
 
-    `action` [B, A]: deterministic, within the bounds; NaN where o is not finite, or so large that the network overflows. `outside` [B, D]: whether a column lies beyond
-    the log's range. `memory` [B, M]: for the next step; zeros begin an episode. It stays as it is where the action is NaN. `mean`,
-    `log_std` [B, A]: μ and log σ before tanh, if asked for.
+    `action` [B, A]: deterministic, within the bounds; NaN where o is not finite, or so large that the network overflows.
+    `outside` [B, D]: whether a column lies beyond the log's range.
+    `memory_out` [B, M]: the memory for the next step, unchanged where the action is NaN. A memory of zeros begins an episode.
+    `mean`, `log_std` [B, A]: μ and log σ before tanh, if requested.
     """
 
     low: Tensor
@@ -23,7 +24,7 @@ class PolicyGraph(nn.Module):
     seen_high: Tensor
 
     def __init__(self, policy: Policy, *, distribution: bool) -> None:
-        """`distribution`: also give μ and log σ."""
+        """Build the graph of a policy; with `distribution` it also returns μ and log σ."""
         super().__init__()
         self.actor, self.distribution = policy.actor, distribution
         self.window = Window(policy.obs_dim, len(policy.action_low), policy.history)
@@ -39,35 +40,38 @@ class PolicyGraph(nn.Module):
 
     @property
     def memory_width(self) -> int:
-        """M: whether the episode has begun, the last state, the last action in [-1, 1]; 0 without a history."""
+        """Return M, the width of the memory; 0 without a history.
+
+        The memory consists of a flag whether the episode has begun, the last state, and the last action in [-1, 1].
+        """
         return 0 if self.window.steps == 1 else 1 + self.window.width + self.window.action_dim
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Names of the arguments."""
+        """Return the names of the inputs."""
         return ("observation",) if self.window.steps == 1 else ("observation", "memory")
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what `forward` gives, in order."""
+        """Return the names of the outputs of `forward`, in order."""
         memory = () if self.window.steps == 1 else ("memory_out",)
         return ("action", "outside", *memory, *(("mean", "log_std") if self.distribution else ()))
 
     def example(self) -> tuple[Tensor, ...]:
-        """Arguments to trace with: a batch of two."""
+        """Return example inputs for tracing: a batch of two."""
         widths = (self.window.obs_dim,) if self.window.steps == 1 else (self.window.obs_dim, self.memory_width)
         return tuple(torch.zeros(2, width) for width in widths)
 
     def forward(self, observation: Tensor, memory: Tensor | None = None) -> tuple[Tensor, ...]:
-        """The tensors that `outputs` names."""
+        """Compute the tensors that `outputs` names."""
         valid = observation.isfinite().all(-1, keepdim=True)
-        # No NaN reaches the network: some runtimes turn it into a number (relu as max(x, 0)).
+        # No NaN may reach the network, because some runtimes turn it into a number (relu as max(x, 0)).
         known = torch.where(valid, observation, self.actor.normaliser.mean[: self.window.obs_dim])
         states = known if memory is None else self._states(known, memory)
         squashed = self.actor.mean_action(states)
         action = self.low + (squashed + 1) / 2 * (self.high - self.low)
         action = torch.minimum(torch.maximum(action, self.low), self.high)
-        # A finite observation can be so large that the network's numbers overflow: it must not spoil the memory.
+        # A finite observation can be so large that values in the network overflow; these must not enter the memory.
         valid = valid & squashed.isfinite().all(-1, keepdim=True)
         made = [
             torch.where(valid, action, torch.nan),
@@ -88,23 +92,23 @@ class Program(Protocol):
     """A compiled form of `PolicyGraph`."""
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Outputs in their order."""
+        """Return the outputs in their order."""
         ...
 
 
 class Steps:
-    """Steps of a program, its memory handed on: a `Form` to compare."""
+    """Adapter that calls a program step by step and keeps its memory: a `Form` for the comparison."""
 
     def __init__(self, program: Program, graph: PolicyGraph) -> None:
         self.program, self.graph = program, graph
         self._memory: Tensor | None = None
 
     def reset(self) -> None:
-        """Begin episodes."""
+        """Begin new episodes."""
         self._memory = None
 
     def __call__(self, observation, /):
-        """Actions [B, A] for observations [B, D]."""
+        """Return actions [B, A] for observations [B, D]."""
         rows = torch.as_tensor(observation)
         if self.graph.window.steps == 1:
             return self.program(rows)[0].numpy()

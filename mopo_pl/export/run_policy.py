@@ -2,10 +2,10 @@
 
     from run_policy import Policy
 
-    policy = Policy()                 # policy.npz beside this file
-    action = policy(observation)      # [D] or [B, D], or a dict by column name; gives [A] or [B, A] float32
+    policy = Policy()                 # policy.npz next to this file
+    action = policy(observation)      # [D] or [B, D], or a dict by column name; returns [A] or [B, A] float32
 
-`python run_policy.py` says what the policy reads and commands; `python run_policy.py --check` replays vectors.npz.
+`python run_policy.py` prints the inputs and outputs of the policy; `python run_policy.py --check` replays vectors.npz.
 
 This file is part of mopo_pl, licence MIT. The weights in policy.npz have the licence that their metadata state.
 """
@@ -24,24 +24,24 @@ ON_INVALID = ("error", "last", "safe_action")
 
 
 class Policy:
-    """Observations in the environment's units to actions in the environment's units, within their bounds.
+    """A policy that maps observations to actions within their bounds, both in the environment's units.
 
-    The deterministic action low + (tanh mu(s) + 1)/2 * (high - low) of a network with ReLU, its scaling inside.
+    The action is low + (tanh mu(s) + 1)/2 * (high - low), which is deterministic. mu is a network with ReLU that includes its scaling.
 
-    `metadata`: what policy.npz says of itself. `outside_now`: columns of the last call beyond the range of the log.
+    `metadata`: the metadata in policy.npz. `outside_now`: columns of the last call beyond the range of the log.
     `invalid`: how many observations so far were not finite.
     """
 
     def __init__(self, path=None, on_invalid="error", safe_action=None, rate_limits=None):
         """Read policy.npz.
 
-        path: the file (default: policy.npz beside this one).
-        on_invalid: what an observation with NaN or inf, or at which the network overflows, leads to: "error" (ValueError), "last" (the last action, or
-            safe_action where there is none yet), or "safe_action".
+        path: the file (default: policy.npz next to this one).
+        on_invalid: the reaction to an observation with NaN or inf, or at which the network overflows: "error" (ValueError), "last" (the
+            last action, or safe_action where there is none yet), or "safe_action".
         safe_action: one number for each action, within the bounds.
-        rate_limits: largest change of an action in one step, by name or pattern of names; the first step is free.
+        rate_limits: largest change of an action in one step, by name or pattern of names; the first step is not limited.
 
-        A policy with a history, a fallback "last" or a rate limit remembers its last step: call it once a step, and
+        A policy with a history, the reaction "last" or a rate limit remembers its last step: call it once a step, and
         `reset` before each episode.
         """
         path = os.path.expanduser(path or os.path.join(HERE, "policy.npz"))
@@ -58,7 +58,7 @@ class Policy:
         self._low, self._high = arrays["action_low"], arrays["action_high"]
         layers = sum(name.startswith("weight_") for name in arrays)
         self._layers = [(arrays["weight_%d" % i], arrays["bias_%d" % i]) for i in range(layers)]
-        # Without a known range, the largest numbers of float32: one comparison finds NaN, inf and what lies outside.
+        # Without a known range, these are the largest numbers of float32: one comparison finds NaN, inf and values outside the range.
         most = np.full(self.obs_dim, np.finfo(np.float32).max, np.float32)
         self._ranged = signals[0]["low"] is not None
         self._seen_low = np.array(signals[0]["low"], np.float32) if self._ranged else -most
@@ -99,14 +99,14 @@ class Policy:
         self._limits = limits if rate_limits else None
 
     def _prepare(self):
-        """Buffers of one observation: the quick call allocates nothing but the action that it gives."""
-        # Within the range of the log no number overflows; without a known one the slow call looks for that.
+        """Allocate buffers for one observation, so that the fast call allocates only the action that it returns."""
+        # Within the range of the log no number overflows; without a known range the general call checks for overflow.
         self._quick = self.history == 1 and self._on_invalid != "last" and self._limits is None and self._ranged
         self._shape = (self.obs_dim,)
         self._raw, self._x = np.empty(self._shape, np.float64), np.empty(self._shape, np.float32)
         self._above, self._below = np.empty(self._shape, np.bool_), np.empty(self._shape, np.bool_)
         self._all_inside = np.ones(self._shape, np.bool_).tobytes()
-        # Column-major weights: the product adds up columns, which is the quicker one for wide layers of few inputs.
+        # Column-major weights: the product then sums over columns, which is faster for wide layers with few inputs.
         self._steps = [(np.asfortranarray(w), b, np.empty(len(b), np.float32)) for w, b in self._layers[:-1]]
         weight, bias = self._layers[-1]
         self._head = np.ascontiguousarray(weight[: self.action_dim]), bias[: self.action_dim].copy()
@@ -114,7 +114,7 @@ class Policy:
         self._half, self._one = (self._high - self._low) / np.float32(2), np.float32(1)
 
     def __call__(self, observation):
-        """The action [A] float32 for an observation [D], or [B, A] for [B, D]; a dict holds each column by its name."""
+        """Return the action [A] float32 for an observation [D], or [B, A] for [B, D]; a dict contains each column by its name."""
         if (
             self._quick
             and type(observation) is np.ndarray
@@ -133,7 +133,7 @@ class Policy:
         return self._act(self._checked(observation, stepping=True))
 
     def _act_quickly(self, raw):
-        """One valid observation within the range of the log."""
+        """Return the action for one valid observation within the range of the log."""
         x = self._x
         x[...] = raw
         np.subtract(x, self._mean, out=x)
@@ -162,11 +162,11 @@ class Policy:
 
     @property
     def outside(self):
-        """How many observations so far lay beyond the range of the log, by column."""
+        """Return how many observations so far lay beyond the range of the log, by column."""
         return dict(zip(self.names, self._counts.tolist()))
 
     def distribution(self, observation):
-        """(mu, log sigma) [..., A] of a policy that was exported with them, before tanh; remembers nothing."""
+        """Return (mu, log sigma) [..., A] before tanh, if the policy was exported with them; the call stores no step."""
         if not self.metadata["distribution"]:
             raise ValueError("this policy was exported without its distribution (export --distribution)")
         if self.history > 1:
@@ -179,7 +179,7 @@ class Policy:
         return mean, np.clip(log_std, np.float32(limits[0]), np.float32(limits[1]))
 
     def _checked(self, observation, stepping=False):
-        """Observations [..., D] float32, and which are finite [...] (None: all). Counts what lies outside."""
+        """Return observations [..., D] float32, and which are finite [...] (None: all). Counts values outside the range of the log."""
         given = observation
         if isinstance(observation, dict):
             observation = self._row(observation)
@@ -216,7 +216,7 @@ class Policy:
         return values, valid
 
     def _row(self, columns):
-        """The columns of an observation that is given by name, in order [..., D]."""
+        """Return the columns of an observation that is given by name, in order [..., D]."""
         missing = [name for name in self.names if name not in columns]
         unknown = [str(name)[:40] for name in columns if name not in self.names]
         if missing or unknown:
@@ -230,7 +230,7 @@ class Policy:
             raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
 
     def _act(self, checked):
-        """The actions of observations, with history, fallback and rate limits."""
+        """Return the actions for checked observations, with history, fallback and rate limits."""
         observations, valid = checked
         if valid is not None:
             observations = self._held(observations, valid)
@@ -238,7 +238,7 @@ class Policy:
         squashed, before = self._squashed(states), self._last
         finite = np.isfinite(squashed).all(-1)
         overflows = not finite.all()
-        if overflows:  # as if the observation had not been finite
+        if overflows:  # treated as an observation that is not finite
             self.invalid += int(
                 np.count_nonzero(np.logical_not(finite) if valid is None else valid & np.logical_not(finite))
             )
@@ -260,7 +260,7 @@ class Policy:
         return action
 
     def _refuse_another_batch(self, observations):
-        """Raise ValueError where the last step, if it is kept, was of another number of observations."""
+        """Raise ValueError where the last step, if it was kept, had another number of observations."""
         if self._window is not None and self._window[0].shape[:-1] != observations.shape[:-1]:
             raise ValueError(
                 "the last step was of observations %s, this one is of %s: call policy.reset() before another episode"
@@ -268,12 +268,12 @@ class Policy:
             )
 
     def _held(self, observations, valid):
-        """Observations with the last ones in place of those that are not valid; at first, with the mean."""
+        """Replace observations that are not valid by the last ones; in the first step, by the mean."""
         known = self._mean if self._window is None else self._window[0]
         return np.where(valid[..., np.newaxis], observations, known[..., : self.obs_dim])
 
     def _squashed(self, states):
-        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is looked for
+        with np.errstate(over="ignore", invalid="ignore"):  # overflow is checked by the caller
             return np.tanh(self._network(states)[..., : self.action_dim])
 
     def _network(self, states):
@@ -284,7 +284,10 @@ class Policy:
         return np.dot(hidden, weight.T) + bias
 
     def _with_history(self, observations):
-        """(o_t, ..., o_{t-k+1}, a_{t-1}, ..., a_{t-k+1}), newest first; at first o_0 stands for all before, 0 for actions."""
+        """Return the state (o_t, ..., o_{t-k+1}, a_{t-1}, ..., a_{t-k+1}), newest first.
+
+        In the first step, o_0 replaces all earlier observations, and 0 replaces earlier actions.
+        """
         if self.history == 1:
             return observations
         k, d, a = self.history, self.obs_dim, self.action_dim
@@ -306,7 +309,7 @@ class Policy:
             )
         taken = action if valid is None else np.where(valid[..., np.newaxis], action, self._fallback())
         if self._limits is not None and self._last is not None:
-            # Between two actions within the bounds.
+            # The result lies between two actions within the bounds.
             taken = np.minimum(np.maximum(taken, self._last - self._limits), self._last + self._limits)
         self._last = taken if remembers else None
         return taken
@@ -322,7 +325,7 @@ class Policy:
 
 
 def array_of(values, ragged=True):
-    """As an array; a masked value was not measured, and is not finite. Rows of different lengths: one of objects, or ValueError."""
+    """Return values as an array, with NaN for masked values. For rows of different lengths: an empty object array, or ValueError."""
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
         return np.ma.filled(values.astype(np.float64), np.nan)
     try:
@@ -334,7 +337,7 @@ def array_of(values, ragged=True):
 
 
 def described(observation):
-    """What is no observation, in words."""
+    """Describe in words an object that is no observation."""
     if isinstance(observation, tuple) and len(observation) == 2 and isinstance(observation[1], dict):
         return "a pair: write observation, info = env.reset()"
     if observation is None or isinstance(observation, (str, bytes)):
@@ -345,13 +348,13 @@ def described(observation):
 
 
 def arrays_of(path):
-    """The arrays of a .npz file."""
+    """Return the arrays of a .npz file."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as opened:
         return {name: opened[name] for name in opened.files}
 
 
 def digest_of(arrays):
-    """SHA-256 over names, shapes and values of arrays."""
+    """Return the SHA-256 over names, shapes and values of arrays."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(("%s %s " % (name, arrays[name].shape)).encode())
@@ -360,9 +363,9 @@ def digest_of(arrays):
 
 
 def largest_difference(policy, vectors):
-    """Replay vectors [T, B, D] as B episodes of T steps, together and one by one: the largest difference of an action.
+    """Return the largest difference of an action, in half ranges of each action, on test vectors.
 
-    In half ranges of each action.
+    The vectors [T, B, D] are replayed as B episodes of T steps, together and one by one.
     """
     observations, expected = vectors["observations"], vectors["actions"]
     found = []
@@ -379,13 +382,13 @@ def largest_difference(policy, vectors):
 
 
 def check(folder=HERE):
-    """Compare policy.npz with its checksum, and its actions with vectors.npz; 0 where both agree, else 1."""
+    """Compare policy.npz with its checksum, and its actions with vectors.npz; returns 0 where both agree, else 1."""
     try:
         policy = Policy(os.path.join(folder, "policy.npz"))
         vectors = arrays_of(os.path.join(folder, "vectors.npz"))
         checksums, tolerance = policy.metadata["sha256"], policy.metadata["tolerance"]
         steps, episodes = vectors["observations"].shape[:2]
-    except Exception as error:  # whatever a damaged file leads to
+    except Exception as error:  # any error that a damaged file may raise
         print("FAILED: policy.npz or vectors.npz cannot be read (%s)" % error)
         return 1
     problems = []
@@ -394,7 +397,7 @@ def check(folder=HERE):
             problems.append("%s is not the file that was exported: its checksum differs" % name)
     try:
         difference = largest_difference(policy, vectors)
-    except Exception as error:  # as above
+    except Exception as error:  # any error, as above
         print("\n".join("FAILED: " + text for text in [*problems, "the actions cannot be compared (%s)" % error]))
         return 1
     if not difference <= tolerance:
@@ -408,7 +411,7 @@ def check(folder=HERE):
 
 
 def summary(policy):
-    """What the policy reads and commands, a line a column."""
+    """Describe the inputs and outputs of the policy, one line for each column."""
     lines = []
     for kind in ("observations", "actions"):
         signals = policy.metadata[kind]
@@ -421,10 +424,10 @@ def summary(policy):
 
 
 def main(arguments):
-    """What the program does; gives its exit code."""
+    """Run the program with these arguments; returns its exit code."""
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="backslashreplace")  # units such as a degree, where the terminal has none
+        reconfigure(errors="backslashreplace")  # for units such as a degree sign that the terminal cannot show
     if arguments == ["--check"]:
         return check()
     if arguments:
@@ -432,7 +435,7 @@ def main(arguments):
         return 2
     try:
         policy = Policy()
-    except Exception as error:  # as in check
+    except Exception as error:  # any error, as in check
         print("FAILED: policy.npz cannot be read (%s)" % error, file=sys.stderr)
         return 1
     print(summary(policy))

@@ -1,1 +1,1 @@
-"""What every page of HTML is made with: filled templates, and figures as SVG."""
+"""Tools for HTML pages: filled templates, and figures as SVG."""

@@ -1,4 +1,4 @@
-"""A figure of matplotlib as one element of a page."""
+"""Conversion of a matplotlib figure to an SVG element of a page."""
 
 from io import StringIO
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,11 @@ if TYPE_CHECKING:
 
 
 def svg_element(figure: "Figure", *, letters_as_text: bool, **saved: Any) -> str:
-    """The figure as an `<svg>` element; the same figure gives the same element.
+    """Return the figure as an `<svg>` element; the same figure gives the same element.
 
     Args:
-        figure: What is drawn.
-        letters_as_text: Whether letters stay text, which is searched and read aloud in the page's font; else they are paths.
+        figure: Figure to convert.
+        letters_as_text: Whether letters stay text, which can be searched and read aloud and uses the page's font; otherwise they become paths.
         saved: Further arguments of `Figure.savefig`.
 
     """

@@ -1,4 +1,4 @@
-"""A page of HTML from a template of Jinja, in which every text of a file is escaped."""
+"""HTML pages from Jinja templates, with escaping of inserted text."""
 
 from importlib.resources import files
 from typing import Any
@@ -7,12 +7,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def filled(package: str, template: str, **values: Any) -> str:
-    """The template of that name in a package, filled with values.
+    """Return the template of that name in a package, filled with values.
 
     Args:
-        package: Whose folder holds the template, and those that it includes.
-        template: Name of the file in it.
-        values: By the names that the template knows them by. One that it names and does not get raises UndefinedError.
+        package: Package whose folder contains the template, and those that it includes.
+        template: File name of the template in that folder.
+        values: Values by the names that the template uses. A name that is used but missing raises UndefinedError.
 
     """
     environment = Environment(

@@ -1,1 +1,1 @@
-"""The report of a run: everything that is known about it, gathered from its folder and its log, on one page."""
+"""Report of a run: one page with everything that is known about it, gathered from its folder and its log."""

@@ -24,12 +24,13 @@ from mopo_pl.storage.run_records import REPORT
 
 
 def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
-    """Write the report of a run into its folder, or give its contents as JSON; the text to print.
+    """Write the report of a run into its folder, or return its contents as JSON; returns the text to print.
 
     Args:
-        folder: Of the run.
-        settings: `dataset=PATH` where the log was moved; code and places of the configuration that may be followed, or `trust=true`.
-        as_json: Whether the contents are given, and no page is written.
+        folder: Folder of the run.
+        settings: `dataset=PATH` if the log was moved. Also the code and paths named by the configuration that may be used, as
+            `key=value`, or `trust=true` for all of them.
+        as_json: Whether the contents are returned as JSON, and no page is written.
 
     Raises InputError as `gather` does, and for other settings; Unwritable where the page cannot be written.
 
@@ -46,9 +47,9 @@ def report(folder: Path, settings: Sequence[str], *, as_json: bool) -> str:
 
 
 def report_at_end(folder: Path, dataset: OfflineDataset, loggers: Sequence[Any]) -> None:
-    """Write the report of a run that has just ended, and give its figures to the loggers that can show them.
+    """Write the report of a run that has just ended, and send its figures to the loggers that can show them.
 
-    One sentence where that fails, as the run is finished all the same.
+    If that fails, only one sentence is printed, because the run itself is finished.
     """
     began = time.perf_counter()
     try:
@@ -70,7 +71,7 @@ def _write(folder: Path, overview: RunOverview, began: float) -> str:
 
 
 def _understood(folder: Path, settings: Sequence[str]) -> tuple[str | None, Trust]:
-    """Where the log lies now, and what may be imported."""
+    """Return the path of the log, if it was moved, and the code that may be imported."""
     pairs = {key: text for key, _, text in (setting.partition("=") for setting in settings)}
     allowed = ("dataset", *OF_A_FINISHED_RUN, TRUST)
     foreign = [word for word in settings if "=" not in word or not is_within(word.partition("=")[0], allowed)]

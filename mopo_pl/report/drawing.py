@@ -1,4 +1,4 @@
-"""How a figure of the report is drawn: for a page whose colours it takes, light or dark, and for a logger that wants an image."""
+"""Drawing of figures for the report: as SVG that adopts the page's colours, light or dark, and as images for loggers."""
 
 import re
 import warnings
@@ -20,37 +20,37 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True)
 class Paper:
-    """What a figure is drawn on."""
+    """Colours of a figure."""
 
     text: str
-    """Colour of letters and axes."""
+    """Colour of text and axes."""
     colours: tuple[str, ...]
-    """Of lines, in turn."""
+    """Colours of the lines, in this order."""
 
 
 PAGE = Paper("#010101", ("#0101f1", "#0101f2", "#0101f3", "#0101f4", "#0101f5"))
-"""Stand-ins: the page's own colours take their place."""
+"""Placeholder colours, which are replaced by the colours of the page."""
 WHITE = Paper("#1b2127", ("#1f6fb8", "#c25a12", "#2b8a55", "#8250c4", "#b3307a"))
 """The page's light colours."""
 REPLACED = {PAGE.text: "currentColor", **{colour: f"var(--c{i})" for i, colour in enumerate(PAGE.colours, 1)}}
 RESOLUTION = 150
-"""Of images [dots an inch]."""
+"""Resolution of images [dots per inch]."""
 
 
 class Drawing(Generic[P]):
-    """A figure, made of a function that draws it on a paper."""
+    """Callable that makes a figure with a drawing function, as SVG or as a matplotlib figure."""
 
     def __init__(self, draw: Callable[Concatenate[Paper, P], "Figure"]) -> None:
-        """`draw`: gives a new figure, drawn in the colours of the paper."""
+        """Wrap `draw`, a function that returns a new figure, drawn in the colours of the given paper."""
         self._draw = draw
         update_wrapper(self, draw)
 
     def __call__(self, name: str, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The figure as one transparent SVG element; `name`: prefix of the ids in it. The rest as of the function."""
+        """Return the figure as one transparent SVG element. `name` is the prefix of the ids in it; further arguments go to the function."""
         return self.under(name, name, *args, **kwargs)
 
     def under(self, title: str, name: str, *args: P.args, **kwargs: P.kwargs) -> str:
-        """The same for a figure that shares its title with others; `title`: prefix of that title's id."""
+        """Return the SVG element of a figure that shares its title with others; `title` is the prefix of that title's id."""
         with styled(PAGE):
             figure = self._draw(PAGE, *args, **kwargs)
             figure.patch.set_alpha(0)
@@ -59,14 +59,14 @@ class Drawing(Generic[P]):
             return _svg(figure, name, title)
 
     def figure(self, *args: P.args, **kwargs: P.kwargs) -> "Figure":
-        """The figure on white, for who draws it with `styled(WHITE)`."""
+        """Return the figure on white; it should be rendered within `styled(WHITE)`."""
         with styled(WHITE):
             return self._draw(WHITE, *args, **kwargs)
 
 
 @contextmanager
 def styled(paper: Paper) -> Iterator[None]:
-    """Draw and save figures as those of the report."""
+    """Apply the report's style to figures that are drawn or saved in this context."""
     from matplotlib import rc_context
 
     style: dict[Any, Any] = {
@@ -83,13 +83,13 @@ def styled(paper: Paper) -> Iterator[None]:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), paper.text),
     }
     with rc_context(style), warnings.catch_warnings():
-        # Letters that matplotlib's own font lacks are measured as boxes; the page shows them in its font.
+        # matplotlib measures letters that its font lacks as boxes; the page shows them in its font.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
 
 def sheet(height: float = 2.7, width: float = 4.4) -> tuple["Figure", "Axes"]:
-    """A figure without pyplot's state, of a width that a phone shows without shrinking its letters much [inch]."""
+    """Return a figure without pyplot state and its axes; at the default width [inch] a phone shows it without shrinking the text much."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -97,7 +97,7 @@ def sheet(height: float = 2.7, width: float = 4.4) -> tuple["Figure", "Axes"]:
 
 
 def as_png(figure: "Figure") -> bytes:
-    """A figure of `Drawing.figure` as a PNG file."""
+    """Return a figure of `Drawing.figure` as a PNG file."""
     content = BytesIO()
     with styled(WHITE):
         figure.savefig(content, format="png", dpi=RESOLUTION)
@@ -105,7 +105,7 @@ def as_png(figure: "Figure") -> bytes:
 
 
 def _svg(figure: "Figure", name: str, title: str) -> str:
-    """The figure as one SVG element, with ids of its own and without what an SVG file needs and a page does not."""
+    """Return the figure as one SVG element with unique ids, without the parts that only a separate SVG file needs."""
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     svg = svg_element(figure, letters_as_text=True, metadata=metadata)
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
@@ -121,12 +121,12 @@ def _svg(figure: "Figure", name: str, title: str) -> str:
 
 
 def legend_above(axes: "Axes") -> None:
-    """Where it hides no curve."""
+    """Place the legend above the axes, where it hides no curve."""
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, borderaxespad=0.0)
 
 
 def make_logarithmic(axes: "Axes") -> None:
-    """Make the vertical axis logarithmic, with numbers as they are written: matplotlib's own labels are formulas."""
+    """Make the vertical axis logarithmic, with plain numbers as labels; matplotlib's default labels are formulas."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""The figures of a report: what each shows. `drawing.py` makes SVG elements and images of them."""
+"""Figures of a report. `drawing.py` turns them into SVG elements and images."""
 
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[int, float | None]]
-"""Updates and values; a value that is None is left out."""
+"""Pairs of updates and values; a value that is None is left out."""
 
 MOST_LINES = len(PAGE.colours)
-"""Lines of a figure: one for each colour."""
+"""Largest number of lines in a figure: one for each colour."""
 LONGEST = 18
-"""Letters of a column's name in a figure."""
+"""Largest number of letters of a column's name in a figure."""
 MOST_COLUMNS = 16
-"""Columns that a figure shows, the first ones; tables hold all."""
+"""Largest number of columns in a figure, which shows the first ones; tables contain all."""
 
 
 @Drawing
@@ -35,15 +35,15 @@ def curve(
     bands: Mapping[str, Points] | None = None,
     logarithmic: bool = False,
 ) -> "Figure":
-    """Values by update.
+    """Draw values by update.
 
     Args:
-        paper: What it is drawn on.
+        paper: Colours of the figure.
         series: Points of each line by its name.
-        label: Of the vertical axis.
+        label: Label of the vertical axis.
         levels: Horizontal lines by name.
         bands: Half the height of a band around a line, by the line's name.
-        logarithmic: Whether the vertical axis is; for values that are all positive.
+        logarithmic: Whether the vertical axis is logarithmic, which has an effect only if all values are positive.
 
     """
     from matplotlib.ticker import MaxNLocator
@@ -52,7 +52,7 @@ def curve(
     for place, (colour, (title, points)) in enumerate(zip(paper.colours, series.items(), strict=False)):
         known = [(x, y) for x, y in points if y is not None]
         xs, ys = [x for x, _ in known], [y for _, y in known]
-        wide = place == 0 and _coincide(list(series.values()))  # one under the other: both must be seen
+        wide = place == 0 and _coincide(list(series.values()))  # one line covers the other: both must be visible
         marker = "." if len(xs) < 30 else None
         axes.plot(xs, ys, color=colour, label=title, marker=marker, lw=3.0 if wide else 1.5)
         half = dict((bands or {}).get(title, ()))
@@ -75,7 +75,7 @@ def curve(
 
 
 def _coincide(lines: Sequence[Points]) -> bool:
-    """Whether there are two lines, nowhere further apart than a hundredth of their range, as those of two critics."""
+    """Return whether there are two lines that differ nowhere by more than a hundredth of their range, as those of two critics may."""
     if len(lines) != 2:
         return False
     second = dict(lines[1])
@@ -86,7 +86,7 @@ def _coincide(lines: Sequence[Points]) -> bool:
 
 @Drawing
 def actions(paper: Paper, column: ActionColumn) -> "Figure":
-    """How often each action was logged, and is chosen."""
+    """Draw how often each action was logged, and how often the policy chooses it."""
     bins = len(column.logged_histogram)
     width = (column.high - column.low) / bins
     edges = [column.low + i * width for i in range(bins + 1)]
@@ -100,7 +100,7 @@ def actions(paper: Paper, column: ActionColumn) -> "Figure":
 
 @Drawing
 def uncertainty(paper: Paper, there: UncertaintyOnLog) -> "Figure":
-    """Quantiles of u on logged actions and on the policy's."""
+    """Draw quantiles of u for logged actions and for the policy's actions."""
     figure, axes = sheet(1.5)
     for place, (values, colour) in enumerate(((there.chosen, paper.colours[0]), (there.logged, paper.text))):
         _quantiles(axes, place, values, colour)
@@ -111,7 +111,7 @@ def uncertainty(paper: Paper, there: UncertaintyOnLog) -> "Figure":
 
 @Drawing
 def states(paper: Paper, seen: Visited) -> "Figure":
-    """Quantiles of each column in the log and in imagined rollouts, scaled by those of the log."""
+    """Draw quantiles of each column in the log and in imagined rollouts, scaled by those of the log."""
     columns = seen.columns[:MOST_COLUMNS]
     figure, axes = sheet(0.7 + 0.32 * len(columns))
     for place, column in enumerate(columns):
@@ -126,7 +126,7 @@ def states(paper: Paper, seen: Visited) -> "Figure":
 
 
 def _quantiles(axes: "Axes", place: float, values: Sequence[float], colour: str) -> None:
-    """5 to 95 % as a thin line, 25 to 75 % as a thick one, the median as a dot."""
+    """Draw the 5 to 95 % range as a thin line, the 25 to 75 % range as a thick one, and the median as a dot."""
     axes.plot([values[0], values[4]], [place, place], color=colour, lw=1)
     axes.plot([values[1], values[3]], [place, place], color=colour, lw=4, solid_capstyle="butt", alpha=0.6)
     axes.plot([values[2]], [place], color=colour, marker="o", ms=4)
@@ -134,7 +134,7 @@ def _quantiles(axes: "Axes", place: float, values: Sequence[float], colour: str)
 
 @Drawing
 def column_errors(paper: Paper, found: OneStep) -> "Figure":
-    """Relative one-step error of each target."""
+    """Draw the relative one-step error of each target."""
     columns = found.columns[:MOST_COLUMNS]
     figure, axes = sheet(0.7 + 0.22 * len(columns))
     axes.barh([shown(column.name, LONGEST) for column in columns], [column.relative for column in columns])
@@ -146,7 +146,7 @@ def column_errors(paper: Paper, found: OneStep) -> "Figure":
 
 @Drawing
 def calibration(paper: Paper, found: OneStep) -> "Figure":
-    """Coverage of central intervals against their probability, before and after the z-scale."""
+    """Draw the coverage of central intervals against their probability, before and after the z-scale."""
     figure, axes = sheet(3.0)
     axes.plot([0, 1], [0, 1], color=paper.text, ls="--", lw=1, alpha=0.7, label="calibrated")
     axes.plot(found.levels, found.coverage, marker=".", color=paper.colours[1], label="σ as predicted")
@@ -158,7 +158,7 @@ def calibration(paper: Paper, found: OneStep) -> "Figure":
 
 @Drawing
 def ranking(paper: Paper, found: OneStep) -> "Figure":
-    """Mean true error of each tenth of the rows, by each u."""
+    """Draw the mean true error of each tenth of the rows, ordered by the u of each penalty."""
     figure, axes = sheet(3.0)
     drawn = [each for each in found.rankings if each.deciles]
     for colour, each in zip(paper.colours, drawn, strict=False):
@@ -175,10 +175,10 @@ def ranking(paper: Paper, found: OneStep) -> "Figure":
 
 @Drawing
 def horizon(paper: Paper, found: OpenLoop) -> "Figure":
-    """Open-loop error by the number of steps."""
+    """Draw the open-loop error by the number of steps."""
     from matplotlib.ticker import MaxNLocator
 
-    # A model that explodes is drawn as far as its errors are numbers.
+    # If the model diverges, the curves end before the first error that is not finite.
     last = next((h for h, error in enumerate(found.high) if not isfinite(error)), len(found.high))
     steps, low, high = range(1, last + 1), found.low[:last], found.high[:last]
     median, standing = found.median[:last], found.standing[:last]

@@ -1,4 +1,4 @@
-"""The report's main figures, given to the loggers of a run that can show images."""
+"""Main figures of the report, sent to the loggers of a run that can show images."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Send = Callable[[str, "Figure", int], object]
-"""Gives a logger one figure under a name, at a number of updates."""
+"""Function that sends one figure to a logger: name, figure, number of updates."""
 MOST_ACTIONS = 8
-"""Action columns that have a figure."""
+"""Largest number of action columns that have a figure."""
 
 
 def figures_of(overview: RunOverview) -> Iterator[tuple[str, "Figure"]]:
-    """Name and figure of what there is: learning curve, errors of the model by horizon, calibration, actions."""
+    """Yield name and figure of all that is available: learning curve, errors of the model by horizon, calibration, actions."""
     scored = overview.curves.get("evaluation/return")
     if scored and any(value is not None for _, value in scored):
         levels = {"mean of the log": overview.log.numbers["mean_return"]}
@@ -37,7 +37,7 @@ def figures_of(overview: RunOverview) -> Iterator[tuple[str, "Figure"]]:
 
 
 def show_figures(loggers: Sequence[Any], overview: RunOverview) -> None:
-    """Give the figures to each logger that can show them; one that fails is named in a line, and the run goes on."""
+    """Send the figures to each logger that can show them; if one fails, its name is printed and the run goes on."""
     drawn: list[tuple[str, Figure]] = []
     for logger in loggers:
         try:
@@ -48,7 +48,7 @@ def show_figures(loggers: Sequence[Any], overview: RunOverview) -> None:
                 for name, figure in drawn:
                     send(f"report/{name}", figure, overview.updates)
             if callable(close := getattr(logger.experiment, "close", None)):
-                close()  # of TensorBoard, which else keeps what it was given in memory
+                close()  # for TensorBoard, which otherwise keeps the figures in memory
         except Exception as error:  # a logger may raise anything
             print_once(
                 f"{type(logger).__name__} could not show the report's figures ({type(error).__name__}: "
@@ -57,9 +57,9 @@ def show_figures(loggers: Sequence[Any], overview: RunOverview) -> None:
 
 
 def sender_of(logger: Any) -> Send | None:
-    """How a logger takes a figure, by what it and its experiment offer; None where it takes none.
+    """Return a function that sends a figure to a logger, depending on the logger and its experiment; None where it takes no figures.
 
-    TensorBoard has `add_figure`, MLflow `log_figure` of a run, Comet `log_figure` of its experiment, W&B takes images.
+    TensorBoard has `add_figure`, MLflow has `log_figure` with a run id, Comet has `log_figure` of its experiment, and W&B takes images.
     """
     experiment = getattr(logger, "experiment", None)
     if callable(add := getattr(experiment, "add_figure", None)):

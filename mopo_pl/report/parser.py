@@ -1,4 +1,4 @@
-"""`report` on the command line: its arguments, and which function takes them."""
+"""Command line of `report`: its arguments, and the function that handles them."""
 
 import argparse
 from pathlib import Path

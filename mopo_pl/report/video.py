@@ -1,4 +1,4 @@
-"""The video of a run's policy, as the page shows it: a file of the run folder, put into the page."""
+"""Video of a run's policy: a file of the run folder that is embedded in the page."""
 
 import base64
 from dataclasses import dataclass
@@ -7,23 +7,23 @@ from pathlib import Path
 from mopo_pl.storage.run_records import VIDEO
 
 LARGEST = 4_000_000
-"""Size up to which a video is put into the page [bytes]; there it takes a third more."""
+"""Largest size of a video that is embedded in the page [bytes]; base64 makes it a third larger there."""
 
 
 @dataclass(frozen=True)
 class Video:
-    """What the page shows of it."""
+    """Video as the page shows it."""
 
     uri: str | None
     """The file as a `data:` URI; None where it cannot be shown."""
     text: str
-    """What it is, or why it is not shown."""
+    """Caption of the video, or the reason why it is not shown."""
 
 
 def video_of(folder: Path) -> Video | None:
-    """The video in a run folder; None where there is none.
+    """Return the video in a run folder; None where there is none.
 
-    The folder may be someone else's: what is no WebP of at most 4 MB is not put into the page.
+    The folder may come from someone else: only a WebP file of at most 4 MB is embedded in the page.
     """
     path = folder / VIDEO
     if not path.is_file():

@@ -1,1 +1,1 @@
-"""A policy as a service: over HTTP, or in lines of JSON."""
+"""Service that answers observations with a policy's actions, over HTTP or in lines of JSON."""

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl serve`: a run's policy, over HTTP or in lines of JSON."""
+"""`python -m mopo_pl serve`: serves a run's policy over HTTP or in lines of JSON."""
 
 import importlib.util
 import ipaddress
@@ -26,11 +26,11 @@ def serve(
     rate_limits: Mapping[str, float],
     actor: Callable[..., TanhGaussianActor] | None,
 ) -> int:
-    """Serve the policy of a run until a signal ends it; return 0.
+    """Serve the policy of a run until a signal or the end of the input stops it; returns 0.
 
-    `address`: host and port, port 0 for a free one; None: lines of standard input. `on_invalid`, `safe_action`,
-    `rate_limits`: as `Policy.guard`; None keeps the policy's own. Raises InputError for values that do not fit the policy,
-    an address that cannot be had, and where the extra `serve` is missing.
+    `address` contains host and port, with port 0 for a free one; None serves lines of standard input. `on_invalid`, `safe_action` and
+    `rate_limits` are passed to `Policy.guard`; None for `on_invalid` keeps the policy's setting. Raises InputError for values that do not
+    fit the policy, for an address that is not available, and where the extra `serve` is missing.
     """
     policy = Policy.load(run, actor=actor)
     try:
@@ -41,7 +41,7 @@ def serve(
         raise InputError(f"{run}: {error}") from error
     if address is None and sys.stdin is None:
         raise InputError("--stdin: the standard input is closed; give it lines: < observations.jsonl")
-    torch.set_num_threads(1)  # one observation is too little work for more
+    torch.set_num_threads(1)  # one observation is too little work for several threads
     service = Service(policy, run)
     if address is None:
         lines.run(service, sys.stdin.fileno(), sys.stdout)
@@ -73,7 +73,7 @@ def _over_http(service: Service, host: str, port: int) -> None:
 
 
 def address_of(name: str, port: int) -> str:
-    """What a client is given.
+    """Return the URL for clients.
 
     >>> address_of("127.0.0.1", 8000), address_of("::1", 8000)
     ('http://127.0.0.1:8000', 'http://[::1]:8000')
@@ -82,17 +82,17 @@ def address_of(name: str, port: int) -> str:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens there."""
-    if not 0 <= port < 2**16:  # getaddrinfo takes the rest of a division
+    """Return a socket that listens at the address."""
+    if not 0 <= port < 2**16:  # getaddrinfo would reduce larger ports modulo 2**16
         raise InputError(f"--port {port} must lie in [0, 65535]; 0 is a free one")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.create_server(address[:2], family=family, backlog=2048)
-        # Of connections too: asyncio sets it only where the protocol has been named. Without it the body of a reply waits 40 ms for the
-        # acknowledgement of its head.
+        # Accepted connections inherit TCP_NODELAY; asyncio sets it only for sockets whose protocol was named explicitly. Without it the
+        # body of a reply waits 40 ms for the acknowledgement of its head.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return bound
-    except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name is empty, or too long
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the host name is empty or too long
         why = str(getattr(error, "strerror", None) or error).partition(" (")[0]
         raise InputError(
             f"--host {host} --port {port} cannot be had ({why}): give another, or --port 0 for a free one"

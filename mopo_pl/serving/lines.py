@@ -1,4 +1,4 @@
-"""A `Service` in lines: JSON in, JSON out, one line for each."""
+"""`Service` over text streams: one line of JSON in, one line of JSON out."""
 
 import json
 import os
@@ -11,9 +11,9 @@ from mopo_pl.serving.service import MOST_BYTES, Service
 
 
 def run(service: Service, source: int, out: TextIO) -> None:
-    """Answer the lines of a file descriptor until it ends, `out` takes no more, or SIGINT, SIGTERM or SIGUSR1 arrives.
+    """Answer the lines of a file descriptor until it ends, writing to `out` fails, or SIGINT, SIGTERM or SIGUSR1 arrives.
 
-    What was read whole before a signal is answered.
+    Lines that were read completely before a signal are answered.
     """
     wake, waker = os.pipe()
     try:
@@ -47,9 +47,9 @@ def _write(waker: int) -> None:
 
 
 def lines_of(source: int, wake: int) -> Iterator[bytes | None]:
-    """The lines of a file descriptor; None for one of more than `MOST_BYTES`, which is not kept.
+    """Yield the lines of a file descriptor; None for a line of more than `MOST_BYTES`, which is not kept.
 
-    Ends with the file, or as soon as `wake` can be read: `readline` could not be left in order when a signal arrives.
+    Ends with the file, or as soon as `wake` can be read. `readline` is not used, because it could not be interrupted cleanly by a signal.
     """
     held, too_long = bytearray(), False
     while True:

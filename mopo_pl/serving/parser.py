@@ -1,4 +1,4 @@
-"""`serve` on the command line: its arguments, and which function takes them."""
+"""Command line of `serve`: its arguments, and the function that handles them."""
 
 import argparse
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from mopo_pl.errors import InputError
 
 ON_INVALID = ("error", "last", "safe_action")
-"""Those of `guards.OnInvalid`, repeated here so that torch is not imported (a test compares them)."""
+"""Values of `guards.OnInvalid`, repeated here so that torch is not imported (a test compares them)."""
 
 
 def add_serve(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""`Service`: a guarded policy that answers texts of JSON, and counts what it was asked."""
+"""`Service`: a guarded policy that answers JSON texts, and counts the requests."""
 
 import json
 import math
@@ -17,18 +17,18 @@ from mopo_pl.policy.files import folder_of
 from mopo_pl.storage.atomic_write import sha256_of
 
 MOST_BYTES = 1_000_000
-"""Of a body or a line; a larger one is refused before it is read as JSON."""
+"""Largest size of a body or a line [bytes]; a larger one is refused before it is parsed as JSON."""
 
 
 class Service:
-    """Observations as JSON to actions as JSON, one after another.
+    """Service that turns observations in JSON into actions in JSON, one after another.
 
-    A policy with a history, a fallback `last` or a rate limit remembers its last step: it then serves one system, which is
-    asked once a step and calls `reset` before each episode.
+    A policy with a history, a fallback `last` or a rate limit remembers its last step. It then serves one system, which must send one
+    observation for each step and call `reset` before each episode.
     """
 
     def __init__(self, policy: Policy, place: Path | str) -> None:
-        """`policy`: with its guards set; `place`: what it was loaded from, whose files' SHA-256 `health` tells."""
+        """Serve `policy`, with its guards already set. `place` is the path it was loaded from; `health` reports the SHA-256 of its files."""
         self._policy = policy
         folder = folder_of(place)
         self._files = {name: sha256_of(folder / name) for name in ("policy.safetensors", "policy.json")}
@@ -36,13 +36,13 @@ class Service:
         self._began, self._worked = time.monotonic(), time.process_time()
 
     def act(self, body: bytes) -> dict[str, Any]:
-        """The action for an observation, as a list and by name, and what the guards saw.
+        """Return the action for an observation, as a list and by name, and the reports of the guards.
 
         Args:
             body: JSON: a list of D numbers, an object with a number for each column by name, a list of such lists, or an
-                object of lists. null stands for a value that is missing, which is not finite, as NaN and Infinity are.
+                object of lists. null marks a missing value; it counts as not finite, as NaN and Infinity do.
 
-        Raises ValueError with a sentence for what is none of these, and where the guards refuse it.
+        Raises ValueError with an explanation for any other text, and where the guards refuse the observation.
 
         """
         before = self._policy.invalid
@@ -66,11 +66,11 @@ class Service:
         return {"reset": True}
 
     def refuse(self) -> None:
-        """Count an observation that was refused, here or before it came here."""
+        """Count a request that was refused, here or by the transport."""
         self._refused += 1
 
     def health(self) -> dict[str, Any]:
-        """What is served, by which versions, and the counts so far."""
+        """Return what is served, the versions of the software, and the counts so far."""
         meta, guards = self._policy.meta, self._policy.guards
         return {
             "status": "ok",
@@ -95,7 +95,7 @@ class Service:
 
 
 def _observation(body: bytes) -> Any:
-    """What a text of JSON says, NaN in place of null."""
+    """Parse an observation from a JSON text, with NaN for null."""
     try:
         said = _without_null(json.loads(body, object_pairs_hook=_columns, parse_int=float))
     except RecursionError as error:

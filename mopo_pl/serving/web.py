@@ -1,4 +1,4 @@
-"""A `Service` over HTTP: Starlette's routes, run by uvicorn. Needs the extra `serve`."""
+"""`Service` over HTTP: Starlette's routes, run by uvicorn. Needs the extra `serve`."""
 
 import asyncio
 import json
@@ -17,29 +17,30 @@ from mopo_pl.distributed.signals import SignalHandler
 from mopo_pl.serving.service import MOST_BYTES, Service
 
 BODY_SECONDS = 5
-"""How long a body may take to arrive [s]."""
+"""Time within which a body must arrive [s]."""
 GRACE_SECONDS = BODY_SECONDS + 1
-"""How long requests that were begun may still take once the server was told to end [s]."""
+"""Time that started requests may still take after the server was told to stop [s]."""
 
 
 class _Answer(JSONResponse):
-    """JSON in ASCII, as `--stdin` answers: an error may repeat half of a surrogate pair, which UTF-8 has not."""
+    """Response in ASCII JSON, as with `--stdin`: an error message may repeat half of a surrogate pair, which UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 def application(service: Service) -> Starlette:
-    """`POST /act`, `POST /reset` and `GET /health`; every answer is JSON, an error as `{"error": sentence}`.
+    """Return the application with `POST /act`, `POST /reset` and `GET /health`; every answer is JSON, an error is `{"error": sentence}`.
 
-    400: no observation, or one that the guards refuse; 413: more than `MOST_BYTES`; 408: slower than `BODY_SECONDS`; 403: sent by a page in a browser.
+    Status of errors: 400 for text that is no observation, or one that the guards refuse; 413 for more than `MOST_BYTES`; 408 for a body
+    slower than `BODY_SECONDS`; 403 for a request from a page in a browser.
     """
 
     async def act(request: Request) -> Response:
         _refuse_pages(request)
         body = await _body(request)
         try:
-            return _Answer(service.act(body))  # without waiting: one answer after another
+            return _Answer(service.act(body))  # without awaiting: requests are answered one after another
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
 
@@ -69,7 +70,7 @@ def application(service: Service) -> Starlette:
 
 
 def run(service: Service, bound: socket.socket) -> None:
-    """Answer at a bound socket until SIGINT, SIGTERM or SIGUSR1 arrives; then finish what was begun."""
+    """Answer requests at a bound socket until SIGINT, SIGTERM or SIGUSR1 arrives; then finish the started requests."""
     config = uvicorn.Config(
         application(service),
         loop="asyncio",
@@ -83,13 +84,13 @@ def run(service: Service, bound: socket.socket) -> None:
         timeout_graceful_shutdown=GRACE_SECONDS,
     )
     server = uvicorn.Server(config)
-    # uvicorn raises a signal again once it has ended by it: without a handler below its own the process would die of it.
+    # uvicorn raises the signal again after it has stopped: without this outer handler the process would be killed by it.
     with SignalHandler().installed(lambda: setattr(server, "should_exit", True)):
         server.run(sockets=[bound])
 
 
 def _refuse_pages(request: Request) -> None:
-    """A browser names the page that sends a request: any page could else command a policy on its reader's machine."""
+    """Raise HTTPException for requests with an Origin header, since any web page could otherwise command a policy on its reader's machine."""
     if "origin" in request.headers:
         raise HTTPException(403, "requests of pages in a browser are not answered")
 
@@ -100,7 +101,7 @@ async def _body(request: Request) -> bytes:
         async with asyncio.timeout(BODY_SECONDS):
             async for part in request.stream():
                 body += part
-                if len(body) > MOST_BYTES:  # uvicorn reads the rest, and drops it
+                if len(body) > MOST_BYTES:  # uvicorn reads the rest and discards it
                     raise HTTPException(413, f"the body is larger than {MOST_BYTES} bytes: send smaller batches")
     except TimeoutError as error:
         raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS} s") from error

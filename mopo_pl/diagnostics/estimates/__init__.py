@@ -1,1 +1,1 @@
-"""Estimates of a policy's return without a simulator, and the verdict that weighs them."""
+"""Estimates of a policy's return without a simulator, and the verdict that is derived from them."""

@@ -1,4 +1,4 @@
-"""`BehaviourClone`: a small clone of the policy that collected the log, whose true return is the log's: it checks an estimator."""
+"""`BehaviourClone`: a clone of the policy that collected the log. Its true return is known from the log, so it tests an estimator."""
 
 from dataclasses import dataclass
 
@@ -20,21 +20,22 @@ LEARNING_RATE = 1e-3
 
 @dataclass(frozen=True)
 class BehaviourClone:
-    """a_t = π(s_t) + e_t: the mean action that behaviour cloning learned, and what the log's action was beside it.
+    """Policy a_t = π(s_t) + e_t: the mean action learned by behaviour cloning, plus the residual of the logged action.
 
-    From a logged state, e follows the episode that the state is of. Where the log led the same way, the clone acts as the log did:
-    in a deterministic environment its return is that of the log, whatever noise and however many policies collected it.
+    From a logged state, e follows the residuals of that state's episode. As long as a rollout follows the logged states, the clone acts as the
+    log did. In a deterministic environment its return is therefore that of the log, whatever noise and however many policies collected it.
     """
 
     actor: TanhGaussianActor
     dataset: OfflineDataset
     residuals: Tensor
-    """a - π(s) of each logged row [N, A]."""
+    """Residual a - π(s) of each logged row [N, A]."""
 
     def following(self, rows: Tensor) -> Act:
-        """The policy of rollouts that start at logged rows [B], one call a step; e begins again where an episode is over.
+        """Return the policy for rollouts that start at logged rows [B]; it must be called once a step.
 
-        It takes K·B states where each start is rolled out K times, all starts one after another.
+        At the end of the logged episode, e starts again from the episode's first row. The policy also takes K·B states: K copies of the B starts,
+        one copy after another.
         """
         ends, lengths = self.dataset.episode_ends, self.dataset.episode_lengths()
         episode = torch.searchsorted(ends, rows, right=True)
@@ -52,7 +53,7 @@ class BehaviourClone:
 
     @torch.no_grad()
     def next_actions(self) -> Tensor:
-        """The clone's action at each row's next state [N, A]: the log's, but at an episode's end π(s') + e."""
+        """Return the clone's action at each row's next state [N, A]: the next logged action, and π(s') + e at the end of an episode."""
         log = self.dataset.transitions
         taken = torch.cat([log.actions[1:], log.actions[-1:]])
         last = self.dataset.episode_ends - 1
@@ -61,7 +62,7 @@ class BehaviourClone:
 
 
 def fit_clone(dataset: OfflineDataset, *, seed: int, updates: int = UPDATES) -> BehaviourClone:
-    """Clone the actions of a log by `updates` updates of Adam (`sac.losses.cloning_error`)."""
+    """Fit a clone to the actions of a log by `updates` updates of Adam on `sac.losses.cloning_error`."""
     rows, generator = dataset.transitions, generator_for(seed, "clone")
     actor = TanhGaussianActor(
         obs_dim=rows.obs_dim,

@@ -1,7 +1,7 @@
-"""Fitted Q evaluation: a policy's value from logged rows alone (Le et al. 2019, arXiv:1903.08738), for several seeds at once.
+"""Fitted Q evaluation: the value of a policy from logged rows alone (Le et al. 2019, arXiv:1903.08738), for several seeds at once.
 
-With its actions outside the data it is often wrong: read the value as a lower bound, mean - 2 std over seeds, and their spread
-as an alarm.
+For policies whose actions lie outside the data the estimate is often wrong. Read it as the lower bound mean - 2 std over seeds. A large
+spread over seeds is a warning.
 """
 
 import itertools
@@ -23,18 +23,18 @@ BATCH = 128
 HIDDEN_SIZES = (64, 64)
 LEARNING_RATE = 1e-3
 TAU = 0.05
-"""Share of the networks that enters the target networks at each update."""
+"""Weight τ of the networks in the moving average of the target networks, at each update."""
 
 
 @dataclass(frozen=True)
 class FittedValues:
-    """Mean value of a policy's starts, one for each seed."""
+    """Mean Q value over a policy's start states, one value for each seed."""
 
     values: Tensor
-    """[S] float64."""
+    """Mean value for each seed, [S] float64."""
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in `estimates.json`.
+        """Return the entry of `estimates.json`.
 
         >>> FittedValues(torch.tensor([1.0, 2.0, 3.0])).summary()
         {'values': [1.0, 2.0, 3.0], 'mean': 2.0, 'min': 1.0, 'std': 1.0, 'lower': 0.0, 'upper': 4.0}
@@ -51,7 +51,7 @@ class FittedValues:
 
 
 class _Networks(nn.Module):
-    """M networks Q_m(s, a) = c + b·f_m(s, a), ReLU with LayerNorm; batches [M, B, D + A], each of its own rows."""
+    """M networks Q_m(s, a) = c + b·f_m(s, a) with ReLU and LayerNorm; each network has its own batch, [M, B, D + A] in total."""
 
     def __init__(
         self, members: int, inputs: int, hidden_sizes: Sequence[int], centre: float, scale: float, seed: int
@@ -67,7 +67,7 @@ class _Networks(nn.Module):
             uniform_(layer, generator)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """[M, B, D + A] to Q [M, B]."""
+        """Map inputs [M, B, D + A] to Q [M, B]."""
         hidden = inputs
         for layer in self.layers[:-1]:
             hidden = layer(hidden)
@@ -92,25 +92,25 @@ def fitted_values(
     learning_rate: float = LEARNING_RATE,
     tau: float = TAU,
 ) -> list[FittedValues]:
-    """Evaluate P policies on the same rows, each by `seeds` networks of their own weights and batches.
+    """Evaluate P policies on the same rows, each by `seeds` networks with different initial weights and batches.
 
-    Minimises (Q(s, a) - y)², y = r + γ(1 - terminal)·Q̄(s', a'), a' the policy's action at s', Q̄ a moving average of Q; y is
-    clipped into the returns that the log's rewards allow (`sac.losses.reachable_returns`).
+    Minimises (Q(s, a) - y)² with y = r + γ(1 - terminal)·Q̄(s', a'). a' is the policy's action at s', and Q̄ is a moving average of Q. y is
+    clipped to the returns that the log's rewards allow (`sac.losses.reachable_returns`).
 
     Args:
         rows: Logged rows whose next state is known, or which are terminal [N, W].
         next_actions: a' of each policy at each row's next state [P, N, A] in [-1, 1].
-        starts: States whose mean value is the estimate [n, D].
-        start_actions: Each policy's actions there [P, n, A].
+        starts: States over which the value is averaged [n, D].
+        start_actions: Actions of each policy in these states [P, n, A].
         discount: γ.
-        centre: About the value of the log: what the networks start from.
-        scale: About the spread of values in the log, above 0.
-        seed: Of weights and batches.
-        seeds: S, networks for each policy.
-        updates: Updates of Adam.
-        batch_size: Rows of an update of a network.
+        centre: Approximate mean value of the log, around which the networks start.
+        scale: Approximate spread of values in the log, above 0.
+        seed: Seed of weights and batches.
+        seeds: S, the number of networks for each policy.
+        updates: Number of updates of Adam.
+        batch_size: Rows of one update of a network.
         hidden_sizes: Widths of the hidden layers.
-        learning_rate: First step size of Adam, which falls to 0 along a line.
+        learning_rate: Initial step size of Adam, which decreases linearly to 0.
         tau: τ of the moving average.
 
     """
@@ -124,10 +124,10 @@ def fitted_values(
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, updates)
     bounds, generator = reachable_returns(rows.rewards, discount), generator_for(seed, "fqe batches")
     policy = torch.arange(policies).repeat_interleave(seeds).unsqueeze(1)
-    # By row, so that a batch is one gather.
+    # Row first, so that a batch needs one gather.
     actions = next_actions.transpose(0, 1).contiguous()
     for _ in range(updates):
-        # The policies share each seed's rows: what they differ by is their own.
+        # For each seed, all policies use the same rows: their estimates then differ only because of the policies.
         index = torch.randint(len(rows), (seeds, batch_size), generator=generator).repeat(policies, 1)
         with torch.no_grad():
             following = target(torch.cat([next_states[index], actions[index, policy]], -1))

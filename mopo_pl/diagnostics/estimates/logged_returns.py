@@ -1,4 +1,4 @@
-"""What the log itself earned, over the same starts and steps as an estimate: the return that a policy must beat."""
+"""Returns of the log over the same starts and steps as an estimate: the baseline that a policy must beat."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,37 +10,37 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.statistics import returns_to_go
 
 MOST_STEPS = 1000
-"""Episodes up to this length are estimated whole [steps]."""
+"""Length up to which complete episodes are estimated [steps]."""
 SEGMENT_STEPS = 200
-"""Steps that are estimated from logged states where episodes are longer, or have no end in the log."""
+"""Length of the segments that are estimated where episodes are longer, or have no end in the log [steps]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoggedReturns:
-    """Where estimates start, how many steps they take, and what the log earned there."""
+    """Starts and length of the estimates, and the returns of the log from these starts."""
 
     rows: Tensor
-    """Rows of the log that an estimate may start from [n] int64."""
+    """Rows of the log at which an estimate may start, [n] int64."""
     steps: int
-    """T: steps of an estimate."""
+    """T, the number of steps of an estimate."""
     discount: float
     """γ."""
     whole_episodes: bool
-    """Whether these are first rows of episodes; else any rows that `steps` steps follow."""
+    """Whether the starts are first rows of episodes; otherwise they are any rows at which a segment can start."""
     returns: Tensor
-    """Σ r over the T steps from each start, or up to the episode's end, float64 [n]."""
+    """Σ r over the T steps from each start, or until the end of the episode, float64 [n]."""
     discounted: Tensor
-    """Σ γᵗ r of the same steps, float64 [n]."""
+    """Σ γᵗ r over the same steps, float64 [n]."""
     forever: Tensor
-    """As `discounted`, with γᵀ·mean r/(1 - γ) for what follows where nothing terminal ended it, float64 [n]."""
+    """`discounted` plus γᵀ·mean r/(1 - γ) for the steps after the window, unless it ends with a terminal row, float64 [n]."""
 
     def drawn(self, size: int, generator: Generator) -> Tensor:
-        """Which of the starts to take [size]: all of them in a random order, again and again where there are fewer."""
+        """Draw indices of starts [size]: all starts in a random order, repeated where `size` exceeds their number."""
         order = torch.randperm(len(self.rows), generator=generator)
         return order.repeat(-(-size // len(order)))[:size]
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in `estimates.json`."""
+        """Return the entry of `estimates.json`."""
         return {
             "starts": len(self.rows),
             "return": float(self.returns.mean()),
@@ -52,10 +52,11 @@ class LoggedReturns:
 
 
 def logged_returns(dataset: OfflineDataset, discount: float) -> LoggedReturns:
-    """Whole episodes where the log has finished ones of at most `MOST_STEPS` steps, else segments of `SEGMENT_STEPS` steps.
+    """Compute the returns of a log.
 
-    Windows start at every row that is followed by a whole window of its episode, or by a terminal row; where no episode is that
-    long, they are as long as the longest.
+    Complete episodes are used where the log has finished ones and none of them exceeds `MOST_STEPS` steps. Otherwise segments of
+    `SEGMENT_STEPS` steps are used, or of the length of the longest episode where that is shorter. A segment starts at every row
+    that is followed by enough rows of its episode, or whose episode ends with a terminal row.
     """
     rows = dataset.transitions
     rewards, terminal = rows.rewards.double(), rows.terminals.bool()
@@ -72,7 +73,7 @@ def logged_returns(dataset: OfflineDataset, discount: float) -> LoggedReturns:
     until = torch.minimum(chosen + steps, ends[episode])
     to_go, total = returns_to_go(dataset, discount), torch.cat([rewards.new_zeros(1), rewards.cumsum(0)])
     taken = (until - chosen).double()
-    # What the rest of the episode earns is 0 where the window ends with it.
+    # The rest of the episode contributes 0 where the window ends with the episode.
     after = torch.where(until < ends[episode], torch.cat([to_go, to_go.new_zeros(1)])[until], 0.0)
     discounted = to_go[chosen] - discount**taken * after
     tail = torch.where(terminal[until - 1], 0.0, discount**taken * rewards.mean() / (1 - discount))

@@ -1,4 +1,4 @@
-"""A policy's return in each elite of the model: the spread between elites says how far the model can be believed."""
+"""Returns of a policy in each elite of the model; their spread between elites indicates how reliable the model is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,39 +12,39 @@ from mopo_pl.dynamics.penalised_model import PenalisedModel
 from mopo_pl.dynamics.rollouts import Act, one_step
 
 RETURNS = ("return", "penalised", "bound", "discounted", "discounted_penalised", "discounted_bound")
-"""Sums over a rollout: r; r - λ·max(0, u - u_free), as the run trains; r - λu, as the theory has it; then each with γᵗ."""
+"""Sums over a rollout: r; r - λ·max(0, u - u_free), as in training; r - λu, as in the theory; then each of the three with factors γᵗ."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReturns:
-    """Rollouts of one policy, B in each of K elites, and what they earned.
+    """Returns of rollouts of one policy, B rollouts in each of K elites.
 
-    A rollout that is dropped (a state that is not finite, or beyond the limits) is paid the log's lowest reward for each step
-    that is left, as in the pessimistic MDP of Kidambi et al. 2020 (MOReL): without it, leaving would look like an early end.
+    A rollout is dropped where its state is not finite or beyond the limits. For each remaining step it then receives the log's lowest reward,
+    as in the pessimistic MDP of Kidambi et al. 2020 (MOReL). Without this rule, leaving the limits would count like an early end.
     """
 
     sums: Mapping[str, Tensor]
-    """By the names of `RETURNS`, float64 [K, B]."""
+    """Sums by the names of `RETURNS`, float64 [K, B]."""
     uncertainty: Tensor
-    """Σ γᵗ u / Σ γᵗ over the valid steps of each elite, float64 [K]."""
+    """Σ γᵗ u / Σ γᵗ over the valid steps of all rollouts of each elite, float64 [K]."""
     discounted_uncertainty: Tensor
     """Σ γᵗ u of each rollout, float64 [K, B]."""
     lengths: Tensor
-    """Valid steps of each rollout [K, B]."""
+    """Number of valid steps of each rollout [K, B]."""
     ended: Tensor
-    """Whether the termination rule ended it [K, B] bool."""
+    """Whether the termination rule ended the rollout, [K, B] bool."""
     non_finite: Tensor
-    """Whether it was dropped for a value that is not finite [K, B] bool."""
+    """Whether the rollout was dropped because of a value that is not finite, [K, B] bool."""
     out_of_range: Tensor
-    """Whether it was dropped beyond the limits [K, B] bool."""
+    """Whether the rollout was dropped because its state left the limits, [K, B] bool."""
 
     @property
     def dropped_share(self) -> float:
-        """Of all rollouts."""
+        """Return the share of all rollouts that were dropped."""
         return float((self.non_finite | self.out_of_range).double().mean())
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in `estimates.json`: for each of `RETURNS` mean, elites, spreads; then ε_u, lengths and counts."""
+        """Return the entry of `estimates.json`: mean, elites and spreads for each of `RETURNS`, then ε_u, lengths and counts."""
         rollouts = self.ended.numel()
         return {
             **{name: spreads(values) for name, values in self.sums.items()},
@@ -60,7 +60,7 @@ class ModelReturns:
 
 
 def spreads(values: Tensor) -> dict[str, Any]:
-    """Mean, mean of each elite, standard deviation of these, and the mean deviation of rollouts within an elite; [K, B].
+    """Summarise values [K, B] by their mean, mean of each elite, its standard deviation, and the mean deviation within an elite.
 
     >>> spreads(torch.tensor([[1.0, 3.0], [5.0, 7.0]]))
     {'mean': 4.0, 'elites': [2.0, 6.0], 'between': 2.0, 'within': 1.0}
@@ -86,14 +86,15 @@ def returns_in_elites(
     lowest_reward: float,
     generator: Generator,
 ) -> ModelReturns:
-    """Roll out `policy` for `steps` steps from the same starts [B, D] in each elite by itself, which also draws the outcomes.
+    """Roll out `policy` for `steps` steps from the same starts [B, D] in each elite.
 
-    The elites' disagreement about value (`value_coef`) is left out of the penalty: a policy alone has no value function. So is
-    the end of episodes beyond the log (`halt`): the return of the steps themselves is estimated.
+    Within a rollout, one elite also draws the random outcomes. The elites' disagreement about value (`value_coef`) is left out of the penalty,
+    because a policy alone has no value function. The end of episodes beyond the log (`halt`) is left out too, because the return of the steps
+    themselves is estimated.
     """
     elites, rows = model.transition.elites, len(starts)
     member = elites.repeat_interleave(rows)
-    # With λ = 1 and nothing free the cost of a step is u, and the reward is known from the two.
+    # With λ = 1 and no free part, the cost of a step is u; the reward is the penalised reward plus this cost.
     plain = replace(model, coef=1.0, free=0.0, value_coef=0.0, value=None, halt=None)
     begin = starts.repeat(len(elites), 1)
     observations, alive = begin.clone(), torch.ones(len(begin), dtype=torch.bool, device=starts.device)

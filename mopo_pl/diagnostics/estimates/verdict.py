@@ -1,6 +1,6 @@
-"""The verdict on a policy without a simulator: deploy for a trial, do not deploy, or cannot tell; with what decided.
+"""Verdict on a policy without a simulator: deploy for a trial, do not deploy, or cannot tell; with the reasons for it.
 
-The model's return decides, where the model passes on the clone. All else can only object.
+The model's return decides, provided that the model estimates the return of the clone well enough. All other evidence can only object.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,59 +17,59 @@ UNSURE: Says = "cannot tell"
 VERDICTS: tuple[Says, ...] = (DEPLOY, DO_NOT, UNSURE)
 
 MODEL_RETURN, FITTED_Q = "model return", "fitted Q"
-"""The evidence that decides, and the one that objects only where it says *do not deploy*."""
+"""Names of the evidence that decides, and of the evidence that objects only where its conclusion is *do not deploy*."""
 OBJECTS, NO_OBJECTION = "objects", "no objection"
 MOST_BIAS = 1.0
-"""Largest error on the clone at which an estimator is believed [standard deviations of the log's returns]."""
+"""Largest error on the clone up to which an estimator is trusted [standard deviations of the log's returns]."""
 MOST_UNCERTAINTY = 3.0
-"""Largest mean u of the policy's rollouts [mean u of the log]."""
+"""Largest accepted mean u of the policy's rollouts [mean u of the log]."""
 MOST_DROPPED = 0.05
-"""Largest share of the policy's rollouts that were dropped."""
+"""Largest accepted share of the policy's rollouts that were dropped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A policy's return by one estimator, and that estimator's answer for the clone."""
+    """Return of a policy by one estimator, with the error of this estimator on the clone."""
 
     low: float
-    """The lowest elite, or the lower bound of the seeds."""
+    """Return in the lowest elite, or lower bound over seeds."""
     high: float
-    """The highest elite, or the upper bound of the seeds."""
+    """Return in the highest elite, or upper bound over seeds."""
     log: float
-    """What the log earned, in the same measure."""
+    """Return of the log, in the same measure."""
     log_std: float
-    """Standard deviation of that over its starts."""
+    """Standard deviation of the log's return over its starts."""
     bias: float
-    """The clone's estimate, less what the log earned."""
+    """Estimate for the clone minus the return of the log."""
 
     @property
     def believed(self) -> bool:
-        """Whether the estimator's error on the clone is within `MOST_BIAS` standard deviations of the log's returns."""
+        """Return whether the error on the clone is at most `MOST_BIAS` standard deviations of the log's returns."""
         return abs(self.bias) <= MOST_BIAS * self.log_std
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What a verdict is made of."""
+    """Evidence from which the verdict is derived."""
 
     model: Estimate
-    """Returns in the elites."""
+    """Estimate from the returns in the elites."""
     fqe: Estimate
-    """Fitted Q evaluation."""
+    """Estimate by fitted Q evaluation."""
     policy_uncertainty: float
     """Mean u in the policy's rollouts."""
     log_uncertainty: float
-    """Mean u of logged rows."""
+    """Mean u on logged rows."""
     dropped_share: float
-    """Of the policy's rollouts."""
+    """Share of the policy's rollouts that were dropped."""
     health: str | None = None
-    """OK, WARN or STOP of the training's health; None: not known."""
+    """Health of the training: OK, WARN or STOP; None where it is not known."""
     health_signs: tuple[str, ...] = ()
-    """Names of the signs that are not OK."""
+    """Names of the health signs that are not OK."""
 
     @classmethod
     def of(cls, estimates: Mapping[str, Any]) -> "Evidence":
-        """What `estimates.json` holds (docs/guides/trust.md)."""
+        """Read the evidence from the contents of `estimates.json` (docs/guides/trust.md)."""
         log, model, fqe = estimates["log"], estimates["model"], estimates["fqe"]
         returns, policy = model["policy"]["return"]["elites"], fqe["policy"]
         return cls(
@@ -93,16 +93,16 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Reason:
-    """What one piece of evidence says."""
+    """Conclusion from one piece of evidence."""
 
     name: str
     says: Says
     text: str
-    """With the numbers that decided."""
+    """Explanation with the numbers that decided."""
 
     @property
     def weight(self) -> str:
-        """What it adds to the verdict: the model's return decides, all else can only object, and health can forbid.
+        """Return the contribution to the verdict: the model's return decides, health can forbid, all other evidence can only object.
 
         >>> [
         ...     Reason(name, says, "").weight
@@ -119,7 +119,7 @@ class Reason:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What the evidence says, and what that was worth on labelled policies."""
+    """Verdict with its reasons and its hit rates on labelled policies."""
 
     says: Says
     reasons: tuple[Reason, ...]
@@ -127,11 +127,11 @@ class Verdict:
 
     @property
     def certified(self) -> bool:
-        """Whether *deploy for a trial* beats chance on held-out labelled policies; without it no verdict is a certificate."""
+        """Return whether *deploy for a trial* is better than chance on held-out labelled policies; otherwise no verdict is certified."""
         return self.hit_rates.certifies(DEPLOY)
 
     def sentence(self) -> str:
-        """One line: the verdict with its hit rate, or that there is no certificate."""
+        """Return one sentence with the verdict and its hit rate, or with the remark that it is not certified."""
         rates, said = self.hit_rates, self.says
         worth = (
             f"{rates.beat[said]} of {rates.given[said]} labelled runs with this verdict beat their log, of all "
@@ -150,7 +150,7 @@ class Verdict:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in `estimates.json`."""
+        """Return the entry of `estimates.json`."""
         return {
             "says": self.says,
             "certified": self.certified,
@@ -161,10 +161,10 @@ class Verdict:
 
 
 def verdict(evidence: Evidence, hit_rates: HitRates) -> Verdict:
-    """Weigh the evidence.
+    """Derive the verdict from the evidence.
 
-    *do not deploy*: the model's return says so, or health says STOP. *deploy for a trial*: the model's return says so, and nothing
-    objects; fitted Q evaluation objects where it says *do not deploy*. Else *cannot tell*.
+    *do not deploy*: the model's return leads to it, or health is STOP. *deploy for a trial*: the model's return leads to it, and no
+    other evidence objects; fitted Q evaluation objects only with *do not deploy*. *cannot tell*: all other cases.
     """
     model = _compared(MODEL_RETURN, evidence.model, "in each elite")
     fqe = _compared(FITTED_Q, evidence.fqe, "mean ± 2 std over seeds")
@@ -181,7 +181,7 @@ def verdict(evidence: Evidence, hit_rates: HitRates) -> Verdict:
 
 
 def _compared(name: str, estimate: Estimate, how: str) -> Reason:
-    """An estimate against the log's return, with the error on the clone as a margin."""
+    """Compare an estimate with the log's return; the error on the clone is the margin."""
     interval = f"{estimate.low:.1f} to {estimate.high:.1f} {how}"
     if not estimate.believed:
         return Reason(

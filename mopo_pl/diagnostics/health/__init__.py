@@ -1,1 +1,1 @@
-"""The health of a run: what its metrics rows say of its training."""
+"""Health of a run: signs of trouble in the metrics rows of its training."""

@@ -1,4 +1,4 @@
-"""Signs of critics in trouble: values out of reach, values that rollouts do not find, and a loss that grows."""
+"""Signs of trouble in the critics: unreachable values, values above the rewards of rollouts, and a growing loss."""
 
 from statistics import fmean
 
@@ -6,26 +6,26 @@ from mopo_pl.diagnostics.health.rows import Row, Rows, latest, value_of
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 
 Q_MARGIN = 0.05
-"""Share of the range of reachable values by which Q may lie outside it. No true value does; the critics' error may, a little."""
+"""Share of the range of reachable values by which Q may lie outside it. No true value lies outside; estimates may, by a small error."""
 VALUE_GAP = 1.5
-"""Standard deviations of the logged rewards by which Q·(1 - γ) may exceed what an imagined step earns. In good runs it was at
-most 0.93: rollouts of a few steps from logged states earn less than the policy later does, which Q includes.
+"""Largest accepted excess of Q·(1 - γ) over the reward of an imagined step [standard deviations of the logged rewards].
+In good runs it was at most 0.93: rollouts of a few steps from logged states earn less than later steps of the policy, which Q includes.
 """
 CRITIC_GROWTH = 3.0
 """Factor by which the critic loss may grow within the last third of the epochs, beyond the growth of Q². Errors grow with the
-values themselves; in good runs the factor was at most 1.7.
+values themselves. In good runs the factor was at most 1.7.
 """
 CRITIC_ROWS = 9
-"""Epochs from which the last third has three."""
+"""Smallest number of epochs that is judged; its last third has three epochs."""
 
 
 def _entropy_bonus(row: Row, facts: RunFacts) -> float:
-    """αH: what the entropy of an action adds to the value [reward]."""
+    """Return αH, the part of the value that comes from the entropy of an action [reward]; 0 without a soft backup."""
     return value_of(row, "policy/alpha") * value_of(row, "policy/entropy") if facts.soft_backup else 0.0
 
 
 def q_beyond_reach(rows: Rows, facts: RunFacts) -> str | None:
-    """Q above r_max/(1 - γ), or below r_min/(1 - γ) less penalty and entropy."""
+    """Check for Q above r_max/(1 - γ), or below r_min/(1 - γ) less penalty and entropy."""
     if facts.known_reward:
         return None
     bonus = _entropy_bonus(rows[-1], facts)
@@ -40,8 +40,8 @@ def q_beyond_reach(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def q_above_imagined(rows: Rows, facts: RunFacts) -> str | None:
-    """Q·(1 - γ) against the reward of an imagined step, less the penalty of the imagined part of a batch, with the entropy."""
-    if facts.known_reward:  # Q is of the logged rewards too, and the gap that counts is in their unit
+    """Compare Q·(1 - γ) with the reward of an imagined step, less the penalty of the imagined part of a batch, plus the entropy bonus."""
+    if facts.known_reward:  # Q includes logged rewards too, and the accepted gap is measured in their unit
         return None
     row = rows[-1]
     penalty = (1 - facts.real_ratio) * value_of(row, "rollout/penalty")
@@ -56,7 +56,7 @@ def q_above_imagined(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def critic_loss_grows(rows: Rows, facts: RunFacts) -> str | None:
-    """The critic loss at the end of the last third of the epochs against its beginning, beyond the growth of Q²."""
+    """Compare the critic loss at the end of the last third of the epochs with its beginning, beyond the growth of Q²."""
     if len(rows) < CRITIC_ROWS:
         return None
     third = rows[-(len(rows) // 3) :]

@@ -1,4 +1,4 @@
-"""Signs of an ensemble that was stopped too early, of its rows alone."""
+"""Signs of an ensemble whose training stopped too early, from its metrics rows alone."""
 
 from itertools import pairwise
 from statistics import fmean
@@ -6,26 +6,26 @@ from statistics import fmean
 from mopo_pl.diagnostics.health.rows import Row
 
 CHURN = 0.2
-"""Share of the elites replaced per epoch, over the last `CHURN_EPOCHS`. Finished ensembles: below 0.1."""
+"""Accepted share of the elites that an epoch replaces, averaged over the last `CHURN_EPOCHS`. Finished ensembles were below 0.1."""
 CHURN_EPOCHS = 10
-"""Epochs over which changes of the elites are counted."""
+"""Number of epochs over which changes of the elites are counted."""
 STILL_FALLING = 0.1
-"""Relative fall of the members' mean holdout error in the last `FALLING_EPOCHS`. Early stopping allows 0.01 of each."""
+"""Accepted relative fall of the members' mean holdout error in the last `FALLING_EPOCHS`. Early stopping allows 0.01 for each epoch."""
 FALLING_EPOCHS = 5
-"""Epochs."""
+"""Number of epochs over which the fall of the holdout error is measured."""
 
 
 def holdout_errors(row: Row, criterion: str) -> list[float]:
-    """Holdout error of each member by which elites are chosen (`dynamics.criterion`), by number; empty where the row has none."""
+    """Return the holdout error of each member by which elites are chosen (`dynamics.criterion`); empty where the row has none."""
     error = "holdout_geometric" if criterion == "geometric" else "holdout_mse"
     found = {name: value for name, value in row.items() if name.startswith(f"dynamics/{error}_") and value is not None}
     return [found[name] for name in sorted(found, key=lambda name: int(name.rpartition("_")[2]))]
 
 
 def elite_churn(errors: list[list[float]], elites: int) -> str | None:
-    """The share of the elites that an epoch replaces, elites being the members with the lowest error so far.
+    """Check the mean share of the elites that an epoch replaces; elites are the members with the lowest error so far.
 
-    `errors`: of each epoch, the members' holdout errors.
+    `errors` contains the members' holdout errors of each epoch.
     """
     best, chosen = [float("inf")] * len(errors[0]), list[set[int]]()
     for epoch in errors:
@@ -43,7 +43,7 @@ def elite_churn(errors: list[list[float]], elites: int) -> str | None:
 
 
 def error_still_falls(errors: list[list[float]]) -> str | None:
-    """The best mean holdout error against the best until some epochs before the end. `errors`: as for `elite_churn`."""
+    """Compare the lowest mean holdout error with the lowest until `FALLING_EPOCHS` before the end. `errors`: as for `elite_churn`."""
     means = [fmean(epoch) for epoch in errors]
     if len(means) <= FALLING_EPOCHS:
         return None

@@ -1,4 +1,4 @@
-"""The health of a run: which signs persist in its metrics rows, and how its policy compares with the log."""
+"""Health of a run: the signs that persist in its metrics rows, and the comparison of its policy with the log."""
 
 from collections.abc import Iterator
 from math import isfinite, sqrt
@@ -10,12 +10,12 @@ from mopo_pl.diagnostics.health.run_facts import RunFacts
 from mopo_pl.diagnostics.health.signs import POLICY_SIGNS
 
 PERSISTS = 3
-"""Epochs in a row in which a sign must be seen: one epoch may be chance, and no run is ruined within three."""
+"""Number of consecutive epochs that must show a sign: one epoch may be chance, and three are too few to ruin a run."""
 STANDARD_ERRORS = 2.0
-"""By how many standard errors of its mean an evaluation must lie below the log, so that few episodes raise no alarm."""
+"""Number of standard errors by which the mean return must lie below the log, so that noise from few episodes raises no alarm."""
 
 COLUMNS = tuple(dict.fromkeys(["update", "evaluation/return", *(name for sign in POLICY_SIGNS for name in sign.needs)]))
-"""Columns of a row that policy's signs read."""
+"""Columns of a row that the policy's signs read."""
 USELESS = (
     "another penalty.coef or rollout.horizon (docs/guides/sweep.md); algorithm=bc shows what a clone of the log earns"
 )
@@ -26,10 +26,10 @@ NOT_FINITE = (
 
 
 def signs_in(rows: Rows, facts: RunFacts, *, after: int) -> list[Finding]:
-    """The signs of stage 2 that each of the last `PERSISTS` rows shows, of rows beyond update `after`.
+    """Return the signs of stage 2 that each of the last `PERSISTS` rows shows, among rows beyond update `after`.
 
-    A row without a column that a sign needs is left out for this sign, so that rollouts made every n epochs are judged by
-    their own rows.
+    For each sign, rows without a column that it needs are left out. Rollouts that are made every n epochs are therefore judged by
+    the rows of those epochs.
     """
     judged = [row for row in rows if (row["update"] or 0) > after]
     return list(_persisting(judged, facts))
@@ -47,7 +47,7 @@ def _persisting(judged: Rows, facts: RunFacts) -> Iterator[Finding]:
 
 
 def _evaluations_below_log(judged: Rows, facts: RunFacts) -> Iterator[Finding]:
-    """A policy that each of the last evaluations finds worse than the log."""
+    """Yield a finding if each of the last evaluations returned less than the log."""
     returns = [value for row in judged if (value := row.get("evaluation/return")) is not None][-PERSISTS:]
     if len(returns) == PERSISTS and max(returns) < facts.behaviour_return:
         text = (
@@ -60,11 +60,11 @@ def _evaluations_below_log(judged: Rows, facts: RunFacts) -> Iterator[Finding]:
 def health_of_policy(
     rows: Rows, facts: RunFacts, *, after: int, final: tuple[float, float, int] | None = None
 ) -> list[Finding]:
-    """What the rows of stage 2 say at its end. `final`: mean, standard deviation and number of the last episodes' returns.
+    """Return the findings on the rows of stage 2 at its end.
 
-    The standard deviation is that of these episodes, with n in its denominator. The final episodes replace the evaluations of
-    the curve. A single episode has no standard error, and is not compared with the log. Where the run is too short to be judged
-    by its rows, the finding `too_short` of level WARN says so.
+    `final` contains the mean, standard deviation and number of the final episodes' returns. The standard deviation has n in its
+    denominator. The final episodes replace the evaluations of the curve. A single episode has no standard error and is not compared with
+    the log. Where the run is too short to be judged by its rows, the finding `too_short` of level WARN is added.
     """
     found = [finding for finding in signs_in(rows, facts, after=after) if final is None or finding.name != "below_log"]
     if final is not None:
@@ -84,7 +84,7 @@ def health_of_policy(
 
 
 def health_of_ensemble(rows: Rows, *, elites: int, criterion: str) -> list[Finding]:
-    """What the rows of stage 1 say at its end. `elites`: how many members are chosen, by `criterion` (`dynamics.criterion`)."""
+    """Return the findings on the rows of stage 1 at its end; `elites` members are chosen by `criterion` (`dynamics.criterion`)."""
     errors = [epoch for row in rows if (epoch := holdout_errors(row, criterion))]
     if not errors:
         return []
@@ -94,5 +94,5 @@ def health_of_ensemble(rows: Rows, *, elites: int, criterion: str) -> list[Findi
 
 
 def judged_columns(row: Row) -> dict[str, float | None]:
-    """The part of a row that the signs read."""
+    """Return the part of a row that the signs read."""
     return {name: row.get(name) for name in COLUMNS}

@@ -1,40 +1,40 @@
-"""Signs of rollouts that teach the wrong thing: their rewards, penalties, states, ends and actions beside those of the log."""
+"""Signs of trouble in rollouts: their rewards, penalties, states, ends and actions compared with those of the log."""
 
 from mopo_pl.diagnostics.health.rows import Rows, value_of
 from mopo_pl.diagnostics.health.run_facts import RunFacts
 
 BELOW_LOG = 0.25
-"""Standard deviations of the logged rewards by which imagined rewards may lie below their mean. A policy that lowers the
-reward in its own model is no improvement; in good runs the imagined reward was never more than 0.01 below.
+"""Accepted distance of the mean imagined reward below the mean logged reward [standard deviations of the logged rewards]. A policy that
+lowers the reward in the model that it was trained in is no improvement. In good runs the distance was at most 0.01.
 """
 PENALTY_OUTWEIGHS = 1.0
-"""Penalty in units of the mean |r|, of imagined or logged rewards, whichever is larger, above which the penalty decides what
-is learned. Good runs: at most 0.7.
+"""Ratio of the penalty to the mean |r| of imagined or logged rewards, whichever is larger, above which the penalty decides what
+is learned. In good runs it was at most 0.7.
 """
 PENALTY_GROWTH = 5.0
-"""Factor between the mean cost of a rollout's last steps and of its first. In good runs it was at most 2."""
+"""Accepted ratio of the mean cost of a rollout's last steps to that of its first steps. In good runs it was at most 2."""
 PENALTY_SMALL = 0.01
-"""Share of the log's mean |r| below which the cost of a last step says nothing."""
+"""Share of the log's mean |r| below which the cost of a last step is too small to be judged."""
 DROPPED = 0.05
-"""Share of rollouts that leave the range of the log or are no numbers. Good runs: below 0.001; at `rollout.max_dropped` a run ends."""
+"""Accepted share of rollouts that leave the range of the log or are not finite. Good runs: below 0.001; at `rollout.max_dropped` a run ends."""
 BEYOND_LOG = 0.5
-"""Share of imagined steps that lead outside the range of the log's observations: most of them are extrapolated. Good runs:
-0.01 (pendulum), 0.05 (Hopper), 0.35 (Walker, 17 columns).
+"""Accepted share of imagined steps that lead outside the range of the log's observations; above it most steps are extrapolated.
+Good runs: 0.01 (pendulum), 0.05 (Hopper), 0.35 (Walker, 17 columns).
 """
 HALT_EXCESS = 5.0
-"""Steps beyond the log, as a multiple of the share of imagined steps that may be (`Halt.share`). Good runs: at most 1."""
+"""Accepted ratio of the share of imagined steps beyond the log to the intended share (`Halt.share`). In good runs it was at most 1."""
 ENDED_FACTOR = 3.0
-"""Factor by which imagined steps may end episodes more often than logged ones. Good policies fall less often than the log."""
+"""Accepted ratio of the shares of imagined and of logged steps that end an episode. Good policies fall less often than the log."""
 ENDED_LEAST = 0.01
-"""Share of imagined steps that end an episode below which the factor is not asked for: one in a hundred steps."""
+"""Share of imagined steps that end an episode up to which `ENDED_FACTOR` is not applied."""
 PINNED_SHARE = 0.8
-"""Share of entries of actions at a bound from which the policy counts as pinned to them."""
+"""Share of action entries at a bound above which the policy counts as pinned to its bounds."""
 PINNED_ABOVE_LOG = 0.3
-"""By how much that share must exceed the log's: there are tasks whose good actions are extreme (Walker's log: 0.48)."""
+"""Excess of that share over the log's that is required too, because good actions are extreme in some tasks (Walker's log: 0.48)."""
 
 
 def imagined_above_log(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean imagined reward against the largest one in the log."""
+    """Compare the mean imagined reward with the largest one in the log."""
     reward = value_of(rows[-1], "rollout/reward")
     if facts.known_reward or reward <= facts.reward_high:
         return None
@@ -45,7 +45,7 @@ def imagined_above_log(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def imagined_among_best(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean imagined reward against the best hundredth of the log."""
+    """Compare the mean imagined reward with the best hundredth of the log."""
     reward = value_of(rows[-1], "rollout/reward")
     if facts.known_reward or reward <= facts.reward_top or reward > facts.reward_high:
         return None
@@ -56,7 +56,7 @@ def imagined_among_best(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def imagined_below_log(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean imagined reward against that of the log."""
+    """Compare the mean imagined reward with that of the log."""
     reward, least = value_of(rows[-1], "rollout/reward"), facts.reward_mean - BELOW_LOG * facts.reward_std
     if facts.known_reward or reward >= least:
         return None
@@ -64,7 +64,7 @@ def imagined_below_log(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def penalty_outweighs(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean penalty against the mean |r| of imagined and of logged steps, whichever is larger; of imagined ones of a known r."""
+    """Compare the mean penalty with the mean |r| of imagined or logged steps, whichever is larger; with a known r, of imagined steps alone."""
     penalty, share = value_of(rows[-1], "rollout/penalty"), value_of(rows[-1], "rollout/penalty_share")
     size = max(0.0 if facts.known_reward else facts.reward_size, penalty / share if share > 0 else 0.0)
     if penalty <= PENALTY_OUTWEIGHS * size:
@@ -73,7 +73,7 @@ def penalty_outweighs(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def penalty_grows_along_rollouts(rows: Rows, facts: RunFacts) -> str | None:
-    """The mean cost of the h-th steps against that of the first: a stand-in for the model's error at h."""
+    """Compare the mean cost of the h-th steps with that of the first, as a proxy for the growth of the model's error."""
     first, last = value_of(rows[-1], "rollout/penalty_first"), value_of(rows[-1], "rollout/penalty_last")
     if facts.known_reward or last <= PENALTY_SMALL * facts.reward_size or last <= PENALTY_GROWTH * first:
         return None
@@ -81,19 +81,19 @@ def penalty_grows_along_rollouts(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def rollouts_dropped(rows: Rows, facts: RunFacts) -> str | None:
-    """The share of rollouts that left the log's range or became no numbers."""
+    """Check the share of rollouts that left the log's range or became not finite."""
     share = value_of(rows[-1], "rollout/dropped_share")
     return f"{share:.0%} of the rollouts left the range of the log, or are no numbers" if share > DROPPED else None
 
 
 def states_beyond_log(rows: Rows, facts: RunFacts) -> str | None:
-    """The share of imagined steps to states outside the log's range, whether the penalty sees it or not."""
+    """Check the share of imagined steps to states outside the log's range, whether or not the penalty covers them."""
     share = value_of(rows[-1], "rollout/beyond_log")
     return f"{share:.0%} of imagined steps lead to states outside the range of the log" if share > BEYOND_LOG else None
 
 
 def log_left(rows: Rows, facts: RunFacts) -> str | None:
-    """The share of imagined steps that end where the log's range ends, against the share that is allowed."""
+    """Compare the share of imagined steps that leave the log's range, and so end the episode, with the allowed share."""
     excess = value_of(rows[-1], "rollout/halt_excess")
     if excess <= HALT_EXCESS:
         return None
@@ -101,7 +101,7 @@ def log_left(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def rollouts_ended(rows: Rows, facts: RunFacts) -> str | None:
-    """How often imagined steps end an episode against how often logged ones do."""
+    """Compare how often imagined steps end an episode with how often logged ones do."""
     ended = value_of(rows[-1], "rollout/terminated") / max(value_of(rows[-1], "rollout/length"), 1.0)
     if ended <= ENDED_LEAST or ended <= ENDED_FACTOR * facts.terminal_share:
         return None
@@ -109,7 +109,7 @@ def rollouts_ended(rows: Rows, facts: RunFacts) -> str | None:
 
 
 def actions_pinned(rows: Rows, facts: RunFacts) -> str | None:
-    """The share of entries of imagined actions at a bound against the log's."""
+    """Compare the share of entries of imagined actions at a bound with the log's."""
     share = value_of(rows[-1], "rollout/pinned")
     if share <= PINNED_SHARE or share <= facts.pinned_share + PINNED_ABOVE_LOG:
         return None

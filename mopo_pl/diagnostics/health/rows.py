@@ -1,4 +1,4 @@
-"""Metrics rows of a run, as the signs of its health read them."""
+"""Metrics rows of a run, in the form that the health signs read."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +8,12 @@ Rows = Sequence[Row]
 
 
 def value_of(row: Row, name: str) -> float:
-    """The value of a column that the row has."""
+    """Return the value of a column that the row has."""
     value = row[name]
     assert value is not None
     return value
 
 
 def latest(rows: Rows, name: str) -> float:
-    """The newest value of a column that not every row has; 0 where there is none."""
+    """Return the newest value of a column that not every row has; 0 where no row has it."""
     return next((value for row in reversed(rows) if (value := row.get(name)) is not None), 0.0)

@@ -1,7 +1,7 @@
-"""`POLICY_SIGNS`: the signs by which the metrics rows show that a policy is in trouble, each with its level and what to do.
+"""`POLICY_SIGNS`: the signs of trouble of a policy in the metrics rows, each with its level and remedy.
 
-Each sign is a pure function of the rows up to an epoch, which have all columns it needs, and of the facts: it returns a
-sentence where it is seen in the last row, else None. Each threshold was set on the labelled runs of docs/diagnostics.md.
+Each sign is a pure function of the rows up to an epoch and of the facts; the rows must have all columns that the sign needs. It returns
+a sentence where the last row shows the sign, else None. Each threshold was set on the labelled runs of docs/diagnostics.md.
 """
 
 from collections.abc import Callable
@@ -28,18 +28,18 @@ from mopo_pl.diagnostics.health.run_facts import RunFacts
 
 @dataclass(frozen=True)
 class Sign:
-    """One check of a run."""
+    """One sign of trouble: a check of the metrics rows with its level and remedy."""
 
     name: str
-    """The same in every version."""
+    """Name of the sign, which stays the same in every version."""
     level: Level
-    """Of the finding, where it is seen."""
+    """Level of the finding."""
     needs: tuple[str, ...]
-    """Columns without which a row says nothing about it."""
+    """Columns without which a row is not judged."""
     seen: Callable[[Rows, RunFacts], str | None]
-    """What is seen in the last row, as a sentence; None: nothing."""
+    """Function that returns what the last row shows, as a sentence; None where it shows nothing."""
     fix: str
-    """Which setting to turn."""
+    """Settings that may help."""
 
 
 LONGER_OR_SCALED = "a larger penalty.coef or a shorter rollout.horizon"
@@ -128,4 +128,4 @@ POLICY_SIGNS = (
         "check data.action_low and data.action_high, or a larger sac.target_entropy",
     ),
 )
-"""The signs of stage 2."""
+"""Signs of stage 2, the training of the policy."""

@@ -1,1 +1,1 @@
-"""The page about a log, which `inspect --html` writes."""
+"""Page about a log, which `inspect --html` writes."""

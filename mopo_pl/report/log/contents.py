@@ -1,4 +1,4 @@
-"""`LogContents`: what the page about a log shows of its rows, as plain numbers."""
+"""`LogContents`: the contents of the page about a log, as plain numbers."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -10,15 +10,15 @@ from mopo_pl.data.signals import Signals, signals_of
 from mopo_pl.data.statistics import LogStatistics
 
 BINS = 40
-"""Of a histogram."""
+"""Number of bins of a histogram."""
 CELLS = 32
-"""Of the map of states, in each direction."""
+"""Number of cells of the map of states in each direction."""
 SAMPLED = 20_000
-"""Most rows from which the principal components are found, evenly spaced."""
+"""Largest number of rows from which the principal components are computed, evenly spaced."""
 MOST_COMPONENTS_OF = 500
-"""Observation columns beyond which principal components are not computed."""
+"""Number of observation columns above which principal components are not computed."""
 NAMED = 3
-"""Columns that a principal component is described by."""
+"""Number of columns by which a principal component is described."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray, bins: int = BINS) -> "Histogram":
-        """Of at least one finite value [n]. One value alone lies in the middle of a range of width 1, or of a thousandth of it.
+        """Count at least one finite value [n]. A constant is placed in the middle of a range of width 1, or a thousandth of its size if larger.
 
         >>> Histogram.of(np.array([0.0, 1.0, 1.0, 2.0]), bins=2)
         Histogram(low=0.0, high=2.0, counts=[1, 3])
@@ -49,56 +49,56 @@ class Column:
     """One column of observations, actions or rewards, in its unit."""
 
     kind: str
-    """observation, action or reward."""
+    """Kind of the column: observation, action or reward."""
     name: str
     unit: str
-    """As `data.units` gives it, else empty."""
+    """Unit from `data.units`; empty where none is given."""
     least: float
     mean: float
     greatest: float
     std: float
     unchanged: float
-    """Share of the steps inside episodes that leave the value as it is; NaN where no episode has two rows."""
+    """Share of the steps inside episodes that do not change the value; NaN where no episode has two rows."""
     histogram: Histogram
     bounds: tuple[float, float] | None = None
-    """Of an action."""
+    """Bounds of an action column; None for other columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """How often the log visits each part of a plane of states."""
+    """Number of visits of the log to each part of a plane of states."""
 
     labels: tuple[str, str]
-    """Of the two directions."""
+    """Labels of the two axes."""
     consists_of: list[str]
-    """What a direction is made of, one sentence each; none where directions are columns."""
+    """Description of each axis, one sentence each; empty where the axes are columns."""
     x: tuple[float, float]
     y: tuple[float, float]
     counts: list[list[int]]
-    """Rows in each cell [x, y]."""
+    """Number of rows in each cell [x, y]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogContents:
-    """Rows, columns and episodes of a log."""
+    """Contents of a log: its rows, columns and episodes."""
 
     rows: int
     episodes: int
     finished: int
-    """Whole episodes, beside no gap: those whose returns are shown."""
+    """Number of episodes whose returns are shown: the finished ones, or all if none is finished."""
     terminals: int
     unknown_next: int
-    """Rows whose next state is not known."""
+    """Number of rows whose next state is not known."""
     mean_return: float
     columns: list[Column]
     returns: Histogram
     lengths: Histogram
     coverage: Coverage | None
-    """None where fewer than two columns change, or there are too many."""
+    """Map of visited states; None where fewer than two columns vary, or too many columns do."""
 
 
 def contents_of(dataset: OfflineDataset, units: Mapping[str, str]) -> LogContents:
-    """Measure a log; raises InputError where a unit names no column (`signals_of`)."""
+    """Measure a log. Raises InputError where a unit names no column (`signals_of`)."""
     observed, acted = signals_of(dataset, units)
     log = dataset.transitions
     inside = np.ones(len(dataset) - 1, bool)
@@ -152,11 +152,11 @@ def _columns(
 
 
 def coverage_of(states: np.ndarray, names: tuple[str, ...]) -> Coverage | None:
-    """The plane of two columns, or of the first two principal components of the standardised ones.
+    """Count rows in the plane of the two columns that vary, or of the first two principal components of the standardised columns.
 
     Args:
-        states: [N, D].
-        names: Of the columns [D].
+        states: Observations [N, D].
+        names: Names of the columns [D].
 
     """
     mean, std = states.mean(0, dtype=np.float64), states.std(0, dtype=np.float64)
@@ -170,7 +170,7 @@ def coverage_of(states: np.ndarray, names: tuple[str, ...]) -> Coverage | None:
     taken = scaled[np.linspace(0, len(scaled) - 1, min(len(scaled), SAMPLED)).astype(int)]
     variances, directions = np.linalg.eigh(taken.T @ taken / len(taken))
     main = directions[:, [-1, -2]]
-    # A direction has no sign of its own: its largest part is counted as positive.
+    # The sign of a direction is arbitrary: its largest component is made positive.
     main = main * np.sign(main[np.abs(main).argmax(0), [0, 1]])
     shares = variances[[-1, -2]] / variances.sum()
     labels = (_share_of(1, shares[0]), _share_of(2, shares[1]))

@@ -1,4 +1,4 @@
-"""The figures of the page about a log, as SVG in the page's colours."""
+"""Figures of the page about a log, as SVG in the page's colours."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHADES = 5
-"""Of a cell of the map, by the logarithm of its rows."""
+"""Number of shades of a cell of the map, by the logarithm of its number of rows."""
 
 
 @Drawing
 def column(paper: Paper, of: Column) -> "Figure":
-    """A small histogram of a column, which stands among others. Of an action, dashed lines are its bounds."""
+    """Draw a small histogram of a column, to be shown among others; for an action, dashed lines show its bounds."""
     figure, axes = sheet(1.25, 2.1)
     _histogram(axes, paper, of.histogram)
     for bound in of.bounds or ():
@@ -32,14 +32,14 @@ def column(paper: Paper, of: Column) -> "Figure":
 
 
 def _title(of: Column) -> str:
-    """Name and unit, as far as there is room."""
+    """Return name and unit of a column, shortened to the available room."""
     title = shown(of.name, LONGEST)
     return f"{title} [{shown(of.unit, 8)}]" if of.unit else title
 
 
 @Drawing
 def histogram(paper: Paper, counted: Histogram, label: str) -> "Figure":
-    """A histogram by itself, with the number of episodes."""
+    """Draw a histogram of episodes, with their number on the vertical axis."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = sheet(2.1)
@@ -57,7 +57,7 @@ def _histogram(axes: "Axes", paper: Paper, counted: Histogram) -> None:
 
 @Drawing
 def coverage(paper: Paper, visited: Coverage) -> "Figure":
-    """A map of the states: a square for each part that the log visits, the stronger the more rows."""
+    """Draw a map of the states: a square for each visited part, stronger where there are more rows."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 

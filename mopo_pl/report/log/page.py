@@ -1,4 +1,4 @@
-"""The page about a log: what the checks say, what was left out, columns, histograms, episodes and coverage."""
+"""Page about a log: findings of the checks, parts that were left out, columns, histograms, episodes and coverage."""
 
 import shlex
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,16 @@ from mopo_pl.storage.atomic_write import atomic_write
 
 TEMPLATE = "log/page.html.j2"
 MOST_COLUMNS = 20
-"""Columns that have a histogram, the first ones; the table holds all."""
+"""Largest number of columns that have a histogram, which are the first ones; the table contains all."""
 LEFT_OUT = ("reading", "unused-arrays")
-"""Checks that say what of the file is not used, or was put elsewhere."""
+"""Checks whose findings are about parts of the file that are not used, or that were moved."""
 HEADS = ("column", "unit", "least", "mean", "greatest", "std", "unchanged")
-"""Of the table of columns."""
+"""Headings of the table of columns."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Small figures of one kind, and how to read each of them."""
+    """Small figures of one kind, with an explanation of how to read each of them."""
 
     name: str
     title: str
@@ -35,28 +35,28 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class LogPage:
-    """What the page shows."""
+    """Contents of the page about a log."""
 
     dataset: str
-    """As the user called it."""
+    """Name or path of the log as the user gave it."""
     settings: Sequence[str]
-    """That were given with it, as `key=value`."""
+    """Settings that were given with it, as `key=value`."""
     description: str
-    """As `inspect` prints it; empty where the arrays cannot be packed."""
+    """Description that `inspect` prints; empty where the arrays cannot be packed."""
     digest: str
-    """Hash of the log; empty there too."""
+    """Hash of the log; empty where the arrays cannot be packed."""
     contents: LogContents | None
-    """None there too."""
+    """Measured contents; None where the arrays cannot be packed."""
     findings: Sequence[Finding]
 
     @property
     def level(self) -> Level:
-        """The worst level of the findings."""
+        """Return the worst level of the findings."""
         return worst(self.findings)
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether to train.
+        """Return one sentence about whether the log is fit for training.
 
         >>> found = [Finding("STOP", "arrays", "…"), Finding("WARN", "rewards", "…"), Finding("OK", "reading", "")]
         >>> LogPage(dataset="log.npz", settings=(), description="", digest="", contents=None, findings=found).verdict
@@ -72,12 +72,12 @@ class LogPage:
 
     @property
     def found(self) -> list[Finding]:
-        """STOP and WARN, the worst first, but for what was left out."""
+        """Return the findings of level STOP and WARN, the worst first, without those about left-out parts."""
         return self._worst_first(within=False)
 
     @property
     def left_out(self) -> list[Finding]:
-        """STOP and WARN about what of the file is not used, the worst first."""
+        """Return the findings of level STOP and WARN about parts of the file that are not used, the worst first."""
         return self._worst_first(within=True)
 
     def _worst_first(self, *, within: bool) -> list[Finding]:
@@ -86,25 +86,25 @@ class LogPage:
 
     @property
     def passed(self) -> list[str]:
-        """Names of the checks that found nothing."""
+        """Return the names of the checks that found nothing."""
         return [finding.name for finding in self.findings if finding.level == "OK"]
 
     @property
     def next_command(self) -> str:
-        """What to type next; empty where the log must be mended first."""
+        """Return the command to run next; empty where the log must be repaired first."""
         given = [f"dataset={self.dataset}", *self.settings, "--dry-run"]
         return "" if self.level == "STOP" else shlex.join(["python", "train.py", *given])
 
 
 def write_log_page(page: LogPage, path: Path) -> None:
-    """Write the page; raises Unwritable where that cannot be done."""
+    """Write the page. Raises Unwritable where that cannot be done."""
     text = render(page)
     with atomic_write(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
 def render(page: LogPage) -> str:
-    """The page as HTML that needs nothing beside itself. Every text of a file is escaped."""
+    """Return the page as self-contained HTML. All text from files is escaped."""
     contents = page.contents
     return filled(
         "mopo_pl.report",
@@ -135,7 +135,7 @@ def _grouped(count: int) -> str:
 
 
 def _unknown_next(contents: LogContents) -> str:
-    """What is said of rows that nothing follows; empty where there are none."""
+    """Return the sentence about rows without a known next state; empty where there are none."""
     if not contents.unknown_next:
         return ""
     return (

@@ -1,1 +1,1 @@
-"""The page about a run: what its folder and its log say, measured, written and laid out."""
+"""Page about a run: gathering, measuring and layout of the contents of its folder and log."""

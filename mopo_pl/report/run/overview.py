@@ -1,4 +1,4 @@
-"""`RunOverview`: what a run folder and its log say about the run, as plain values."""
+"""`RunOverview`: the contents of a run folder and its log, as plain values."""
 
 import json
 import math
@@ -29,14 +29,14 @@ from mopo_pl.storage.run_records import another_policy, is_of_this_policy, read_
 
 @dataclass(frozen=True, kw_only=True)
 class LogOverview:
-    """The log and what the checks say of it."""
+    """The log with the findings of its checks."""
 
     numbers: dict[str, Any]
-    """Rows, episodes, columns and more, as `inspect --json` gives them under `log`."""
+    """Rows, episodes, columns and more, as in `inspect --json` under `log`."""
     description: str
-    """As `inspect` prints it."""
+    """Description that `inspect` prints."""
     findings: list[dict[str, str]]
-    """Of level STOP and WARN, the worst first: level, name, text, fix."""
+    """Findings of level STOP and WARN, the worst first: level, name, text, fix."""
     passed: list[str]
     """Names of the checks that found nothing."""
 
@@ -46,37 +46,37 @@ class RunOverview:
     """Everything that the report of a run shows."""
 
     run: str
-    """Its folder."""
+    """Folder of the run."""
     dataset: str
-    """As the user called it."""
+    """Name or path of the log as the user gave it."""
     finished: bool
     updates: int
-    """Of the policy, so far."""
+    """Number of updates of the policy so far."""
     planned_updates: int
     notes: list[str]
-    """What is missing here, and why."""
+    """Explanations of what is missing."""
     result: dict[str, Any] | None
-    """`result.json`, None for an unfinished run."""
+    """Contents of `result.json`; None for an unfinished run."""
     health: dict[str, Any] | None
-    """Of `result.json`: level and findings."""
+    """Health from `result.json`: level and findings."""
     estimates: dict[str, Any]
-    """Of `estimates.json`: what the policy is estimated to return."""
+    """Contents of `estimates.json` without the verdict: estimates of the policy's return."""
     verdict: Any
-    """Of `estimates.json`: whether to deploy the policy."""
+    """Verdict from `estimates.json`: whether to deploy the policy."""
     curves: Curves
     log: LogOverview
     model: MeasuredModel | None
     policy: MeasuredPolicy | None
     config: dict[str, Any]
     changed: dict[str, str]
-    """Keys that differ from their defaults, as typed."""
+    """Keys that differ from their defaults, with values as typed."""
     versions: dict[str, str]
     seconds: dict[str, float]
-    """Of each stage, and of the making of this overview (`report`)."""
+    """Duration of each stage, and of making this overview (`report`) [s]."""
 
 
 def jsonable(value: Any) -> Any:
-    """The same with dataclasses as maps, and None for numbers that are not finite, which JSON does not have.
+    """Return the value with dataclasses as maps, and None for numbers that are not finite, which JSON does not have.
 
     >>> jsonable({"a": (1.0, float("nan"))})
     {'a': [1.0, None]}
@@ -94,12 +94,12 @@ def gather(folder: Path, *, dataset: OfflineDataset | None, trust: Trust, place:
     """Gather what is known of a run.
 
     Args:
-        folder: Of the run.
-        dataset: Its log with the findings of its checks, where it is open; None: it is opened as the configuration says.
-        trust: Which code of the configuration may be imported.
-        place: Where the log lies now, if it was moved.
+        folder: Folder of the run.
+        dataset: Its log with the findings of its checks; None where the log is still to be opened as the configuration states.
+        trust: Code of the configuration that may be imported.
+        place: Path of the log, if it was moved.
 
-    Raises InputError where the folder holds no run, a file of it is damaged, or its log is missing or has changed.
+    Raises InputError where the folder contains no run, a file of it is damaged, or its log is missing or has changed.
 
     """
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The page of a report: what comes first on it, and its sections, for the template to lay out."""
+"""Page of a report: the headline, cards and sections that the template lays out."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ TEMPLATE = "run/page.html.j2"
 
 
 def render(overview: RunOverview, video: Video | None = None) -> str:
-    """The page as HTML that needs nothing beside itself. Every text of a file is escaped."""
+    """Return the page as self-contained HTML. All text from files is escaped."""
     return filled(
         "mopo_pl.report",
         TEMPLATE,
@@ -51,11 +51,11 @@ ESTIMATED = (
     ("fitted Q: lower bound, discounted, for ever", ("fqe", "policy", "lower"), None),
     ("error of fitted Q on the log's own policy", ("fqe", "bias"), None),
 )
-"""Rows of the table of estimates: where `estimates.json` has the value, and its spread (of the log between episodes, else between elites)."""
+"""Rows of the table of estimates: title, path of the value in `estimates.json`, path of its spread (for the log between episodes, else elites)."""
 
 
 def _estimated(estimates: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Name, value and spread of each estimate that is there."""
+    """Yield name, value and spread of each available estimate."""
     for name, path, spread in ESTIMATED:
         value = _at(estimates, path)
         if value is not None:
@@ -63,14 +63,14 @@ def _estimated(estimates: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _at(values: Any, path: Sequence[str]) -> float | None:
-    """The number at a path of keys; None where there is none."""
+    """Return the number at a path of keys; None where there is none."""
     for key in path:
         values = values.get(key) if isinstance(values, Mapping) else None
     return values if isinstance(values, int | float) else None
 
 
 def headline(overview: RunOverview) -> str:
-    """One sentence: what came out."""
+    """Return one sentence with the outcome of the run."""
     result, logged = overview.result or {}, overview.log.numbers["mean_return"]
     if not overview.finished:
         made = f"{overview.updates} of {overview.planned_updates} updates of the policy are made"
@@ -94,12 +94,12 @@ def headline(overview: RunOverview) -> str:
 
 
 def _beside(gain: float, error: float) -> str:
-    """A policy's mean return less the log's, whose standard error is known, in words.
+    """Describe in words a policy's mean return minus the log's, given the standard error of this difference.
 
     >>> _beside(3.0, 1.0), _beside(-3.0, 1.0), _beside(1.9, 1.0), _beside(9.0, 0.0)
     ('did better than the log', 'did worse than the log', 'did as well as the log, within two standard errors,', 'was scored')
     """
-    if error == 0:  # of one episode, or of a policy and an environment without noise
+    if error == 0:  # a single episode, or a policy and an environment without noise
         return "was scored"
     if abs(gain) <= 2 * error:
         return "did as well as the log, within two standard errors,"
@@ -107,7 +107,7 @@ def _beside(gain: float, error: float) -> str:
 
 
 def no_verdict(overview: RunOverview) -> str:
-    """Why the page has no verdict, and the command that gives one; empty where it has, or where there is no trained policy."""
+    """Return why the page has no verdict, with the command that makes one; empty where it has one, or there is no trained policy."""
     config = overview.config
     if overview.verdict or not overview.finished or config["stage"] == "dynamics":
         return ""
@@ -121,7 +121,7 @@ def no_verdict(overview: RunOverview) -> str:
 
 
 def _cards(overview: RunOverview) -> Iterator[tuple[str, str]]:
-    """Name and value of each number at the top."""
+    """Yield name and value of each number at the top of the page."""
     result, numbers = overview.result or {}, overview.log.numbers
     if result.get("final_return") is not None:
         yield "return of the policy", number(result["final_return"], 4)

@@ -1,4 +1,4 @@
-"""What the files of a run folder hold, and the log that it was trained on."""
+"""Files of a run folder, and the log that the run was trained on."""
 
 import shlex
 import sys
@@ -19,18 +19,18 @@ from mopo_pl.errors import InputError
 from mopo_pl.storage.run_records import read_rows
 
 Curves = dict[str, list[tuple[int, float | None]]]
-"""Updates of its stage and value of each metric, by name."""
+"""Pairs of updates of its stage and value for each metric, by name."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Which Python code that a run's configuration names may be imported: a folder may come from someone else."""
+    """Python code named by a run's configuration that may be imported: a run folder may come from someone else."""
 
     names: frozenset[str] | None
-    """Of code, and of places that an environment may reach; None: all."""
+    """Names of the code, and of the files and addresses that an environment may use; None allows all."""
 
     def allows(self, name: Any) -> bool:
-        """Whether a value names no code (`module:name`), or code that may be imported.
+        """Return whether a value names no code (`module:name`), or code that may be imported.
 
         >>> [Trust(frozenset({"mine:reward"})).allows(name) for name in ("never", "mine:reward", "theirs:reward")]
         [True, True, False]
@@ -39,11 +39,11 @@ class Trust:
 
 
 EVERYTHING = Trust(None)
-"""In the process that trained the run: its user named the code."""
+"""Trust of the process that trained the run: its user named the code."""
 
 
 def read_curves(path: Path) -> tuple[Curves, int]:
-    """The metrics in `metrics.jsonl`, and the updates of the policy so far. Damaged lines are left out."""
+    """Read the metrics in `metrics.jsonl`, and the number of updates of the policy so far. Damaged lines are left out."""
     curves: Curves = {}
     updates = 0
     for row in _rows(path):
@@ -51,7 +51,7 @@ def read_curves(path: Path) -> tuple[Curves, int]:
             updates = max(updates, row["update"])
         for name, value in row.items():
             if name not in ("stage", "update") and (value is None or isinstance(value, float | int)):
-                # A whole number of JSON may be larger than any float.
+                # An integer in JSON may be larger than any float.
                 finite = value if value is not None and abs(value) <= sys.float_info.max else None
                 curves.setdefault(name, []).append((row["update"], finite))
     return curves, updates
@@ -66,15 +66,15 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def open_log_of(
     folder: Path, config: Config, trust: Trust, place: str | None
 ) -> tuple[OfflineDataset, tuple[Finding, ...]]:
-    """The log of a run, and what the checks say of it.
+    """Open the log of a run; returns it with the findings of its checks.
 
     Args:
-        folder: Of the run.
-        config: Its configuration.
-        trust: Whether an environment that is Python code may be imported, and which places it may be given.
-        place: Where the log lies now, if it was moved.
+        folder: Folder of the run.
+        config: Configuration of the run.
+        trust: Whether an environment that is Python code may be imported, and which files and addresses it may be given.
+        place: Path of the log, if it was moved.
 
-    Raises InputError where it cannot be opened, and where its environment names what is not trusted.
+    Raises InputError where the log cannot be opened, and where its environment names something that is not trusted.
 
     """
     refuse_named_code(
@@ -99,7 +99,7 @@ def open_log_of(
 def refuse_changed_log(
     folder: Path, dataset: OfflineDataset, result: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None
 ) -> None:
-    """Raise InputError where the log is another one than the run was trained on, as far as the run says which it was."""
+    """Raise InputError where the log differs from the one that the run was trained on, as far as the run recorded its hash."""
     told = (result or {}).get("dataset")
     then = told.get("hash") if isinstance(told, dict) else (provenance or {}).get("dataset")
     if isinstance(then, str) and then != dataset.hash:
@@ -111,14 +111,14 @@ def refuse_changed_log(
 
 
 def as_plain(config: Config) -> dict[str, Any]:
-    """The configuration as plain values."""
+    """Return the configuration as plain values."""
     plain = OmegaConf.to_container(OmegaConf.structured(config))
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
 
 
 def changed_keys(plain: Mapping[str, Any]) -> dict[str, str]:
-    """The dotted keys whose values are not the defaults, as typed.
+    """Return the dotted keys whose values differ from the defaults, with values as typed.
 
     >>> from mopo_pl.config.compose import compose
     >>> changed_keys(as_plain(compose(["dataset=log.npz", "rollout.horizon=3"])))

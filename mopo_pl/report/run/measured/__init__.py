@@ -1,1 +1,1 @@
-"""What is measured for the report of a run, with its ensemble and its policy, on its log."""
+"""Measurements for the report of a run, with its ensemble and its policy, on its log."""

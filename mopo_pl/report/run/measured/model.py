@@ -1,4 +1,4 @@
-"""How wrong the ensemble of a run is on its log, and whether it knows."""
+"""Errors of a run's ensemble on its log, and how well its uncertainty predicts them."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,25 +18,25 @@ from mopo_pl.report.run.measured.parts import Parts, uncharged_model
 from mopo_pl.storage.run_records import read_record
 
 HELD_OUT = 20_000
-"""Most held-out rows that one-step errors are measured on."""
+"""Largest number of held-out rows on which one-step errors are measured."""
 SAMPLED = 1000
-"""Rows of a sample of episodes, where the held-out rows are not known."""
+"""Number of rows of sampled episodes, used where the held-out rows are not known."""
 STARTS = 500
-"""Most starts of open-loop replays."""
+"""Largest number of starts of open-loop replays."""
 HORIZON = (10, 100)
-"""Least and greatest length of an open-loop replay, between which it is that of the rollouts [steps]."""
+"""Least and greatest length of an open-loop replay; within these limits it is the length of the rollouts [steps]."""
 VALUE_SPREAD = "value_spread"
-"""Name of λ_V's term beside the penalties."""
+"""Name of λ_V's term in the list of penalties."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredModel:
-    """How wrong the ensemble is, and whether it knows."""
+    """Errors of the ensemble, and how well its uncertainty predicts them."""
 
     folder: str
-    """Of the run that trained it."""
+    """Folder of the run that trained the ensemble."""
     held_out: bool
-    """Whether the rows were held out from its training."""
+    """Whether the rows were held out from the training of the ensemble."""
     members: int
     elites: list[int]
     one_step: OneStep
@@ -44,7 +44,7 @@ class MeasuredModel:
 
 
 def of_model(parts: Parts) -> MeasuredModel | None:
-    """Its errors on held-out rows; None where there is no model, or too few rows."""
+    """Measure the errors of the model on held-out rows; returns None where there is no model, or too few rows."""
     model, dataset, home = parts.model, parts.dataset, parts.home
     if model is None or home is None:
         return None
@@ -70,7 +70,7 @@ def of_model(parts: Parts) -> MeasuredModel | None:
 
 
 def _held_out(home: Path, dataset: OfflineDataset) -> Tensor | None:
-    """The rows that the ensemble held out [n]; None where its run does not say, or was trained on another log."""
+    """Return the rows that the ensemble held out [n]; None where its run has no record of them, or was trained on another log."""
     facts = read_record(home / "dynamics.json") or {}
     if not (home / "config.yaml").exists() or facts.get("dataset") not in (None, dataset.hash):
         return None
@@ -83,8 +83,8 @@ def _held_out(home: Path, dataset: OfflineDataset) -> Tensor | None:
 
 @torch.no_grad()
 def _value_spread(parts: Parts, model: TransitionModel, value: Value, rows: Tensor) -> Tensor:
-    """std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites, of logged rows [n]: what λ_V = 1 charges."""
+    """Return std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites for logged rows [n]: the charge for λ_V = 1."""
     charged = replace(uncharged_model(parts, model), value_coef=1.0, value=value)
     part = parts.dataset.transitions[rows]
-    draws = charged.draw(part.observations, Generator().manual_seed(0))  # of the outcome, which does not matter here
+    draws = charged.draw(part.observations, Generator().manual_seed(0))  # random outcomes, which have no effect here
     return charged.step(part.observations, part.actions, draws)[1].double()

@@ -1,4 +1,4 @@
-"""What is measured: a run's ensemble, penalty, critics, rule, reward and policy, loaded as far as they may be."""
+"""Parts of a run that are measured: ensemble, penalty, critics, termination rule, reward and policy, as far as they may be loaded."""
 
 import shlex
 from dataclasses import dataclass
@@ -23,29 +23,29 @@ from mopo_pl.storage.run_records import ensemble_folder
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What is measured, and on which log; each is None where the run has none."""
+    """Parts of a run that are measured, with the log on which they are measured; a part is None where the run has none."""
 
     config: Config
     dataset: OfflineDataset
     names: list[str]
-    """Of the newest observation columns."""
+    """Names of the newest observation columns."""
     home: Path | None
     """Folder of the ensemble."""
     model: TransitionModel | None
     policy: Policy | None
     penalty: Penalty | None
-    """u of the run."""
+    """Uncertainty u of the run's penalty."""
     value: Value | None
-    """V of the newest checkpoint, for the spread that λ_V charges."""
+    """Value function V of the newest checkpoint, for the spread that λ_V charges."""
     reward: Reward | None
-    """r of the run, where it is known and may be imported."""
+    """Reward function of the run, where it is known and may be imported."""
     discount: float
     rule: Rule
-    """Of termination; `never` where it may not be imported, or cannot be found."""
+    """Termination rule; `never` where it may not be imported, or cannot be found."""
 
 
 def parts_of(folder: Path, config: Config, dataset: OfflineDataset, trust: Trust, notes: list[str]) -> Parts:
-    """Load what there is of a run; what is left out is said in `notes`. Raises InputError for damaged files."""
+    """Load the available parts of a run; each missing part is explained in `notes`. Raises InputError for damaged files."""
     home = _home(folder)
     model = None if home is None else load_model(home)
     if model is None and (config.trains_model or config.uses_model):
@@ -100,7 +100,7 @@ def _again(folder: Path, key: str, value: str) -> str:
 
 
 def _home(folder: Path) -> Path | None:
-    """The folder with the ensemble; None where there is none yet."""
+    """Return the folder with the ensemble; None where there is none yet."""
     home = ensemble_folder(folder)
     return home if (home / "dynamics.json").exists() else None
 
@@ -119,7 +119,7 @@ def _policy(folder: Path, config: Config, trust: Trust, notes: list[str]) -> Pol
 
 
 def _critics(folder: Path, dataset: OfflineDataset, notes: list[str]) -> SACModule | None:
-    """The module of the newest checkpoint of the policy; None where there is none, or it cannot be read."""
+    """Return the module of the newest checkpoint of the policy; None where there is none, or it cannot be read."""
     checkpoints = CheckpointFiles(folder / "checkpoints", "policy").all()
     if not checkpoints:
         return None
@@ -174,7 +174,7 @@ def _learned_rule(place: Path, folder: Path, dataset: OfflineDataset) -> Rule:
 
 
 def uncharged_model(parts: Parts, model: TransitionModel) -> PenalisedModel:
-    """M̃ with the run's u and reward, whose rollouts charge nothing and are not halted."""
+    """Return M̃ with the run's u and reward, whose rollouts charge no penalty and are not halted."""
     name = "none" if parts.penalty is None else parts.config.penalty.name
     nothing = PenaltyConfig(name=name, coef=0.0, value_coef=0.0, relative=False, free_quantile=None, halt_widths=None)
     return build_penalised_model(nothing, model, parts.rule, parts.dataset, parts.reward, discount=parts.discount)

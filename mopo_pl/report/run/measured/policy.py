@@ -1,4 +1,4 @@
-"""The policy of a run beside its log, and where it leads in the ensemble."""
+"""Comparison of a run's policy with its log, and the states that it reaches in the ensemble."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,29 +22,29 @@ from mopo_pl.policy import Policy
 from mopo_pl.report.run.measured.parts import Parts, uncharged_model
 
 COMPARED = 5000
-"""Most logged states on which the policy is compared with the log."""
+"""Largest number of logged states on which the policy is compared with the log."""
 STARTS = 500
-"""Most starts of imagined rollouts."""
+"""Largest number of starts of imagined rollouts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredPolicy:
-    """The policy beside the log."""
+    """Comparison of the policy with the log."""
 
     rows: int
-    """Logged states on which it was asked."""
+    """Number of logged states on which the policy was evaluated."""
     actions: list[ActionColumn]
     distance: float
-    """Mean ‖π(s) - a‖₂, each action in half its range."""
+    """Mean ‖π(s) - a‖₂, with each action in units of half its range."""
     spread: float
-    """Mean ‖a - mean a‖₂ over the log in the same unit: the distance of a policy that knows no state."""
+    """Mean ‖a - mean a‖₂ over the log in the same unit: the distance of a policy that does not depend on the state."""
     uncertainty: UncertaintyOnLog | None
-    """None where there is no model."""
+    """Uncertainty for the actions; None where there is no model or no penalty."""
     visited: Visited | None
 
 
 def of_policy(parts: Parts) -> MeasuredPolicy | None:
-    """What it does on logged states, and where it leads in the model; None where there is no policy."""
+    """Compare the policy's actions with the log, and roll it out in the model; returns None where there is no policy."""
     policy, dataset = parts.policy, parts.dataset
     if policy is None:
         return None

@@ -1,1 +1,1 @@
-"""The sections of a report's page: sentences, figures and tables, for the template to lay out."""
+"""Sections of a report's page: sentences, figures and tables that the template lays out."""

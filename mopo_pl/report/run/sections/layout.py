@@ -1,27 +1,27 @@
-"""What sections are made of: figures, tables, and numbers as the page shows them."""
+"""Elements of sections: figures, tables, and formatted numbers."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 LONGEST = 60
-"""Letters of a name on the page."""
+"""Largest number of letters of a name on the page."""
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure and how to read it."""
+    """A figure with an explanation of how to read it."""
 
     name: str
     title: str
     svg: str
-    """Texts in it are escaped by matplotlib."""
+    """SVG element; matplotlib escapes the text in it."""
     how: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of texts under a heading each."""
+    """A table: rows of text with a heading for each column."""
 
     title: str
     heads: Sequence[str]
@@ -40,7 +40,7 @@ class Section:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number as the page shows it.
+    """Format a number for the page.
 
     >>> number(0.000123456), number(-849.83, 4), number(None)
     ('0.000123', '-849.8', '–')
@@ -49,7 +49,7 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def share(value: float | None) -> str:
-    """A share in percent.
+    """Format a share in percent.
 
     >>> share(0.894), share(None)
     ('89.4 %', '–')
@@ -58,5 +58,5 @@ def share(value: float | None) -> str:
 
 
 def first_of(columns: int, most: int) -> str:
-    """A further sentence where a figure does not hold all columns."""
+    """Return a sentence for a figure that does not contain all columns; empty where it does."""
     return f" The first {most} of {columns} columns; the table has all." if columns > most else ""

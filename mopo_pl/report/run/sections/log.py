@@ -1,11 +1,11 @@
-"""What the checks say of the log."""
+"""Section of the report about the checks of the log."""
 
 from mopo_pl.report.run.overview import RunOverview
 from mopo_pl.report.run.sections.layout import Section, Table
 
 
 def log_section(overview: RunOverview) -> Section:
-    """What the checks found, the worst first."""
+    """Return the section with the findings of the checks, the worst first."""
     log = overview.log
     findings = Table(
         "Checks",

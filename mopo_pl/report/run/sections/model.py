@@ -1,4 +1,4 @@
-"""How honest the model is."""
+"""Section of the report about the errors of the model."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from mopo_pl.report.run.sections.layout import LONGEST, Figure, Section, Table, 
 
 
 def model_section(found: MeasuredModel, config: dict[str, Any]) -> Section:
-    """Errors of a step and of replays, calibration of σ, and ranks of the penalties, `config` naming that of the run."""
+    """Return the section on one-step and open-loop errors, calibration of σ, and penalties; `config` names the penalty of the run."""
     step, loop = found.one_step, found.open_loop
     rows = (
         f"{step.rows} transitions that the ensemble held out from its training"

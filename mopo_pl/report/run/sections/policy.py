@@ -1,4 +1,4 @@
-"""The policy beside the log."""
+"""Section of the report that compares the policy with the log."""
 
 from mopo_pl.data.readers.names import shown
 from mopo_pl.report import figures
@@ -6,11 +6,11 @@ from mopo_pl.report.run.measured.policy import MeasuredPolicy
 from mopo_pl.report.run.sections.layout import LONGEST, Figure, Section, Table, first_of, number, share
 
 SMALL_MULTIPLES = 8
-"""Action columns that have a figure; the table holds all."""
+"""Largest number of action columns that have a figure; the table contains all."""
 
 
 def policy_section(found: MeasuredPolicy) -> Section:
-    """Actions beside logged ones, their uncertainty, and the states that they lead to in the model."""
+    """Return the section on the policy's actions compared with logged ones, their uncertainty, and the states they lead to in the model."""
     drawn = [
         Figure(
             f"action{i}",

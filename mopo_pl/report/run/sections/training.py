@@ -1,4 +1,4 @@
-"""How training went: the curves of a run."""
+"""Section of the report about training: the curves of a run."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from mopo_pl.report.run.sections.layout import Figure, Section
 
 
 def training_section(overview: RunOverview) -> Section | None:
-    """The curves of the metrics rows; None where there are none yet."""
+    """Return the section with the curves of the metrics rows; None where there are none yet."""
     drawn = list(_curves(overview))
     return Section("Training", figures=drawn) if drawn else None
 
