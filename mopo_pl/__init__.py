@@ -1,6 +1,6 @@
 """MOPO, model-based offline policy optimisation (Yu et al. 2020), on PyTorch Lightning.
 
-The public names are imported when first used, so that `Policy` needs torch alone.
+The public names are imported when they are first used, so that importing `Policy` does not import Lightning.
 """
 
 from importlib import import_module

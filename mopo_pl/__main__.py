@@ -1,4 +1,7 @@
-"""`python -m mopo_pl train | sweep | compare | evaluate | video | estimate | report | export | serve | push | inspect | collect | relabel | theory`."""
+"""The command line `python -m mopo_pl COMMAND`.
+
+The commands are train, sweep, compare, evaluate, video, estimate, report, export, serve, push, inspect, collect, relabel and theory.
+"""
 
 import argparse
 import sys
@@ -20,15 +23,15 @@ from mopo_pl.theory.parser import add_theory
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand and return its exit code.
 
-    0; 1 where a command failed, or a file could not be written; 2 for wrong input; 3 where `inspect` finds that a log must not be
-    trained on; 130 for Ctrl-C, 128 + the number of another signal; or that of `train`.
+    0: success; 1: the command failed, or a file could not be written; 2: wrong input; 3: `inspect` found that a log must not be trained
+    on; 130: Ctrl-C; 128 + number of the signal: stopped by another signal. `train` returns the codes of `mopo_pl.cli.main`.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return cli.main(arguments[1:])
     parser = _parser()
     options, rest = parser.parse_known_args(arguments)
-    # argparse takes key=value before the first --option alone.
+    # argparse assigns key=value arguments to `settings` only before the first --option.
     if rest and (not hasattr(options, "settings") or any(word.startswith("-") or "=" not in word for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:

@@ -25,7 +25,7 @@ OPTIONS = ("--help", "-h", "--print-config", "--dry-run")
 FAILED = 1
 INTERRUPTED = 130
 NO_HOME = "Could not determine home directory"
-"""What pathlib says of `~name` where there is no such user."""
+"""Part of the error message of pathlib for `~name` if there is no such user."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -70,7 +70,10 @@ def _coded(options: list[str], arguments: list[str]) -> int:
 
 
 def path_problem(error: OSError | RuntimeError | MemoryError) -> str | None:
-    """What is wrong with a path that pathlib cannot look up; None for other errors. It reports neither as a missing file."""
+    """Return the message about an unknown user after ~ or a too long path; None for other errors.
+
+    pathlib raises these two errors where it returns False for a missing file.
+    """
     if NO_HOME in str(error):
         return "a path begins with ~ and the name of a user who is not known here"
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:

@@ -16,11 +16,11 @@ class InputError(ValueError):
 
 
 LONGEST = 4000
-"""Characters of a message that are printed: it may repeat a value of any length."""
+"""Largest number of printed characters of a message. A message may repeat a value of any length."""
 
 
 def printed(problem: str) -> str:
-    """Return a message as it is printed, a long one without its middle.
+    """Return a message as it is printed. The middle of a long message is left out.
 
     >>> [len(printed("a" * length)) for length in (LONGEST, LONGEST + 1, 10**6)]
     [4000, 4000, 4000]
@@ -32,11 +32,11 @@ def printed(problem: str) -> str:
 
 
 NO_MEMORY = ("can't allocate memory", "not enough memory", "CUDA out of memory", "Unable to allocate")
-"""Parts of what torch and NumPy say without memory."""
+"""Parts of the error messages of torch and NumPy when memory cannot be allocated."""
 
 
 def is_lack_of_memory(error: BaseException) -> bool:
-    """Whether NumPy, torch or Python could not get memory.
+    """Return whether an error means that NumPy, torch or Python could not allocate memory.
 
     >>> (
     ...     is_lack_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")),
@@ -48,7 +48,7 @@ def is_lack_of_memory(error: BaseException) -> bool:
 
 
 def lack_of_memory(error: BaseException) -> str:
-    """What is said of it."""
+    """Return the message about an error for which `is_lack_of_memory` is true."""
     told = " ".join(str(error).split())[:200]
     return f"there is not enough memory{f' ({told})' if told else ''}; choose smaller sizes, or a machine with more"
 
@@ -64,9 +64,9 @@ class Diverged(RuntimeError):
 
 
 class ActionsNotFinite(ValueError):
-    """A finite observation led to actions that are no numbers: it is too large for the network, or its weights are.
+    """A finite observation led to actions that are not finite. A number in the observation, or a weight, is too large.
 
-    `actions`: all of the call [..., A], an array or a tensor.
+    `actions`: all actions of the call [..., A], an array or a tensor, NaN in the rows concerned.
     """
 
     def __init__(self, actions: Any) -> None:

@@ -1,1 +1,1 @@
-"""Logs collected in an environment, by given behaviours or by soft actor-critic that learns there, and relabelled ones."""
+"""Collect logs in an environment, by given behaviours or by soft actor-critic that learns there, and relabel their rewards."""

@@ -1,4 +1,4 @@
-"""Who acts while a log is collected."""
+"""The behaviours, which choose the actions while a log is collected."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,19 +13,20 @@ from mopo_pl.errors import InputError
 from mopo_pl.policy import Policy
 
 Behaviour = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-"""From an observation [D] and a generator to an action [A] in the environment's units. Its state is the generator's."""
+"""A function from an observation [D] and a generator to an action [A] in the environment's units. It has no state but the generator's."""
 
 
 def uniform(environment: SteppedEnvironment) -> Behaviour:
-    """Actions drawn uniformly between their bounds, as D4RL's `random` sets."""
+    """Return a behaviour that draws actions uniformly between their bounds, as in D4RL's `random` datasets."""
     low, high = environment.action_low, environment.action_high
     return lambda observation, rng: rng.uniform(low, high).astype(np.float32)
 
 
 def named(name: str, environment: SteppedEnvironment) -> Behaviour:
-    """`random`, a `module:function` of the observation [D], or the mean action of the policy in a run folder.
+    """Return the behaviour of a name: `random`, a `module:function` of the observation [D], or a run folder.
 
-    Raises InputError where it cannot be found, or does not act in this environment.
+    The policy in a run folder acts with its mean action. Raises InputError if the name cannot be found, or the behaviour does not give
+    valid actions in this environment.
     """
     if name == "random":
         return uniform(environment)
@@ -41,13 +42,13 @@ def named(name: str, environment: SteppedEnvironment) -> Behaviour:
 
 
 def drawn_from(policy: Policy) -> Behaviour:
-    """Actions drawn from π(a|s), as D4RL's `medium` and `expert` sets."""
+    """Return a behaviour that draws actions from π(a|s), as in D4RL's `medium` and `expert` datasets."""
     dim = policy.actor.action_dim
     return lambda observation, rng: policy.with_noise(observation, torch.from_numpy(rng.standard_normal(dim)).float())
 
 
 def noisy(behaviour: Behaviour, environment: SteppedEnvironment, noise: float) -> Behaviour:
-    """Add ε ~ N(0, `noise`²) in units of half the actions' range, and clip to their bounds."""
+    """Return a behaviour with added noise ε ~ N(0, `noise`²), in units of half the actions' range, clipped to the bounds."""
     low, high = environment.action_low, environment.action_high
     half = (high - low) / 2
 
@@ -59,7 +60,7 @@ def noisy(behaviour: Behaviour, environment: SteppedEnvironment, noise: float) -
 
 
 def _acting(act: Callable[[np.ndarray], Any], name: str, environment: SteppedEnvironment) -> Behaviour:
-    """Raises InputError where the function does not give an action [A] within the bounds for the first observation."""
+    """Return a function as a behaviour; raise InputError if it gives no action [A] within the bounds for the first observation."""
     low, high = environment.action_low, environment.action_high
     try:
         action = np.asarray(act(environment.observation.copy()), np.float32)

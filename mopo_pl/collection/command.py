@@ -1,4 +1,4 @@
-"""What `python -m mopo_pl collect` does."""
+"""The command `python -m mopo_pl collect`: collect a log in an environment."""
 
 import json
 import shlex
@@ -29,21 +29,21 @@ from mopo_pl.storage.stored_json import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Collection:
-    """What is to be collected; `docs/data.md` says what each setting means."""
+    """The settings of a collection, which `docs/data.md` describes."""
 
     env_id: str
     out: str
     policy: str
     level: str | None
     steps: int | None
-    """Rows of the log; None with `medium-replay`, whose rows are those that there are."""
+    """Number of rows of the log; None with `medium-replay`, whose log is the complete replay buffer of the medium policy."""
     train_steps: int
-    """Steps in the environment that soft actor-critic learns from."""
+    """Number of environment steps from which soft actor-critic learns."""
     start_steps: int
     medium_return: float | None
     noise: float
     settings: tuple[str, ...]
-    """key=value of the configuration: sac.*, evaluation.*, env_kwargs.*, seed, …"""
+    """Settings `key=value` of the configuration: sac.*, evaluation.*, env_kwargs.*, seed, …"""
     command: str
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class Collection:
 
     @property
     def label(self) -> str:
-        """Name of its folder: a file's without folder and suffix, an id's with dashes."""
+        """Name of the default folder: the name of the file without folder and suffix, or the id with dashes for slashes."""
         path = Path(self.out)
         return path.stem if path.suffix in (".hdf5", ".npz") else self.out.replace("/", "-")
 
@@ -83,7 +83,7 @@ class Collection:
 def collect(collection: Collection, folder: Path | None) -> int:
     """Collect and write the log; return the exit code. Raises InputError before anything is collected.
 
-    The same command continues what a killed one left in `folder`, None: `runs/collected/<label>`.
+    The same command continues a killed collection, whose files are in `folder`; None: `runs/collected/<label>`.
     """
     refuse_target(collection.out)
     config = _config(collection)
@@ -120,9 +120,9 @@ def _config(collection: Collection) -> Config:
 
 
 def _begin(where: RunFolder, collection: Collection, config: Config) -> None:
-    """Note what is collected, or compare it with what the folder has; raise InputError where that is another collection."""
+    """Write the settings into the folder, or compare them with those in it; raise InputError if the folder has another collection."""
     now = {**asdict(collection), "seed": config.seed}
-    del now["command"], now["out"], now["medium_return"]  # none of them changes a step that is taken
+    del now["command"], now["out"], now["medium_return"]  # these settings do not change the steps
     path, text = where.path / "collection.json", json.dumps(now, indent=2)
     if not path.exists():
         where.write(path, text)
@@ -141,7 +141,7 @@ def _begin(where: RunFolder, collection: Collection, config: Config) -> None:
 def _rows(
     collection: Collection, config: Config, environment: SteppedEnvironment, where: RunFolder, signals: SignalHandler
 ) -> np.ndarray:
-    """The steps of the log [N, R]."""
+    """Collect the steps of the log, or continue them; return them [N, R]."""
     parts, steps = where.path / "parts", collection.steps or 0
     if not collection.learns:
         behaviour = uniform(environment) if collection.level == "random" else named(collection.policy, environment)
@@ -174,7 +174,7 @@ def _rows(
 def _recorded(
     learned: Learned, collection: Collection, config: Config, name: str, steps: int, parts: Path
 ) -> np.ndarray:
-    """Steps with actions drawn from the medium or the final policy [steps, R]."""
+    """Record steps with actions drawn from the medium policy if `name` is "medium", else from the final policy; return them [steps, R]."""
     policy = learned.final
     if name == "medium":
         updates = learned.medium(collection.medium_return)
@@ -185,7 +185,7 @@ def _recorded(
     finally:
         environment.close()
     if name == "medium" and collection.level == "medium-expert":
-        # The expert's first state does not follow the medium policy's last one.
+        # Mark a time limit: the expert's first state does not follow the medium policy's last one.
         flags = 2 * environment.layout.obs_dim + environment.layout.action_dim + 1
         rows[-1, flags + 1] = max(rows[-1, flags + 1], 1 - rows[-1, flags])
     return rows

@@ -1,4 +1,4 @@
-"""Soft actor-critic that learns in the environment: its replay buffer, and its policies on the way."""
+"""Train soft actor-critic in an environment, and keep its replay buffer and its intermediate policies."""
 
 import math
 from contextlib import ExitStack
@@ -28,38 +28,38 @@ from mopo_pl.run.stages import Stage, StageContext, fit_stage
 from mopo_pl.storage.checkpoints import REFRESHES
 
 SAC_SETTINGS = (
-    # As Haarnoja et al. 2018 (arXiv:1812.05905), appendix D, for all tasks.
+    # Values of Haarnoja et al. 2018 (arXiv:1812.05905), appendix D, for all tasks.
     *("sac.actor_lr=3e-4", "sac.alpha_lr=3e-4", "sac.actor_schedule=constant", "sac.alpha_max=null"),
     *("sac.alpha_init=1", "sac.log_std_min=-20", "sac.critic_layer_norm=false", "sac.actor_average=null"),
-    # These would need a log.
+    # These settings would need a log.
     *("sac.normalise_observations=false", "sac.bound_targets=false", "sac.start_at_log_value=false"),
     *("logger=none", "evaluation.every_n_epochs=5"),
 )
-"""What `collect` sets of the configuration, before the settings of the command line."""
+"""Settings of the configuration that `collect` sets. Settings on the command line override them."""
 MEDIUM_SHARE = 1 / 3
-"""Share of the way from a random policy's return to the final one's at which D4RL's `medium` policies were taken."""
+"""Return of D4RL's `medium` policies, as the share of the way from a random policy's return to the final policy's."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learned:
-    """What a training in the environment leaves."""
+    """The result of training in an environment."""
 
     rows: np.ndarray
-    """All steps taken [N, R], the random ones first."""
+    """All steps [N, R], the random ones first."""
     start_steps: int
-    """Random steps before the first update; one step was taken for each update after them."""
+    """Number of random steps before the first update. After them, each update comes with one step."""
     history: list[list[float]]
     """[updates, mean return] of each evaluation."""
     returns: np.ndarray
-    """Returns of the random episodes, none where none ended."""
+    """Returns of the random episodes that ended."""
     final: Policy
     snapshots: PolicySnapshots
 
     def medium(self, wanted: float | None) -> int:
-        """Updates of the first policy whose evaluation reached `wanted`.
+        """Return the number of updates after which an evaluation first reached the return `wanted`.
 
-        None: a third of the way from the random episodes' mean return to that of the last ten evaluations. Raises InputError
-        where no evaluation did.
+        None: a third of the way from the mean return of the random episodes to that of the last ten evaluations. Without random episodes,
+        the first evaluation takes their place. Raises InputError if no evaluation reached it.
         """
         way = "--medium-return"
         if wanted is None:
@@ -77,7 +77,7 @@ class Learned:
         return reached
 
     def policy(self, updates: int) -> Policy:
-        """The policy kept after so many updates."""
+        """Return the policy that was saved after `updates` updates."""
         return Policy.load(self.snapshots.path(updates))
 
 
@@ -91,9 +91,19 @@ def train_online(
     start_steps: int,
     stop_at: float | None,
 ) -> Learned:
-    """Train for `steps` steps in the environment, or until an evaluation reaches `stop_at`; continue what `folder` has.
+    """Train soft actor-critic in an environment, or continue the training in `folder`.
 
-    Raises Interrupted where a signal asks for it, after a checkpoint.
+    Raises Interrupted after a signal, when a checkpoint is saved.
+
+    Args:
+        config: The configuration.
+        environment: The environment in which steps are taken.
+        folder: Folder of checkpoints, snapshots and the final policy.
+        signals: Signal handler, already installed.
+        steps: Number of steps in the environment, rounded up to complete epochs.
+        start_steps: Number of random steps before the first update.
+        stop_at: Mean return of an evaluation at which the training ends early; None: it does not.
+
     """
     epochs = math.ceil((steps - start_steps) / config.sac.updates_per_epoch)
     config = replace(config, trainer=replace(config.trainer, max_epochs=epochs))
@@ -157,14 +167,14 @@ def train_online(
 
 
 def episode_returns(fields: dict[str, np.ndarray]) -> np.ndarray:
-    """Undiscounted returns of the episodes that ended, by a terminal or a time limit."""
+    """Return the undiscounted returns of the episodes that ended by a terminal or a time limit."""
     ends = np.flatnonzero(fields["terminals"] | fields["timeouts"]) + 1
     totals = np.concatenate([[0.0], np.cumsum(fields["rewards"], dtype=np.float64)])
     return np.diff(totals[np.concatenate([[0], ends])])
 
 
 def _spaces(environment: SteppedEnvironment) -> OfflineDataset:
-    """A log of one step, of which soft actor-critic takes the dimensions alone."""
+    """Return a log of one step, from which soft actor-critic reads only the dimensions."""
     layout = environment.layout
     nothing = np.zeros((1, layout.width), np.float32)
     raw = RawLog(source=environment.env_id, **layout.fields(nothing))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""`collect` and `relabel` on the command line: their arguments, and which functions take them."""
+"""The commands `collect` and `relabel`: their arguments and their calls."""
 
 import argparse
 import shlex
@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 LEVELS = ("random", "medium", "medium-replay", "medium-expert", "expert")
-"""As D4RL defines them (Fu et al. 2020, arXiv:2004.07219, section 5)."""
+"""Levels of logs, as D4RL defines them (Fu et al. 2020, arXiv:2004.07219, section 5)."""
 TASKS = ("halfcheetah-jump", "ant-angle")
-"""Those of `collection.relabelling.TASKS`, repeated here so that torch is not imported (a test compares them)."""
+"""Names in `collection.relabelling.TASKS`, repeated here so that torch is not imported (a test compares them)."""
 
 
 def add_collect(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `collect` to the subparsers of `python -m mopo_pl`."""
     collect = commands.add_parser(
         "collect", help="collect a log in an environment; the same command resumes a killed one"
     )
@@ -35,7 +35,7 @@ def add_collect(commands: Any) -> None:
 
 
 def add_relabel(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `relabel` to the subparsers of `python -m mopo_pl`."""
     relabel = commands.add_parser("relabel", help="write a collected log with the reward of another task")
     relabel.add_argument("source", help="as dataset= of train.py")
     relabel.add_argument("out", help="what is written: a file ending in .hdf5 or .npz, or a Minari id ending in -v0")

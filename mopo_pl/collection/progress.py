@@ -1,4 +1,4 @@
-"""How far a collection is: a bar on a terminal, a plain line every few seconds off it."""
+"""Show the progress of a collection: a bar on a terminal, elsewhere a line every few seconds."""
 
 import sys
 import time
@@ -11,10 +11,10 @@ LINE_SECONDS = 5.0
 
 
 class StepProgress:
-    """Shows the steps taken while it is open."""
+    """A context manager that shows the number of steps while it is open."""
 
     def __init__(self, name: str, steps: int, done: int) -> None:
-        """`done`: of `steps` steps, those that were taken before."""
+        """Set up the progress of `steps` steps, of which `done` were taken before. `name`: text before the numbers."""
         self._name, self._steps, self._before = name, steps, done
         self._start = self._printed = time.monotonic()
         self._bar: Progress | None = None
@@ -28,7 +28,7 @@ class StepProgress:
         return self
 
     def at(self, done: int) -> None:
-        """Say that so many steps are taken."""
+        """Update the progress, when `done` steps are taken. Most calls do nothing."""
         if done % EVERY_STEPS:
             return
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Steps of a behaviour in parts on disk: a collection that is killed goes on behind its last whole part."""
+"""Record the steps of a behaviour in parts on disk, so that a killed collection continues after its last complete part."""
 
 import json
 from pathlib import Path
@@ -15,15 +15,24 @@ from mopo_pl.nn.random_streams import generator_for
 from mopo_pl.storage.atomic_write import atomic_write
 
 PART = 5000
-"""Steps of a part: a kill loses fewer."""
+"""Number of steps of a part. A kill loses fewer steps than this."""
 
 
 def record(
     environment: SteppedEnvironment, behaviour: Behaviour, *, steps: int, seed: int, folder: Path, name: str
 ) -> np.ndarray:
-    """Take `steps` steps, continue those that `folder` has; return them [steps, R] float32.
+    """Take `steps` steps in an environment, or continue those stored in `folder`; return them [steps, R] float32.
 
-    `name`: of the parts, of the stream of actions, and of the line of progress. Raises InputError where a part is damaged.
+    Raises InputError if a part is damaged.
+
+    Args:
+        environment: The environment.
+        behaviour: Chooses the actions.
+        steps: Number of steps, including those stored before.
+        seed: Seed of the behaviour's generator.
+        folder: Folder of the parts.
+        name: Name of the files of the parts, of the random stream, and of the progress line.
+
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(int(torch.randint(2**62, (), generator=generator_for(seed, f"{name} actions"))))

@@ -1,4 +1,4 @@
-"""Another reward for a collected log: that of a task which the behaviour did not know."""
+"""The command `relabel`: replace the rewards of a collected log by those of a task for which the behaviour was not trained."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from mopo_pl.run.files.result import git_commit, versions
 
 @dataclass(frozen=True)
 class Task:
-    """A task, and its reward of the steps of a log that was collected on the behaviour's."""
+    """A task, with the function that computes its rewards for a log that was collected with the behaviour's reward."""
 
     env_id: str
     rewards: Callable[[RawLog], np.ndarray]
-    """[N] of a log."""
+    """Function that returns the rewards [N] of a log."""
     infos: tuple[str, ...] = ()
-    """Infos that the reward needs."""
+    """Names of the infos that the reward needs."""
 
 
 def _jump(log: RawLog) -> np.ndarray:
@@ -45,9 +45,16 @@ TASKS = {
 
 
 def relabel(source: str, out: str, name: str, command: str) -> int:
-    """Write the log with the task's rewards; return the exit code.
+    """Write a log with the rewards of a task; return the exit code.
 
-    Raises InputError where it was not collected on the behaviour's reward, or lacks what the reward needs.
+    Raises InputError if the log was not collected with the behaviour's reward, or lacks arrays that the task's reward needs.
+
+    Args:
+        source: The log, as a value of `dataset=`.
+        out: File or Minari id to write.
+        name: Name of the task in `TASKS`.
+        command: The command line, for the metadata.
+
     """
     refuse_target(out)
     task, log = TASKS[name], read(source, DataConfig())

@@ -1,4 +1,4 @@
-"""A collected log as a file or a Minari dataset, which says where it comes from."""
+"""Write a collected log as a file or a Minari dataset, with metadata about its origin."""
 
 import json
 import re
@@ -28,7 +28,7 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def refuse_target(out: str) -> None:
-    """Raise InputError where the name is no file to be written and no Minari id, is taken, or lies in no folder to write into."""
+    """Raise InputError if a name is neither a file name nor a Minari id, exists already, or its folder cannot be written."""
     if Path(out).suffix in FILES:
         taken = Path(out).expanduser().exists()
     elif re.fullmatch(r"([\w.-]+/)*[\w.-]+-v\d+", out):
@@ -44,16 +44,22 @@ def refuse_target(out: str) -> None:
 
 
 def write_log(out: str, fields: Arrays, infos: Arrays, metadata: dict[str, Any]) -> str:
-    """Write the log under a name that `refuse_target` lets pass; return the hash of what `dataset=` reads from it.
+    """Write a log; return the hash of the dataset that `dataset=` reads from it.
 
-    The last row of a log whose last episode did not end is a time limit for Minari, and is not marked in a file. The
-    metadata get the hash, as `sha256`.
+    If the last episode did not end, its last row is marked as a time limit in a Minari dataset, and is not marked in a file.
+
+    Args:
+        out: File or Minari id, which `refuse_target` has accepted.
+        fields: Arrays of the log, by field.
+        infos: Infos of each step, by name.
+        metadata: Metadata of the log. The hash is added to it as `sha256`.
+
     """
     if Path(out).suffix not in FILES:
         return _write_minari(out, fields, infos, metadata)
     path = Path(out).expanduser()
     make_target(path.parent)
-    # Opened under its own suffix, by which the reader is chosen.
+    # The draft has the suffix of the file, because the suffix chooses the reader.
     with atomic_write(path) as aside:
         draft = aside.with_name(f".draft-{path.name}")
         try:
@@ -67,7 +73,10 @@ def write_log(out: str, fields: Arrays, infos: Arrays, metadata: dict[str, Any])
 
 
 def _hash(name: str, metadata: Mapping[str, Any]) -> str:
-    """Of the rows as a run reads them. What the checks say of them is for `inspect`: the log is what was collected."""
+    """Return the hash of the rows as a run reads them. Findings of the checks are ignored, because `inspect` reports them.
+
+    Raises InputError if the log cannot be opened.
+    """
     env_id, env_kwargs = metadata["env_id"], metadata["env_kwargs"]
     dataset, findings = examine(name=name, data=DataConfig(), env_id=env_id, env_kwargs=env_kwargs)
     if dataset is None:
@@ -82,7 +91,7 @@ def _write_file(path: Path, fields: Arrays, infos: Arrays, metadata: Mapping[str
         with path.open("wb") as file:
             origin = {"env_id": metadata["env_id"], "env_kwargs": json.dumps(metadata["env_kwargs"]), "metadata": text}
             texts = {name: np.array(value) for name, value in origin.items()}
-            np.savez_compressed(file, **texts, **arrays)  # type: ignore[arg-type]  # taken for allow_pickle
+            np.savez_compressed(file, **texts, **arrays)  # type: ignore[arg-type]  # the type checker matches the arrays with allow_pickle
         return
     with h5py.File(path, "w") as file:
         for name, values in arrays.items():
@@ -95,7 +104,7 @@ def _write_minari(name: str, fields: Arrays, infos: Arrays, metadata: dict[str, 
     environment = make_environment(metadata["env_id"], metadata["env_kwargs"])
     low, high = metadata["reference_returns"] or (None, None)
     with written_aside(name), warnings.catch_warnings():
-        # Minari asks for a person to write to and a link to the code.
+        # Minari warns that no author and no link to the code are given.
         warnings.simplefilter("ignore", UserWarning)
         dataset = minari.create_dataset_from_buffers(
             name,
@@ -113,7 +122,7 @@ def _write_minari(name: str, fields: Arrays, infos: Arrays, metadata: dict[str, 
 
 
 def _episodes(fields: Arrays, infos: Arrays, environment: gymnasium.Env) -> list[EpisodeBuffer]:
-    """Each with one observation more than steps, and infos that begin with those of no step."""
+    """Return the episodes as Minari buffers, each with one observation more than steps, and NaN as the infos of its first observation."""
     rows = len(fields["rewards"])
     ends = np.append(np.flatnonzero(fields["terminals"] | fields["timeouts"]) + 1, rows)
     episodes = []

@@ -12,18 +12,18 @@ from mopo_pl.config.sources.mapping import is_mapping
 PENALTIES = ("max_aleatoric", "ensemble_std", "disagreement", "none")
 """Names in `dynamics.penalties.PENALTIES`, repeated here so that torch is not imported (a test compares them)."""
 ACTORS = ("tanh_gaussian",)
-"""Names in `sac.actor.ACTORS`, repeated for the same reason."""
+"""Names in `sac.actor.ACTORS`, repeated here so that torch is not imported."""
 LOGGERS = ("csv", "tensorboard", "wandb", "mlflow")
-"""Names in `run.loggers.LOGGERS`, repeated for the same reason."""
+"""Names in `run.loggers.LOGGERS`, repeated here so that Lightning is not imported."""
 
 COMPILED_PARTS = ("policy", "ensemble", "rollouts")
-"""Names in `config.resolve.COMPILE_THRESHOLDS`, repeated for the same reason."""
+"""Names in `config.resolve.COMPILE_THRESHOLDS`, repeated here (a test compares them)."""
 
 PRECISIONS = ("32-true", "32", "bf16-mixed")
-"""Supported precisions of Lightning's: the dataset stays in float32, and no loss scaler is applied to the gradients."""
+"""The supported precisions of Lightning. The dataset stays in float32, and no loss scaler is applied to the gradients."""
 
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true", "ddp_find_unused_parameters_false")
-"""Supported strategies of Lightning's.
+"""The supported strategies of Lightning.
 
 Sharding gains nothing for networks this small. Strategies that fork leave the callbacks' state in the child processes,
 where the run cannot read it.
@@ -31,7 +31,7 @@ where the run cannot read it.
 
 
 MOST_THREADS = 1024
-"""Threads from which torch cannot start them, and ends by a segmentation fault."""
+"""Largest number of threads that is accepted. With more, torch cannot start them and ends with a segmentation fault."""
 
 
 def problems_of(config: Config) -> list[str]:
@@ -201,7 +201,7 @@ def _relations(config: Config) -> Iterator[str]:
 
 
 def _not_of_cloning(config: Config) -> Iterator[str]:
-    """Settings without a meaning for behaviour cloning that a user may expect to have one."""
+    """Yield a message for each setting that has no effect in behaviour cloning, though a user may expect one."""
     if config.stage == "dynamics":
         yield "stage=dynamics trains an ensemble, which algorithm=bc does not use: remove one of the two"
     if config.dynamics_from is not None:
@@ -272,7 +272,7 @@ def _is_interval(limits: Any) -> bool:
     if not all(limit is None or (isinstance(limit, int | float) and not isinstance(limit, bool)) for limit in limits):
         return False
     low, high = (-inf if limits[0] is None else limits[0]), (inf if limits[1] is None else limits[1])
-    # A finite limit that float32 cannot hold would be none.
+    # A finite limit beyond the range of float32 would become infinite.
     return low < high and all(abs(limit) == inf or abs(limit) <= LARGEST for limit in (low, high))
 
 

@@ -58,7 +58,7 @@ CHANGEABLE_ON_RESUME = (
 CHANGES_ROUNDING = ("compile", "threads")
 """Further keys that may be given with `resume=`; the resumed run is then no longer bit-identical."""
 MOVED = "data.source"
-"""Where the log lies: `resume=RUN dataset=PATH` changes it for a log that was moved, whose hash must be the same."""
+"""Key of the log's path. `resume=RUN dataset=PATH` changes it for a log that was moved; the hash of the log must be the same."""
 
 
 def compose(arguments: Sequence[str]) -> Config:
@@ -97,7 +97,7 @@ def config_from_file(path: Path) -> Config:
     try:
         if not path.is_file():
             raise InputError(f"{path.parent} holds no run: there is no {path.name} in it")
-    except OSError as error:  # a folder that may not be looked into
+    except OSError as error:  # a folder without permission to read it
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
     stored = read_yaml(path)
     if not stored:
@@ -168,14 +168,14 @@ def _with_loggers(config: DictConfig, pairs: list[tuple[str, str]], problems: li
 def _run_with_the_log(pairs: list[tuple[str, str]], problems: list[str], *, trust: bool) -> Config | None:
     """Return the configuration of the run that `dynamics_from` names, where the command line names no dataset.
 
-    Its ensemble is of no use with another log. A run's configuration may come from someone else: names of Python code in
-    it are followed only where the command line repeats them, or says `trust=true`.
+    An ensemble can be used only with the log that it was trained on. A run's configuration may come from someone else, so names of
+    Python code in it are accepted only if the command line repeats them or contains `trust=true`.
     """
     given = dict(pairs)
     if "dynamics_from" not in given or "dataset" in given:
         return None
     if given.get("stage") == "dynamics" or given.get("algorithm") == "bc":
-        return None  # they take no ensemble, which is said alone
+        return None  # they use no ensemble; problems_of reports that alone
     path = Path(given["dynamics_from"]).expanduser() / "config.yaml"
     try:
         source = config_from_file(path)
@@ -201,10 +201,17 @@ def _layers(
     *,
     trust: bool,
 ) -> Iterable[Layer]:
-    """Yield the files of the selected choices in order; `given`: keys of the command line.
+    """Yield the layers of settings of the selected choices, in the order in which they are merged.
 
-    A preset is followed by what the dataset's file says was published for it. `source_of_log`: a run whose log is taken as it
-    read it.
+    After a preset comes a layer with the values that the dataset's file lists as published for that preset.
+
+    Args:
+        selected: Choice of each group.
+        given: Keys of the command line.
+        problems: Receives one message per problem.
+        source_of_log: Configuration of a run whose log is read with the same settings; None: none.
+        trust: Whether the command line allows the code that a mapping file names.
+
     """
     stored = None if source_of_log is None else OmegaConf.structured(source_of_log)
     for group in GROUPS:

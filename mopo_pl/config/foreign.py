@@ -1,7 +1,7 @@
-"""Configuration files that may come from someone else: mapping files, and `config.yaml` of a run.
+"""Read configuration files that may come from someone else: mapping files, and the `config.yaml` of a run.
 
-Reading one imports nothing, fills in no `${…}` and follows no alias. Where it names Python code, or a file or an address that
-only the user may choose, the command line must say so: by the same key, or by `trust=true`.
+Reading one imports no code, resolves no `${…}` and follows no alias. If it names Python code, or a file or an address that only
+the user may choose, the command line must allow it, by the same key or by `trust=true`.
 """
 
 import re
@@ -18,24 +18,24 @@ from mopo_pl.config.schema import Config
 from mopo_pl.errors import InputError
 
 LARGEST = 1_000_000
-"""Size up to which such a file is read [bytes]."""
+"""Largest size of such a file [bytes]."""
 DEEPEST = 20
-"""Maps and lists inside each other."""
+"""Largest number of nested maps and lists."""
 TRUST = "trust"
-"""The word of the command line that lets a stored file name code. It is no key: no file can hold it."""
+"""Argument of the command line that allows a stored file to name code. It is not a configuration key, so no file can set it."""
 CODE_KEYS = ("env_id", "termination", "reward", "penalty.name", "sac.actor")
-"""Keys whose value may name Python code, beside `callbacks` and `logger`, which only a training uses."""
+"""Keys whose value may name Python code. `callbacks` and `logger` may too, but only training uses them."""
 OF_A_FINISHED_RUN = (*CODE_KEYS, "env_kwargs")
-"""Keys that name code or places which a command about a finished run may follow."""
+"""Keys that name code, files or addresses which a command for a finished run may use."""
 OF_THE_ENVIRONMENT = ("env_id", "env_kwargs")
-"""Those of them that opening a log or an environment follows."""
+"""The keys of them that are used to open a log or an environment."""
 ADD_TRUST = f"add {TRUST}=true"
 REPEAT = f"give {{key}}={{text}} on the command line too, or {TRUST}=true"
 UNFILLED = "${…} and ??? are not supported; write the value"
 
 
 def is_trusted(arguments: Sequence[str]) -> bool:
-    """Return whether a command line says `trust=true`; raise InputError for another value.
+    """Return whether a command line contains `trust=true`; raise InputError for a value other than true and false.
 
     >>> is_trusted(["resume=runs/latest", "trust=true"]), is_trusted(["resume=runs/latest"])
     (True, False)
@@ -48,9 +48,10 @@ def is_trusted(arguments: Sequence[str]) -> bool:
 
 
 def read_yaml(path: Path) -> DictConfig:
-    """Return the map that a file of YAML holds, without resolving any value.
+    """Return the map in a YAML file, without resolving any value.
 
-    Raises InputError where the file cannot be read, is a pipe, a device or a folder, is larger than 1 MB, deeper than 20 levels, no map of YAML, or has aliases.
+    Raises InputError if the file cannot be read, is not a regular file, is larger than 1 MB, has more than 20 nested levels or an alias,
+    or is not a YAML map.
     """
     try:
         size = path.stat().st_size
@@ -65,21 +66,21 @@ def read_yaml(path: Path) -> DictConfig:
         raise
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # of PyYAML, OmegaConf and codecs alike
+    except Exception as error:  # PyYAML, OmegaConf and codecs raise errors without a common class
         raise InputError(f"{path} is not valid YAML: {_cause(error)}") from error
     assert isinstance(values, DictConfig)
     return values
 
 
 def refuse_unfilled(values: DictConfig, path: Path) -> None:
-    """Raise InputError where a value holds `${…}` or `???`: no resolver is called for a file, as `oc.env` reads the environment."""
+    """Raise InputError if a value holds `${…}` or `???`. Files may not call resolvers, because `oc.env` reads environment variables."""
     for key, text in texts_of(OmegaConf.to_container(values, resolve=False), ""):
         if "${" in text or text == "???":
             raise InputError(f"{path}: {key}: {UNFILLED}")
 
 
 def _cause(error: Exception) -> str:
-    """What PyYAML says is wrong, and where."""
+    """Return the message of PyYAML's error, with line and column if it has them."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return (str(error).splitlines() or ["?"])[0]
@@ -90,7 +91,10 @@ def _cause(error: Exception) -> str:
 
 
 def _refuse_bombs(text: str, path: Path) -> None:
-    """Aliases and depth let a small file fill the memory; OmegaConf parses a text inside a text again."""
+    """Raise InputError for aliases, too many nested levels, or a text that is not a map.
+
+    Aliases and nesting let a small file fill the memory, and OmegaConf parses a text value again.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
@@ -103,7 +107,7 @@ def _refuse_bombs(text: str, path: Path) -> None:
 
 
 def texts_of(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Yield each text with its dotted key, names of maps included; those of a list with the key of the list.
+    """Yield each text in a nested value with its dotted key. The texts of a list have the key of the list.
 
     >>> list(texts_of({"a": ["x", {"b": "y"}]}, ""))
     [('a', 'x'), ('a.b', 'y')]
@@ -119,7 +123,7 @@ def texts_of(value: Any, key: str) -> Iterator[tuple[str, str]]:
 
 
 def reaches_out(text: str) -> bool:
-    """Return whether an argument names a place: a path, an address, or a module.
+    """Return whether an argument may name a path, an address, or a module.
 
     >>> [
     ...     reaches_out(text)
@@ -136,7 +140,7 @@ def arguments_reaching_out(env_kwargs: Any) -> list[str]:
 
 
 def named_code(config: Config) -> list[tuple[str, str]]:
-    """Return key and value of each setting that would import code, or let an environment or a logger reach a place.
+    """Return key and value of each setting that imports code, or gives a path, an address or a module to an environment or a logger.
 
     >>> named_code(Config(env_id="my_package:Env-v0", env_kwargs={"xml_file": "/tmp/a.xml"}, logger={"os:system": {}}))
     [('env_id', 'my_package:Env-v0'), ('env_kwargs.xml_file', '/tmp/a.xml'), ('logger', 'os:system')]
@@ -161,16 +165,16 @@ def refuse_named_code(
     within: Collection[str] | None = None,
     remedy: str = ADD_TRUST,
 ) -> None:
-    """Raise InputError with each setting of a stored configuration that names code or a place and is not allowed.
+    """Raise InputError that lists each setting of a stored configuration that names code, a file or an address and is not allowed.
 
     Args:
-        path: Of the file that holds the configuration.
-        config: What it holds.
-        trust: Whether the command line says `trust=true`, which allows all.
-        replaced: Keys of the command line whose value is used instead of the file's, and of those inside them.
-        repeated: What the command line allows by itself, as `key=value`.
-        within: The only keys that are followed; None: all.
-        remedy: How to allow a setting `{key}={text}`.
+        path: Path of the file that holds the configuration, for messages.
+        config: The stored configuration.
+        trust: Whether the command line contains `trust=true`, which allows all settings.
+        replaced: Keys of the command line. Their values, and those of keys inside them, replace the values of the file.
+        repeated: Settings that the command line allows by repeating them, as `key=value`.
+        within: The only keys that are checked, because the command uses no others; None: all.
+        remedy: Text on how to allow a setting, with `{key}` and `{text}` as placeholders.
 
     """
     problems = [
@@ -185,7 +189,7 @@ def refuse_named_code(
 
 
 def refusal(path: Path, key: str, text: str, remedy: str) -> str:
-    """Return what is said of a setting that a file must not decide by itself."""
+    """Return the message about a setting that a file must not decide without the user's consent."""
     if key.startswith(("env_kwargs", "logger.")):
         return (
             f"{path}: {key}={text} names a file, an address or Python code, which a file must not choose by itself: if you "
@@ -195,5 +199,5 @@ def refusal(path: Path, key: str, text: str, remedy: str) -> str:
 
 
 def is_repeated(key: str, given: Collection[str]) -> bool:
-    """Return whether the command line sets the key, or a map that holds it, so that the file's value is not used."""
+    """Return whether the command line sets the key, or a map that contains it, so that the file's value is not used."""
     return any(key == other or key.startswith(f"{other}.") for other in given)

@@ -13,7 +13,7 @@ WITHOUT_EFFECT = (
     *("data.cache", "data.device"),
     *("trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.profiler"),
 )
-"""Keys whose value changes neither an ensemble nor a policy, but for rounding (`threads`)."""
+"""Keys whose value changes neither an ensemble nor a policy, except for rounding (`threads`)."""
 
 
 def sections() -> dict[str, type]:
@@ -35,7 +35,7 @@ def known_keys() -> list[str]:
 
 
 def is_within(key: str, parents: Iterable[str]) -> bool:
-    """Whether a dotted key is one of `parents`, or a key inside one of them."""
+    """Return whether a dotted key is one of `parents`, or a key inside one of them."""
     return any(key == parent or key.startswith(f"{parent}.") for parent in parents)
 
 
@@ -45,7 +45,7 @@ def text_keys() -> set[str]:
 
 
 def single_value_keys() -> set[str]:
-    """Return the dotted keys that take one number, word or flag, and `seed`: several values of them are several runs."""
+    """Return the dotted keys that take one number, word or flag, and `seed`. Several values of such a key mean several runs."""
     plain = {f"{prefix}{entry.name}" for prefix, entry in _entries() if _is_plain(entry.type)}
     return plain | set(number_keys()) | {"seed"}
 
@@ -55,7 +55,10 @@ def _is_plain(kind: Any) -> bool:
 
 
 def number_keys() -> dict[str, type]:
-    """Return the dotted keys that take one number, each with int or float; one that takes words too counts by its default."""
+    """Return the dotted keys that take one number, each with its type, int or float.
+
+    A key of another type, such as Any, is included if its default is a float.
+    """
     kinds = {int: int, Optional[int]: int, float: float, Optional[float]: float}
     named = {f"{prefix}{entry.name}": entry for prefix, entry in _entries()}
     found = {key: kinds.get(entry.type, type(entry.default)) for key, entry in named.items()}

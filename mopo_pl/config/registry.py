@@ -1,4 +1,4 @@
-"""Look up a function by its registered name, or by `module:function` for one of the user's."""
+"""Look up a function by its registered name, or by `module:function` for a user's function."""
 
 import difflib
 import importlib
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def lookup(kind: str, name: str, choices: Mapping[str, Callable[..., Any]]) -> Callable[..., Any]:
-    """Return `choices[name]`, or import the object that `module:function` names. `kind`: what it is, for messages.
+    """Return `choices[name]`, or import the object that `module:function` names. `kind`: kind of the object, for messages.
 
     Raises ValueError if the name is unknown, the import fails, or the object is not callable.
 

@@ -17,7 +17,7 @@ Measured on two CPU cores: compiling takes about 20 s against 5 ms per policy up
 ensemble update, and 15 s against 3 µs per imagined transition.
 """
 UNLIMITED_EPOCHS = 100
-"""Epochs that an ensemble without a limit is taken to need, for the choice of what is compiled."""
+"""Number of epochs that is assumed for an ensemble without a limit, when the parts to compile are chosen."""
 
 
 def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
@@ -42,8 +42,8 @@ def resolve(config: Config, *, rows: int, threads: int, device: str) -> Config:
 def compiled_parts(config: Config, rows: int, device: str) -> list[str]:
     """Return the parts that are compiled for a run on a dataset of `rows` transitions on `device` ("cpu" or "cuda").
 
-    auto: the parts above `COMPILE_THRESHOLDS`, none without a compiler. true or a list: the parts named that the run
-    has. Raises InputError if parts are named and there is no compiler.
+    auto: the parts that reach `COMPILE_THRESHOLDS`, none without a compiler. true: all parts that the run has. A list: those of the
+    listed parts that the run has. Raises InputError if parts are named and there is no compiler.
     """
     if config.compile == "false" or not config.compile:
         return []

@@ -1,4 +1,7 @@
-"""Collective operations between the processes (ranks) of a run, except DDP's own; without a process group, one rank."""
+"""Collective operations between the processes (ranks) of a run, in addition to those of DDP.
+
+Without a process group there is one rank.
+"""
 
 from typing import TypeVar
 
@@ -24,8 +27,8 @@ def rank() -> int:
 def gather_from_ranks(value: T) -> list[T]:
     """Return the values of all ranks in rank order, on every rank. All ranks must call it.
 
-    `value`: any object that can be pickled; tensors in its dicts, lists and tuples come back on the CPU. One that stayed on
-    its rank's GPU would take memory there for every rank, and could not be read where a machine has fewer GPUs.
+    `value`: any object that can be pickled. Tensors in its dicts, lists and tuples are moved to the CPU: tensors on a rank's GPU would
+    take memory there for every rank, and could not be read on a machine with fewer GPUs.
 
     >>> gather_from_ranks("only one process")
     ['only one process']
@@ -47,7 +50,7 @@ def sum_over_ranks(values: Tensor) -> Tensor:
 def max_over_ranks(number: int, device: torch.device) -> int:
     """Return the maximum of the ranks' numbers on every rank.
 
-    All ranks must call it; `device`: where it is computed.
+    All ranks must call it. `device`: device of the tensor that is reduced.
     """
     if world_size() == 1:
         return number

@@ -21,7 +21,7 @@ def print_once(text: str) -> None:
 def progress(text: str, total: int) -> Iterator[Callable[..., None]]:
     """Show a bar on standard error while the block runs, on rank 0 and on a terminal only.
 
-    Yields a function that takes how much of `total` is done, and a text to show instead.
+    Yields a function of how much of `total` is done and, optionally, of a new text.
     """
     if not sys.stderr.isatty() or getattr(rank_zero_only, "rank", 0) != 0:
         yield lambda done, text=None: None
@@ -34,9 +34,9 @@ def progress(text: str, total: int) -> Iterator[Callable[..., None]]:
 
 @contextmanager
 def parts(command: str, total: int) -> Iterator[Callable[[str], None]]:
-    """Say on standard error which part of a command runs, on rank 0 only: a bar on a terminal, elsewhere a line for each.
+    """Show on standard error which part of a command runs, on rank 0 only: a bar on a terminal, elsewhere one line per part.
 
-    Yields a function that takes the name of the part that begins; `total`: their number.
+    Yields a function to call with the name of each part when it begins. `total`: number of parts.
     """
     began, done = time.monotonic(), 0
     with progress(command, total) as bar:

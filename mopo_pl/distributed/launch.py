@@ -1,4 +1,4 @@
-"""The processes of a run before Lightning creates the process group: who started them, and decisions of the first one."""
+"""The processes of a run before Lightning creates the process group: how they were started, and results shared from rank 0."""
 
 import os
 import threading
@@ -97,7 +97,7 @@ def _externally_started() -> dict[str, int]:
 
     In an interactive job of SLURM (`salloc`, job name "bash" or "interactive"), SLURM_NTASKS is the size of the allocation, and
     plain `python` is a single process. Raises InputError if srun started several processes in such a job: Lightning would
-    take each for a run of its own.
+    treat each as a separate run.
     """
     started = {name: int(os.environ[variable]) for variable, name in LAUNCHERS.items() if variable in os.environ}
     if "SLURM" in started and not SLURMEnvironment.detect():
@@ -112,7 +112,7 @@ def _externally_started() -> dict[str, int]:
 
 
 def run_first_then_others(make: Callable[[], T]) -> T:
-    """Call `make` on rank 0, then on the other ranks, which find the files that rank 0 wrote.
+    """Call `make` on rank 0, then on the other ranks, which can read the files that rank 0 wrote.
 
     Return each rank's result.
 

@@ -1,4 +1,4 @@
-"""SIGINT (Ctrl-C), SIGTERM and SIGUSR1 request a stop, which training obeys at the end of the current batch."""
+"""Handle SIGINT (Ctrl-C), SIGTERM and SIGUSR1, at which training stops at the end of the current batch."""
 
 import signal
 import threading
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # a server of a policy handles signals too, and need not wait for Lightning
+if TYPE_CHECKING:  # not at run time: the policy server uses this module too, and must not import Lightning
     from lightning.pytorch.callbacks import LambdaCallback
 
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -31,7 +31,7 @@ def _in_main_thread() -> bool:
 
 
 class SignalHandler:
-    """Store the number of the first signal that arrives; a second one ends the process at once."""
+    """A signal handler that stores the number of the first signal. A second signal ends the process at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None  # number of the signal
@@ -42,7 +42,7 @@ class SignalHandler:
     def installed(self, on_signal: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Handle the signals inside the block and restore the previous handlers after it.
 
-        `on_signal`: called when the first signal arrives. Outside the main thread the signals stay with their handlers:
+        `on_signal`: called when the first signal arrives. Outside the main thread nothing is installed, because
         Python allows signal handlers in the main thread only.
         """
         if not _in_main_thread():
@@ -59,7 +59,7 @@ class SignalHandler:
                 signal.signal(number, handler)
 
     def overdue(self, seconds: float) -> int | None:
-        """Return the number of the signal if it arrived more than so many seconds ago, else None."""
+        """Return the number of the signal if it arrived more than `seconds` seconds ago, else None."""
         return self.received if self._at and time.monotonic() - self._at > seconds else None
 
     def reinstall_callback(self) -> "LambdaCallback":

@@ -1,4 +1,4 @@
-"""Standard output and error of a command, of which no reader that leaves, full disk or narrow terminal stops a run."""
+"""Standard output and error that do not stop a run if the pipe is closed, the disk is full, or a character cannot be encoded."""
 
 import os
 import sys
@@ -10,16 +10,16 @@ from mopo_pl.errors import Unwritable
 
 
 class ForgivingStream:
-    """A stream that drops what cannot be written, instead of raising; `lost` holds the first error."""
+    """A stream that drops text that cannot be written, instead of raising. `lost` is the first error, or None."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self.lost: OSError | ValueError | None = None
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # a terminal of ASCII
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]  # for a terminal that supports only ASCII
 
     def write(self, text: str) -> int:
-        """Write, unless writing has failed before."""
+        """Write a text, unless writing has failed before; return the number of characters."""
         if self.lost is None:
             try:
                 return self._stream.write(text)
@@ -28,7 +28,7 @@ class ForgivingStream:
         return len(text)
 
     def flush(self) -> None:
-        """Flush, unless writing has failed before."""
+        """Flush the stream, unless writing has failed before."""
         if self.lost is None:
             try:
                 self._stream.flush()
@@ -49,7 +49,7 @@ class ForgivingStream:
 
 @contextmanager
 def forgiving_streams() -> Iterator[None]:
-    """Let nothing that is printed in the block raise, also where a stream is closed (`>&-`)."""
+    """Replace standard output and error inside the block by streams that do not raise, even if a stream is closed (`>&-`)."""
     before = sys.stdout, sys.stderr
     with open(os.devnull, "w") as nowhere:
         sys.stdout, sys.stderr = (_forgiving(stream or nowhere) for stream in before)  # type: ignore[assignment]
@@ -66,9 +66,9 @@ def _forgiving(stream: Any) -> Any:
 
 
 def show(text: str) -> None:
-    """Print what a command was asked for; ignore a reader that closes the pipe early (`--help | head`).
+    """Print the output of a command. A pipe that is closed early (`--help | head`) is not an error.
 
-    Raises Unwritable where standard output takes no more, as on a full disk.
+    Raises Unwritable if standard output cannot be written for another reason, such as a full disk.
     """
     print(text, flush=True)
     lost = getattr(sys.stdout, "lost", None)

@@ -1,4 +1,4 @@
-"""The trained policy as it is used: `Policy`, its guards and its files. Needs only torch, NumPy and safetensors."""
+"""The trained policy as users run it: `Policy`, its guards and its files. It needs only torch, NumPy and safetensors."""
 
 from mopo_pl.policy.policy import Policy
 

@@ -1,4 +1,4 @@
-"""The two files of a policy: its weights, and their description in JSON."""
+"""Read and write the two files of a policy: the weights, and a description in JSON."""
 
 import hashlib
 import json
@@ -23,25 +23,25 @@ from mopo_pl.storage.hub import downloaded, is_hub
 from mopo_pl.storage.stored_json import read_json
 
 FORMAT = 3
-"""Of a policy with a window of observations; 2 with an actor of the user's own; else 1, which older versions read."""
+"""Format number of a policy with a window of observations; 2 with a user's actor class; else 1, which older versions read."""
 MakeActor = Callable[..., TanhGaussianActor]
 
 
 class StoredPolicy(NamedTuple):
-    """What the two files hold: the arguments of `Policy`."""
+    """The content of the two files, which are the arguments of `Policy`."""
 
     actor: TanhGaussianActor
     action_low: np.ndarray
-    """[A]."""
+    """Lower bounds of the actions, [A] float32, in the environment's units."""
     action_high: np.ndarray
-    """[A]."""
+    """Upper bounds of the actions, [A] float32, in the environment's units."""
     meta: Mapping[str, Any]
     history: int
-    """Observations that a state holds."""
+    """Number of observations in a state."""
 
 
 def write_policy(folder: Path, stored: StoredPolicy) -> None:
-    """Write `policy.safetensors` and `policy.json`, each aside first and then renamed."""
+    """Write `policy.safetensors` and `policy.json`, each to a temporary file that is then renamed."""
     folder.mkdir(parents=True, exist_ok=True)
     actor, history = stored.actor, stored.history
     own = {} if type(actor) is TanhGaussianActor else {CLASS: class_name(type(actor))}
@@ -64,7 +64,7 @@ def write_policy(folder: Path, stored: StoredPolicy) -> None:
 
 @contextmanager
 def damage_told(folder: Path) -> Iterator[None]:
-    """Raise InputError, which names the folder, for whatever goes wrong while the two files in it are read."""
+    """Raise an InputError that names the folder for any error while the two files in it are read."""
     try:
         yield
     except FileNotFoundError as error:
@@ -79,15 +79,16 @@ def damage_told(folder: Path) -> Iterator[None]:
 
 
 def read_policy(folder: Path, make: MakeActor | None) -> StoredPolicy:
-    """Read the two files; raises InputError where they are of a newer version, or the class of the actor is not given.
+    """Read the two files of a policy. `make`: the class of a user's actor; None: `TanhGaussianActor`.
 
-    What damaged files raise besides, `damage_told` turns into one sentence.
+    Raises InputError if a newer version wrote the files, or if the policy has a user's actor class and `make` is None. Damaged files raise
+    further errors, which `damage_told` turns into an InputError.
     """
     description = read_json(folder / "policy.json")
     weights = read_weights(folder / "policy.safetensors")
     if description.pop("format") > FORMAT:
         raise InputError(f"{folder} was written by a newer version of mopo_pl: upgrade to read it")
-    # Files of earlier versions have none.
+    # Files of earlier versions hold no SHA-256.
     if description.pop("sha256", None) not in (None, sha256_of(folder / "policy.safetensors")):
         raise ValueError("policy.safetensors has another SHA-256 than policy.json names")
     shape, history = description.pop("actor"), description.pop("history", 1)
@@ -99,7 +100,7 @@ def read_policy(folder: Path, make: MakeActor | None) -> StoredPolicy:
             f"--actor {saved} to evaluate"
         )
     description.pop("normaliser")
-    with np.errstate(over="ignore"):  # inf is refused
+    with np.errstate(over="ignore"):  # values that overflow to inf are refused below
         low, high = (np.array(description.pop(key), np.float32) for key in ("action_low", "action_high"))
     if low.shape != (shape["action_dim"],) or high.shape != low.shape or not np.isfinite([low, high]).all():
         raise ValueError("the bounds of its actions are not finite, or not one for each")
@@ -116,7 +117,7 @@ def read_policy(folder: Path, make: MakeActor | None) -> StoredPolicy:
 
 
 def folder_of(place: Path | str) -> Path:
-    """The folder that holds the two files of a policy: of whatever `Policy.load` takes."""
+    """Return the folder that contains the two files of a policy. `place`: any path or name that `Policy.load` accepts."""
     if is_hub(place):
         return downloaded(str(place))
     try:
@@ -129,7 +130,7 @@ def folder_of(place: Path | str) -> Path:
 
 
 def _refuse_values(shape: Mapping[str, Any], history: Any, meta: Mapping[str, Any]) -> None:
-    """Raise ValueError where the description of a policy holds what no policy has."""
+    """Raise ValueError if the description of a policy holds invalid dimensions, bounds of log σ, environment or dataset."""
     widths = shape["obs_dim"], shape["action_dim"], history
     if not all(type(width) is int and width >= 1 for width in widths):
         raise ValueError("obs_dim, action_dim and history must be whole numbers from 1 on")

@@ -1,4 +1,4 @@
-"""`Guards`: what stands between sensors and the policy, and between the policy and actuators."""
+"""`Guards`: checks between the sensors and the policy, and limits between the policy and the actuators."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from mopo_pl.data.signals import Signals
 
 OnInvalid = Literal["error", "last", "safe_action"]
-"""What stands for the action where an observation holds NaN or inf: a ValueError, the last action, or a given one."""
+"""Reaction to an observation with NaN or inf: a ValueError, the last action, or a given safe action."""
 
 
 class Guards(nn.Module):
-    """Checks of observations, counts of what lies beyond the log, fallbacks and rate limits of actions.
+    """Checks of observations, counts of values outside the log's range, fallback actions and rate limits of actions.
 
-    Programs made by `torch.compile`, `torch.export` and `torch.onnx` do not hold them: while torch traces, no value is known.
+    Programs made by `torch.compile`, `torch.export` and `torch.onnx` do not contain the guards, because no value is known while torch
+    traces.
     """
 
     seen_low: Tensor | None
@@ -26,29 +27,37 @@ class Guards(nn.Module):
     _high: Tensor
 
     def __init__(self, observations: Signals, actions: Signals, action_low: Tensor, action_high: Tensor) -> None:
-        """`action_low`, `action_high` [A]: bounds, in which a safe action must lie."""
+        """Create guards that raise errors for invalid observations and limit no action; `configure` changes that.
+
+        Args:
+            observations: The columns of an observation: names and, if known, ranges in the log.
+            actions: The columns of an action.
+            action_low: Lower bounds [A], between which a safe action must lie.
+            action_high: Upper bounds [A].
+
+        """
         super().__init__()
         self.names, self.action_names = observations.names, actions.names
-        # Not in the state: the file of the policy describes its signals beside the weights.
+        # Not persistent: the JSON file of the policy describes its signals.
         for name, values in (("seen_low", observations.low), ("seen_high", observations.high)):
             self.register_buffer(name, None if values is None else torch.as_tensor(values), persistent=False)
         self.register_buffer("_low", action_low.clone(), persistent=False)
         self.register_buffer("_high", action_high.clone(), persistent=False)
         self.counts = torch.zeros(len(self.names), dtype=torch.int64)
-        """Observations beyond the log's range, by column [D]."""
+        """Number of observations outside the log's range, for each column, [D] int64."""
         self.invalid = 0
-        """Observations that were not finite, or at which the network overflowed."""
+        """Number of observations that were not finite, or at which the network overflowed."""
         self.outside_now: tuple[str, ...] = ()
         self.on_invalid: OnInvalid = "error"
         self._safe: Tensor | None = None
         self._limits: Tensor | None = None
         self.last: Tensor | None = None
-        """The last action [..., A], where it is needed."""
+        """Last action [..., A], if a fallback or a rate limit needs it."""
 
     def configure(
         self, on_invalid: OnInvalid, safe_action: Sequence[float] | None, rate_limits: Mapping[str, float]
     ) -> None:
-        """See `Policy.guard`."""
+        """Set the reaction to invalid observations and the rate limits. See `Policy.guard` for the arguments and errors."""
         if on_invalid not in get_args(OnInvalid):
             raise ValueError(f"on_invalid={on_invalid!r} is none of {', '.join(get_args(OnInvalid))}")
         if on_invalid == "safe_action" and safe_action is None:
@@ -74,16 +83,16 @@ class Guards(nn.Module):
             number = _numbers(limit)
             if (
                 not any(taken) or number is None or number.dim() or not number.to(limits) > 0
-            ):  # in the policy's precision
+            ):  # compared in the policy's precision
                 wrong = "is not above 0" if any(taken) else f"is of no action column: {', '.join(self.action_names)}"
                 raise ValueError(f"rate_limits: {entry}={limit} {wrong}")
             limits[torch.tensor(taken)] = number.to(limits)
         return limits
 
     def valid(self, observations: Tensor) -> Tensor | None:
-        """Which observations [..., D] are finite [...]; None where all are. Counts what lies beyond the log's range.
+        """Return which observations [..., D] are finite, [...] bool; None if all are. Count the values outside the log's range.
 
-        Raises ValueError where one is not finite, unless a fallback was chosen.
+        Raises ValueError if an observation is not finite and no fallback is set.
         """
         if torch.compiler.is_compiling():
             return None
@@ -91,7 +100,7 @@ class Guards(nn.Module):
         if self.seen_low is None or self.seen_high is None:
             finite = observations.isfinite()
         else:
-            inside = (observations >= self.seen_low) & (observations <= self.seen_high)  # NaN is not
+            inside = (observations >= self.seen_low) & (observations <= self.seen_high)  # false for NaN
             if inside.all():
                 return None
             finite = observations.isfinite()
@@ -108,9 +117,10 @@ class Guards(nn.Module):
         return valid
 
     def overflowed(self, chosen: Tensor, valid: Tensor | None) -> Tensor | None:
-        """Which of the network's actions [..., A] are no numbers [...]; None where none is. Counts the valid ones among them.
+        """Return which of the network's actions [..., A] are not finite, [...] bool; None if all are finite.
 
-        A finite observation can be so large that the network's own numbers overflow.
+        A finite observation can be so large that numbers inside the network overflow. Such observations are added to `invalid`; those
+        that `valid` [...] marks as not finite were counted before.
         """
         if torch.compiler.is_compiling():
             return None
@@ -126,15 +136,16 @@ class Guards(nn.Module):
         self.outside_now = tuple(name for name, count in zip(self.names, rows.tolist(), strict=True) if count)
 
     def _named(self, which: Tensor) -> str:
-        """The columns in which an observation of `which` [..., D] is true."""
+        """Return the names of the columns in which `which` [..., D] is true for any observation, as text for a message."""
         columns = which.reshape(-1, len(self.names)).any(0).tolist()
         names = [name for name, wrong in zip(self.names, columns, strict=True) if wrong]
         return f"column{'s' if len(names) > 1 else ''} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
 
     def acted(self, action: Tensor, valid: Tensor | None) -> Tensor:
-        """The action that is taken [..., A]: the fallback where an observation is not valid, changed at most by the rates.
+        """Return the action to take [..., A]: the fallback action where `valid` [...] is false, limited by the rate limits.
 
-        It is `action` itself where nothing is to be done.
+        Returns the object `action` itself if no guard applies. Raises ValueError if the last action has another shape, or if the
+        fallback is the last action and there is none.
         """
         remembers = self.on_invalid == "last" or self._limits is not None
         if (valid is None and not remembers) or torch.compiler.is_compiling():
@@ -146,8 +157,8 @@ class Guards(nn.Module):
             )
         taken = action if valid is None else torch.where(valid.unsqueeze(-1), action, self._fallback(action))
         if self._limits is not None and self.last is not None:
-            last, limits = self.last.to(taken), self._limits.to(taken)  # the policy may have been moved since
-            taken = taken.clamp(last - limits, last + limits)  # between two actions within the bounds
+            last, limits = self.last.to(taken), self._limits.to(taken)  # the policy may be on another device since then
+            taken = taken.clamp(last - limits, last + limits)  # stays within the bounds, as both actions do
         self.last = taken if remembers else None
         return taken
 
@@ -162,7 +173,7 @@ class Guards(nn.Module):
 
 
 def _numbers(given: Any) -> Tensor | None:
-    """Real numbers as a tensor; None for anything else."""
+    """Return real numbers as a tensor, None for any other value."""
     if isinstance(given, Tensor):
         return None if given.is_complex() else given
     try:

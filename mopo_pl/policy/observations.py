@@ -1,4 +1,4 @@
-"""From what a caller hands over as an observation to a tensor: arrays, tensors, and columns by name."""
+"""Convert an observation, given as an array, a tensor or a dict of columns, to a tensor."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor
 
 
 def observation_tensor(observation: Any, names: Sequence[str]) -> Tensor:
-    """An observation, or a batch, as a tensor of real numbers [..., D]; D is the number of names.
+    """Return an observation, or a batch of observations, as a tensor of real numbers [..., D]. D is the number of names.
 
-    Raises ValueError for what is no observation of these columns.
+    Raises ValueError if the value is not an observation with these columns.
     """
     columns = len(names)
     values = _real_tensor(_row(observation, names) if isinstance(observation, Mapping) else observation)
@@ -25,22 +25,25 @@ def observation_tensor(observation: Any, names: Sequence[str]) -> Tensor:
 
 
 def _row(columns: Mapping[str, Any], names: Sequence[str]) -> Any:
-    """The columns of an observation that is given by name, in the policy's order [..., D]."""
+    """Return the columns of an observation that is given as a dict, in the order of `names`, [..., D].
+
+    Raises ValueError if a column is missing or unknown, or if the columns have different shapes.
+    """
     if columns.keys() != set(names):
         missing = [name for name in names if name not in columns]
-        # A stranger chose how many, and how long.
+        # Shortened: the names may come from an untrusted client.
         unknown = [str(name)[:40] for name in columns if name not in names]
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         wrong = f"lacks {', '.join(missing)}" if missing else f"has {', '.join(unknown[:5])}{more}, which is no column"
         raise ValueError(f"an observation given as a dict holds each column by its name; this one {wrong}")
     try:
         return np.stack([_array(columns[name]) for name in names], -1)
-    except (ValueError, IndexError) as error:  # IndexError: more dimensions than an array has
+    except (ValueError, IndexError) as error:  # IndexError: more dimensions than NumPy supports
         raise ValueError("an observation given as a dict holds one number, or as many, for each column") from error
 
 
 def _real_tensor(observation: Any) -> Tensor | None:
-    """The observation as a tensor, a copy where it is an array; None where it does not consist of real numbers."""
+    """Return the observation as a tensor, as a copy if it is an array; None if it does not consist of real numbers."""
     if isinstance(observation, Tensor):
         return None if observation.is_complex() else observation
     try:
@@ -51,7 +54,7 @@ def _real_tensor(observation: Any) -> Tensor | None:
 
 
 def _array(values: Any) -> np.ndarray:
-    """As an array; a masked value was not measured, and is not finite."""
+    """Return values as an array. Masked values become NaN, because they were not measured."""
     if isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "biuf":
         return np.ma.filled(values.astype(np.float64), np.nan)
     return np.asarray(values)

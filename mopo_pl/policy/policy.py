@@ -1,4 +1,4 @@
-"""`Policy`: observations in, actions out."""
+"""`Policy`: a trained policy, which maps observations to actions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -20,9 +20,9 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class Policy(nn.Module):
-    """π: observations in the environment's units to actions in the environment's units.
+    """A policy π, which maps observations to actions, both in the environment's units.
 
-    A module of torch, which `torch.compile`, `torch.export` and `torch.onnx` take as any other; they see the call of a
+    It is a torch module, which `torch.compile`, `torch.export` and `torch.onnx` accept like any other module. They trace a call with a
     tensor.
 
     >>> import torch
@@ -57,44 +57,54 @@ class Policy(nn.Module):
         *,
         history: int = 1,
     ) -> None:
-        """`action_low`, `action_high` [A]: what -1 and +1 stand for; `meta`: kept in the JSON file.
+        """Create a policy from a trained actor.
 
-        `history`: k > 1 for an actor whose states hold the last k observations and the actions between them. The policy
-        then keeps them: call it once a step, and `reset` before each episode.
+        Args:
+            actor: Network that maps states to actions in [-1, 1].
+            action_low: Action in the environment's units that -1 stands for [A].
+            action_high: Action in the environment's units that +1 stands for [A].
+            meta: Description that is stored in the JSON file.
+            history: k > 1 for an actor whose states hold the last k observations and the actions between them. The policy then keeps
+                them: call it once a step, and `reset` before each episode.
+
         """
         super().__init__()
         self.actor, self.meta, self.history = actor, dict(meta), history
         actions = len(action_low)
         self.obs_dim = (actor.obs_dim + actions) // history - actions
-        """D: columns of an observation."""
+        """D, the number of columns of an observation."""
         self._window = Window(self.obs_dim, actions, history)
         self._last: tuple[Tensor, Tensor] | None = None
-        """State and action in [-1, 1] of the last step, where states hold several observations."""
+        """State and action in [-1, 1] of the last step, if states hold several observations."""
         self.register_buffer("action_low", torch.as_tensor(action_low, dtype=torch.float32))
         self.register_buffer("action_high", torch.as_tensor(action_high, dtype=torch.float32))
         signals = self.meta.get("signals", {})
         self.observations = _signals(signals.get("observations"), self.obs_dim, "{}")
-        """The columns of an observation: names, units, ranges in the log."""
+        """Columns of an observation: names, units, and ranges in the log."""
         self.actions = _signals(signals.get("actions"), actions, "action {}")
-        """The columns of an action."""
+        """Columns of an action: names, units, and ranges in the log."""
         self.guards = Guards(self.observations, self.actions, self.action_low, self.action_high)
 
     def forward(self, observation: Array) -> Array:
-        """The deterministic action low + (tanh μ(s) + 1)/2 · (high - low).
+        """Return the deterministic action low + (tanh μ(s) + 1)/2 · (high - low).
 
-        Takes [D] or [B, D], an array or a tensor, and gives [A] or [B, A] of the same kind; or a dict of a number or of [B]
-        for each column by name, and gives an array. Raises ValueError for what is no observation: another type, another D,
-        other columns, a value that is not finite, and ActionsNotFinite, a ValueError too, for a value at which the network's
-        own numbers overflow (`guard` sets what is done about these two instead).
+        An array or a tensor [D] or [B, D] gives an action [A] or [B, A] of the same kind. A dict that holds a number or [B] numbers for
+        each column by name gives an array.
+
+        Raises ValueError for a wrong type, another D, other columns, or a value that is not finite. Raises ActionsNotFinite, which
+        is a ValueError, if numbers inside the network overflow. `guard` can replace the last two errors by a fallback action.
         """
         return self._act(observation, self.actor.mean_action)
 
     def __call__(self, observation: Array) -> Array:
-        """As `forward`."""
+        """Return the deterministic action, as `forward` does."""
         return super().__call__(observation)
 
     def sample(self, observation: Array, generator: Generator) -> Array:
-        """As calling, but the action is drawn from π(a|s). Raises ValueError for a cloned policy: its σ was not trained."""
+        """Draw an action from π(a|s), with the types and errors of `forward`.
+
+        Raises ValueError for a policy of behaviour cloning, because its σ was not trained.
+        """
         if self.meta.get("cloned"):
             raise ValueError(
                 "behaviour cloning trains the mean action alone: call the policy instead of sampling from it"
@@ -102,11 +112,11 @@ class Policy(nn.Module):
         return self._act(observation, lambda s: self.actor.sample(s, generator))
 
     def with_noise(self, observation: Array, noise: Tensor) -> Array:
-        """As `sample`, with ε [A] or [B, A] given: low + (tanh(μ(s) + σ(s)ε) + 1)/2 · (high - low)."""
+        """Return the action low + (tanh(μ(s) + σ(s)ε) + 1)/2 · (high - low) for given noise ε [A] or [B, A]."""
         return self._act(observation, lambda s: self.actor.act(s, noise.to(s)))
 
     def reset(self) -> None:
-        """Forget the last observations and actions: the next call is the first step of an episode, or of several."""
+        """Forget the last observations and actions. The next call is the first step of an episode, or of a batch of episodes."""
         self._last = self.guards.last = None
 
     def guard(
@@ -116,14 +126,14 @@ class Policy(nn.Module):
         safe_action: Sequence[float] | None = None,
         rate_limits: Mapping[str, float] | None = None,
     ) -> "Policy":
-        """Set what is done about wrong observations and fast actions; gives the policy itself.
+        """Set the reaction to invalid observations, and rate limits of the actions; return the policy itself.
 
         Args:
-            on_invalid: What an observation with NaN or inf, or at which the network overflows, leads to: `error` (ValueError), `last` (the last action, or
-                `safe_action` where there is none yet), or `safe_action`.
-            safe_action: [A], within the bounds, in the environment's units.
-            rate_limits: Largest change of an action column in one step, in its unit, by name or pattern of names
-                (`action 0`, … where the log has no names). Fallbacks keep to it too. The first step is free.
+            on_invalid: Reaction to an observation that holds NaN or inf, or at which the network overflows: `error` (ValueError), `last` (the
+                last action, or `safe_action` if there is none yet), or `safe_action`.
+            safe_action: Action [A] within the bounds, in the environment's units.
+            rate_limits: Largest change of an action column in one step, in the column's unit, by its name or a pattern of names (`action 0`, … if
+                the log has no names). Fallback actions are limited too. The first step is not limited.
 
         With fallback `last` or a rate limit the policy remembers its last action: call it once a step, and `reset` before
         each episode. Raises ValueError for values that do not fit the policy.
@@ -134,33 +144,33 @@ class Policy(nn.Module):
 
     @property
     def outside(self) -> dict[str, int]:
-        """How many observations so far lay beyond the log's range, by column; 0 where the file does not know the range."""
+        """Number of observations so far outside the log's range, by column; 0 if the policy's file does not hold the range."""
         return dict(zip(self.observations.names, self.guards.counts.tolist(), strict=True))
 
     @property
     def outside_now(self) -> tuple[str, ...]:
-        """The columns of the last call that lay beyond the log's range."""
+        """Names of the columns that were outside the log's range in the last call."""
         return self.guards.outside_now
 
     @property
     def invalid(self) -> int:
-        """How many observations so far were not finite, or made the network overflow."""
+        """Number of observations so far that were not finite, or at which the network overflowed."""
         return self.guards.invalid
 
     @torch.no_grad()
     def _act(self, observation: Any, squashed: Callable[[Tensor], Tensor]) -> Any:
         observations = self._tensor(observation)
-        self._refuse_another_batch(observations)  # before a row that is not valid is given that of another batch
+        self._refuse_another_batch(observations)  # before an invalid row is replaced by a row of another batch
         valid = self.guards.valid(observations)
         states = self._with_history(observations if valid is None else self._held(observations))
         low, high = self.action_low.to(states), self.action_high.to(states)
         chosen, before = squashed(states), self.guards.last
         lost = self.guards.overflowed(chosen, valid)
-        if lost is not None:  # as if the observation had not been finite
+        if lost is not None:  # treated as observations that are not finite
             valid = ~lost if valid is None else valid & ~lost
             states = self._with_history(self._held(observations.where(valid.unsqueeze(-1), torch.nan)))
             chosen = squashed(states)
-        # Clamped: rounding must not leave the action space.
+        # Clamped, because rounding could lead outside the action space.
         scaled = (low + (chosen + 1) / 2 * (high - low)).clamp(low, high)
         refuses = lost is not None and self.guards.on_invalid == "error"
         action = self.guards.acted(scaled, None if refuses else valid)
@@ -174,7 +184,7 @@ class Policy(nn.Module):
         return action if isinstance(observation, Tensor) else action.cpu().numpy()
 
     def _with_history(self, observations: Tensor) -> Tensor:
-        """The actor's states, from observations [..., D] and the last step."""
+        """Return the actor's states from observations [..., D] and the last step."""
         if self.history == 1:
             return observations
         if self._last is None:
@@ -183,7 +193,7 @@ class Policy(nn.Module):
         return self._window.following(states.to(observations), actions.to(observations), observations)
 
     def _refuse_another_batch(self, observations: Tensor) -> None:
-        """Raise ValueError where the last step, if it is kept, was of another number of observations."""
+        """Raise ValueError if the last step is kept and had a batch of another shape."""
         if self._last is not None and self._last[0].shape[:-1] != observations.shape[:-1]:
             raise ValueError(
                 f"the last step was of observations {[*self._last[0].shape[:-1], self.obs_dim]}, this one is of "
@@ -191,30 +201,30 @@ class Policy(nn.Module):
             )
 
     def _held(self, observations: Tensor) -> Tensor:
-        """Observations with the last ones in place of those that are not finite; at first, with the normaliser's mean."""
+        """Return observations [..., D], with those that are not finite replaced by the last ones, or by the normaliser's mean if none is kept."""
         known = self.actor.normaliser.mean if self._last is None else self._last[0]
         return torch.where(
             observations.isfinite().all(-1, keepdim=True), observations, known[..., : self.obs_dim].to(observations)
         )
 
     def _tensor(self, observation: Any) -> Tensor:
-        """An observation as a tensor of the actor's device and precision [..., D]."""
+        """Return an observation as a tensor [..., D] with the device and precision of the actor."""
         parameter = next(self.actor.parameters())
         return observation_tensor(observation, self.observations.names).to(
             device=parameter.device, dtype=parameter.dtype
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write `policy.safetensors` and `policy.json`, each aside first and then renamed."""
+        """Write `policy.safetensors` and `policy.json` into a folder, each to a temporary file that is then renamed."""
         low, high = (bound.detach().float().cpu().numpy() for bound in (self.action_low, self.action_high))
         write_policy(Path(folder).expanduser(), StoredPolicy(self.actor, low, high, self.meta, self.history))
 
     @classmethod
     def load(cls, folder: Path | str, actor: MakeActor | None = None) -> "Policy":
-        """Read a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
+        """Load a policy from a run folder, its `policy` folder, one of the two files in it, or `hub:OWNER/NAME` (extra `hub`).
 
-        `actor`: the class of an actor of the user's own (`sac.actor`). A file never decides which code is imported, so it
-        must be given. Raises InputError where it is missing, or a file is missing, damaged or too new.
+        `actor`: the class of a user's actor (`sac.actor`). It must be given for such a policy, because a file never decides which code is
+        imported. Raises InputError if it is not given, or if a file is missing, damaged, or written by a newer version.
         """
         folder = folder_of(folder)
         with damage_told(folder):
@@ -223,9 +233,9 @@ class Policy(nn.Module):
 
 
 def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Path) -> None:
-    """Raise InputError where the policy in a run's folder is not one of its log: somebody has put another one there.
+    """Raise InputError if the policy in a run's folder does not have the dimensions of the run's log, because it was replaced.
 
-    `obs_dim`, `action_dim`: columns of a state and of an action of the log, as the run was trained on it.
+    `obs_dim`, `action_dim`: number of columns of a state and of an action of the log.
     """
     of_policy = policy.actor.obs_dim, policy.actor.action_dim
     if of_policy != (obs_dim, action_dim):
@@ -236,5 +246,5 @@ def refuse_another_shape(policy: Policy, obs_dim: int, action_dim: int, run: Pat
 
 
 def _signals(plain: Any, columns: int, numbered: str) -> Signals:
-    """The columns as the policy's file describes them; numbered, and of no known range, where it does not."""
+    """Return the columns as the policy's file describes them. If it does not, they have numbered names and no known range."""
     return Signals.numbered(columns, numbered) if plain is None else Signals.from_plain(plain, columns)

@@ -1,1 +1,1 @@
-"""A run: its folder, its stages in order, its result."""
+"""The run of a configuration: preparation, run folder, training stages, result, and commands on finished runs."""

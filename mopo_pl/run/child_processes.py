@@ -1,4 +1,4 @@
-"""Runs in processes of their own: started, and their lines passed on."""
+"""Start runs in separate processes and print their output."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from mopo_pl.distributed.signals import block_signals
 def start_training(
     arguments: Sequence[str], *, stdout: int | IO[str] = subprocess.PIPE, stderr: int | IO[str] = subprocess.PIPE
 ) -> subprocess.Popen:
-    """Start `mopo_pl train` in a process of its own, which ends soon after this one does, however that ends."""
+    """Start `mopo_pl train` in a separate process. The process ends soon after this one ends, for whatever reason."""
     return start_command(["train", *arguments], stdout=stdout, stderr=stderr)
 
 
@@ -26,10 +26,10 @@ def start_command(
     stdout: int | IO[str] = subprocess.PIPE,
     stderr: int | IO[str] = subprocess.PIPE,
 ) -> subprocess.Popen:
-    """Start `mopo_pl` in a process of its own, with the script's folder on its import path.
+    """Start `mopo_pl` in a separate process, with the script's folder on its import path.
 
-    `threads`: of torch there, for a command without a setting of that name; None: as here.
-    The handled signals stay blocked in the calling thread, and are blocked in the child until it handles them itself.
+    `threads`: number of torch's CPU threads in that process, for a command that has no setting `threads`; None: the number is not set.
+    The handled signals stay blocked in the calling thread. They are blocked in the child until it installs its handlers.
     """
     block_signals()
     beside = os.path.abspath(sys.path[0])
@@ -40,7 +40,7 @@ def start_command(
         text=True,
         errors="replace",
         bufsize=1,
-        start_new_session=True,  # Ctrl-C comes from here alone, once
+        start_new_session=True,  # the terminal does not send Ctrl-C to it: this process passes the signal on, once
         env={
             **os.environ,
             **({} if threads is None else {"OMP_NUM_THREADS": str(threads)}),
@@ -51,12 +51,12 @@ def start_command(
 
 
 def pass_on(child: subprocess.Popen, name: str) -> None:
-    """Print its lines, each with the name of the run before it; return when it has closed its output."""
+    """Print the output of a child process, with the run's name before each line. Return when the child has closed its output."""
 
     def copy(source: IO[str], target: IO[str]) -> None:
         with source:
             for line in source:
-                with suppress(OSError, ValueError):  # a reader that has left must not stop the training
+                with suppress(OSError, ValueError):  # a closed pipe must not stop the training
                     print(f"{name}  {line}" if line.strip() else line, end="", file=target, flush=True)
 
     assert child.stdout is not None

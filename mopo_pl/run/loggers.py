@@ -1,4 +1,4 @@
-"""The loggers a configuration names, opened for a stage; continued without lost or doubled rows when a run is resumed."""
+"""Build the loggers of a stage; when a run is resumed, they continue their records without lost or doubled rows."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +28,7 @@ LOGGERS = {
 
 
 def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str, dict[str, Any]]:
-    """Default arguments of each logger: it writes into the run folder, one record per stage, filed under dataset and group."""
+    """Return the default arguments of each logger by name: a record in the run folder for each stage, filed under dataset and group."""
     local = {"save_dir": str(logs), "version": stage}
     tags = {} if group is None else {"group": group}
     return {
@@ -37,7 +37,7 @@ def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str
         "wandb": {"save_dir": str(logs), "name": f"{logs.parent.name}-{stage}", **tags},
         "mlflow": {
             "tracking_uri": f"sqlite:///{logs}/mlflow.db",
-            "artifact_location": str(logs / "mlflow"),  # else a folder in the current one
+            "artifact_location": str(logs / "mlflow"),  # MLflow would use the current folder
             "experiment_name": dataset,
             "run_name": stage,
             "tags": tags,
@@ -46,25 +46,28 @@ def _places(logs: Path, stage: str, dataset: str, group: str | None) -> dict[str
 
 
 DATABASES = ("mlflow", "sqlalchemy", "sqlite3")
-"""Packages whose errors say that MLflow's store cannot be written: they are no OSError."""
+"""Packages whose errors mean that MLflow's store cannot be written. These errors are not subclasses of OSError."""
 
 
 class _SkipsHeldRows:
-    """Before a logger's class: leaves out rows that the logger got before the run was stopped, and a module's hparams.
+    """A mixin, placed before a logger class, that skips rows which the logger got before the run was stopped.
 
-    The hyperparameters of a run are its whole configuration, which `_tell` sends.
+    It also skips the hyperparameters of a LightningModule: `_tell` logs the complete configuration of the run instead.
     """
 
     held = -1
     told = False
 
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """As the logger's own, until the run has told its configuration."""
+        """Log hyperparameters until the configuration of the run has been logged; ignore later calls."""
         if not self.told:
             super().log_hyperparams(*args, **kwargs)  # type: ignore[misc]
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """As the logger's own, for rows that are new; on its storage when this returns, as far as `save` sees to it."""
+        """Log a row of metrics if it is new, then call `save`, so that the row is stored when this returns.
+
+        Raises Unwritable where it cannot be stored.
+        """
         if step is not None and step <= self.held:
             return
         try:
@@ -75,7 +78,7 @@ class _SkipsHeldRows:
             raise
 
     def finalize(self, status: str) -> None:
-        """As the logger's own; what cannot be written any more does not hide why the run failed."""
+        """Close the logger. After a failed run, errors of closing are ignored, so that they do not hide why the run failed."""
         try:
             super().finalize(status)  # type: ignore[misc]
         except Exception as error:
@@ -85,7 +88,7 @@ class _SkipsHeldRows:
 
 
 def _say_unwritable(error: Exception) -> None:
-    """Raise Unwritable where a record could not be written; not for another error, such as one in a logger of the user's own."""
+    """Raise Unwritable if `error` means that a record could not be written; return for other errors, such as one in a user's logger."""
     if isinstance(error, OSError):
         raise Unwritable(error.filename or "a logger's record", error) from error
     if type(error).__module__.partition(".")[0] in DATABASES:
@@ -94,7 +97,7 @@ def _say_unwritable(error: Exception) -> None:
 
 @dataclass
 class _Records:
-    """Which loggers a run has opened for a stage, and under which identity, kept in the run folder."""
+    """The loggers that a run has opened for each stage, with the identities of their records. It is stored in the run folder."""
 
     path: Path
     stage: str
@@ -111,11 +114,11 @@ class _Records:
             print_once(f"{self.path} is damaged: loggers begin new records, and are told the rows so far")
 
     def identity(self, name: str) -> dict[str, Any] | None:
-        """Arguments that continue the record; None where there is none. A CSV file is always written anew."""
+        """Return the arguments that continue the record of a logger; None if there is no record. A CSV file is always written anew."""
         return None if name == "csv" else self._record(name).get("identity")
 
     def held(self, name: str) -> int:
-        """Updates of the newest row that the logger is known to hold: `metrics.jsonl` may have dropped it since."""
+        """Return the update count of the newest row known to be in the logger; -1 if none. `metrics.jsonl` may have dropped it since."""
         return self._record(name).get("held", -1)
 
     def _record(self, name: str) -> dict[str, Any]:
@@ -123,7 +126,7 @@ class _Records:
 
     @rank_zero_only
     def keep(self, name: str, logger: Logger, held: int) -> None:
-        """Remembers it, before training drops any row."""
+        """Store the identity of a logger's record and its newest row, `held` [updates]. Call it before training drops any row."""
         identity: dict[str, Any] = {}
         if isinstance(logger, loggers.WandbLogger):
             identity = {"id": logger.experiment.id, "resume": "allow"}
@@ -135,11 +138,11 @@ class _Records:
 
 
 IDENTITY = ("id", "resume", "run_id")
-"""Arguments that continue a record: the file must not say where a logger writes."""
+"""Logger arguments that continue a record. `records.json` may hold no others, so that it cannot set where a logger writes."""
 
 
 def _refuse_records(opened: dict[str, Any]) -> None:
-    """Raise one of several errors where records are not those that `keep` writes."""
+    """Raise ValueError, TypeError, AttributeError or KeyError if the records do not have the form that `_Records.keep` writes."""
     for record in opened.values():
         for name, entry in record.items():
             texts = entry["identity"].items()
@@ -149,13 +152,13 @@ def _refuse_records(opened: dict[str, Any]) -> None:
 
 @contextmanager
 def closed_after(built: Sequence[Logger]) -> Iterator[Sequence[Logger]]:
-    """The loggers of a stage, closed at the end of the block."""
+    """Yield the loggers of a stage; at the end of the block, finish the runs of W&B."""
     try:
         yield built
     finally:
         for logger in built:
             if isinstance(logger, loggers.WandbLogger):
-                # Lightning leaves it open, and the next stage would write into this one's record.
+                # Lightning leaves the run of W&B open, and the next stage would write into the record of this one.
                 logger.experiment.finish()
 
 
@@ -168,11 +171,19 @@ def build_loggers(
     dataset: str,
     group: str | None,
 ) -> list[Logger]:
-    """One logger for each entry of name to arguments, opened, with the hyperparameters and the rows so far.
+    """Build and open one logger for each entry of `settings`.
 
-    `dataset`, `group`: names under which a logger files the run (MLflow's experiment, the group of W&B, a tag of MLflow).
-    A record that the run opened before is continued, a new one is told what it missed. Raises InputError where a logger
-    cannot be made.
+    A record that the run opened before is continued. A new record first gets the hyperparameters and the stage's rows so far.
+    Raises InputError where a logger cannot be made.
+
+    Args:
+        settings: Arguments of each logger, by name.
+        hyperparameters: The complete configuration, as plain values.
+        folder: Folder of the run, in which the loggers write by default.
+        metrics: The metrics rows of the stage so far.
+        dataset: Name of MLflow's experiment.
+        group: Group of W&B, and a tag of MLflow; None: none.
+
     """
     folder.logs.mkdir(exist_ok=True)
     records = _Records(folder.logs / "records.json", metrics.stage)
@@ -199,16 +210,16 @@ def _built(name: str, arguments: Mapping[str, Any], held: int) -> Logger:
     if not isinstance(own, type):
         return own(**arguments)
     if issubclass(own, loggers.TensorBoardLogger) and held >= 0:
-        # Its readers leave out older events from this step on: a row that was sent while the run was killed.
+        # TensorBoard ignores older events from this step on, such as a row that was written while the run was killed.
         arguments = {**arguments, "purge_step": held + 1}
     logger: Logger = type(own.__name__, (_SkipsHeldRows, own), {})(**arguments)  # type: ignore[assignment]
-    # Most hand their arguments on only here.
+    # Most loggers use their arguments, and can fail, only when `experiment` is first read.
     getattr(logger, "experiment", None)
     return logger
 
 
 def _tell(logger: Logger, hyperparameters: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """What a record that is new has to know: the settings, and the rows of the stage so far."""
+    """Log the hyperparameters and the stage's rows so far to a logger whose record is new."""
     logger.log_hyperparams(hyperparameters)
     for row in rows:
         values = {name: value for name, value in row.items() if name not in ("stage", "update") and value is not None}

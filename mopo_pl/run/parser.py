@@ -1,4 +1,4 @@
-"""`inspect` on the command line: its arguments, and the checks of the log that they name."""
+"""The command `inspect`: its arguments and its call."""
 
 import argparse
 from pathlib import Path
@@ -7,11 +7,11 @@ from typing import Any
 from mopo_pl.distributed.streams import show
 
 STOPPED = 3
-"""Exit code where a log must not be trained on."""
+"""Exit code of `inspect` if a check has level STOP, so that the log must not be trained on."""
 
 
 def add_inspect(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `inspect` to the subparsers of `python -m mopo_pl`."""
     inspect = commands.add_parser(
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
@@ -25,7 +25,7 @@ def add_inspect(commands: Any) -> None:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    """Print the checks of a log, and write its page; exit code 3 where a check says STOP."""
+    """Print the checks of a log, and write its page if one is named. Return exit code 3 if a check has level STOP, else 0."""
     from mopo_pl.run.preparation.inspection import inspect
 
     told, level = inspect(options.dataset, options.settings, as_json_text=options.json, page=options.html)

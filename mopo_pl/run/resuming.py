@@ -1,4 +1,4 @@
-"""Before a run is resumed: whether anything is left of it, and what its new settings may not be."""
+"""Checks before a run is resumed: whether it is finished, and whether the new settings are allowed."""
 
 import sys
 
@@ -14,7 +14,7 @@ from mopo_pl.storage.stored_json import read_json
 
 
 def is_finished(config: Config, folder: RunFolder) -> bool:
-    """Whether the run has a result and its limits are unchanged."""
+    """Return whether the run has a result, and `trainer.max_epochs` and `trainer.max_time` are unchanged."""
     try:
         read_json(folder.result)
     except FileNotFoundError:
@@ -27,15 +27,16 @@ def is_finished(config: Config, folder: RunFolder) -> bool:
 
 
 def without_effect(config: Config, folder: RunFolder) -> str:
-    """What is said of settings that were given for a run that is finished."""
+    """Return the end of a message that lists settings without effect on a finished run; "" if there are none."""
     ended = config_from_file(folder.config)
-    useless = [key for key in CHANGEABLE_ON_RESUME if key not in ("estimate", "report")]  # these are made up for
+    # A finished run without estimates or a report gets them now.
+    useless = [key for key in CHANGEABLE_ON_RESUME if key not in ("estimate", "report")]
     keys = [key for key in settings_that_differ(ended, config) if is_within(key, useless)]
     return f"; without effect: {', '.join(keys)}. {folder.evaluate_command(ended)} scores its policy" if keys else ""
 
 
 def refuse_epochs_of_a_trained_ensemble(config: Config, folder: RunFolder) -> None:
-    """Raise InputError where an ensemble that is trained already is given another number of epochs."""
+    """Raise InputError if `dynamics.max_epochs` is changed for an ensemble that is trained already."""
     given, had = config.dynamics.max_epochs, config_from_file(folder.config).dynamics.max_epochs
     trained = config.dynamics_from is not None or (folder.path / "dynamics.json").exists()
     if given != had and trained:
@@ -46,7 +47,7 @@ def refuse_epochs_of_a_trained_ensemble(config: Config, folder: RunFolder) -> No
 
 
 def refuse_fewer_epochs(config: Config, folder: RunFolder) -> None:
-    """Raise InputError where a stage that is continued has more epochs behind it than it is given."""
+    """Raise InputError if a stage to continue has begun more epochs than the configuration allows."""
     stages = {"policy": ("trainer.max_epochs", config.trainer.max_epochs)}
     if not (folder.path / "dynamics.json").exists():
         stages["dynamics"] = ("dynamics.max_epochs", config.dynamics.max_epochs or sys.maxsize)

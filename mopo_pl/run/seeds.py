@@ -1,8 +1,8 @@
-"""How the runs of a list of seeds train: side by side, each in a process of its own, or one after another.
+"""Train the runs of a list of seeds, either side by side, each in a separate process, or one after another.
 
-An update of soft actor-critic gains little from a second thread: two runs of one thread each make more updates together than
-one after another with two (docs/performance.md). Each run is the one it would be alone with as many threads, to the bit; each
-has its own copy of the log and the model buffer.
+An update of soft actor-critic gains little from a second thread: two runs side by side with one thread each make more updates
+than the same runs one after another with two threads (docs/performance.md). Each run gives bit for bit the result that it gives
+alone with the same number of threads. Each process holds a copy of the log and of the model buffer.
 """
 
 import json
@@ -26,14 +26,15 @@ from mopo_pl.run.session import refuse_occupied, run, with_named_ensemble
 from mopo_pl.run.trainer import probe_flags
 
 SIGNALLED = 128
-"""Above it, an exit code is that of a signal."""
+"""Exit codes above it are 128 plus the number of a signal."""
 
 
 def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
     """Train all runs; return the first exit code that is not 0, else 0. `arguments`: the command line they were made from.
 
-    A run that diverges or cannot write does not stop the others, nor does any that trains beside them; a signal stops all. Raises InputError before anything is trained where a run
-    cannot begin. Runs in turn re-raise the first error after the last of them.
+    One after another, a run that diverges or cannot write does not stop the later ones, and the first such error is raised after
+    the last run. Side by side, no failing run stops the others. A signal stops all runs. Raises InputError before anything is
+    trained if a run cannot begin.
     """
     for config in runs:
         refuse_occupied(config)
@@ -44,7 +45,7 @@ def run_all(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 
 
 def runs_at_once(runs: Sequence[Config]) -> int:
-    """How many of these runs train at the same time. Raises InputError as `fit_side_by_side` does."""
+    """Return how many of these runs train at the same time. Raises InputError as `fit_side_by_side` does."""
     if len(runs) == 1 or not fit_side_by_side(runs[0]):
         return 1
     cores = torch.get_num_threads()
@@ -69,9 +70,9 @@ def _in_turn(runs: Sequence[Config]) -> int:
 
 
 def fit_side_by_side(config: Config) -> bool:
-    """Whether runs of this configuration train at the same time, as `seeds` and this machine have it.
+    """Return whether runs of this configuration train at the same time, given `seeds` and the CPU threads of this machine.
 
-    Raises InputError where `seeds` does not go with the Trainer's flags.
+    Raises InputError if `seeds=side_by_side` is combined with Trainer flags for several processes.
     """
     if config.seeds == "in_turn":
         return False
@@ -85,11 +86,12 @@ def fit_side_by_side(config: Config) -> bool:
 
 
 def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
-    """Trains runs of which `arguments` of the command line differ by seed and folder alone; the first exit code but 0.
+    """Train runs in separate processes; return the first exit code that is not 0, else 0.
 
-    Raises InputError for what can be known before any begins. A signal is passed on to those that train; those that wait do not begin.
+    `arguments`: the command line that all runs share; they differ in seed and run folder only. A signal is passed on to the runs that
+    train, and the waiting ones do not begin. Raises InputError before any run begins if its inputs are wrong or memory is too small.
     """
-    inputs = open_inputs(runs[0])  # once for all: what is wrong is said once, and a log that must be collected is
+    inputs = open_inputs(runs[0])  # once for all runs: a problem is reported once, and a built-in log is collected once
     all_threads = torch.get_num_threads()
     threads = runs[0].threads or max(1, all_threads // len(runs))
     at_once = runs_at_once(runs)
@@ -103,7 +105,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
             return 128 + watch.received
         child = start_training([*arguments, *_own(run, threads)])
         children.append(child)
-        if watch.received is not None:  # while it was being started; an echo does no harm
+        if watch.received is not None:  # the signal came while the child was started; receiving it twice does no harm
             child.send_signal(watch.received)
         pass_on(child, f"seed {run.seed}")
         return _code(child.wait(), run)
@@ -119,7 +121,7 @@ def run_side_by_side(arguments: Sequence[str], runs: Sequence[Config]) -> int:
 
 
 def _code(returned: int, run: Config) -> int:
-    """As a shell tells it."""
+    """Return the exit code as a shell reports it, 128 plus the number of the signal that killed the process."""
     if returned < 0:
         print_once(f"seed {run.seed} was killed by {signal.Signals(-returned).name}")
         return 128 - returned
@@ -130,6 +132,7 @@ def _own(run: Config, threads: int) -> Iterator[str]:
     yield f"seed={run.seed}"
     yield "seeds=in_turn"
     yield f"threads={threads}"
-    for name in ("run_dir", "dynamics_from", "group"):  # `runs/latest` would soon be one of these runs
+    # `dynamics_from` is resolved here, because `runs/latest` would soon point at one of these runs.
+    for name in ("run_dir", "dynamics_from", "group"):
         if getattr(run, name) is not None:
             yield f"{name}={json.dumps(getattr(run, name))}"

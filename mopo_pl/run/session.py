@@ -1,4 +1,4 @@
-"""A whole run: from a log to an ensemble, a policy and its score."""
+"""A complete run: from a log to an ensemble, a policy and its score."""
 
 import os
 from contextlib import ExitStack
@@ -49,7 +49,10 @@ from mopo_pl.storage.stored_json import read_json
 
 
 def run(config: Config) -> int:
-    """Run or resume what `config` says; return the exit code. Raises InputError before any training starts."""
+    """Train a new run, or resume one, as `config` describes it; return the exit code.
+
+    Raises InputError before any training starts.
+    """
     with restored_environment(), ExitStack() as at_exit:
         return _run(config, at_exit)
 
@@ -65,7 +68,7 @@ def _run(config: Config, at_exit: ExitStack) -> int:
         on_gpu = not isinstance(trainer.accelerator, CPUAccelerator)
         place = Path(config.resume or config.run_dir or "runs")
         refuse_too_little_room(config, inputs, on_gpu=on_gpu, folder=place, copies=trainer.num_devices)
-    L.seed_everything(config.seed, verbose=False)  # for functions of the user's own
+    L.seed_everything(config.seed, verbose=False)  # for user functions that draw from global generators
     path, finished = broadcast_from_first(lambda: _prepare(config, inputs, trainer, at_exit))
     folder = RunFolder(path)
     if finished:
@@ -96,22 +99,22 @@ def _run(config: Config, at_exit: ExitStack) -> int:
 
 
 def with_named_ensemble(config: Config) -> Config:
-    """The configuration with links in `dynamics_from` resolved: `runs/latest` is about to point at this run."""
+    """Return the configuration with links in `dynamics_from` resolved, because `runs/latest` will soon point at this run."""
     if config.dynamics_from is None:
         return config
     return replace(config, dynamics_from=str(ensemble_folder(Path(config.dynamics_from))))
 
 
 def refuse_occupied(config: Config) -> None:
-    """Raise InputError where the folder that a new run asks for holds a run."""
+    """Raise InputError if the folder `run_dir` of a new run contains a run already."""
     if config.run_dir is not None and config.resume is None:
         RunFolder(Path(config.run_dir)).refuse_occupied()
 
 
 def _prepare(config: Config, inputs: Inputs, trainer: L.Trainer, at_exit: ExitStack) -> tuple[Path, bool]:
-    """The folder of the run, with its resolved configuration and its provenance in it, and whether it is finished.
+    """Create or reopen the run folder and write the configuration and the provenance; return its path and whether the run is finished.
 
-    The folder is locked until `at_exit` is closed.
+    The folder of an unfinished run is locked until `at_exit` is closed.
     """
     if is_launched_rank():
         return Path(os.environ[SHARED_PATH]), False
@@ -146,12 +149,12 @@ def _use_threads(config: Config, trainer: L.Trainer) -> None:
     assert config.threads is not None
     torch.set_num_threads(config.threads)
     if trainer.world_size > 1:
-        # Else Lightning would share out the processor itself.
+        # Otherwise Lightning sets it to the number of cores divided by the number of processes.
         os.environ["OMP_NUM_THREADS"] = str(config.threads)
 
 
 def _stages(config: Config, inputs: Inputs, context: StageContext) -> dict[str, Any] | None:
-    """All stages in order; the result, None on all processes but the first."""
+    """Run all stages in order; return the result in the first process, None in the others."""
     dataset, model, folder, signals = inputs.dataset, inputs.model, context.folder, context.signals
     updates, curve, final = 0, [], None
     seconds: dict[str, float | None] = {"dynamics": None, "policy": None}

@@ -1,4 +1,4 @@
-"""The stages of a run: each fits a LightningModule by a Trainer, from its newest checkpoint where there is one."""
+"""The stages of a run. Each fits a LightningModule with a Trainer, from its newest checkpoint if there is one."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -36,30 +36,30 @@ from mopo_pl.run.trainer import build_trainer
 from mopo_pl.storage.checkpoints import REFRESHES, CheckpointFiles
 
 SIGNAL_GRACE = 10.0
-"""Time that an evaluation may go on after a signal [s]."""
+"""Time for which an evaluation may continue after a signal [s]."""
 PEER_LOST = ("gloo", "NCCL", "closed by peer", "reset by peer")
 """Parts of torch's error messages when another process of the group has ended."""
 
 RESTORE_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, UnpicklingError)
-"""What a checkpoint of other content raises before the first batch ends, though its checksum is right."""
+"""Errors that a checkpoint with a correct checksum and unsuitable content raises before the first batch ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """What differs between the stages: dynamics, termination, policy."""
+    """The settings of one of the stages dynamics, termination and policy."""
 
     name: str
     max_epochs: int
-    """-1: no limit."""
+    """Maximum number of epochs; -1: no limit."""
     at_most: bool
-    """Whether it may end before its last epoch."""
+    """Whether the stage may end before `max_epochs`."""
     shown: tuple[str, ...]
-    """Logged values that the progress line shows."""
+    """Names of the logged values that the progress line shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageContext:
-    """What all stages of a run share."""
+    """The settings and objects that all stages of a run share."""
 
     folder: RunFolder
     signals: SignalHandler
@@ -67,22 +67,22 @@ class StageContext:
     loggers: Mapping[str, Any]
     """Arguments of each logger, by name."""
     hyperparameters: dict[str, Any]
-    """The whole configuration as plain values, for loggers."""
+    """The complete configuration as plain values, for loggers."""
     save_every_minutes: float
     dataset: str
-    """Its label, for loggers."""
+    """Label of the dataset, for loggers."""
     group: str | None
-    """The runs it belongs to, for loggers."""
+    """Name of the group of runs to which this run belongs, for loggers; None: no group."""
     callbacks: list[str]
-    """The user's own, `module:Class`."""
+    """The user's callbacks, each as `module:Class`."""
     log_on_host: bool
-    """Whether the log stays in the host's memory."""
+    """Whether the log is kept in the host's memory instead of the training device's."""
     resumed: bool
-    """Whether the run was begun by an earlier command."""
+    """Whether an earlier command began the run."""
     shows_figures: bool
-    """Whether the loggers of a stage stay open after it, for the report's figures."""
+    """Whether the loggers of a stage stay open after its end, to receive the figures of the report."""
     loggers_closing: ExitStack
-    """Closes those: before the next stage, or when the run has ended."""
+    """Stack that closes these loggers, before the next stage or when the run has ended."""
     opened: list[Logger] = field(default_factory=list)
     """The loggers of the last stage."""
 
@@ -90,7 +90,7 @@ class StageContext:
     def of(
         cls, config: Config, folder: RunFolder, signals: SignalHandler, loggers_closing: ExitStack
     ) -> "StageContext":
-        """For a run with this resolved configuration; `loggers_closing`: closed by the caller when the run has ended."""
+        """Return the context of a run with this resolved configuration. The caller closes `loggers_closing` when the run has ended."""
         return cls(
             folder=folder,
             signals=signals,
@@ -109,13 +109,13 @@ class StageContext:
 
 
 class FirstBatch(L.Callback):
-    """Notes that a batch was trained on: errors from then on are not of a checkpoint that does not fit."""
+    """A callback that records whether a batch was trained on. Later errors are not caused by an unsuitable checkpoint."""
 
     def __init__(self) -> None:
         self.done = False
 
     def on_train_batch_end(self, *_: Any, **__: Any) -> None:
-        """Note it."""
+        """Record that a batch was trained on."""
         self.done = True
 
 
@@ -127,9 +127,19 @@ def fit_stage(
     context: StageContext,
     best_by: Callable[[], float | None] = lambda: None,
 ) -> tuple[L.Trainer, float]:
-    """Train to the stage's end; return the Trainer and the seconds it took, over all resumptions.
+    """Train a stage to its end; return the Trainer and the training time over all resumptions [s].
 
-    `best_by`: mean return of the present weights; None where they were not evaluated. The checkpoint with the highest is kept.
+    Args:
+        stage: Name and limits of the stage.
+        module: The module to train.
+        data: Its training data.
+        callbacks: Callbacks of this stage. Those of all stages are added.
+        context: What all stages of the run share.
+        best_by: Returns the mean return of the current weights, or None if they were not evaluated. The checkpoint with the highest
+            mean return is kept.
+
+    Raises InputError if training cannot be continued from the newest checkpoint, PeerLost if another process of the group ended.
+
     """
     folder, signals = context.folder, context.signals
     files = CheckpointFiles(folder.checkpoints, stage.name)
@@ -190,7 +200,7 @@ def fit_stage(
 def train_dynamics(
     settings: DynamicsConfig, dataset: OfflineDataset, context: StageContext, *, seed: int, compile: bool
 ) -> None:
-    """Stage 1: fit the ensemble to the log and write `dynamics.*`."""
+    """Run stage 1: fit the ensemble to the log and write `dynamics.*`."""
     stage = Stage(
         name="dynamics",
         max_epochs=settings.max_epochs or -1,
@@ -210,7 +220,7 @@ def train_dynamics(
 
 
 def train_termination(settings: ClassifierConfig, dataset: OfflineDataset, context: StageContext, *, seed: int) -> None:
-    """After stage 1: fit the classifier of terminals, choose its threshold on held-out rows, and write `termination.*`."""
+    """Fit the classifier of terminals after stage 1, choose its threshold on held-out rows, and write `termination.*`."""
     stage = Stage(
         name="termination",
         max_epochs=settings.epochs,
@@ -230,9 +240,10 @@ def train_termination(settings: ClassifierConfig, dataset: OfflineDataset, conte
 
 
 def leaving_if_overdue(signals: SignalHandler) -> Callable[[], None]:
-    """A function that raises Interrupted where a signal has waited for the end of an evaluation for too long.
+    """Return a function that raises Interrupted if a signal came more than `SIGNAL_GRACE` seconds ago.
 
-    A shorter evaluation ends first, and its epoch is saved. One that is left is made again on resume.
+    It is called before each step of an evaluation. A short evaluation ends before the time is over, and its epoch is saved. An
+    interrupted evaluation is repeated on resume.
     """
 
     def leave() -> None:
@@ -246,9 +257,10 @@ def leaving_if_overdue(signals: SignalHandler) -> Callable[[], None]:
 def train_policy(
     config: Config, inputs: Inputs, model: TransitionModel | None, facts: RunFacts, context: StageContext
 ) -> tuple[int, list[list[float]], float]:
-    """Stage 2: train SAC on the log, and on rollouts where there is a model, or clone the log; write `policy/`.
+    """Run stage 2: train SAC on the log and, if there is a model, on rollouts, or clone the log's policy; write `policy/`.
 
-    `facts`: what the signs of health must know. Returns the updates made, the curve ([updates, mean return] of each evaluation) and the seconds of training.
+    `facts`: facts about the run that the health checks use. Returns the number of updates, the curve ([updates, mean return] of each
+    evaluation) and the training time [s].
     """
     stage = Stage(
         name="policy",
@@ -284,12 +296,12 @@ def train_policy(
 
 
 def _meta_of(config: Config, dataset: OfflineDataset, folder: RunFolder) -> dict[str, Any]:
-    """What the policy's file says beside its weights: environment, log, run, and the columns by name, unit and range."""
+    """Return the description that is stored with the policy: environment, log, run, and names, units and ranges of the columns."""
     observations, actions = signals_of(dataset, config.data.units)
     return {
         "env_id": dataset.env_id,
         "env_kwargs": dict(dataset.env_kwargs),
-        # Not its path: a policy leaves this machine.
+        # Not the path of the log: the policy may be given to others.
         "dataset": {"name": config.dataset_label, "hash": dataset.hash, "rows": len(dataset)},
         "run": folder.path.name,
         "mopo_pl": mopo_pl.__version__,

@@ -22,9 +22,9 @@ LINE_SECONDS = 5.0
 
 
 def probe_flags(settings: TrainerConfig) -> L.Trainer:
-    """A Trainer with the user's flags, to see what they resolve to on this machine.
+    """Return a Trainer with the user's flags, which shows what the flags resolve to on this machine.
 
-    Raises InputError where Lightning refuses them, before a run leaves any file.
+    Raises InputError, before a run writes any file, if Lightning or this project does not accept the flags.
     """
     _quiet()
     try:
@@ -51,9 +51,17 @@ def build_trainer(
     callbacks: list[L.Callback],
     loggers: list[Logger],
 ) -> L.Trainer:
-    """The user's own flags, and what a stage adds to them.
+    """Return the Trainer of a stage, with the user's flags.
 
-    `at_most`: the stage may end before `max_epochs`; `shown`: names of logged values for the progress line.
+    Args:
+        settings: The user's flags, with `max_epochs` of the stage.
+        folder: Folder of the run.
+        stage: Name of the stage, for the progress line.
+        at_most: Whether the stage may end before `max_epochs`.
+        shown: Names of the logged values that the progress line shows.
+        callbacks: Callbacks in order; the progress line is added if it is enabled.
+        loggers: Loggers of the stage.
+
     """
     _quiet()
     flags = _flags(settings)
@@ -92,7 +100,7 @@ def _quiet() -> None:
         ".*Checkpoint directory.*exists and is not empty.*",
         ".*You called `self.log.*",
         ".*LeafSpec.*",
-        ".*Experiment logs directory.*exists and is not empty.*",  # of a resumed run; its rows are kept
+        ".*Experiment logs directory.*exists and is not empty.*",  # in a resumed run; its rows are kept
     ):
         warnings.filterwarnings("ignore", message=message)
     if not sys.warnoptions:

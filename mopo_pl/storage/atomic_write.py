@@ -11,13 +11,13 @@ from mopo_pl.errors import InputError, Unwritable
 
 
 def refuse_unwritable(folder: Path, named: str = "") -> None:
-    """Raise InputError where no file can be written into a folder, which need not be there yet. Nothing is written.
+    """Raise InputError if no file can be written into a folder, which need not exist yet. Nothing is written.
 
-    Asked before a command works, so that a target that cannot be written is wrong input, and only what fails later a failure.
+    Commands call it before they begin, so that an unwritable target is reported as wrong input (exit code 2), not as a failure.
 
     Args:
-        folder: It, or the nearest folder above it, must be one that may be written.
-        named: How the command line names it, such as `--out`.
+        folder: The folder. If it does not exist, the nearest existing folder above it is checked.
+        named: Name of the argument on the command line, such as `--out`, for the message.
 
     >>> refuse_unwritable(Path(__file__) / "below", "--out")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
@@ -40,7 +40,7 @@ def refuse_unwritable(folder: Path, named: str = "") -> None:
 
 
 def make_target(folder: Path, named: str = "") -> None:
-    """Make a folder that files are to be written into, and those above it; raise InputError where that cannot be done."""
+    """Make a folder and those above it; raise InputError if that fails. `named`: name of the argument on the command line."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -87,7 +87,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
 def sha256_of(path: Path, size: int | None = None) -> str | None:
     """Return the SHA-256 of a file as hexadecimal digits, or None if it cannot be read, or is a pipe or a device.
 
-    `size`: bytes that it must have, so that one of another size is not read.
+    `size`: required size [bytes]. A file of another size is not read, and the result is None.
     """
     try:
         if not path.is_file() or (size is not None and path.stat().st_size != size):

@@ -18,7 +18,7 @@ from mopo_pl.storage.atomic_write import atomic_write, sha256_of
 
 
 class RefreshFiles:
-    """Write and read the refreshes of the model buffer in `folder`.
+    """The files in `folder` that hold the refreshes of the model buffer.
 
     A refresh is immutable: saving a run again writes only the refreshes that were added since the last save.
     """

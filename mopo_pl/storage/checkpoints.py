@@ -32,11 +32,11 @@ KEEP = 2
 REFRESHES = "refreshes"
 """Subfolder of the checkpoint folder that holds the refreshes of the model buffer."""
 REFRESH = r"\d{6,}-\d+-[0-9a-f]{16}\.rows"
-"""Names of refreshes; other files are not the run's, and are left alone."""
+"""Pattern of the names of refresh files. Other files in the folder do not belong to the run and are not removed."""
 
 
 class ChecksummedCheckpointIO(TorchCheckpointIO):
-    """Write each checkpoint atomically, then its checksum file.
+    """A checkpoint writer for Lightning that writes each checkpoint atomically, then its checksum file.
 
     The checksum file holds the SHA-256 and the size of the checkpoint and of the refresh files it refers to, and the
     evaluation score. Lightning's default writer copies between file systems if TMPDIR is on another one; a process that dies
@@ -44,7 +44,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
     """
 
     def __init__(self, beside: Path | None = None) -> None:
-        """`beside`: a file without which nothing is written: its folder was moved or deleted, and must not be made anew."""
+        """Create the writer. `beside`: a file that must exist for writing. If it is missing, the run folder was moved or deleted."""
         self.beside = beside
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -74,7 +74,7 @@ class ChecksummedCheckpointIO(TorchCheckpointIO):
             aside.write_text(json.dumps(checksums))
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Read a checkpoint; raise InputError where its archive declares more than the file holds, as torch would believe it."""
+        """Read a checkpoint; raise InputError if the sizes declared in its archive exceed the file, because torch would allocate them."""
         with suppress(zipfile.BadZipFile, OSError), zipfile.ZipFile(path) as archive:
             if sum(member.file_size for member in archive.infolist()) > Path(path).stat().st_size:
                 raise InputError(f"{path} declares more than it holds: it is damaged, or made to fill the memory")
@@ -92,13 +92,13 @@ class CheckpointFiles:
         return self.folder / f"{self.stage}-{epoch:06d}-{batch:06d}.ckpt"
 
     def all(self) -> list[Path]:
-        """Return the paths of all checkpoints, oldest first, including damaged ones. A folder is none, whatever its name."""
+        """Return the paths of all checkpoint files, oldest first, including damaged ones."""
         files = [path for path in self.folder.glob("*.ckpt") if not path.is_dir()]
         found = [(numbers, path) for path in files if (numbers := self._numbers(path))]
         return [path for _, path in sorted(found)]
 
     def _numbers(self, path: Path) -> tuple[int, int] | None:
-        """Epoch and batch in the name of a checkpoint; None where it is not one of this stage's, such as `policy-mine.ckpt`."""
+        """Return epoch and batch in the name of a checkpoint of this stage; None for other files, such as `policy-mine.ckpt`."""
         match = re.fullmatch(rf"{self.stage}-(\d{{6,}})-(\d{{6,}})\.ckpt", path.name)
         return None if match is None else (int(match[1]), int(match[2]))
 
@@ -128,7 +128,7 @@ class CheckpointFiles:
         checksums = _read_checksums(path)
         if checksums is None:
             return False
-        sizes = checksums.get("bytes", {})  # of earlier versions: none
+        sizes = checksums.get("bytes", {})  # checkpoints of earlier versions have no sizes
         if sha256_of(path, sizes.get(path.name)) != checksums["sha256"]:
             return False
         refreshes = checksums["refreshes"].items()
@@ -163,7 +163,7 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _remove(path: Path) -> None:
-    # The checksum file first: a checkpoint without one is never used.
+    # The checksum file is removed first, because a checkpoint without one is never used.
     for file in (_checksum_file(path), path):
         if not file.is_dir():
             file.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Arrays that took long to make, kept in the user's cache folder under a key of what they were made from."""
+"""Cache arrays that take long to compute in the user's cache folder, under a key that identifies their source."""
 
 import hashlib
 import json
@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 LIMIT = 10_000_000_000
-"""Size of all files together; beyond it, those that were not used for longest are removed [bytes]."""
+"""Largest total size of the files [bytes]. Beyond it, the least recently used files are removed."""
 ABANDONED = 3600
-"""Age from which a file that is being written belongs to a process that was killed [s]."""
+"""Age from which an unfinished file is taken as left by a killed process, and removed [s]."""
 
 
 def cache_folder(name: str) -> Path:
@@ -29,12 +29,12 @@ def cache_folder(name: str) -> Path:
 
 
 def load(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Return the tensors and values stored under a key; None where there are none, or they are damaged."""
+    """Return the tensors and values stored under a key; None if there are none, or they are damaged."""
     path = folder / f"{key}.safetensors"
     try:
         with safe_open(path, "pt") as file:
             values = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dict
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  the file is not a dict
         if values.get("checksum") != _checksum(tensors, values["values"]):
             raise ValueError("damaged")
         os.utime(path)
@@ -48,10 +48,10 @@ def load(folder: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | N
 
 
 def store(folder: Path, key: str, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Keep tensors and values under a key; nothing is kept where the folder cannot be written or the disk is nearly full.
+    """Store tensors and values under a key. Nothing is stored if the folder cannot be written or the disk is nearly full.
 
-    Several processes may do so at the same time: a file is renamed when it is complete. Raises TypeError or ValueError
-    where the values are not of JSON.
+    Several processes may store at the same time, because a file is renamed when it is complete. Raises TypeError or ValueError if the
+    values cannot be written as JSON.
     """
     text = json.dumps(values, allow_nan=False)
     size = sum(tensor.nbytes for tensor in tensors.values())
@@ -82,7 +82,7 @@ def _bytes(tensor: Tensor) -> memoryview:
 
 
 def _limit(folder: Path) -> None:
-    """Remove what was not used for longest, and what killed processes left."""
+    """Remove the least recently used files beyond `LIMIT`, and unfinished files of killed processes."""
     now, left = time.time(), LIMIT
     files = [(path.stat(), path) for path in folder.iterdir()]
     for status, path in sorted(files, key=lambda file: file[0].st_mtime, reverse=True):

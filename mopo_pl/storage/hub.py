@@ -1,4 +1,4 @@
-"""Policies on the hub of Hugging Face, by names such as `hub:me/pendulum`. Needs the extra `hub`."""
+"""Download and upload policies on the Hugging Face hub, by names such as `hub:me/pendulum`. Needs the extra `hub`."""
 
 import importlib.util
 import re
@@ -8,13 +8,13 @@ from mopo_pl.errors import InputError
 
 PREFIX = "hub:"
 FILES = ["policy.json", "policy.safetensors"]
-"""What is downloaded."""
+"""Files that are downloaded."""
 CARD = ["README.md", "card.json"]
-"""What is uploaded beside it."""
+"""Files that are uploaded in addition to `FILES`."""
 
 
 def is_hub(place: object) -> bool:
-    """Whether a place is one on the hub.
+    """Return whether a path or name is a name on the hub.
 
     >>> is_hub("hub:me/pendulum"), is_hub("runs/latest")
     (True, False)
@@ -23,7 +23,10 @@ def is_hub(place: object) -> bool:
 
 
 def repository_of(place: str) -> str:
-    """`me/pendulum` of `hub:me/pendulum`; raises InputError for what is no such name, or without the extra `hub`."""
+    """Return the repository `me/pendulum` of `hub:me/pendulum`.
+
+    Raises InputError for another form of name, or if the extra `hub` is not installed.
+    """
     name = place.removeprefix(PREFIX)
     if not is_hub(place) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
         raise InputError(f"{place} is no place on the hub: write hub:OWNER/NAME")
@@ -33,20 +36,26 @@ def repository_of(place: str) -> str:
 
 
 def downloaded(place: str) -> Path:
-    """The folder with the policy's two files, from the hub or its cache; raises InputError where it cannot be had."""
+    """Download the two files of a policy, or take them from the hub's cache, and return their folder.
+
+    Raises InputError if they cannot be downloaded.
+    """
     repository = repository_of(place)
     from huggingface_hub import snapshot_download
 
     try:
         return Path(snapshot_download(repository, allow_patterns=FILES))
-    except Exception as error:  # the client's own errors, and those of its transport, have no common class
+    except Exception as error:  # errors of the client and of its transport have no common class
         raise InputError(
             f"{place} cannot be downloaded ({_short(error)}): is the name right, and are you online?"
         ) from error
 
 
 def upload(folder: Path, place: str, *, public: bool) -> str | None:
-    """Upload a folder as one commit, a private repository unless `public`; give why not where it cannot be done."""
+    """Upload a folder as one commit; return None, or the reason if the upload fails.
+
+    A new repository is private unless `public`.
+    """
     repository = repository_of(place)
     from huggingface_hub import HfApi, constants
 
@@ -57,7 +66,7 @@ def upload(folder: Path, place: str, *, public: bool) -> str | None:
         api.create_repo(repository, private=not public, exist_ok=True)
         words = "Upload a policy of mopo_pl"
         api.upload_folder(repo_id=repository, folder_path=folder, allow_patterns=[*FILES, *CARD], commit_message=words)
-    except Exception as error:  # as above
+    except Exception as error:  # errors without a common class, as above
         return _short(error)
     return None
 

@@ -1,4 +1,4 @@
-"""What a run says of itself in `config.yaml`, `result.json` and `estimates.json`, read as files that may be damaged or of someone else."""
+"""Read `result.json`, `estimates.json` and other records of a run, which may be damaged or come from someone else."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
@@ -12,17 +12,18 @@ from mopo_pl.storage.stored_json import METRICS_LARGEST, loads, read_json, read_
 
 RESULT, ESTIMATES = "result.json", "estimates.json"
 VIDEO = "video.webp"
-"""What `python -m mopo_pl video` writes, and the report shows."""
+"""Name of the video that `python -m mopo_pl video` writes and the report shows."""
 REPORT = "report.html"
-"""The page that `python -m mopo_pl report` writes, and a run at its end."""
+"""Name of the page that is written by `python -m mopo_pl report` and by a run at its end."""
 Check = Callable[[Any], bool]
-"""Whether a value is of the type that a run writes."""
+"""A function that returns whether a value has the type that a run writes."""
 
 
 def ensemble_folder(run: Path) -> Path:
-    """The folder with the ensemble of a run: the run's own, else that of the run which its `dynamics_from` names, and so on.
+    """Return the folder with the ensemble of a run, with links resolved.
 
-    The last one that was named where none of them holds an ensemble.
+    It is the folder of the run, or else that of the run which `dynamics_from` names, and so on. If none of them contains an ensemble, the
+    last named folder is returned.
     """
     seen = []
     while not (run / "dynamics.json").exists() and (run / "config.yaml").exists() and run not in seen:
@@ -33,40 +34,44 @@ def ensemble_folder(run: Path) -> Path:
 
 
 def read_result(run: Path) -> dict[str, Any] | None:
-    """The result of a run folder; None for an unfinished one. Raises InputError where it is damaged."""
+    """Return the result of a run; None if the run is not finished. Raises InputError if the file is damaged."""
     return _read(run / RESULT, _OF_A_RESULT, required=("behaviour_return", "updates", "seconds", "dataset"))
 
 
 def read_estimates(run: Path) -> dict[str, Any] | None:
-    """The estimates in a run folder; None where there are none. Raises InputError where they are damaged."""
+    """Return the estimates in a run folder; None if there are none. Raises InputError if the file is damaged."""
     return _read(run / ESTIMATES, _OF_ESTIMATES, required=())
 
 
 def policy_checksum(run: Path) -> str | None:
-    """SHA-256 of the weights of a run's policy, which its estimates name; None where there is no such file."""
+    """Return the SHA-256 of the weights of a run's policy, which the estimates contain; None if the file cannot be read."""
     return sha256_of(run / "policy" / "policy.safetensors")
 
 
 def is_of_this_policy(run: Path, estimates: Mapping[str, Any]) -> bool:
-    """Whether estimates are of the policy in the run's folder; so are those of earlier versions, which do not name it."""
+    """Return whether estimates belong to the policy in the run's folder.
+
+    Estimates of earlier versions hold no SHA-256 of the policy. For them the result is True.
+    """
     return estimates.get("policy_sha256") in (None, policy_checksum(run))
 
 
 def another_policy(run: Path) -> str:
-    """What is said where they are not."""
+    """Return the message that the estimates of a run belong to another policy."""
     again = shlex.join(["python", "-m", "mopo_pl", "estimate", str(run)])
     return f"{run / ESTIMATES} is of another policy than {run / 'policy'}: {again} estimates this one"
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in another file of a run; None where there is no such file. Raises InputError where it is damaged."""
+    """Return the JSON object in another file of a run; None if there is no such file. Raises InputError if it is damaged."""
     return _read(path, {}, required=())
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of `metrics.jsonl`; none where there is no such file.
+    """Yield the rows of `metrics.jsonl`; none if there is no such file.
 
-    Damaged lines are left out: a run that was killed may have cut the last one. Raises InputError where the file cannot be read.
+    Damaged lines are left out, because a killed run may have written only a part of its last line. Raises InputError if the file cannot be
+    read.
     """
     try:
         lines = read_text(path, METRICS_LARGEST).splitlines()
@@ -109,7 +114,7 @@ def _number_or_none(value: Any) -> bool:
 
 
 def _text(value: Any) -> bool:
-    # No file name and no line holds a NUL.
+    # File names and lines of text cannot contain NUL.
     return isinstance(value, str) and "\0" not in value
 
 

@@ -1,4 +1,4 @@
-"""JSON files of a run, a policy or an ensemble, which may be damaged, or made by someone else."""
+"""Read JSON files of a run, a policy or an ensemble, which may be damaged or come from someone else."""
 
 import json
 import math
@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Any
 
 LARGEST = 50_000_000
-"""Size up to which such a file is read [bytes]."""
+"""Largest size of such a file [bytes]."""
 METRICS_LARGEST = 200_000_000
-"""The same of `metrics.jsonl`: the rows of some hundred thousand epochs [bytes]."""
+"""Largest size of `metrics.jsonl`, enough for the rows of some hundred thousand epochs [bytes]."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object that a file holds.
+    """Return the JSON object in a file.
 
-    Raises FileNotFoundError; OSError where it is no regular file (a pipe would be waited for); ValueError where it is larger
-    than 50 MB, holds no JSON object, or a number that is larger than any float.
+    Raises FileNotFoundError if there is no file, and OSError if it is not a regular file, because reading a pipe would wait. Raises
+    ValueError if the file is larger than 50 MB, does not contain a JSON object, or contains a number larger than any float.
     """
     return loads(read_text(path), parse_int=_whole_number, parse_float=_number)
 
 
 def read_text(path: Path, largest: int = LARGEST) -> str:
-    """Return the text of a regular file of up to so many bytes; raises as `read_json`. What is no UTF-8 becomes U+FFFD."""
+    """Return the text of a regular file of at most `largest` bytes. Bytes that are not valid UTF-8 become U+FFFD.
+
+    Raises FileNotFoundError, OSError if it is not a regular file, and ValueError if it is larger.
+    """
     size = path.stat().st_size
     if not path.is_file():
         raise OSError(f"{path.name} is no regular file")
@@ -49,9 +52,9 @@ def _number(digits: str) -> float:
 def loads(
     text: str, parse_int: Callable[[str], int] = int, parse_float: Callable[[str], float] = float
 ) -> dict[str, Any]:
-    """Return the object of a JSON text; raise ValueError where it is none, or one too deep.
+    """Return the object in a JSON text; raise ValueError if it is not a JSON object, or has too many nested levels.
 
-    `parse_int`, `parse_float`: of its whole and of its other numbers.
+    `parse_int`, `parse_float`: functions that convert the digits of integers and of other numbers.
 
     >>> loads('{"a": 1}')
     {'a': 1}

@@ -1,1 +1,1 @@
-"""Many runs of one log: a grid of settings, or a search by Optuna, continued by the same command."""
+"""Sweeps of many runs, over a grid of settings or by an Optuna search. The same command continues an interrupted sweep."""

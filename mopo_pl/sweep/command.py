@@ -1,4 +1,4 @@
-"""`python -m mopo_pl sweep`: a run for each combination of settings, continued by the same command."""
+"""The command `python -m mopo_pl sweep`: train a run for each combination of settings. The same command continues it."""
 
 import hashlib
 import json
@@ -26,16 +26,16 @@ from mopo_pl.sweep.plan import OF_THE_SWEEP, Job, check_inputs, jobs_of
 from mopo_pl.sweep.ranges import is_range
 
 FAILED = 1
-"""Exit code where a run failed."""
+"""Exit code if a run failed."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a command asks for, beside its settings."""
+    """The options of a sweep command, without its settings."""
 
     command: str
     folder: Path | None
-    """None: one in `runs/sweeps`, named after the settings."""
+    """Folder of the sweep; None: a folder in `runs/sweeps` that is named after the settings."""
     at_once: int | None
     dry_run: bool
 
@@ -43,7 +43,7 @@ class Request:
 def sweep_grid(arguments: Sequence[str], request: Request) -> int:
     """Train all combinations; return the exit code. Raises InputError before anything is trained.
 
-    0; 1 where a run failed, which does not stop the others; 128 + the number of a signal.
+    0: success; 1: a run failed, which does not stop the others; 128 + number of the signal: stopped by a signal.
     """
     grid = Grid.of(arguments)
     problems = [
@@ -82,21 +82,21 @@ def sweep_grid(arguments: Sequence[str], request: Request) -> int:
 
 
 def refuse_own_keys(grid: Grid, problems: Sequence[str] = ()) -> None:
-    """Raise InputError where a key is given that a sweep sets itself, together with `problems`."""
+    """Raise InputError if keys are given that a sweep sets itself, or if there are other `problems`, with all of them."""
     own = [f"{key}=: {instead}" for key, instead in OF_THE_SWEEP.items() if key in grid.alternatives]
     if problems or own:
         raise InputError([*problems, *own])
 
 
 def default_folder(settings: Mapping[str, Sequence[str]]) -> Path:
-    """The folder of a sweep that names none: the same settings have the same, others another."""
+    """Return the default folder of a sweep. The same settings give the same folder, other settings another one."""
     text = json.dumps({key: list(values) for key, values in settings.items()}, sort_keys=True)
     dataset = "-".join(Config(dataset=name).dataset_label for name in settings.get("dataset", ["pendulum"]))
     return Path("runs/sweeps") / f"{dataset}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def with_given_ensembles(grid: Grid, folder: Path) -> tuple[Grid, dict[str, str]]:
-    """The grid with the folders that `dynamics_from` stood for when the sweep began, and these by what was given."""
+    """Return the grid with `dynamics_from` resolved to the folders it meant when the sweep began, and these folders by the given text."""
     given = grid.alternatives.get("dynamics_from", ())
     manifest = read(folder)
     before = {} if manifest is None else manifest.ensembles
@@ -107,14 +107,20 @@ def with_given_ensembles(grid: Grid, folder: Path) -> tuple[Grid, dict[str, str]
 
 
 def share_of(configs: Sequence[Config], runs: int, at_once: int | None) -> Share:
-    """The machine's share of each run; runs of several processes train one after another unless `at_once` says otherwise."""
+    """Return how many of `runs` runs train at the same time, with how many threads each.
+
+    Runs of several processes train one after another unless `at_once` is given.
+    """
     if at_once is None and any(probe_flags(config.trainer).world_size > 1 for config in configs[:1]):
         at_once = 1
     return Share.of(runs, cores=torch.get_num_threads(), threads=configs[0].threads, at_once=at_once)
 
 
 def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
-    """Raise InputError where the folder of a sweep cannot be written, or a file stands where one of its folders goes."""
+    """Raise InputError if the folder of a sweep cannot be written, or a file or link has the path of one of its folders.
+
+    `names`: paths of the folders, relative to the folder of the sweep.
+    """
     refuse_unwritable(folder, "--folder")
     places = {
         folder / Path(*parts[:count])
@@ -133,7 +139,7 @@ def refuse_in_the_way(folder: Path, names: Iterable[str]) -> None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other commands from sweeping in the folder meanwhile; raise InputError where one does."""
+    """Lock the folder against other sweep commands inside the block; raise InputError if one runs in it."""
     make_target(folder, "--folder")
     lock = FileLock(folder / ".lock")
     try:
@@ -149,7 +155,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def headline(jobs: Sequence[Job], folder: Path, share: Share) -> str:
-    """What is about to be trained."""
+    """Return the line that describes what will be trained."""
     policies = sum(job.trains_policy for job in jobs)
     done = sum(is_finished(folder / job.name) for job in jobs)
     return (
@@ -159,7 +165,7 @@ def headline(jobs: Sequence[Job], folder: Path, share: Share) -> str:
 
 
 def plan_text(jobs: Sequence[Job], folder: Path, share: Share) -> str:
-    """The runs of a sweep, one a line, with how far each is."""
+    """Return the list of the runs of a sweep, one per line, each with its state: finished, begun or new."""
 
     def state(job: Job) -> str:
         run = RunFolder(folder / job.name)
@@ -170,7 +176,7 @@ def plan_text(jobs: Sequence[Job], folder: Path, share: Share) -> str:
 
 
 def _told(jobs: Sequence[Job], ended: Mapping[str, str | None], folder: Path, signals: SignalHandler) -> int:
-    """Say what failed and how to go on; the exit code."""
+    """Print which runs failed and how to continue; return the exit code."""
     failed = {name: reason for name, reason in ended.items() if reason is not None}
     if failed:
         print_once("\n".join(["", f"{len(failed)} of {len(jobs)} runs failed:", *map(": ".join, failed.items())]))
@@ -182,7 +188,7 @@ def _told(jobs: Sequence[Job], ended: Mapping[str, str | None], folder: Path, si
 
 
 def _next(jobs: Sequence[Job], folder: Path) -> str:
-    """The command that looks at what a sweep has trained."""
+    """Return the line with the command that compares or estimates the trained runs."""
     policies = [folder / job.name for job in jobs if job.trains_policy and is_finished(folder / job.name)]
     if any((read_result(run) or {}).get("final_return") is not None for run in policies) or not policies:
         return f"compare  {shlex.join(['python', '-m', 'mopo_pl', 'compare', str(folder)])}"

@@ -1,4 +1,4 @@
-"""The grid of a sweep: `key=a,b` stands for two settings, and all keys together for all their combinations."""
+"""The grid of a sweep. `key=a,b` gives two values of a key, and the grid is all combinations of the values of all keys."""
 
 import hashlib
 import itertools
@@ -13,19 +13,21 @@ from mopo_pl.errors import InputError
 
 OPEN, CLOSE, QUOTES = "([{", ")]}", "'\""
 LONGEST = 40
-"""Characters of a value in the name of a folder."""
+"""Largest number of characters of a value in the name of a folder."""
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Settings in the order of the command line, each with its alternatives."""
+    """Settings in the order of the command line, each with one or more values."""
 
     alternatives: Mapping[str, tuple[str, ...]]
     """Values of each key, as text."""
 
     @classmethod
     def of(cls, arguments: Sequence[str]) -> "Grid":
-        """The grid of `key=value` arguments; a later value of a key replaces an earlier one. Raises InputError.
+        """Return the grid of `key=value` arguments. A later argument replaces an earlier one with the same key.
+
+        Raises InputError for an argument of another form, and for a missing or repeated value.
 
         >>> Grid.of(["penalty.coef=0.5,2.5", "sac.hidden_sizes=[256,256]"]).alternatives
         {'penalty.coef': ('0.5', '2.5'), 'sac.hidden_sizes': ('[256,256]',)}
@@ -52,7 +54,7 @@ class Grid:
         return [key for key, values in self.alternatives.items() if len(values) > 1]
 
     def combinations(self) -> Iterator[dict[str, str]]:
-        """Each combination of the values, those of the last key one after another.
+        """Yield each combination of the values as a dict. The last key varies fastest.
 
         >>> [one["seed"] for one in Grid.of(["penalty.coef=1,2", "seed=0,1"]).combinations()]
         ['0', '1', '0', '1']
@@ -62,9 +64,9 @@ class Grid:
 
 
 def alternatives(key: str, text: str) -> list[str]:
-    """The values of one key: parted by commas outside of brackets and quotes.
+    """Return the values of one key, which are separated by commas outside brackets and quotes.
 
-    A list in brackets is several values of a key that takes one, and one value of a key that takes a list.
+    A list in brackets means several values of a key that takes one value, and one value of a key that takes a list.
 
     >>> alternatives("rollout.horizon", "[5, 20]"), alternatives("sac.hidden_sizes", "[64],[256,256]")
     (['5', '20'], ['[64]', '[256,256]'])
@@ -79,7 +81,7 @@ def alternatives(key: str, text: str) -> list[str]:
 
 
 def split(text: str) -> list[str]:
-    """Parts between commas that stand outside of brackets and quotes, without the spaces around them.
+    """Split a text at commas outside brackets and quotes; return the parts without surrounding spaces.
 
     >>> split("[1, 2], 'a,b', {c: [3, 4]}")
     ['[1, 2]', "'a,b'", '{c: [3, 4]}']
@@ -102,7 +104,7 @@ def split(text: str) -> list[str]:
 
 
 def folder_name(combination: Mapping[str, str], varied: Sequence[str]) -> str:
-    """A name of a folder, of the keys that vary and the seed; different values give different names.
+    """Return the name of a run's folder, made of the varied keys and the seed. Different values give different names.
 
     >>> folder_name({"penalty.coef": "0.5", "sac.hidden_sizes": "[64,64]", "seed": "3"}, ["penalty.coef"])
     'coef-0.5_s3'
@@ -114,6 +116,6 @@ def folder_name(combination: Mapping[str, str], varied: Sequence[str]) -> str:
 
 
 def _in_a_name(value: str) -> str:
-    """The value where it can stand in a file's name; else what is left of it, and a few digits of its hash."""
+    """Return the value if it is valid in a file name, else its valid characters and a few digits of its hash."""
     kept = re.sub(r"[^A-Za-z0-9._+-]+", "-", value)[:LONGEST].strip("-.")
     return kept if kept == value else f"{kept}-{hashlib.sha256(value.encode()).hexdigest()[:6]}".lstrip("-")

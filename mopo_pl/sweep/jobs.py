@@ -1,4 +1,4 @@
-"""Trains the jobs of a sweep, several at a time, each in a process of its own, and each from where it stopped."""
+"""Train the jobs of a sweep, several at a time, each in a separate process. Interrupted jobs are resumed."""
 
 import json
 import signal
@@ -19,9 +19,9 @@ from mopo_pl.storage.run_records import RESULT, read_result
 from mopo_pl.sweep.plan import Job
 
 OUTPUT = "output"
-"""Folder of what the runs print, one file each, in that of the sweep."""
+"""Subfolder of the sweep with the printed output of the runs, one file per run."""
 POLL = 0.1
-"""Time between looks at the runs [s]."""
+"""Time between two checks of the runs [s]."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Share:
     """How the machine is divided among the runs of a sweep."""
 
     at_once: int
+    """Number of runs that train at the same time."""
     threads: int
-    """Of each run."""
+    """Number of CPU threads of each run."""
 
     @classmethod
     def of(cls, runs: int, *, cores: int, threads: int | None, at_once: int | None) -> "Share":
-        """As many at a time as there are cores for, unless one of the two is given.
+        """Return the number of runs at a time and their threads. A value that is None is chosen so that the cores are used.
 
         >>> Share.of(12, cores=8, threads=None, at_once=None), Share.of(3, cores=8, threads=None, at_once=None)
         (Share(at_once=8, threads=1), Share(at_once=3, threads=2))
@@ -53,10 +54,18 @@ def train_all(
     *,
     meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, str | None]:
-    """Train jobs, each after the one it needs. Returns why each failed, None for those that are finished.
+    """Train jobs, each after the job it needs; return why each job failed, None for finished jobs.
 
-    A job that fails stops only those that need it. `signals`: installed here; the first one is passed on to the runs that train,
-    which save and end, and no other begins: those are not in what is returned. `meanwhile`: called at each look at the runs.
+    A job that fails stops only the jobs that need it. At the first signal, the running jobs get the signal, save and end, and no other
+    job begins. Jobs that a signal stopped or kept from beginning are not in the result.
+
+    Args:
+        jobs: The jobs, those that others need first.
+        folder: Folder of the sweep.
+        share: Number of runs at a time, and their threads.
+        signals: Signal handler, which is installed here.
+        meanwhile: Called at each check of the runs.
+
     """
     (folder / OUTPUT).mkdir(parents=True, exist_ok=True)
     waiting, running, ended = list(jobs), dict[str, subprocess.Popen](), dict[str, str | None]()
@@ -83,14 +92,15 @@ def train_all(
                     ended[job.name] = f"its ensemble {job.needs} failed"
                 else:
                     running[job.name] = _start(job, folder, share.threads)
-                    block_signals(getattr(signal, "SIG_UNBLOCK", 0))  # `start_training` leaves them blocked here
+                    # `start_training` leaves the signals blocked in this process.
+                    block_signals(getattr(signal, "SIG_UNBLOCK", 0))
             meanwhile()
             time.sleep(POLL)
     return ended
 
 
 def _first(ready: Iterable[Job], free: int, ended: Mapping[str, str | None], folder: Path) -> list[Job]:
-    """Of the jobs that could begin, those that take no place, and as many others as there are places."""
+    """Return the jobs to handle now: at most `free` to train, and all that are finished or whose ensemble failed."""
     chosen = []
     for job in ready:
         lost = job.needs is not None and ended[job.needs] is not None
@@ -102,7 +112,7 @@ def _first(ready: Iterable[Job], free: int, ended: Mapping[str, str | None], fol
 
 
 def is_finished(run: Path) -> bool:
-    """Whether a run has its result."""
+    """Return whether a run has a result."""
     return (run / RESULT).exists()
 
 
@@ -118,21 +128,21 @@ def _start(job: Job, folder: Path, threads: int) -> subprocess.Popen:
 
 
 def _named_by(job: Job, run: RunFolder) -> bool:
-    """Whether a begun run names code or places, and none but those of the settings that the sweep starts it with."""
+    """Return whether a begun run names code, files or addresses, and only those in the settings that the sweep gave it."""
     try:
         stored, own = named_code(config_from_file(run.config)), named_code(compose(job.settings))
     except InputError:
-        return False  # the run says what is wrong
+        return False  # the run reports the error
     return bool(stored) and set(stored) <= set(own)
 
 
 def output_of(folder: Path, name: str) -> Path:
-    """The file of what a run prints."""
+    """Return the path of the file with the printed output of a run."""
     return folder / OUTPUT / f"{name.replace('/', '_')}.txt"
 
 
 def _reason(code: int, output: Path) -> str:
-    """Why a run failed: what it said last, or what killed it."""
+    """Return why a run failed: its last error message, its last line, or the signal that killed it."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name} (what it said: {output})"
     said = [line for line in output.read_text(errors="replace").splitlines() if line.strip()] or ["it said nothing"]
@@ -141,7 +151,7 @@ def _reason(code: int, output: Path) -> str:
 
 
 def _progress(name: str, folder: Path, ended: Mapping[str, str | None], number: int) -> str:
-    """One line about a job that has ended."""
+    """Return a line about a job that has ended."""
     before = f"[{len(ended)}/{number}] {name}"
     if ended[name] is not None:
         return f"{before}  failed: {ended[name]}"

@@ -1,4 +1,4 @@
-"""`sweep.json`: what a sweep's folder is for, so that the same command continues it and another one is refused."""
+"""Read and write `sweep.json`, which describes a sweep, so that the same command continues it and another one is refused."""
 
 import json
 from collections.abc import Callable
@@ -18,21 +18,21 @@ FILE = "sweep.json"
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is swept."""
+    """The description of a sweep."""
 
     command: str
-    """The command that began it."""
+    """The command that began the sweep."""
     settings: dict[str, list[str]]
-    """Values of each key, as text; of a search, its range."""
+    """Values of each key as text, including the ranges of a search."""
     search: dict[str, str] | None
     """`objective` and `storage` of a search; None for a grid."""
     runs: list[str]
-    """Names of the runs that train policies; empty for a search, whose runs are those of `trials`."""
+    """Names of the runs that train policies; empty for a search, whose runs are in the folder `trials`."""
     ensembles: dict[str, str]
-    """The folder of each ensemble that `dynamics_from` named when the sweep began: a link may point elsewhere later."""
+    """Folder of each ensemble by the text given as `dynamics_from`, resolved when the sweep began, as a link may change later."""
 
     def claim(self, folder: Path) -> None:
-        """Write `sweep.json` where there is none; raise InputError where the folder is that of another sweep."""
+        """Write `sweep.json` if there is none; raise InputError if the folder belongs to another sweep."""
         refuse_unwritable(folder, "--folder")
         before = read(folder)
         if before is not None:
@@ -48,7 +48,7 @@ class Manifest:
             aside.write_text(json.dumps({**asdict(self), **facts}, indent=2) + "\n")
 
     def _difference(self, other: "Manifest") -> str:
-        """The first setting in which another sweep differs."""
+        """Return the text about the first setting in which another sweep differs."""
         ours = {**self.settings, "--search": [str(self.search)]}
         theirs = {**other.settings, "--search": [str(other.search)]}
         key = next(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
@@ -57,9 +57,9 @@ class Manifest:
 
 
 def read(folder: Path) -> Manifest | None:
-    """The manifest of a sweep's folder, None where there is none.
+    """Return the manifest in a sweep's folder, None if there is none.
 
-    Raises InputError where it is damaged, or names a run outside the folder: it may have come from someone else.
+    Raises InputError if it is damaged, or names a run outside the folder, because it may come from someone else.
     """
     path = folder / FILE
     try:
@@ -80,7 +80,7 @@ def read(folder: Path) -> Manifest | None:
 
 
 NAME = 255
-"""Letters of a name that an error shows."""
+"""Largest number of characters of a name in an error message."""
 
 
 def _damaged(path: Path) -> InputError:
@@ -88,7 +88,7 @@ def _damaged(path: Path) -> InputError:
 
 
 def _inside(name: str, folder: Path) -> bool:
-    """Whether the name of a run is that of a folder in the sweep's, and no link out of it."""
+    """Return whether the name of a run is a path inside the folder of the sweep, and not a link to the outside."""
     parts = Path(name).parts
     if not parts or Path(name).is_absolute() or ".." in parts or "\0" in name:
         return False
@@ -96,7 +96,7 @@ def _inside(name: str, folder: Path) -> bool:
         with suppress(FileNotFoundError, NotADirectoryError):
             (folder / name).lstat()
         return (folder / name).resolve().is_relative_to(folder.resolve())
-    except (OSError, RuntimeError):  # a name too long for a file, or a link to itself
+    except (OSError, RuntimeError):  # the name is too long for a file, or a link to itself
         return False
 
 
@@ -115,4 +115,4 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
     "runs": _texts,
     "ensembles": _map_of_texts,
 }
-"""Whether a field is of the type that a sweep writes."""
+"""Functions that return whether a field has the type that a sweep writes, by field."""

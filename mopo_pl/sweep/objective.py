@@ -1,4 +1,4 @@
-"""The number by which a search judges a run."""
+"""The objective of a search, which is computed from a finished run."""
 
 import shlex
 import signal
@@ -18,14 +18,14 @@ from mopo_pl.run.child_processes import start_command
 from mopo_pl.storage.run_records import ESTIMATES, another_policy, is_of_this_policy, read_estimates, read_result
 
 OBJECTIVES = ("return", "estimate")
-"""return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the mean return in the
-model, which does not."""
+"""Names of the objectives. return: mean return of the final episodes, which needs the environment. estimate: lowest over the elites of the
+mean return in the model, which does not need it."""
 POLL = 0.1
-"""Time between looks at the estimating process [s]."""
+"""Time between two checks of the estimating process [s]."""
 
 
 def objective_of(run: Path, objective: str) -> float:
-    """What a finished run came to. Raises InputError where it has no such number."""
+    """Return the objective of a finished run. Raises InputError if the run has no finite value of it."""
     if objective == "return":
         value = _written(read_result(run), run, "result").get("final_return")
         if value is None or not isfinite(value):
@@ -60,10 +60,18 @@ def estimate(
     *,
     threads: int,
 ) -> None:
-    """Let `python -m mopo_pl estimate` write the estimates of a run that has none of its policy; `objective_of` says where that failed.
+    """Run `python -m mopo_pl estimate` for a run without estimates of its policy. A signal kills the process.
 
-    `settings`: those of the run; code and places that they name are passed on. `output`: file that gets what is printed. `threads`:
-    of its process. A signal ends it.
+    Errors of the process are not raised here; `objective_of` reports that the estimates are missing.
+
+    Args:
+        run: Folder of the run.
+        settings: Settings of the run. Those that name code, files or addresses are passed to the process.
+        output: File to which the output of the process is appended.
+        signals: Signal handler.
+        meanwhile: Called at each check of the process.
+        threads: Number of CPU threads of the process.
+
     """
     if _is_estimated(run):
         return
@@ -80,7 +88,7 @@ def estimate(
 
 
 def _is_estimated(run: Path) -> bool:
-    """Whether a run has estimates of its policy, or damaged ones, which `objective_of` names."""
+    """Return whether a run has estimates of its policy, or damaged estimates, which `objective_of` reports."""
     try:
         found = read_estimates(run)
     except InputError:

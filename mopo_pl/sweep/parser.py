@@ -1,4 +1,4 @@
-"""`sweep` on the command line: its arguments, and which function takes them."""
+"""The command `sweep`: its arguments and its call."""
 
 import argparse
 import shlex
@@ -9,7 +9,7 @@ from mopo_pl.errors import InputError
 
 
 def add_sweep(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `sweep` to the subparsers of `python -m mopo_pl`."""
     sweep = commands.add_parser(
         "sweep", help="train a run for each combination of settings, or search; the same command continues a killed one"
     )

@@ -1,4 +1,4 @@
-"""What a sweep trains: one ensemble for each seed and each setting of the dynamics, then the policies in them."""
+"""Plan the runs of a sweep: one ensemble for each seed and each setting of the dynamics, then the policies that use them."""
 
 import dataclasses
 import json
@@ -19,19 +19,19 @@ from mopo_pl.run.trainer import probe_flags
 from mopo_pl.sweep.grid import folder_name
 
 ENSEMBLES = "ensembles"
-"""Folder of the ensembles in that of the sweep."""
+"""Subfolder of the sweep with the ensembles."""
 OF_THE_SWEEP = {
     "run_dir": "--folder says where the runs go",
     "resume": "the same sweep command continues a sweep",
     "stage": "a sweep trains ensembles and policies by itself",
     "seeds": "--at-once says how many runs train at the same time",
 }
-"""Keys that a sweep sets itself, each with what to do instead."""
+"""Keys that a sweep sets itself, each with a hint on what to use instead."""
 OF_THE_POLICY = ("penalty", "rollout", "sac", "evaluation", "reward")
-"""Sections that an ensemble does not depend on, and is not given."""
+"""Sections and keys on which an ensemble does not depend. They are not passed to the runs that train ensembles."""
 NOT_OF_AN_ENSEMBLE = (*OF_THE_POLICY, "algorithm", "trainer.max_epochs", *WITHOUT_EFFECT)
-"""Keys whose value does not change an ensemble. Of any other key each value has ensembles of its own, but for `preset`, which is
-what it sets."""
+"""Keys whose value does not change an ensemble. Each value of any other key needs separate ensembles. `preset` counts through the keys
+that it sets."""
 
 
 @dataclass(frozen=True)
@@ -39,21 +39,28 @@ class Job:
     """A run of a sweep."""
 
     name: str
-    """Its folder in that of the sweep."""
+    """Path of the run folder, relative to the folder of the sweep."""
     settings: tuple[str, ...]
-    """`key=value` of a new run, without its folder and its threads."""
+    """Settings `key=value` of a new run, without `run_dir` and `threads`."""
     needs: str | None = None
-    """Name of the job that trains its ensemble; None where it needs none, or has one that is given."""
+    """Name of the job that trains the ensemble; None if the run needs no ensemble, or an existing one is given."""
     trains_policy: bool = True
 
 
 def jobs_of(
     combinations: Sequence[Mapping[str, str]], varied: Sequence[str], folder: Path, group: str, within: str = ""
 ) -> tuple[list[Job], list[Config]]:
-    """The jobs of combinations of settings, the ensembles first, and the configurations of the policies.
+    """Return the jobs of combinations of settings, the ensembles first, and the configurations of the policies.
 
-    `varied`: keys that name the runs. `within`: a folder inside `folder` for the policies. Raises InputError with all problems of
-    all combinations, each once, and where two are the same run.
+    Raises InputError with all problems of all combinations, each once, and if two combinations are the same run.
+
+    Args:
+        combinations: Settings of each policy.
+        varied: Keys that are part of the names of the runs.
+        folder: Folder of the sweep.
+        group: Name under which loggers file the runs.
+        within: Path of a subfolder for the policies, with a slash at its end, or "".
+
     """
     configs = _composed(combinations)
     for_ensembles = [key for key in varied if not is_within(key, NOT_OF_AN_ENSEMBLE)]
@@ -86,7 +93,7 @@ def _pair(setting: str) -> tuple[str, str]:
 
 
 def _composed(combinations: Iterable[Mapping[str, str]]) -> list[Config]:
-    """The configuration of each combination; raises InputError with every problem once."""
+    """Return the configuration of each combination; raise InputError that lists every problem once."""
     problems: dict[str, None] = {}
     configs, seen = [], dict[str, str]()
     for combination in combinations:
@@ -106,7 +113,7 @@ def _composed(combinations: Iterable[Mapping[str, str]]) -> list[Config]:
 
 
 def _ensemble_key(config: Config) -> str:
-    """Text that is the same for configurations that train the same ensemble."""
+    """Return a text that is equal for configurations that train the same ensemble."""
     values = {
         key: value
         for key, value in _leaves(dataclasses.asdict(config))
@@ -125,9 +132,10 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, 
 
 
 def check_inputs(configs: Sequence[Config], folder: Path, at_once: int) -> list[Inputs]:
-    """Open what the runs read, each log once; raises InputError with all that is wrong before anything is trained.
+    """Open and check the inputs of the runs, equal inputs once, and return them.
 
-    So is too little memory or disk in `folder` for the runs that train `at_once`.
+    Raises InputError with all problems before anything is trained. Too little memory, or disk space in `folder`, for `at_once` runs at
+    the same time is a problem too.
     """
     problems: dict[str, None] = {}
     opened: dict[str, Inputs | None] = {}
@@ -150,5 +158,5 @@ def check_inputs(configs: Sequence[Config], folder: Path, at_once: int) -> list[
 
 
 def _named(config: Config) -> tuple[Any, ...]:
-    """What is looked up by name, or decides whether it is."""
+    """Return the settings that name functions and classes, or decide whether these are used."""
     return config.penalty.name, config.reward, config.termination, config.sac.actor, config.algorithm, config.uses_model

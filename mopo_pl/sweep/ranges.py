@@ -1,4 +1,4 @@
-"""Ranges that a search draws from: `0.1..10`, `0.1..10 (log)`, `1..20`, or values parted by commas."""
+"""Parse the ranges of a search, such as `0.1..10`, `0.1..10 (log)` and `1..20`."""
 
 import re
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ FORM = re.compile(rf"\s*({NUMBER})\s*\.\.\s*({NUMBER})\s*(\(log\))?\s*")
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both of them possible."""
+    """A range of numbers from `low` to `high`, both included."""
 
     low: float
     high: float
     log: bool
-    """Whether their logarithms are drawn uniformly."""
+    """Whether the logarithm of the number is drawn uniformly."""
     whole: bool
-    """Whether they are integers."""
+    """Whether the numbers are integers."""
 
 
 def is_range(key: str, text: str) -> bool:
-    """Whether the text is a range of a key that takes numbers.
+    """Return whether the text is a range, and the key takes a number.
 
     >>> is_range("penalty.coef", "0.1..10 (log)"), is_range("dataset", "../logs")
     (True, False)
@@ -32,7 +32,7 @@ def is_range(key: str, text: str) -> bool:
 
 
 def read_range(key: str, text: str) -> Range:
-    """The range in a text for which `is_range` is true. Raises InputError where its ends do not fit.
+    """Return the range in a text for which `is_range` is true. Raises InputError if its ends are invalid.
 
     >>> read_range("rollout.horizon", "1..20")
     Range(low=1.0, high=20.0, log=False, whole=True)

@@ -1,4 +1,7 @@
-"""`python -m mopo_pl sweep --search N`: a worker that trains the trials Optuna chooses; any number share one storage."""
+"""The command `python -m mopo_pl sweep --search N`: a worker that trains trials chosen by Optuna.
+
+Any number of workers can share one storage.
+"""
 
 import shlex
 import time
@@ -31,37 +34,37 @@ from mopo_pl.sweep.ranges import Range, is_range, read_range
 from mopo_pl.sweep.study import Study, Trial, open_study
 
 TRIALS = "trials"
-"""Folder of the trials in that of the search; each has one run a seed."""
+"""Subfolder of the search with the trials. Each trial has one run per seed."""
 OWN = {"objective": "return", "storage": None}
-"""Keys of a search that are none of a run, with their defaults; the storage: `journal:search.journal` in its folder."""
+"""Keys of a search that are not configuration keys, with their defaults. Storage None: `journal:` of `search.journal` in the folder."""
 WAIT = 1.0
-"""Time between looks at what other workers do [s]."""
+"""Time between two checks of the other workers [s]."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched, and where."""
+    """The settings, objective, storage and folder of a search."""
 
     grid: Grid
-    """Settings, ranges among them."""
+    """All settings, including the ranges as text."""
     ranges: Mapping[str, Range | tuple[str, ...]]
-    """What each searched key is drawn from."""
+    """The range or the values from which each searched key is drawn."""
     objective: str
     storage: str
     folder: Path
 
     @property
     def searched(self) -> list[str]:
-        """The keys that trials differ in."""
+        """The keys that are searched."""
         return list(self.ranges)
 
     def combinations(self, values: Mapping[str, str]) -> list[dict[str, str]]:
-        """The settings of a trial, one entry a seed. `values`: of the searched keys."""
+        """Return the settings of a trial, one entry per seed. `values`: values of the searched keys."""
         fixed = {key: (values[key],) if key in values else texts for key, texts in self.grid.alternatives.items()}
         return list(Grid(fixed).combinations())
 
     def ends(self) -> list[dict[str, str]]:
-        """Combinations of the first seed with one key at an end of its range, or at one of its values."""
+        """Return settings of the first seed that cover both ends of each range and each listed value, to check them before the search."""
         texts = {key: _ends(drawn) for key, drawn in self.ranges.items()}
         first = {key: values[0] for key, values in texts.items()}
         found = [first, *({**first, key: value} for key, values in texts.items() for value in values[1:])]
@@ -73,7 +76,7 @@ def _ends(drawn: Range | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _text(value: Any, drawn: Range | tuple[str, ...]) -> str:
-    """A drawn value as on a command line, with six digits."""
+    """Return a drawn value as on a command line, with six significant digits."""
     if isinstance(drawn, tuple):
         return value
     return str(int(value)) if drawn.whole else f"{value:.6g}"
@@ -82,7 +85,14 @@ def _text(value: Any, drawn: Range | tuple[str, ...]) -> str:
 def search(arguments: Sequence[str], number: int, request: Request) -> int:
     """Train trials until the study has `number` of them; return the exit code. Raises InputError before anything is trained.
 
-    0; 1 where every trial failed; 128 + the number of a signal, after which the trial that was being trained is queued again.
+    0: success; 1: every trial failed; 128 + number of the signal: stopped by a signal. The trial that was being trained is then queued
+    again.
+
+    Args:
+        arguments: Settings `key=value` with ranges, and `objective` and `storage`.
+        number: Number of trials of the study, those of all workers counted.
+        request: Options of the command.
+
     """
     asked, given = _read(arguments, request.folder)
     _, configs = jobs_of(asked.ends(), asked.searched, asked.folder, asked.folder.name)
@@ -113,7 +123,7 @@ def search(arguments: Sequence[str], number: int, request: Request) -> int:
     try:
         study = open_study(asked.storage, asked.folder.name, asked.ranges, settings)
     except InputError:
-        if not begun:  # so that the same folder can be given with another storage
+        if not begun:  # so that the folder can be used again with another storage
             (asked.folder / FILE).unlink(missing_ok=True)
             with suppress(OSError):
                 asked.folder.rmdir()
@@ -126,7 +136,7 @@ def search(arguments: Sequence[str], number: int, request: Request) -> int:
 
 
 def _read(arguments: Sequence[str], folder: Path | None) -> tuple[Search, dict[str, str]]:
-    """What the command asks for, and the folders of given ensembles."""
+    """Return the search that the command describes, and the folders of given ensembles."""
     grid = Grid.of(arguments)
     settings = {key: values for key, values in grid.alternatives.items() if key not in OWN}
     refuse_own_keys(grid)
@@ -167,7 +177,7 @@ def _plan(asked: Search, number: int, share: Share) -> str:
 
 
 def _work(study: Study, asked: Search, number: int, share: Share, signals: SignalHandler) -> None:
-    """Train trials, and those of workers that have died, until there are enough and none is being trained."""
+    """Train trials, including those of dead workers, until there are `number` trials and none is being trained."""
     while signals.received is None:
         study.queue_lost()
         trial = study.next(number)
@@ -180,7 +190,7 @@ def _work(study: Study, asked: Search, number: int, share: Share, signals: Signa
 
 
 def _train(study: Study, trial: Trial, asked: Search, share: Share, signals: SignalHandler) -> None:
-    """Train the runs of a trial and tell the study what they came to, why they failed, or to queue it again."""
+    """Train the runs of a trial, and report its objective or its failure to the study. After a signal, queue the trial again."""
     values = {key: _text(value, asked.ranges[key]) for key, value in trial.values.items()}
     print_once(f"trial {trial.number}: {' '.join(f'{key}={value}' for key, value in values.items())}")
     place = f"{TRIALS}/{trial.place}/"
@@ -211,15 +221,15 @@ def _train(study: Study, trial: Trial, asked: Search, share: Share, signals: Sig
 
 
 def _fixed(asked: Search) -> dict[str, str]:
-    """The settings that are the same in all trials."""
+    """Return the settings that are equal in all trials."""
     return {key: texts[0] for key, texts in asked.grid.alternatives.items() if key not in asked.ranges}
 
 
 @contextmanager
 def _alone(folders: Sequence[Path], signals: SignalHandler, beat: Callable[[], None]) -> Iterator[None]:
-    """Wait until no other worker trains these ensembles, and keep them from it meanwhile; a signal ends the wait.
+    """Wait until no other worker trains these ensembles, and lock them inside the block. A signal ends the wait.
 
-    The locks are taken in the order of the names, so that two workers never wait for one another.
+    The locks are taken in the order of the names, so that two workers never wait for each other. `beat` is called while waiting.
     """
     with ExitStack() as locks:
         for folder in sorted(folder for folder in folders if not is_finished(folder)):
@@ -241,7 +251,7 @@ def _alone(folders: Sequence[Path], signals: SignalHandler, beat: Callable[[], N
 
 
 def _told(study: Study, asked: Search, signals: SignalHandler) -> int:
-    """Say what the search came to; the exit code."""
+    """Print the summary of the search; return the exit code."""
     print_once(study.summary(asked.objective))
     if signals.received is not None:
         print_once("stopped: the trial is queued again. The same command continues")

@@ -1,7 +1,7 @@
-"""A study of Optuna that several workers share, any of which may be killed: its trials, and whose worker has died.
+"""An Optuna study that several workers share, any of which may be killed.
 
-Optuna watches workers by itself for a database alone, not for a journal, and gives up what they began. Here each worker writes
-the time into its trial; a trial whose time is old is queued again with its values and its folder, where its runs are resumed.
+Optuna detects dead workers only with a database, not with a journal, and marks their trials as failed. Here each worker regularly writes
+the time into its trial. A trial whose time is old is queued again with its values and its folder, in which its runs are resumed.
 """
 
 import os
@@ -18,32 +18,39 @@ from mopo_pl.errors import InputError
 from mopo_pl.sweep.ranges import Range
 
 BEAT = 30.0
-"""Time between a worker's signs of life [s]."""
+"""Time between two heartbeats of a worker [s]."""
 STALE = 180.0
-"""Age of the last sign of life at which a worker counts as dead; clocks of machines may differ by less [s]."""
+"""Age of the last heartbeat from which a worker counts as dead [s]. The clocks of the machines must differ by less."""
 JOURNAL = "journal:"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One choice of values."""
+    """A trial: one choice of values of the searched keys."""
 
     number: int
-    """Of the study; one that is queued again has another."""
+    """Number in the study. A trial that is queued again gets another number."""
     values: dict[str, Any]
-    """By key."""
+    """Values by key."""
     place: str
-    """Name of its folder, which it keeps when it is queued again."""
+    """Name of the folder of the trial, which does not change when the trial is queued again."""
     handle: Any
-    """What Optuna calls a trial."""
+    """The trial object of Optuna."""
 
 
 def open_study(
     storage: str, name: str, ranges: Mapping[str, Range | tuple[str, ...]], settings: Mapping[str, Sequence[str]]
 ) -> "Study":
-    """Open the study of that name in a storage, `journal:FILE` or a database's URL, or begin it.
+    """Open the study `name` in a storage, or create it.
 
-    Raises InputError without Optuna, where the storage cannot be opened, and where the study is of other settings.
+    Raises InputError if Optuna is not installed, the storage cannot be opened, or the study has other settings.
+
+    Args:
+        storage: `journal:FILE` or the URL of a database.
+        name: Name of the study.
+        ranges: The range or the values of each searched key.
+        settings: All settings of the search, which are stored with the study and compared.
+
     """
     try:
         import optuna
@@ -55,17 +62,17 @@ def open_study(
         raise InputError(f"storage={storage} must be journal:FILE, or a database's URL such as sqlite:///search.db")
     try:
         if storage.startswith(JOURNAL):
-            # Absolute: Optuna's lock is a link to it, which is followed from the folder it stands in.
+            # Absolute, because Optuna's lock is a link to the file, which is resolved relative to the link's folder.
             path = Path(storage.removeprefix(JOURNAL)).expanduser().absolute()
             opened = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
         else:
             opened = optuna.storages.get_storage(storage)
-        # constant_liar: a trial that another worker trains counts as a bad one, so that workers do not all try the same.
+        # constant_liar: a trial that another worker trains counts as bad, so that workers do not try the same values.
         sampler = optuna.samplers.TPESampler(constant_liar=True)
         study = optuna.create_study(
             storage=opened, sampler=sampler, study_name=name, direction="maximize", load_if_exists=True
         )
-    except Exception as error:  # of the file, of SQLAlchemy, or of the database's driver
+    except Exception as error:  # errors of the file, of SQLAlchemy, or of the database driver
         raise InputError(f"storage={storage} cannot be opened: {str(error).splitlines()[0]}") from error
     told = {key: list(values) for key, values in settings.items()}
     if study.user_attrs.get("settings", told) != told:
@@ -87,14 +94,14 @@ def _distribution(drawn: Range | tuple[str, ...]) -> Any:
 
 
 class Study:
-    """The trials of a search. Trials that were queued again, or were one too many, are not counted."""
+    """The trials of a search. Old entries of trials that were queued again, and surplus trials, are not counted."""
 
     def __init__(self, study: Any, space: Mapping[str, Any]) -> None:
-        """`study`: of Optuna. `space`: its distribution of each key."""
+        """Wrap a study of Optuna. `space`: Optuna's distribution of each key."""
         self.study, self.space = study, dict(space)
 
     def next(self, number: int) -> Trial | None:
-        """The next trial to train, None where `number` are trained or being trained. One that waits in the queue comes first."""
+        """Return the next trial to train, a queued one first; None if `number` trials are trained or being trained."""
         if not self._waiting() and len(self._counted()) >= number:
             return None
         asked = self.study.ask(self.space)
@@ -102,7 +109,7 @@ class Study:
         for name, value in {"place": place, "worker": _worker(), "alive": time.time()}.items():
             asked.set_user_attr(name, value)
         before = [trial for trial in self._counted() if trial.number < asked.number]
-        if len(before) >= number:  # two workers asked for the last one
+        if len(before) >= number:  # two workers requested the last trial at the same time
             self._drop(asked)
             return None
         return Trial(asked.number, asked.params, place, asked)
@@ -117,29 +124,29 @@ class Study:
         return [trial for trial in self.study.get_trials(deepcopy=False) if not trial.user_attrs.get("dropped")]
 
     def others_train(self) -> bool:
-        """Whether a trial is being trained or waits to be."""
+        """Return whether a trial is being trained or is queued."""
         return bool(self._in_state("RUNNING") or self._waiting())
 
     def heartbeat(self, trial: Trial) -> Callable[[], None]:
-        """A function that writes a sign of life into the trial when the last one is old enough."""
+        """Return a function that writes a heartbeat into the trial if the last one is at least `BEAT` seconds old."""
         last = time.monotonic()
 
         def beat() -> None:
             nonlocal last
             if time.monotonic() - last >= BEAT:
                 last = time.monotonic()
-                with suppress(Exception):  # a database that is away for a moment must not end the training
+                with suppress(Exception):  # a database that is unavailable for a moment must not end the training
                     trial.handle.set_user_attr("alive", time.time())
 
         return beat
 
     def finish(self, trial: Trial, value: float) -> None:
-        """Tell what the trial came to."""
+        """Report the objective of a trial."""
         print_once(f"trial {trial.number}: {value:.4g}")
         self._tell(trial, value)
 
     def fail(self, trial: Trial, reason: str) -> None:
-        """Tell that the trial failed; it is not tried again."""
+        """Report that a trial failed. It is not trained again."""
         print_once(f"trial {trial.number} failed: {reason}")
         trial.handle.set_user_attr("reason", reason)
         self._tell(trial, None)
@@ -170,7 +177,7 @@ class Study:
             self.study.enqueue_trial(found.params, user_attrs={"place": place})
 
     def _drop(self, trial: Any) -> bool:
-        """End a trial that does not count; False where another worker did."""
+        """End a trial that is not counted; return False if another worker ended it."""
         from optuna.trial import TrialState
 
         try:
@@ -181,12 +188,12 @@ class Study:
         return True
 
     def best(self) -> Any:
-        """The trial with the highest value, None where none is complete."""
+        """Return the Optuna trial with the highest value, None if no trial is complete."""
         complete = [trial for trial in self._in_state("COMPLETE") if trial.value is not None]
         return max(complete, key=lambda trial: trial.value, default=None)
 
     def summary(self, objective: str) -> str:
-        """What the search came to, in two lines."""
+        """Return the summary of the search in at most two lines."""
         counted, best = self._counted(), self.best()
         ended = [trial for trial in counted if trial.state.name in ("COMPLETE", "FAIL")]
         failed = sum(trial.state.name == "FAIL" for trial in counted)
@@ -201,7 +208,7 @@ class Study:
 
 
 def _worker() -> str:
-    """This process among all machines: host, namespace of process ids, process id."""
+    """Return a name of this process that is unique among machines: host, namespace of process ids, process id."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -210,7 +217,10 @@ def _worker() -> str:
 
 
 def _is_lost(attributes: Mapping[str, Any], began: float) -> bool:
-    """Whether the worker of a running trial has died: its process is gone from this machine, or its sign of life is old."""
+    """Return whether the worker of a running trial has died: its process on this machine has ended, or its heartbeat is old.
+
+    `began`: start of the trial, used without a heartbeat [s since the epoch].
+    """
     if time.time() - float(attributes.get("alive", began)) > STALE:
         return True
     host, _, process = str(attributes.get("worker", "|")).rpartition("|")

@@ -1,1 +1,1 @@
-"""What the configuration is put together from: conf/, a mapping file, settings as they are typed, in their order."""
+"""The sources of a configuration: files in conf/, a mapping file, and settings on the command line, and their merging."""

@@ -1,4 +1,4 @@
-"""The choices of `dataset`, `preset`, `trainer` and `logger`: files in conf/, and the λ and h that some hold as published."""
+"""The choices of `dataset`, `preset`, `trainer` and `logger`: files in conf/, some of which list the published λ and h."""
 
 import re
 from collections.abc import Iterable
@@ -12,10 +12,10 @@ from mopo_pl.config.sources.mapping import is_mapping
 CONF = Path(__file__).parents[2] / "conf"
 GROUPS = ("dataset", "preset", "trainer", "logger")
 PUBLISHED_KEYS = {"coef": "penalty.coef", "horizon": "rollout.horizon", "termination": "termination"}
-"""What a dataset's file may say under `published`, and the key that takes it."""
+"""Entries that a dataset's file may have under `published`, and the configuration key that each sets."""
 MALFORMED = "published must hold {coef: λ, horizon: h} for each preset"
 PRESETS_OF_PUBLISHED = ("d4rl-v2", "paper")
-"""Presets whose λ and h are those published for the dataset: there are no others that would stand for them."""
+"""Presets that take λ and h from the values published for the dataset. They have no default values of λ and h."""
 
 
 def choices(group: str) -> dict[str, Path]:
@@ -24,7 +24,7 @@ def choices(group: str) -> dict[str, Path]:
 
 
 def file_of(group: str, choice: str) -> Path | None:
-    """The file of a choice, None where there is none; a D4RL file has that of the dataset it is named after.
+    """Return the file in conf/ of a choice, None if there is none. An HDF5 file gets the file of the D4RL dataset with its name.
 
     >>> file_of("dataset", "logs/hopper_medium-v2.hdf5").stem
     'hopper-medium-v2'
@@ -36,18 +36,18 @@ def file_of(group: str, choice: str) -> Path | None:
 
 
 def names_data(choice: str) -> bool:
-    """Return whether a dataset name looks like a file, a folder or an id rather than a misspelt choice."""
+    """Return whether a value of `dataset` looks like a file, a folder or an id rather than a misspelt choice."""
     return bool(re.search(r"[/.\\]|-v\d+$", choice)) or Path(choice).is_dir()
 
 
 def load(path: Path) -> DictConfig:
-    """Return the map in a file of conf/, which is trusted; an empty one where it holds none."""
+    """Return the map in a YAML file, which must be trusted; an empty map if the file holds none."""
     loaded = OmegaConf.load(path)
     return loaded if isinstance(loaded, DictConfig) else OmegaConf.create({})
 
 
 def published(selected: dict[str, str]) -> dict[str, Any]:
-    """What the dataset's file says was published for the preset, by its names."""
+    """Return the values that the dataset's file lists as published for the preset, by the names in `PUBLISHED_KEYS`."""
     choice = selected["dataset"]
     path = Path(choice).expanduser() if is_mapping(choice) else file_of("dataset", choice)
     published = load(path).get("published", {}) if path is not None and path.is_file() else {}
@@ -55,7 +55,7 @@ def published(selected: dict[str, str]) -> dict[str, Any]:
 
 
 def is_published(numbers: Any) -> bool:
-    """Whether what stands under `published` holds λ and h by preset."""
+    """Return whether the value of `published` is a map from presets to maps with keys of `PUBLISHED_KEYS` only."""
     if not isinstance(numbers, DictConfig | dict):
         return False
     entries = [entry for entry in numbers.values() if isinstance(entry, DictConfig | dict)]
@@ -63,7 +63,7 @@ def is_published(numbers: Any) -> bool:
 
 
 def unpublished(config: DictConfig, selected: dict[str, str], pairs: list[tuple[str, str]]) -> Iterable[str]:
-    """A problem where a preset of published λ and h has none for the dataset, and the user gives none."""
+    """Yield a problem if the preset needs published λ and h, none are published for the dataset, and the user gives none."""
     uses_model = config.stage != "dynamics" and config.algorithm == "sac" and config.rollout.real_ratio < 1
     if selected["preset"] not in PRESETS_OF_PUBLISHED or not uses_model:
         return

@@ -1,4 +1,4 @@
-"""`logger=`: a choice, a list of choices or a map from names to arguments, given once or several times."""
+"""Parse `logger=`, which is a choice, a list of choices or a map from names to arguments, given once or several times."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +10,11 @@ from omegaconf.errors import OmegaConfBaseException
 from mopo_pl.config.keys import suggestion_for
 
 NONE = "none"
-"""The choice without any logger: it also drops those that were given before it."""
+"""The choice without any logger. It also removes the loggers that were given before it."""
 
 
 def chosen_loggers(texts: Sequence[str], choices: Mapping[str, Path], problems: list[str]) -> dict[str, Any]:
-    """Return the arguments of each logger that `logger=` arguments name together, with the defaults of its choice.
+    """Return the arguments of all loggers that the `logger=` arguments name, by logger, with the defaults of each choice.
 
     `texts`: the values, in order; a later one adds to those before it. Appends one message per mistake to `problems`.
     """
@@ -28,7 +28,10 @@ def chosen_loggers(texts: Sequence[str], choices: Mapping[str, Path], problems: 
 
 
 def with_defaults(name: str, arguments: Any, choices: Mapping[str, Path]) -> Any:
-    """Return a logger's arguments after the defaults of the choice of its name, if there is one; no map stays as it is."""
+    """Return a logger's arguments merged over the defaults of the choice of its name, if there is one.
+
+    A value that is neither a map nor None is returned unchanged.
+    """
     if arguments is not None and not isinstance(arguments, dict):
         return arguments
     defaults = OmegaConf.to_container(OmegaConf.load(choices[name])) if name in choices else {}
@@ -37,11 +40,11 @@ def with_defaults(name: str, arguments: Any, choices: Mapping[str, Path]) -> Any
 
 
 def _named(text: str, choices: Mapping[str, Path], problems: list[str]) -> list[tuple[str, Any]]:
-    """Return name and arguments of the loggers of one `logger=`."""
+    """Return name and arguments of each logger of one `logger=` argument. Append one message per mistake to `problems`."""
     value: Any = text
     if text.startswith(("{", "[")):
         try:
-            if "${" in text:  # nothing is filled in: a resolver may read the environment
+            if "${" in text:  # refused, because a resolver may read environment variables
                 raise OmegaConfBaseException
             parsed = OmegaConf.create({"value": OmegaConf.create(text)})
             value = OmegaConf.to_container(parsed, resolve=True, throw_on_missing=True)["value"]  # type: ignore[index, call-overload]

@@ -1,6 +1,6 @@
-"""Mapping files: a log's description of the user's own, such as `dataset=my_plant.yaml`, with the keys of conf/dataset.
+"""Read mapping files, with which users describe their logs, such as `dataset=my_plant.yaml`. Their keys are those of conf/dataset.
 
-A mapping may come from someone else (`mopo_pl.config.foreign`).
+A mapping may come from someone else, so it is read as `mopo_pl.config.foreign` describes.
 """
 
 import os
@@ -15,9 +15,9 @@ from mopo_pl.errors import InputError
 
 SUFFIXES = (".yaml", ".yml")
 NOT_OF_A_LOG = ("callbacks", "dataset", "dynamics_from", "logger", "preset", "resume", "run_dir")
-"""Keys that a mapping may not set: they say where files go and what else runs, not what the log is."""
+"""Keys that a mapping may not set, because they choose output files and further code and do not describe the log."""
 NO_CODE = ("data.columns.", "data.units.", "data.source", "data.d4rl_folder", "trainer.max_time")
-"""Keys whose values may hold a colon and never name code."""
+"""Keys whose values may contain a colon and never name code."""
 
 
 def is_mapping(dataset: str) -> bool:
@@ -30,16 +30,16 @@ def is_mapping(dataset: str) -> bool:
 
 
 def read_mapping(path: Path, given: Collection[str], problems: list[str], *, trust: bool = False) -> DictConfig:
-    """Return the values of a mapping, `data.source` seen from the folder of the mapping.
+    """Return the values of a mapping file, with `data.source` resolved relative to the folder of the file.
 
     Args:
         path: The file.
-        given: Keys of the command line, which go before those of the mapping.
+        given: Keys of the command line, which override those of the mapping.
         problems: One message is appended for each key that a mapping may not set, and for each that names code and is
             not in `given`.
-        trust: Whether the command line allows the code that the mapping names.
+        trust: Whether the command line allows all code that the mapping names.
 
-    Raises InputError if the file is missing, is no map of YAML, or is made to fill the memory.
+    Raises InputError if the file is missing, or `read_yaml` or `refuse_unfilled` does not accept it.
 
     """
     if not path.is_file():
@@ -59,15 +59,15 @@ def read_mapping(path: Path, given: Collection[str], problems: list[str], *, tru
 
 
 def _must_be_repeated(key: str, text: str) -> bool:
-    """Whether a value names code, or a place that an environment would read."""
+    """Return whether a value names code, or a file or address that an environment would read."""
     if key.startswith("env_kwargs"):
         return reaches_out(text)
     return ":" in text and not key.startswith(NO_CODE)
 
 
 def _seen_from(folder: Path, source: str) -> str:
-    """The full path of a file or folder; other sources (`collect:…`, ids) as they are."""
+    """Return the absolute path of a file or folder; return other sources (`collect:…`, ids) unchanged."""
     path = folder / Path(source).expanduser()
     if source.startswith("collect:") or (re.search(r"-v\d+$", source) and not path.exists()):
         return source
-    return os.path.abspath(path)  # without "..", and links as they were named
+    return os.path.abspath(path)  # removes "..", and does not resolve links

@@ -1,4 +1,4 @@
-"""Layers of settings merged into one, key by key, so that every wrong key and value is reported."""
+"""Merge layers of settings key by key, so that every wrong key and value is reported."""
 
 import dataclasses
 import difflib
@@ -32,23 +32,23 @@ OTHER_FLAGS = {
     "trainer.callbacks": "use callbacks=[module:Class]",
     "trainer.logger": "use logger=",
 }
-"""Flags of Lightning's Trainer that are not keys, each with the key to use instead."""
+"""Flags of Lightning's Trainer that are not configuration keys, each with a hint on what to use instead."""
 UNITS = "data.units."
-"""What comes before the name of a column whose unit is given."""
+"""Prefix of the keys that set the unit of a column."""
 NULLS = ("", "null", "Null", "NULL", "~")
-"""What stands for no value."""
+"""Texts that mean null."""
 
 
 @dataclasses.dataclass
 class Layer:
-    """Values to merge, and their source for messages."""
+    """Values to merge, and their source, which messages name."""
 
     source: str
     values: DictConfig
 
 
 def opened(config: Config | type[Config] = Config) -> DictConfig:
-    """Return a DictConfig that can be merged into: OmegaConf marks frozen dataclasses as read-only."""
+    """Return the configuration as a DictConfig that can be changed. OmegaConf marks frozen dataclasses as read-only."""
     opened: DictConfig = OmegaConf.structured(config)
     for node in (opened, *(OmegaConf.select(opened, section) for section in sections())):
         OmegaConf.set_readonly(node, False)
@@ -56,7 +56,7 @@ def opened(config: Config | type[Config] = Config) -> DictConfig:
 
 
 def merged(config: DictConfig, layer: Layer, problems: list[str]) -> DictConfig:
-    """Merge key by key, so that every wrong key is reported."""
+    """Merge a layer into `config` key by key, and return `config`. Append one message per wrong key or value to `problems`."""
     for key, value in _leaves(layer.values):
         _set(config, key, value, f"{layer.source}: {key}", problems)
     return config
@@ -73,7 +73,10 @@ def _leaves(values: DictConfig, prefix: str = "") -> Iterable[tuple[str, Any]]:
 
 
 def overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[str]) -> DictConfig:
-    """Set the keys of the pairs; those of groups are set already."""
+    """Set the keys of the command line's pairs in `config`, and return it. Append one message per mistake to `problems`.
+
+    Keys of groups are skipped, because they are set already.
+    """
     for key, text in pairs:
         if key in GROUPS:
             continue
@@ -99,10 +102,10 @@ def overridden(config: DictConfig, pairs: list[tuple[str, str]], problems: list[
 
 
 def _as_typed(text: str, *, is_text: bool) -> Any:
-    """Return the value that was typed: YAML where it is a number, a list, a map or quoted, and else the text as it stands.
+    """Return the value of a typed text: parsed as YAML if it is a number, a list, a map or quoted, else the text unchanged.
 
-    YAML would cut a text at ` #`, and take `&a` and `!a` for its own. `is_text`: for keys whose values are texts, of which `10:00:00`
-    and `1_000` are no numbers.
+    YAML would cut a text at ` #`, and read `&a` and `!a` as an anchor and a tag. `is_text`: whether the key takes a text, so that
+    values such as `10:00:00` and `1_000` are not read as numbers.
 
     >>> [_as_typed(text, is_text=False) for text in ("out #1", "&x", "'a b'", "[1, 2]", "1e3", "null")]
     ['out #1', '&x', 'a b', [1, 2], 1000.0, None]
@@ -121,7 +124,7 @@ def _as_typed(text: str, *, is_text: bool) -> Any:
 
 
 def _joined_pairs(value: Any) -> str | None:
-    """Return `a:1` of a map such as {a:1}, which YAML takes for a name without a value; None where there is none."""
+    """Return the name `a:1` of a map such as {a:1}, which YAML reads as a name without a value; None if there is no such name."""
     if isinstance(value, DictConfig):
         for name in value:
             if value._get_node(name) is not None and value[name] is None and ":" in str(name):
@@ -130,7 +133,7 @@ def _joined_pairs(value: Any) -> str | None:
 
 
 def unfilled(values: DictConfig | ListConfig) -> str | None:
-    """Return the key of an unresolved `???` or `${…}`, or None."""
+    """Return the key of an unresolved `???` or `${…}`, or the name of the error that resolving raises; None if all is resolved."""
     try:
         OmegaConf.resolve(values)
     except OmegaConfBaseException as error:
@@ -166,7 +169,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
         if isinstance(value, Container):
             value = OmegaConf.create(_with_text_keys(OmegaConf.to_container(value)))
         try:
-            if key.startswith(UNITS):  # names of columns, such as "Temp [°C]", are no paths
+            if key.startswith(UNITS):  # a column name such as "Temp [°C]" is not a dotted path
                 OmegaConf.select(config, UNITS.rstrip("."))[key.removeprefix(UNITS)] = value
             else:
                 OmegaConf.update(config, key, value, merge=False, force_add=lies_in_open_map(key))
@@ -175,7 +178,7 @@ def _set(config: DictConfig, key: str, value: Any, where: str, problems: list[st
 
 
 def _with_text_keys(value: Any) -> Any:
-    """The value with the keys of its maps as texts: JSON has no others, and {0: …} names the same column as {"0": …}.
+    """Return the value with all map keys as strings: JSON has no other keys, and {0: …} names the same column as {"0": …}.
 
     >>> _with_text_keys({0: [{1: 2}]})
     {'0': [{'1': 2}]}
@@ -186,7 +189,7 @@ def _with_text_keys(value: Any) -> Any:
 
 
 def _refusal(key: str, value: Any, reason: str) -> str:
-    """Why a value is refused: `reason`, unless it has a list where one value belongs, or the other way round."""
+    """Return why a value is refused. `reason` is replaced by a hint if a list is given for a single value, or the reverse."""
     if "is not a ListConfig" in reason:
         return f"it takes a list, such as [{value}]"
     if key in single_value_keys() and (isinstance(value, ListConfig) or "," in str(value)):

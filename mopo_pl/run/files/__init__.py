@@ -1,1 +1,1 @@
-"""The files of a run folder: where each lies, its configuration and provenance, its metrics rows, its result."""
+"""The files of a run folder: their paths, the configuration, the provenance, the metrics rows and the result."""

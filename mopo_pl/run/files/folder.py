@@ -23,11 +23,11 @@ from mopo_pl.storage.atomic_write import atomic_write
 from mopo_pl.storage.stored_json import read_json
 
 STAGE_FILES = ("dynamics", "termination")
-"""Stages that leave weights and a description in the run folder."""
+"""Stages that write weights and a description into the run folder, as `NAME.safetensors` and `NAME.json`."""
 
 
 class RunFolder:
-    """The paths of a run."""
+    """The folder of a run and the paths of its files."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,8 +43,15 @@ class RunFolder:
     def create(cls, config: Config, config_text: str, provenance: dict[str, Any], locks: ExitStack) -> "RunFolder":
         """Make the folder of a new run, with its `config.yaml` and `provenance.json`, and point `latest` at it.
 
-        The folder is locked, until `locks` are closed, before anything is written into it. Raises InputError where the
-        folder holds a run already, or cannot be made.
+        The folder is locked before anything is written into it, until `locks` are closed. Raises InputError if the folder contains a run
+        already, or cannot be made.
+
+        Args:
+            config: The configuration, whose `run_dir`, dataset and seed give the path.
+            config_text: Content of `config.yaml`.
+            provenance: Content of `provenance.json`.
+            locks: Stack that holds the lock.
+
         """
         try:
             folder = cls(Path(config.run_dir) if config.run_dir else _new_path(config))
@@ -54,7 +61,7 @@ class RunFolder:
             folder.refuse_occupied()
             folder.checkpoints.mkdir(exist_ok=True)
             folder.write(folder.provenance, json.dumps(provenance, indent=2) + "\n")
-            # Last: a folder with this file holds a run.
+            # Written last: a folder with this file contains a run.
             folder.write(folder.config, config_text)
         except Unwritable as error:
             raise InputError(f"run_dir: {error}") from error
@@ -66,41 +73,41 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path) -> "RunFolder":
-        """The folder of a run that is resumed, with links resolved: `runs/latest` may point elsewhere later.
+        """Return the folder of a run to resume, with links resolved, because `runs/latest` may point elsewhere later.
 
-        Raises InputError where something in it is a link to the outside, which the run would write through, or a pipe or a
-        device, which it would wait for.
+        Raises InputError if the folder contains a link to a path outside it, a pipe or a device. The run would write through the link, and
+        wait for the pipe.
         """
         folder = cls(path.resolve())
         for root, folders, files in os.walk(folder.path):
             for entry in (Path(root) / name for name in (*folders, *files)):
-                # realpath: resolve() fails at a loop of links.
+                # realpath, because resolve() fails at a loop of links.
                 if entry.is_symlink() and not Path(os.path.realpath(entry)).is_relative_to(folder.path):
                     raise InputError(f"{entry} is a link to a place outside the run: replace it by what it points to")
                 if not entry.is_symlink() and not entry.is_file() and not entry.is_dir():
                     raise InputError(f"{entry} is a pipe or a device, which no run writes: remove it")
             if Path(root) == folder.logs and "wandb" in folders:
-                folders.remove("wandb")  # its records link to wandb's own cache
+                folders.remove("wandb")  # W&B's records contain links to its cache
         return folder
 
     def take_config(self, config_text: str) -> None:
         """Write the configuration with the changes given on resume to `config.yaml`, for the next resume."""
         self.checkpoints.mkdir(exist_ok=True)
-        # A finished run that is to go on is no longer finished, even if it is stopped again.
+        # A finished run that is continued is no longer finished, even if it is stopped again.
         self.result.unlink(missing_ok=True)
         self.write(self.config, config_text)
         export_run_folder(self.path)
 
     def keep_provenance(self, provenance: dict[str, Any]) -> None:
-        """Write `provenance.json`, once."""
+        """Write `provenance.json` if it does not exist."""
         if not self.provenance.exists():
             self.write(self.provenance, json.dumps(provenance, indent=2) + "\n")
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other commands from training in the folder meanwhile; raise InputError where one does.
+        """Lock the folder against training by other commands inside the block; raise InputError if one trains in it.
 
-        The lock on `.lock` ends with the process, however that ends.
+        The lock on the file `.lock` ends with the process, for whatever reason the process ends.
         """
         lock = FileLock(self.path / ".lock")
         try:
@@ -119,7 +126,7 @@ class RunFolder:
             lock.release()
 
     def refuse_occupied(self) -> None:
-        """Raise InputError where the folder holds a run. Processes that Lightning launches share the folder of the first."""
+        """Raise InputError if the folder contains a run or files of one. Processes that Lightning launches share the folder of the first one."""
         if is_launched_rank():
             return
         if self.config.exists():
@@ -135,7 +142,7 @@ class RunFolder:
             )
 
     def _own_files(self) -> list[Path]:
-        """What a run writes, but for what one leaves that was killed before its `config.yaml` was there."""
+        """Return the paths that a run writes, without those left by a run that was killed before it wrote `config.yaml`."""
         left = {self.provenance} if _is_provenance(self.provenance) else set()
         left |= {self.checkpoints} if self.checkpoints.is_dir() and not any(self.checkpoints.iterdir()) else set()
         stages = [self.path / f"{stage}.{end}" for stage in STAGE_FILES for end in ("json", "safetensors")]
@@ -143,12 +150,12 @@ class RunFolder:
         return [path for path in own if path not in left]
 
     def resume_command(self, config: Config) -> str:
-        """Return the command that continues the run; it allows the code that the configuration names, as the user chose it."""
+        """Return the command that continues the run. It contains `trust=true` if the configuration names code, which the user chose."""
         words = ["python", "train.py", f"resume={self.path}", *(["trust=true"] if named_code(config) else [])]
         return shlex.join(words)
 
     def evaluate_command(self, config: Config) -> str:
-        """Return the command that scores the policy, allowing what the configuration names as `resume_command` does."""
+        """Return the command that scores the policy. It contains `trust=true` if the configuration names code or files of an environment."""
         foreign = [key for key, _ in named_code(config) if is_within(key, ("env_id", "env_kwargs"))]
         words = ["python", "-m", "mopo_pl", "evaluate", str(self.path), *(["trust=true"] if foreign else [])]
         own = ["--actor", config.sac.actor] if ":" in config.sac.actor else []
@@ -161,12 +168,12 @@ class RunFolder:
 
 
 def launched_config() -> Config | None:
-    """The resolved configuration of the run in a process that Lightning launched; None in the first process."""
+    """Return the resolved configuration of the run in a process that Lightning launched; None in the first process."""
     return config_from_file(Path(os.environ[SHARED_PATH]) / "config.yaml") if is_launched_rank() else None
 
 
 def _is_provenance(path: Path) -> bool:
-    """Whether a file is one that a run began with, and no file of the user's of that name."""
+    """Return whether a file is a `provenance.json` of a run, and not a user's file of that name."""
     try:
         return read_json(path).keys() >= {"dataset", "processes", "config"}
     except (OSError, ValueError):
@@ -189,7 +196,7 @@ def _new_path(config: Config) -> Path:
 def _link_latest(path: Path) -> None:
     """Point `runs/latest` at the folder, or `latest` next to a folder given by `run_dir=`.
 
-    A file system without links is no error. A file or a folder of that name is the user's, and stays.
+    On a file system without links nothing happens. A file or a folder with the name `latest` belongs to the user and is kept.
     """
     root = Path("runs") if Path("runs").resolve() in path.resolve().parents else path.parent
     aside, latest = root / f".latest.{os.getpid()}", root / "latest"

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one metrics row per epoch, written in addition to the chosen loggers."""
+"""Read and write `metrics.jsonl`, one metrics row per epoch, in addition to the chosen loggers."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from mopo_pl.storage.stored_json import METRICS_LARGEST, read_text
 
 
 class MetricsFile(Logger):
-    """A Lightning logger that appends `{"stage": …, "update": …, name: value, …}`. Non-finite values become null."""
+    """A Lightning logger that appends rows `{"stage": …, "update": …, name: value, …}`. Non-finite values become null."""
 
     def __init__(self, path: Path, *, stage: str) -> None:
         super().__init__()
@@ -30,16 +30,16 @@ class MetricsFile(Logger):
 
     @property
     def version(self) -> str:
-        """Empty: the file has no versions."""
+        """The empty string, because the file has no versions."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: config.yaml holds them."""
+        """Do nothing, because config.yaml contains the hyperparameters."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Append a metrics row in one write; raise Unwritable where that fails."""
+        """Append a metrics row with a single write call; raise Unwritable if that fails."""
         values = {name: float(value) for name, value in metrics.items()}
         row = {"stage": self.stage, "update": step}
         row |= {name: value if math.isfinite(value) else None for name, value in values.items()}
@@ -50,9 +50,9 @@ class MetricsFile(Logger):
             raise Unwritable(self.path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
-        """Metrics rows of this stage, in order. Incomplete or damaged lines are left out.
+        """Return the metrics rows of this stage, in order, without incomplete or damaged lines; none if there is no file.
 
-        Raises InputError where the file is larger than 200 MB, or no file.
+        Raises InputError if the file is larger than 200 MB, or is not a regular file.
         """
         return [row for row in self._whole_lines() if row["stage"] == self.stage]
 
@@ -69,7 +69,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def forget_after(self, update: int) -> None:
-        """Remove rows of this stage after `update`: a resumed run writes them again."""
+        """Remove the rows of this stage after `update`, because a resumed run writes them again."""
         if not self.path.exists():
             if update > 0:
                 print_once(f"{self.path} is missing: the rows so far are lost, and the curve begins here")
@@ -84,7 +84,7 @@ class MetricsFile(Logger):
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """The metrics row in a line; None where the line is incomplete or damaged."""
+    """Return the metrics row in a line, None if the line is incomplete or damaged."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -97,5 +97,5 @@ def _row(line: str) -> dict[str, Any] | None:
 
 
 def forget_unsaved(file: MetricsFile) -> LambdaCallback:
-    """A callback that removes, when training starts, the rows written after the checkpoint that is resumed."""
+    """Return a callback that removes the rows after the resumed checkpoint when training starts."""
     return LambdaCallback(on_train_start=lambda trainer, module: file.forget_after(int(module.updates)))  # type: ignore[arg-type]

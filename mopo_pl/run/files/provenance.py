@@ -1,6 +1,7 @@
-"""`provenance.json`: what a run started from, so that a resume continues the same run or says why it cannot.
+"""Read, write and compare `provenance.json`, which describes what a run started from.
 
-It repeats the configuration: `config.yaml` may be edited by hand, and a resume names the key that was.
+A resume compares it with the current state, and continues the same run or reports why it cannot. The file repeats the
+configuration, so that a resume can name each key that was edited by hand in `config.yaml`.
 """
 
 from typing import Any, cast
@@ -18,15 +19,23 @@ from mopo_pl.run.files.folder import RunFolder
 from mopo_pl.storage.stored_json import read_json
 
 UNSTORED = ("resume", "run_dir", "preset")
-"""Keys that do not change what is computed, and are not compared."""
+"""Configuration keys that do not change what is computed. They are not compared."""
 KEYS = {"dataset", "ensemble", "processes", "torch", "cpu", "config"}
 """Keys that `provenance.json` must have."""
 MACHINE = ("torch", "cpu")
-"""Keys whose change makes a resumed run differ in rounding alone."""
+"""Keys whose change makes a resumed run differ only in rounding."""
 
 
 def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensemble: str | None) -> dict[str, Any]:
-    """What a resume compares. `ensemble`: SHA-256 of the weights of `dynamics_from`, or None."""
+    """Return the content of `provenance.json`, which a resume compares.
+
+    Args:
+        config: The resolved configuration.
+        dataset: The log, whose hash is stored.
+        processes: Number of processes of the run.
+        ensemble: SHA-256 of the weights of `dynamics_from`; None without `dynamics_from`.
+
+    """
     return {
         "dataset": dataset.hash,
         "ensemble": ensemble,
@@ -38,9 +47,9 @@ def provenance_of(config: Config, dataset: OfflineDataset, processes: int, ensem
 
 
 def compare(folder: RunFolder, now: dict[str, Any]) -> None:
-    """Compare a run's provenance with that of its beginning.
+    """Compare the provenance `now` with the one stored when the run began.
 
-    Prints differences that do not matter or cost exact equality; raises InputError for all others.
+    Differences that do not matter, or only change the rounding, are printed. Raises InputError for all other differences.
     """
     if (folder.path / "origin.json").exists():
         raise InputError(
@@ -81,7 +90,7 @@ def compare(folder: RunFolder, now: dict[str, Any]) -> None:
 
 
 def settings_that_differ(then: Config, now: Config) -> list[str]:
-    """Dotted keys whose values differ between two configurations."""
+    """Return the dotted keys whose values differ between two configurations."""
     old, new = (OmegaConf.to_container(OmegaConf.structured(config)) for config in (then, now))
     return list(_differences(cast(dict[str, Any], old), cast(dict[str, Any], new)))
 
@@ -98,7 +107,7 @@ def _read(folder: RunFolder) -> dict[str, Any]:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any], prefix: str = "") -> dict[str, tuple[str, str]]:
-    """Old and new value of each dotted key that differs, as typed. Keys that are new in this version are not compared."""
+    """Return old and new value of each dotted key that differs, formatted as on a command line. Keys missing in one are skipped."""
     found = {}
     for key, old in then.items():
         name, new = f"{prefix}{key}", now.get(key)

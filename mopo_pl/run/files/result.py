@@ -1,4 +1,4 @@
-"""`result.json` and the summary at the end of a run."""
+"""Build `result.json` and the summary that is printed at the end of a run."""
 
 import json
 import subprocess
@@ -31,10 +31,19 @@ def build_result(
     curve: list[list[float]],
     final: Episodes | None,
 ) -> dict[str, Any]:
-    """Results of a run; returns are null where there is no environment.
+    """Return the content of `result.json`. Returns are null if there is no environment.
 
-    `final_returns`: of each final episode, null where the policy gave no numbers; then the mean is null too. `last10`: mean of
-    the last ten evaluations.
+    In the result, `final_returns` holds the return of each final episode, null if the policy gave actions that are not finite; then the
+    mean is null too. `last10_return` is the mean of the last ten evaluations.
+
+    Args:
+        dataset: The log.
+        seed: Seed of the run.
+        updates: Number of updates of the policy.
+        seconds: Training time of each stage [s].
+        curve: [updates, mean return] of each evaluation.
+        final: Episodes of the final evaluation; None without an environment.
+
     """
     last10 = _finite(np.mean([mean for _, mean in curve[-10:]])) if curve else None
     final_return = None if final is None else _finite(final.returns.mean())
@@ -58,16 +67,23 @@ def build_result(
 
 
 def _finite(value: float | np.floating) -> float | None:
-    """A number, or None for what JSON has no word for."""
+    """Return a number, or None for NaN and infinities, which JSON does not have."""
     return float(value) if isfinite(value) else None
 
 
 def health_of(
     folder: RunFolder, facts: RunFacts | None, *, after: int, elites: int, criterion: str, final: Episodes | None
 ) -> dict[str, Any]:
-    """The health of a run, from its metrics.jsonl and its final episodes: level, and findings.
+    """Return the health of a run, its level and findings, judged from its metrics.jsonl and its final episodes.
 
-    `facts`: None where no policy was trained. `after`: `health.after`. `elites`, `criterion`: of the ensemble.
+    Args:
+        folder: Folder of the run.
+        facts: Facts about the run that the checks of the policy use; None if no policy was trained.
+        after: Number of updates before which the policy is not judged, `health.after`.
+        elites: Number of elites of the ensemble.
+        criterion: Holdout criterion of the ensemble, `dynamics.criterion`.
+        final: Episodes of the final evaluation; None without an environment.
+
     """
     rows = MetricsFile(folder.metrics, stage="dynamics").rows()
     findings = health_of_ensemble(rows, elites=elites, criterion=criterion)
@@ -85,7 +101,7 @@ def _score(env_id: str | None, value: float | None) -> float | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
     for package in PACKAGES:
         try:
@@ -96,10 +112,10 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that the code runs from; None where it is installed from a wheel."""
+    """Return the git commit of the checkout that the code runs from; None if it is installed from a wheel, or git fails."""
     checkout = Path(__file__).resolve().parents[3]
     if not (checkout / ".git").exists():
-        # Git would look further up: a wheel in a venv inside somebody's project is not that project's commit.
+        # Git would search the parent folders and find the commit of a project whose venv contains the wheel.
         return None
     command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
     try:
@@ -109,14 +125,14 @@ def git_commit() -> str | None:
 
 
 def save_result(folder: RunFolder, result: dict[str, Any]) -> None:
-    """Write `result.json`, which also marks the run as finished."""
+    """Write `result.json`. The file also marks the run as finished."""
     folder.write(folder.result, json.dumps(result, indent=2, allow_nan=False) + "\n")
 
 
 def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated: str = "") -> str:
-    """The summary printed at the end of a run.
+    """Return the summary that is printed at the end of a run.
 
-    `again`: the command that scores its policy. `estimated`: lines about estimates, where there are any.
+    `again`: the command that scores the policy. `estimated`: lines about the estimates, "" without estimates.
     """
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in result["seconds"].items() if value is not None)
     lines = ["", f"log      mean return {result['behaviour_return']:.1f}"]
@@ -142,7 +158,7 @@ def summary(folder: RunFolder, result: dict[str, Any], *, again: str, estimated:
 
 
 def _health(health: dict[str, Any]) -> list[str]:
-    """The lines of a run's health, the worst findings first."""
+    """Return the lines of the summary about the health of a run, the worst findings first."""
     findings = [Finding(**entry) for entry in health["findings"]]
     lines = [f"{level}: {text}" for level in ("STOP", "WARN", "OK") for text in of_level(level, findings)]
     if health["level"] == "STOP":
@@ -152,7 +168,7 @@ def _health(health: dict[str, Any]) -> list[str]:
 
 
 def _ends(learned: dict[str, Any]) -> str:
-    """How good the learned rule of termination is."""
+    """Return the text of the summary about the quality of a learned termination rule on held-out rows."""
     holdout = learned["holdout"]
     others = holdout["rows"] - holdout["terminal"]
     return (

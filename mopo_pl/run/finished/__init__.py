@@ -1,1 +1,1 @@
-"""What commands do with a finished run."""
+"""The commands for finished runs: evaluate, video, export, push and estimate."""

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl push`: the card of a run's policy, written beside it, and both uploaded."""
+"""The command `python -m mopo_pl push`: write the card of a run's policy next to it, and upload both."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ from mopo_pl.storage.hub import repository_of, upload
 from mopo_pl.storage.run_records import another_policy, is_of_this_policy, read_estimates, read_result
 
 LICENCES = {"not stated": "other"}
-"""Names of licences as the hub writes them, where they differ."""
+"""Names of licences on the hub, where they differ from the names here."""
 KEPT = (
     "final_return",
     "final_return_std",
@@ -34,7 +34,7 @@ KEPT = (
     "git_commit",
     "versions",
 )
-"""What the card repeats of `result.json`."""
+"""Keys of `result.json` that the card repeats."""
 
 
 def push_run(
@@ -46,11 +46,19 @@ def push_run(
     actor: Callable[..., TanhGaussianActor] | None,
     trust: bool = False,
 ) -> int:
-    """Write `policy/README.md` and `policy/card.json`, and upload the folder; exit code 0, 1 where that failed.
+    """Write `policy/README.md` and `policy/card.json`, and upload the folder; return exit code 0, or 1 if the upload failed.
 
-    `to`: hub:OWNER/NAME; None: the folder is only made ready. `trust`: whether the environment that `config.yaml` names may be a
-    module's, or read files. Raises InputError where it names one without `trust`, where the run is not finished, and where its
-    estimates are of another policy.
+    Args:
+        run: Folder of the run.
+        to: Repository, `hub:OWNER/NAME`; None: the folder is prepared and not uploaded.
+        public: Whether a new repository is public.
+        licence: Licence of the weights.
+        actor: Class of the policy network, if it is a user's class.
+        trust: Whether the environment that `config.yaml` names may come from a Python module, or read files.
+
+    Raises InputError if `config.yaml` names such an environment and `trust` is false, if the run is not finished, and if its estimates
+    belong to another policy.
+
     """
     check_licence(licence)
     run = run.expanduser().resolve()
@@ -77,7 +85,7 @@ def push_run(
 
 
 def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, trust: bool) -> dict[str, Any]:
-    """The card as plain values. `address`: what `Policy.load` takes."""
+    """Return the card as plain values. `address`: the argument with which `Policy.load` loads the policy."""
     config, result = config_from_file(folder.config), read_result(folder.path)
     refuse_named_code(folder.config, config, trust=trust, within=OF_THE_ENVIRONMENT)
     if result is None:
@@ -100,9 +108,12 @@ def card_of(folder: RunFolder, policy: Policy, *, address: str, licence: str, tr
 
 
 def _log(config: Config, result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the checks say of the log now; from `result.json` alone, with a finding that says so, where it cannot be opened."""
+    """Return the description of the log and its current findings.
+
+    If the log cannot be opened or has changed, only `result.json` is used, and a finding states that.
+    """
     known = {
-        "name": config.dataset_label,  # not the path: the card leaves this machine
+        "name": config.dataset_label,  # not the path: the card may be given to others
         "hash": result["dataset"]["hash"],
         "env_id": result["env_id"],
         "mean_return": result["behaviour_return"],
@@ -111,7 +122,7 @@ def _log(config: Config, result: Mapping[str, Any]) -> dict[str, Any]:
         dataset, findings = examine_log(config)
     except InputError:
         dataset, findings = None, ()
-        why = "it could not be opened"  # without the reason, which names files of this machine
+        why = "it could not be opened"  # without the error, which contains paths of this machine
     else:
         why = "its arrays are not those that the run was trained on"
     if dataset is None or dataset.hash != known["hash"]:

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl estimate RUN`, which writes `estimates.json` into the folder of a run, and the same at a run's end."""
+"""Write `estimates.json` into a run folder, for the command `python -m mopo_pl estimate RUN` and at the end of a run."""
 
 import json
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ from mopo_pl.storage.run_records import ESTIMATES, ensemble_folder, policy_check
 
 
 def configuration_of(run: Path, settings: Sequence[str]) -> Config:
-    """The configuration of a run, with the folder of its ensemble in `dynamics_from`; its callbacks are left out.
+    """Return the configuration of a run, with the folder of its ensemble in `dynamics_from` and without its callbacks.
 
-    Code and places that it names are followed only where `settings` (key=value) repeat them, or say `trust=true`. Raises InputError
-    for others, and for a run without a policy or an ensemble.
+    Code, files and addresses that it names are accepted only if `settings` (key=value) repeat them or contain `trust=true`. Raises
+    InputError if one is not accepted, for other settings, and for a run without a policy or an ensemble.
     """
     foreign = [
         key
@@ -55,7 +55,10 @@ def configuration_of(run: Path, settings: Sequence[str]) -> Config:
 
 
 def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[str, Any]:
-    """Estimate the policy of a run folder, and write `estimates.json` into it. Raises InputError as `configuration_of` does."""
+    """Estimate the policy of a run folder, write `estimates.json` into the folder, and return its content.
+
+    Raises InputError as `configuration_of` and `open_inputs` do, and if the policy does not fit the log.
+    """
     config = configuration_of(run, settings)
     refuse_unwritable(run)
     policy = Policy.load(run, actor=actor_class(config.sac.actor))
@@ -65,7 +68,10 @@ def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[
 
 
 def write_estimates(run: Path, config: Config, inputs: Inputs, policy: Policy, *, seed: int) -> dict[str, Any]:
-    """Estimate a policy and write `estimates.json` into its run folder atomically; its result is read from there."""
+    """Estimate a policy, write `estimates.json` into its run folder atomically, and return its content.
+
+    The true return and the health are read from the `result.json` in the folder, if there is one.
+    """
     result = read_result(run) or {}
     with parts("estimate", PARTS) as begin:
         found = estimates_of(

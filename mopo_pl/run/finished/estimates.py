@@ -1,4 +1,4 @@
-"""What a run's policy is believed to earn without a simulator, and the verdict on it, as `estimates.json` holds them."""
+"""Estimate the return of a run's policy without a simulator, with a verdict, as the content of `estimates.json`."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -28,27 +28,27 @@ from mopo_pl.run.preparation.inputs import Inputs
 
 FORMAT = 1
 PARTS = 5
-"""Of the work, of which `estimates_of` tells."""
+"""Number of parts of the work that `estimates_of` reports to `begin`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """What the estimates may cost."""
+    """Limits on the computation of the estimates."""
 
     imagined_rows: int = 200_000
-    """Of each of the two policies, at most, but for the least number of rollouts."""
+    """Largest number of imagined rows for each of the two policies. `least_rollouts` may lead to more rows."""
     least_rollouts: int = 10
-    """In each elite."""
+    """Smallest number of rollouts in each elite."""
     most_rollouts: int = 100
-    """In each elite."""
+    """Largest number of rollouts in each elite."""
     values: int = 1000
-    """Starts whose mean is the fitted value."""
+    """Number of start states over which the fitted value is averaged."""
     clone_updates: int = behaviour_clone.UPDATES
     fqe_updates: int = fqe.UPDATES
 
 
 EFFORT = Effort()
-"""About half a minute on one core."""
+"""Default limits, which take about half a minute on one core."""
 
 
 def estimates_of(
@@ -62,16 +62,25 @@ def estimates_of(
     effort: Effort | None = None,
     begin: Callable[[str], None] = lambda part: None,
 ) -> dict[str, Any]:
-    """What is written to `estimates.json`, for a policy of that run; the ensemble of `inputs` is moved to the CPU.
+    """Return the content of `estimates.json` for a policy of a run. The ensemble of `inputs` is moved to the CPU.
 
-    `true_return`: of the policy in its environment, undiscounted, where it is known. `health`: that of the training, as `result.json` holds it.
-    `begin`: is told the name of each of the `PARTS` of the work when it begins.
+    Args:
+        config: Configuration of the run.
+        inputs: The log, the ensemble, the termination rule and the known reward.
+        policy: The policy to estimate.
+        seed: Seed of rollouts and networks.
+        true_return: Undiscounted mean return of the policy in its environment; None if it is not known.
+        health: Health of the training, as in `result.json`; None if it is not known.
+        effort: Limits on the computation; None: `EFFORT`.
+        begin: Called with the name of each of the `PARTS` parts when it begins.
+
     """
     assert inputs.model is not None
     assert inputs.rule is not None
     began, effort = time.perf_counter(), effort or EFFORT
     dataset, discount = inputs.dataset, config.sac.discount
-    penalty = replace(config.penalty, halt_widths=None)  # the return of the steps themselves is estimated
+    # No halts at the log's edge: the return of the complete rollouts is estimated.
+    penalty = replace(config.penalty, halt_widths=None)
     model = build_penalised_model(
         penalty, inputs.model.to("cpu"), inputs.rule, dataset, inputs.reward, discount=discount
     ).to("cpu")
@@ -118,7 +127,7 @@ def estimates_of(
             "log": logged_there,
             "bias": float(of_clone.sums["return"].mean()) - logged_there,
         },
-        # A window from a logged state is another sum than the true return, which is of whole episodes.
+        # The return of a few steps from a logged state is not comparable with the true return, which is of complete episodes.
         "bound": _bound(model.coef, of_policy, log_u, true_return if log.whole_episodes else None),
         "fqe": {"updates": effort.fqe_updates, **values, "bias": values["clone"]["mean"] - logged["forever"]},
         "true_return": true_return,
@@ -134,15 +143,15 @@ def estimates_of(
 
 
 def _deployed(policy: Policy) -> Act:
-    """The policy as it is deployed: its mean action, whatever the noise."""
+    """Return the policy as it is deployed, with its mean action. The noise is ignored."""
     return lambda observations, noise: policy.actor.mean_action(observations)
 
 
 def _fitted(
     dataset: OfflineDataset, policy: Policy, clone: BehaviourClone, log: LoggedReturns, seed: int, effort: Effort
 ) -> list[FittedValues]:
-    """Fitted Q evaluation of the policy and of the clone."""
-    # As in training: without its next state only a terminal row is of use.
+    """Return the results of fitted Q evaluation, for the policy and for the clone."""
+    # As in training, a row without a known next state is used only if it is terminal.
     usable = dataset.next_known | dataset.transitions.terminals.bool()
     rows = dataset.transitions[usable]
     first = log.rows[log.drawn(min(effort.values, len(log.rows)), generator_for(seed, "valued starts"))]
@@ -165,10 +174,10 @@ def _fitted(
 
 
 def _bound(coef: float, returns: ModelReturns, log_u: float, true_return: float | None) -> dict[str, Any]:
-    """The bound of the paper in practice: the return in the penalised model, all of u penalised, as a lower bound.
+    """Return the paper's lower bound of the return: the return in the model with all of u penalised.
 
-    It holds where λu is at least the error that a step of the model makes in value, which nobody knows. `true_return`: of the
-    same steps; None where it is not known.
+    The bound holds if λu is at least the error that a step of the model causes in the value, which is not known. `true_return`: the
+    true return over the same steps; None if it is not known.
     """
     lower = float(returns.sums["bound"].mean())
     return {

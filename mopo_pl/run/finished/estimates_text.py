@@ -1,4 +1,4 @@
-"""What `estimates.json` holds, in words: the text of the command, and the lines in the summary of a run."""
+"""Format the content of `estimates.json` as text, for the command `estimate` and for the summary of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from mopo_pl.diagnostics.estimates.verdict import DEPLOY, NO_OBJECTION
 
 
 def as_text(run: Path, found: Mapping[str, Any]) -> str:
-    """What `python -m mopo_pl estimate RUN` prints."""
+    """Return the text that `python -m mopo_pl estimate RUN` prints."""
     protocol, log, model, fqe, bound = (found[name] for name in ("protocol", "log", "model", "fqe", "bound"))
     earned = model["policy"]["return"]
     lines = [
@@ -32,7 +32,7 @@ def as_text(run: Path, found: Mapping[str, Any]) -> str:
 
 
 def summary_lines(found: Mapping[str, Any]) -> str:
-    """What the summary at the end of a run says of estimates."""
+    """Return the lines about the estimates in the summary at the end of a run."""
     earned, fqe = found["model"]["policy"]["return"], found["fqe"]["policy"]
     return (
         f"estimate {earned['mean']:.1f} in the model (elites {min(earned['elites']):.1f} to {max(earned['elites']):.1f}; "
@@ -48,7 +48,7 @@ def summary_lines(found: Mapping[str, Any]) -> str:
 
 
 def _weight(reason: Mapping[str, Any]) -> str:
-    return reason.get("weight", reason["says"])  # estimates of earlier versions have none
+    return reason.get("weight", reason["says"])  # estimates of earlier versions have no weight
 
 
 def _list(values: Sequence[float]) -> str:
@@ -56,7 +56,7 @@ def _list(values: Sequence[float]) -> str:
 
 
 def _check(earned: float, estimated: float, estimate: Mapping[str, Any], spread: float) -> str:
-    """Whether an estimator is right about a policy whose return is known: that of the log, as a clone of it follows it."""
+    """Return the text about the check of an estimator on a clone of the log's policy, whose return is known from the log."""
     within = "at most" if estimate["believed"] else "more than"
     counts = "counts" if estimate["believed"] else "does not count"
     return (

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl evaluate`: a run's policy in its environment, or in another one."""
+"""The command `python -m mopo_pl evaluate`: evaluate a run's policy in its environment, or in another one."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -28,11 +28,20 @@ def evaluate_run(
     env_kwargs: Mapping[str, Any] | None = None,
     trust: bool = False,
 ) -> int:
-    """Print mean, spread and score of deterministic episodes.
+    """Run deterministic episodes, print their mean return, spread and score, and return exit code 0.
 
-    `env_id`: another environment than the run's, with `env_kwargs` alone as its arguments; without it, `env_kwargs` replace
-    those of the run. `trust`: whether the environment that `policy.json` names may be a module's, or read files. Raises
-    InputError where there is no environment, where it does not fit the policy, and where the policy's actions are no numbers.
+    Args:
+        folder: Folder of the run.
+        episodes: Number of episodes.
+        seed: Seed of the first episode.
+        actor: Class of the policy network, if it is a user's class.
+        env_id: Environment to use instead of the run's, with `env_kwargs` as its only arguments; None: the run's.
+        env_kwargs: Arguments of the environment. With the run's environment, they replace the run's arguments; None: the run's arguments, or
+            none for another environment.
+        trust: Whether the environment that `policy.json` names may come from a Python module, or read files.
+
+    Raises InputError if there is no environment, if it does not fit the policy, and if actions of the policy are not finite.
+
     """
     policy = Policy.load(folder, actor=actor)
     env_id, env_kwargs, _ = fitting_environment(
@@ -63,9 +72,9 @@ def fitting_environment(
     env_kwargs: Mapping[str, Any] | None,
     trust: bool,
 ) -> tuple[str, Mapping[str, Any], gymnasium.Env]:
-    """Return id and arguments of the environment that a command is about, and that environment, tried and closed.
+    """Return id and arguments of the environment that a command uses, and the environment, which was tried and closed.
 
-    `command`: its name, for the sentence where there is no environment. The rest, and what is raised, as of `evaluate_run`.
+    `command`: name of the command, for messages. The other arguments and the errors are those of `evaluate_run`.
     """
     if env_id is None:
         env_id = policy.meta.get("env_id")

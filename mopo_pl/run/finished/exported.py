@@ -1,4 +1,4 @@
-"""`python -m mopo_pl export`: the policy of a run as files that need no project, compared on the run's own log."""
+"""The command `python -m mopo_pl export`: write a run's policy as files that run without this project, and compare them on the log."""
 
 import shlex
 from collections.abc import Callable, Sequence
@@ -31,10 +31,19 @@ def export_run(
     actor: Callable[..., TanhGaussianActor] | None,
     trust: bool = False,
 ) -> int:
-    """Export the policy of a run, or of its `policy` folder, and print how far each form is from it; return 0.
+    """Export the policy of a run, print how far the actions of each exported form differ from the policy's, and return 0.
 
-    `out`: by default `export` in the run's folder. `trust`: whether the environment that `config.yaml` names may be a module's, or
-    read files. Raises InputError as `export_policy` does, and where it names one without `trust`.
+    Args:
+        run: Folder of the run, its `policy` folder, or a file in that folder.
+        forms: Names of the forms to write; None: all that can be written.
+        out: Folder to write to; None: `export` in the folder of the run.
+        distribution: Whether means and log deviations are outputs too.
+        licence: Licence of the weights.
+        actor: Class of the policy network, if it is a user's class.
+        trust: Whether the environment that `config.yaml` names may come from a Python module, or read files.
+
+    Raises InputError as `export_policy` does, and if `config.yaml` names such an environment and `trust` is false.
+
     """
     check_licence(licence)
     run = run.expanduser()
@@ -66,7 +75,7 @@ def export_run(
 
 
 def _log_of(run: Path, policy: Policy, *, trust: bool) -> tuple[OfflineDataset, Config] | None:
-    """The log that the policy was trained on; None, with a line that says why, where it cannot be had."""
+    """Return the log that the policy was trained on, and the configuration. If it is not available, print why and return None."""
     if not (run / "config.yaml").exists():
         print(f"{run} is no run folder: there is no log to compare on")
         return None
@@ -89,7 +98,7 @@ def _log_of(run: Path, policy: Policy, *, trust: bool) -> tuple[OfflineDataset, 
 
 
 def _with_signals(policy: Policy, dataset: OfflineDataset, config: Config) -> Policy:
-    """The policy of an earlier version, which kept no description of its columns, with that of its log."""
+    """Return a policy of an earlier version, without a description of its columns, with the description from its log."""
     observations, actions = (signals.plain() for signals in signals_of(dataset, config.data.units))
     meta = {
         **policy.meta,

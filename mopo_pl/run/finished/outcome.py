@@ -1,4 +1,4 @@
-"""What follows the stages of a run: the final evaluation, or estimates without an environment, and the report."""
+"""The steps after the stages of a run: the final evaluation, or estimates without an environment, and the report."""
 
 import shlex
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from mopo_pl.sac.actor import TanhGaussianActor
 from mopo_pl.storage.run_records import REPORT, is_of_this_policy, read_estimates
 
 FINAL_SEED_OFFSET = 10_000
-"""Added to the seed of the final evaluation: its episodes differ from those of the learning curve."""
+"""Number added to the seed of the final evaluation, so that its episodes differ from those of the learning curve."""
 
 
 def final_evaluation(
@@ -34,7 +34,7 @@ def final_evaluation(
     actor: Callable[..., TanhGaussianActor],
     before_step: Callable[[], None] = lambda: None,
 ) -> Episodes:
-    """Score the exported policy in the environment that it names, as a user of the folder would."""
+    """Load the policy from the run folder, as a user would, and evaluate it in the environment that it names."""
     policy = Policy.load(folder.path, actor=actor)
     return evaluate(
         policy,
@@ -47,15 +47,15 @@ def final_evaluation(
 
 
 def _is_estimated(config: Config, inputs: Inputs) -> bool:
-    """Whether the run ends with estimates of its policy."""
+    """Return whether the run ends with estimates of its policy."""
     alone = config.uses_model and inputs.dataset.env_id is None
     return config.estimate and alone and not config.trainer.fast_dev_run
 
 
 def estimate_at_end(config: Config, inputs: Inputs, folder: RunFolder) -> str:
-    """Estimate the policy where no environment can score it, and write `estimates.json`; return the lines of the summary, or "".
+    """Estimate the policy if there is no environment, write `estimates.json`, and return the lines for the summary.
 
-    One sentence where that fails.
+    Returns "" if the run is not estimated, and one line with the error if the estimation fails.
     """
     if not _is_estimated(config, inputs):
         return ""
@@ -65,15 +65,15 @@ def estimate_at_end(config: Config, inputs: Inputs, folder: RunFolder) -> str:
         inputs = replace(inputs, model=load_model(ensemble), rule=inputs.rule or load_rule(ensemble))
         policy = Policy.load(folder.path, actor=actor_class(config.sac.actor))
         return summary_lines(write_estimates(folder.path, config, inputs, policy, seed=0))
-    except Exception as error:  # the run is finished all the same, and its summary must come
+    except Exception as error:  # the run is finished nevertheless, and its summary must be printed
         again = shlex.join(["python", "-m", "mopo_pl", "estimate", str(folder.path)])
         return f"estimate could not be made ({type(error).__name__}: {error}); try {again}"
 
 
 def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStack) -> None:
-    """Write the estimates and the report that a finished run should have, and was killed before it had.
+    """Write the estimates and the report of a finished run that was killed before it had written them.
 
-    Those of a policy that went on to learn are as good as none.
+    Estimates of an earlier policy of the run are replaced.
     """
     there = read_estimates(folder.path)
     estimates = _is_estimated(config, inputs) and (there is None or not is_of_this_policy(folder.path, there))
@@ -88,6 +88,6 @@ def make_up(config: Config, inputs: Inputs, folder: RunFolder, at_exit: ExitStac
 
 
 def _is_reported(folder: RunFolder) -> bool:
-    """Whether the page is newer than the result, after which a run writes it."""
+    """Return whether the report is newer than the result. A run writes the report after the result."""
     page = folder.path / REPORT
     return page.exists() and page.stat().st_mtime_ns >= folder.result.stat().st_mtime_ns

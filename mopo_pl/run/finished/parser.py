@@ -1,4 +1,4 @@
-"""`evaluate`, `video`, `export`, `push` and `estimate` on the command line: their arguments, and which functions take them."""
+"""The commands `evaluate`, `video`, `export`, `push` and `estimate`: their arguments and their calls."""
 
 import argparse
 from pathlib import Path
@@ -8,13 +8,13 @@ from mopo_pl.distributed.streams import show
 from mopo_pl.errors import InputError
 
 FORMS = ("numpy", "torch", "onnx")
-"""Those of `export.forms.FORMS`, repeated here so that torch is not imported (a test compares them)."""
+"""Names in `export.forms.FORMS`, repeated here so that torch is not imported (a test compares them)."""
 TRUSTED = "trust=true: follow the code and files that the environment of the run's config.yaml names"
-"""Help of the settings of `export` and `push`."""
+"""Help text of the settings of `export` and `push`."""
 
 
 def add_evaluate(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `evaluate` to the subparsers of `python -m mopo_pl`."""
     evaluate = commands.add_parser("evaluate", help="evaluate the policy of a run in its environment")
     evaluate.add_argument("run", type=Path, help="run folder")
     evaluate.add_argument(
@@ -29,7 +29,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def add_video(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `video` to the subparsers of `python -m mopo_pl`."""
     video = commands.add_parser("video", help="write a video of the policy of a run in its environment")
     video.add_argument("run", type=Path, help="run folder")
     video.add_argument("settings", nargs="*", help="as for evaluate")
@@ -41,7 +41,7 @@ def add_video(commands: Any) -> None:
 
 
 def add_export(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `export` to the subparsers of `python -m mopo_pl`."""
     export = commands.add_parser("export", help="write the policy of a run as files that run without this project")
     export.add_argument("run", type=Path, help="run folder, or its policy folder")
     export.add_argument("settings", nargs="*", help=TRUSTED)
@@ -54,7 +54,7 @@ def add_export(commands: Any) -> None:
 
 
 def add_push(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `push` to the subparsers of `python -m mopo_pl`."""
     push = commands.add_parser("push", help="write the card of a run's policy, and upload both")
     push.add_argument("run", type=Path, help="run folder")
     push.add_argument("settings", nargs="*", help=TRUSTED)
@@ -66,7 +66,7 @@ def add_push(commands: Any) -> None:
 
 
 def add_estimate(commands: Any) -> None:
-    """Add the command to the subparsers of `python -m mopo_pl`."""
+    """Add `estimate` to the subparsers of `python -m mopo_pl`."""
     estimate = commands.add_parser(
         "estimate", help="estimate the return of a run's policy without its environment, with a verdict"
     )
@@ -110,7 +110,7 @@ def _video(options: argparse.Namespace) -> int:
 
 
 def _environment(options: argparse.Namespace, command: str) -> dict[str, Any]:
-    """Which environment the settings of a command choose, and whether code that a run names may be followed."""
+    """Return the environment that the settings of a command choose, and whether code that a run names is trusted."""
     from mopo_pl.config.compose import compose
     from mopo_pl.config.foreign import TRUST, is_trusted
 
@@ -168,7 +168,7 @@ def _estimate(options: argparse.Namespace) -> int:
 
 
 def _actor(options: argparse.Namespace) -> Any:
-    """The class that --actor names, if it is given."""
+    """Return the class that --actor names, None if it is not given."""
     from mopo_pl.config.registry import lookup
 
     try:
@@ -178,7 +178,7 @@ def _actor(options: argparse.Namespace) -> Any:
 
 
 def _trust(options: argparse.Namespace, command: str) -> bool:
-    """Whether `trust=true` is given, the only setting that the command takes."""
+    """Return whether `trust=true` is given, the only setting of the command; raise InputError for others."""
     from mopo_pl.config.foreign import TRUST, is_trusted
 
     foreign = [setting for setting in options.settings if not setting.startswith(f"{TRUST}=")]

@@ -1,4 +1,4 @@
-"""`python -m mopo_pl video`: a run's policy in its environment, as an animated WebP."""
+"""The command `python -m mopo_pl video`: write an animated WebP of a run's policy in its environment."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,33 +18,33 @@ from mopo_pl.storage.run_records import VIDEO
 SIDE = 256
 """Longest side of the images [pixels]."""
 PER_SECOND = 12.5
-"""Most images for a second of the environment."""
+"""Largest number of images per second of the environment's time."""
 MOST = 300
-"""Most images of a video; where there are more, every second one is left out, until they fit."""
+"""Largest number of images of a video. If there are more, every second image is dropped until they fit."""
 MOST_EPISODES = 20
 QUALITY = 60
-"""Of the WebP's lossy images, from 0 to 100."""
+"""Quality of the WebP's lossy images, from 0 to 100."""
 HELD = 1000
-"""Time for which the last state of an episode stands [ms]."""
+"""Time for which the last image of an episode is shown [ms]."""
 
 
 @dataclass
 class Film:
-    """The images of a video: every k-th state of each episode, and its last; k doubles where they become too many."""
+    """The images of a video: every k-th state of each episode, and its last. k doubles when there are more than `most` images."""
 
     every: int
-    """k [steps]."""
+    """k, the number of steps between two images [steps]."""
     rate: float
-    """Steps of a second of the environment."""
+    """Steps per second of the environment's time."""
     most: int = MOST
     frames: list[tuple[Seen, Image.Image]] = field(default_factory=list)
 
     def wants(self, step: int) -> bool:
-        """Whether a state after so many steps belongs to it."""
+        """Return whether the state after `step` steps is in the video."""
         return step % self.every == 0
 
     def add(self, seen: Seen) -> None:
-        """Take an image, downsized."""
+        """Add an image, scaled down to `SIDE` pixels. Drop images if there are too many."""
         image = Image.fromarray(seen.image)
         image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
         self.frames.append((seen, image))
@@ -53,7 +53,7 @@ class Film:
             self.frames = [each for each in self.frames if each[0].ended or self.wants(each[0].step)]
 
     def durations(self) -> list[int]:
-        """How long each image stands [ms]: until the next one in the environment's own time; the last of an episode `HELD`."""
+        """Return the time for which each image is shown [ms]: the environment's time until the next image, `HELD` for the last of an episode."""
         until = [*(seen for seen, _ in self.frames[1:]), None]
         return [
             HELD if after is None or seen.ended else max(1, round(1000 * (after.step - seen.step) / self.rate))
@@ -61,7 +61,7 @@ class Film:
         ]
 
     def save(self, path: Path) -> None:
-        """Write it as an animated WebP, which repeats for ever, atomically."""
+        """Write the video atomically as an animated WebP that repeats for ever."""
         first, *rest = (image for _, image in self.frames)
         with atomic_write(path) as aside:
             first.save(
@@ -90,16 +90,16 @@ def film_run(
     """Write a video of deterministic episodes, and return lines about it.
 
     Args:
-        folder: Of the run.
-        episodes: One after another in the video; each is that of `evaluate` with the same seed.
-        seed: Of the first episode.
-        out: What is written; None: `video.webp` in the run folder, which the report shows.
-        actor: Class of the policy network, if it is the user's own.
-        env_id: As `evaluate_run` takes it.
-        env_kwargs: Likewise.
-        trust: Likewise.
+        folder: Folder of the run.
+        episodes: Number of episodes, one after another in the video. Each equals the episode of `evaluate` with the same seed.
+        seed: Seed of the first episode.
+        out: File to write; None: `video.webp` in the run folder, which the report shows.
+        actor: Class of the policy network, if it is a user's class.
+        env_id: Environment, as in `evaluate_run`.
+        env_kwargs: Arguments of the environment, as in `evaluate_run`.
+        trust: Whether the environment is trusted, as in `evaluate_run`.
 
-    Raises InputError as `fitting_environment` does, and where the environment cannot be drawn.
+    Raises InputError as `fitting_environment` does, and if the environment cannot be rendered.
 
     """
     if not 1 <= episodes <= MOST_EPISODES:
@@ -136,7 +136,7 @@ def film_run(
 
 
 def _nth(number: int) -> str:
-    """Of a step.
+    """Return "single" for 1, else the ordinal number, as in "every 2nd step".
 
     >>> [_nth(number) for number in (1, 2, 3, 4, 12)]
     ['single', '2nd', '3rd', '4th', '12th']

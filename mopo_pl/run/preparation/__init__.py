@@ -1,1 +1,1 @@
-"""What is read, tried and estimated before a run begins."""
+"""Steps before a run begins: reading and checking the inputs, and estimating memory, disk and time."""

@@ -1,4 +1,4 @@
-"""What a user should know before training starts, though nothing is wrong."""
+"""Print warnings and notes before training starts."""
 
 import lightning as L
 import torch
@@ -11,7 +11,7 @@ from mopo_pl.run.preparation.inputs import Inputs
 
 
 def announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
-    """Print what a user should know before training starts."""
+    """Print warnings about the log, and notes on processes, precision, learning rate schedule and compilation."""
     for warning in of_level("WARN", inputs.dataset.findings):
         print_once(f"warning: {warning}")
     if trainer.world_size > 1:
@@ -36,6 +36,6 @@ def announce(config: Config, inputs: Inputs, trainer: L.Trainer) -> None:
 
 
 def _multiplies_bf16() -> bool:
-    """Whether the processor has instructions for products of bf16; without them torch emulates, slower than fp32."""
+    """Return whether the processor has instructions for products of bf16. Without them torch emulates bf16, slower than fp32."""
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,4 +1,4 @@
-"""What a run keeps on a GPU, compared with what is free there, before anything is trained."""
+"""Compare the memory that a run needs on a GPU with the free memory, before anything is trained."""
 
 import torch
 
@@ -7,16 +7,16 @@ from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.errors import InputError
 
 FIXED = 0.5e9
-"""Kernels, workspaces of products, and networks with their optimisers, at most [bytes]."""
+"""Upper bound of kernels, workspaces of matrix products, and networks with their optimisers [bytes]."""
 INDEX = 8
-"""Bytes of a row's place in the log."""
+"""Size of the index of a row of the log [bytes]."""
 
 
 def bytes_needed(config: Config, dataset: OfflineDataset) -> dict[str, float]:
-    """Return the bytes that a run keeps on its device at the most, by what they are.
+    """Return the largest number of bytes that a run keeps on its device, by name of the data.
 
-    The stages follow one another, so that it is those of the larger one. What the ensemble computes on a chunk of rollouts is
-    counted as the outputs of two hidden layers.
+    The stages follow one another, so that only the largest stage counts. The ensemble's activations in a chunk of rollouts are counted
+    as the outputs of two hidden layers.
     """
     rows = dataset.transitions.rows
     value = rows.element_size()
@@ -24,7 +24,7 @@ def bytes_needed(config: Config, dataset: OfflineDataset) -> dict[str, float]:
     log = {} if on_host else {"the log": float(rows.numel() * value)}
     stages = [log]
     if config.trains_model and not on_host:
-        # The bootstrap samples, an epoch's order, and the samples in this order.
+        # The bootstrap samples, the order of an epoch, and the samples in that order.
         stages.append({**log, "the bootstrap samples": 3.0 * INDEX * config.dynamics.members * len(dataset)})
     if config.uses_model:
         rollout, members = config.rollout, config.dynamics.members
@@ -41,13 +41,13 @@ def bytes_needed(config: Config, dataset: OfflineDataset) -> dict[str, float]:
 
 
 def refuse_too_little_memory(config: Config, dataset: OfflineDataset, device: torch.device) -> None:
-    """Raise InputError where a run needs more memory than is free on its GPU."""
+    """Raise InputError if a run needs more memory than is free on its GPU."""
     if device.type == "cuda":
         refuse(bytes_needed(config, dataset), torch.cuda.mem_get_info(device)[0], config)
 
 
 def refuse(needed: dict[str, float], free: float, config: Config) -> None:
-    """Raise InputError where `needed` and `FIXED` are more than `free` [bytes]."""
+    """Raise InputError if the sum of `needed` and `FIXED` is more than `free` [bytes]."""
     total = sum(needed.values()) + FIXED
     if total <= free:
         return

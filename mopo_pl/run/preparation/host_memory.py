@@ -1,4 +1,4 @@
-"""What a run needs of the host's memory and of its disk, compared with what is free before anything is trained."""
+"""Compare the host memory and disk space that a run needs with the free space, before anything is trained."""
 
 import itertools
 import shutil
@@ -13,17 +13,17 @@ from mopo_pl.run.preparation.device_memory import INDEX
 from mopo_pl.run.preparation.inputs import Inputs
 
 COPIES = 4
-"""Numbers that are kept of each trained weight: itself, its gradient, and two of Adam."""
+"""Number of values stored for each trained weight: the weight, its gradient, and two moments of Adam."""
 MEMINFO = Path("/proc/meminfo")
 GROUP_OF_SELF = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
 
 
 def host_bytes(config: Config, dataset: OfflineDataset, *, on_gpu: bool) -> dict[str, float]:
-    """Return the bytes that a run takes of the host's memory beside its open log, at least, by what they are.
+    """Return a lower bound of the host memory that a run needs in addition to its open log [bytes], by name of the data.
 
-    The stages follow one another, so that it is those of the larger one. The system gives the model buffer's pages only when they
-    are filled: one that is too large would end the run in a later epoch.
+    The stages follow one another, so that only the larger stage counts. The operating system provides the pages of the model buffer
+    only when they are filled, so that a buffer that is too large would end the run in a later epoch.
     """
     rows, members, actions = dataset.transitions.rows, config.dynamics.members, dataset.action_dim
     value, width = rows.element_size(), rows.shape[1] * rows.element_size()
@@ -32,7 +32,7 @@ def host_bytes(config: Config, dataset: OfflineDataset, *, on_gpu: bool) -> dict
         sizes = [dataset.obs_dim + actions, *config.dynamics.hidden_sizes, 2 * (dataset.transitions.newest_dim + 1)]
         ensemble["the ensemble"] = float(COPIES * value * members * _weights(sizes))
     if config.trains_model and (not on_gpu or config.data.device == "cpu"):
-        # An epoch's order, and the samples in this order.
+        # The order of an epoch, and the samples in that order.
         ensemble["the bootstrap samples"] = 2.0 * INDEX * members * len(dataset)
     policy: dict[str, float] = {}
     if config.stage != "dynamics" and not on_gpu:
@@ -54,9 +54,9 @@ def host_bytes(config: Config, dataset: OfflineDataset, *, on_gpu: bool) -> dict
 
 
 def disk_bytes(config: Config, dataset: OfflineDataset, *, ends: bool) -> float:
-    """Return the bytes of the refreshes in the first checkpoint that holds as many as the model buffer, at least.
+    """Return a lower bound of the size of the refreshes in the first checkpoint with a full model buffer [bytes].
 
-    `ends`: whether imagined episodes may end, so that of each only the first step is sure to be a row.
+    `ends`: whether imagined episodes may end early. Then only the first step of each is counted.
     """
     if config.stage == "dynamics" or not config.uses_model:
         return 0.0
@@ -67,9 +67,9 @@ def disk_bytes(config: Config, dataset: OfflineDataset, *, ends: bool) -> float:
 
 
 def refuse_too_little_room(config: Config, inputs: Inputs, *, on_gpu: bool, folder: Path, copies: int = 1) -> None:
-    """Raise InputError where a run needs more than is free of the host's memory, or of the disk of its folder.
+    """Raise InputError if a run needs more host memory, or more space on the disk of its folder, than is free.
 
-    `copies`: runs or processes of a run that train on this machine at the same time.
+    `copies`: number of runs, or of processes of a run, that train on this machine at the same time.
     """
     needed = host_bytes(config, inputs.dataset, on_gpu=on_gpu)
     total, free = copies * sum(needed.values()), free_memory()
@@ -91,7 +91,7 @@ def refuse_too_little_room(config: Config, inputs: Inputs, *, on_gpu: bool, fold
 
 
 def room_line(config: Config, inputs: Inputs, *, on_gpu: bool, folder: Path) -> str:
-    """What `--dry-run` says of it, with all imagined rows."""
+    """Return the line of `--dry-run` about needed and free memory and disk space, with all imagined rows counted."""
     dataset = inputs.dataset
     needed, log = host_bytes(config, dataset, on_gpu=on_gpu), dataset.transitions.rows.nbytes
     free, room = free_memory(), free_disk(folder)
@@ -103,7 +103,7 @@ def room_line(config: Config, inputs: Inputs, *, on_gpu: bool, folder: Path) -> 
 
 
 def free_memory() -> float | None:
-    """Bytes that can be had without swapping: what the system has, and what the limits of control groups leave; None if unknown."""
+    """Return the memory available without swapping, within the limits of control groups [bytes]; None if unknown."""
     try:
         words = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines() if ":" in line)
         available = float(words["MemAvailable"].split()[0]) * 1024
@@ -113,9 +113,10 @@ def free_memory() -> float | None:
 
 
 def _left_by_groups() -> list[float]:
-    """What each limit on this process leaves, that of its control group and those above: the limit less what is in use.
+    """Return the memory that each limit leaves [bytes], for this process's control group and those above it.
 
-    Pages of files are not counted as used, as they are given up first. Version 2 of control groups; of version 1, the memory's own.
+    It is the limit minus the memory in use. Cached pages of files are not counted as used, because the system frees them first. Reads
+    version 2 of control groups, and the memory controller of version 1.
     """
     try:
         lines = [line.split(":", 2) for line in GROUP_OF_SELF.read_text().splitlines()]
@@ -137,7 +138,7 @@ def _left_by_groups() -> list[float]:
 def _left_in(place: Path, *, second: bool) -> list[float]:
     limit, used = ("memory.max", "memory.current") if second else ("memory.limit_in_bytes", "memory.usage_in_bytes")
     try:
-        bound = float((place / limit).read_text())  # "max" is none
+        bound = float((place / limit).read_text())  # "max", no limit, raises ValueError
         lines = map(str.split, (place / "memory.stat").read_text().splitlines())
         statistics = {words[0]: words[1] for words in lines if len(words) == 2}
         files = sum(float(statistics.get(name, 0)) for name in ("active_file", "inactive_file"))
@@ -147,7 +148,7 @@ def _left_in(place: Path, *, second: bool) -> list[float]:
 
 
 def free_disk(folder: Path) -> float | None:
-    """Bytes that may be written into a folder, which need not be there yet; None where the system does not say."""
+    """Return the free space on the disk of a folder, which need not exist yet [bytes]; None if it is unknown."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -158,12 +159,12 @@ def free_disk(folder: Path) -> float | None:
 
 
 def _imagined(config: Config) -> int:
-    """Rows of a refresh, at most."""
+    """Return the largest number of rows of a refresh."""
     return config.rollout.starts * config.rollout.horizon
 
 
 def _weights(sizes: Sequence[int]) -> int:
-    """Weights and biases of layers of these widths."""
+    """Return the number of weights and biases of layers with these widths."""
     return sum((i + 1) * o for i, o in itertools.pairwise(sizes))
 
 
@@ -172,7 +173,7 @@ def _listed(parts: Mapping[str, float]) -> str:
 
 
 def _shown(size: float | None) -> str:
-    """In GB, three digits where it is small."""
+    """Format a size in GB, with three decimals below 1 GB."""
     if size is None:
         return "an unknown number of GB"
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e9:.3f} GB"
@@ -189,5 +190,5 @@ _WAYS = {
 
 
 def _smaller(needed: Mapping[str, float]) -> str:
-    """How to make the largest part smaller."""
+    """Return a hint on which setting reduces the largest part."""
     return f"set a smaller {_WAYS[max(needed, key=lambda name: needed[name])]}"

@@ -1,4 +1,4 @@
-"""Inputs of a run: opened, and checked as far as possible before anything is trained."""
+"""Open the inputs of a run, and check them as far as possible before anything is trained."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,37 +27,40 @@ from mopo_pl.run.preparation.own_code import called, try_actor, try_penalty, try
 from mopo_pl.storage.stored_json import read_json
 
 UNITS_CHECK = "units"
-"""Name of what `data.units` is found wrong for."""
+"""Name of the findings about `data.units`."""
 
 
 @dataclass(frozen=True)
 class Examined:
-    """The log, what the checks say of it, and the functions that its imagined steps take."""
+    """A log, the findings of its checks, and the termination rule and known reward of imagined steps."""
 
     dataset: OfflineDataset | None
-    """None where its arrays cannot be packed."""
+    """The log; None if its arrays cannot be packed into one dataset."""
     findings: tuple[Finding, ...]
     rule: Rule | None = None
-    """None where nothing is imagined, the run learns it, or a check says what is wrong with it."""
+    """Termination rule; None if no steps are imagined, the run learns the rule, or a check found an error in it."""
     reward: Reward | None = None
-    """None where the learned reward is used, nothing is imagined, or a check says what is wrong with it."""
+    """Known reward; None if the learned reward is used, no steps are imagined, or a check found an error in it."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The log, the ensemble of `dynamics_from`, and the functions that imagined steps take; each is looked up once."""
+    """The log, the ensemble of `dynamics_from`, and the termination rule and known reward of imagined steps."""
 
     dataset: OfflineDataset
     model: TransitionModel | None
-    """None where the run trains one, or uses none."""
+    """Ensemble of `dynamics_from`; None if the run trains an ensemble, or uses none."""
     rule: Rule | None
-    """When imagined episodes end; None where nothing is imagined, or the run learns it."""
+    """Rule that ends imagined episodes; None if no steps are imagined, or the run learns the rule."""
     reward: Reward | None
-    """r(s, a, s'); None: the learned one."""
+    """Known reward r(s, a, s'); None: the learned reward."""
 
 
 def open_inputs(config: Config) -> Inputs:
-    """Open the log and check it, the termination rule, the reward, the penalty and a given ensemble; raises InputError."""
+    """Open the log, and check it, the callbacks, the actor, the termination rule, the reward, the penalty and a given ensemble.
+
+    Raises InputError with the problems.
+    """
     log = examine_inputs(config)
     problems = list(of_level("STOP", log.findings))
     if log.dataset is None or problems:
@@ -75,10 +78,10 @@ def open_inputs(config: Config) -> Inputs:
 
 
 def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
-    """The log, and what the checks say of it, of the termination rule and of a known reward.
+    """Return the log, and the findings about it, the termination rule and a known reward.
 
-    `without_rule`: the level of a rule that is not given, where none is known.
-    Raises InputError where the file cannot be read or lacks a field.
+    `without_rule`: level of the finding that no termination rule is given and none is known for the environment.
+    Raises InputError if the file cannot be read or lacks a field.
     """
     try:
         dataset, findings = examine_log(config)
@@ -92,7 +95,7 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
     rule, of_rule = _about_rule(config, dataset)
     reward, of_reward = _about_reward(config, dataset)
     of_rule = tuple(replace(finding, level=without_rule) if missing else finding for finding in of_rule)
-    if config.reward is None and config.algorithm != "bc":  # the logged rewards are learned from
+    if config.reward is None and config.algorithm != "bc":  # the logged rewards are used for training
         findings = tuple(
             replace(finding, level="STOP") if (finding.name, finding.level) == (CONSTANT_REWARDS, "WARN") else finding
             for finding in findings
@@ -101,7 +104,7 @@ def examine_inputs(config: Config, *, without_rule: Level = "STOP") -> Examined:
 
 
 def _about_units(config: Config, dataset: OfflineDataset | None) -> tuple[Finding, ...]:
-    """What is wrong with the units of the columns; none where nothing is, as most logs have none."""
+    """Return the findings about the units of the columns; none if the units are valid or not given."""
     try:
         if dataset is not None:
             signals_of(dataset, config.data.units)
@@ -111,7 +114,7 @@ def _about_units(config: Config, dataset: OfflineDataset | None) -> tuple[Findin
 
 
 def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
-    """The termination rule, and what is wrong with it, by itself and on the log."""
+    """Return the termination rule, and the findings about it, from a trial call and from the log."""
     if config.termination == "learned":
         return _about_learned_rule(config, dataset)
     env_id = config.env_id if dataset is None else dataset.env_id
@@ -135,7 +138,7 @@ def _about_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | 
 
 
 def _about_learned_rule(config: Config, dataset: OfflineDataset | None) -> tuple[Rule | None, tuple[Finding, ...]]:
-    """Whether the log has what a rule can be learned from; with `dynamics_from`, the rule that was learned there."""
+    """Return the learned rule of `dynamics_from` and the findings about it. Without it, check that a rule can be learned from the log."""
     if dataset is None or not (config.uses_model or config.learns_termination):
         return None, ()
     if config.learns_termination:
@@ -155,14 +158,14 @@ def _about_learned_rule(config: Config, dataset: OfflineDataset | None) -> tuple
 
 
 def learned_findings(rule: LearnedRule, dataset: OfflineDataset) -> tuple[Finding, ...]:
-    """A WARN where a learned rule contradicts the log so often that a given one would stop the run."""
+    """Return findings of level WARN if a learned rule contradicts the log so often that a given rule would stop the run."""
     found = rule_findings("learned", over_rows(rule, dataset), dataset)
     fix = "give limits of columns or a function, if you know what ends an episode"
     return tuple(replace(finding, level="WARN", fix=fix) for finding in found if finding.level == "STOP")
 
 
 def _about_reward(config: Config, dataset: OfflineDataset | None) -> tuple[Reward | None, tuple[Finding, ...]]:
-    """The known reward, and what is wrong with it, by itself and on the log."""
+    """Return the known reward, and the findings about it, from a trial call and from the log."""
     name = config.reward
     if name is None or not config.uses_model:
         return None, ()

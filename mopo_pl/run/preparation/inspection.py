@@ -1,4 +1,4 @@
-"""`python -m mopo_pl inspect`: a log and its checks as text or JSON, and as a page."""
+"""The command `python -m mopo_pl inspect`: describe and check a log, as text, JSON or an HTML page."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,20 +13,20 @@ from mopo_pl.report.log.page import LogPage, write_log_page
 from mopo_pl.run.preparation.inputs import UNITS_CHECK, Examined, examine_inputs
 
 SUFFIXES = (".html", ".htm")
-"""What the name of a page ends in, so that no log is overwritten by a mistyped command."""
+"""Allowed suffixes of a page, so that a mistyped command does not overwrite a log."""
 
 
 def inspect(dataset: str, settings: Sequence[str], *, as_json_text: bool, page: Path | None) -> tuple[str, Level]:
-    """The text to print, and the worst level of the checks.
+    """Check a log, and return the text to print and the worst level of the checks.
 
     Args:
-        dataset: As `dataset=` of a training.
+        dataset: Value of `dataset=`, as for training.
         settings: Further keys of the configuration, as `key=value`.
-        as_json_text: Whether the text is one JSON object.
-        page: Where the page with figures is written; None: nowhere.
+        as_json_text: Whether the returned text is a JSON object.
+        page: Path of an HTML page with figures to write; None: no page.
 
-    Raises InputError where the log cannot be read, for wrong settings, and for a page of another suffix or in a folder
-    that is not there; Unwritable where the page cannot be written.
+    Raises InputError if the log cannot be read, a setting is wrong, or the page has another suffix or lies in a missing folder.
+    Raises Unwritable if the page cannot be written.
 
     """
     page = None if page is None else page.expanduser()
@@ -43,12 +43,12 @@ def inspect(dataset: str, settings: Sequence[str], *, as_json_text: bool, page: 
 
 
 def _units(config: Config, log: Examined) -> Mapping[str, str]:
-    """Those of the configuration; none where one names no column, which is a finding."""
+    """Return the units of the configuration; none if a unit names no column, which is reported as a finding."""
     return {} if any(finding.name == UNITS_CHECK for finding in log.findings) else config.data.units
 
 
 def _refuse_page(page: Path) -> None:
-    """Raise InputError for a place where no page can be written."""
+    """Raise InputError for a folder, a wrong suffix, or a file in a missing folder."""
     if page.is_dir():
         raise InputError(f"--html {page} is a folder: give a file, as in --html {page / 'log.html'}")
     if page.suffix.lower() not in SUFFIXES:

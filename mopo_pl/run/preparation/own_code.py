@@ -1,4 +1,4 @@
-"""Functions and classes of the user's own, called on a few logged rows before anything is trained."""
+"""Call the user's functions and classes on a few logged rows before anything is trained."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.layers import Normaliser
 
 TRIED = 3
-"""Rows that a user's function is called with before training."""
+"""Number of rows with which a user's function is called before training."""
 
 
 def try_rule(rule: Rule, name: str | None, dataset: OfflineDataset) -> None:
@@ -94,7 +94,7 @@ def try_penalty(penalty: Penalty, name: str, dataset: OfflineDataset, *, members
 
 
 def called(call: Callable[[], Any], name: str) -> Any:
-    """Call it; raise InputError, with that name, for whatever it raises."""
+    """Return the result of `call`; raise InputError with `name` for any exception that it raises."""
     try:
         return call()
     except (Exception, SystemExit) as error:

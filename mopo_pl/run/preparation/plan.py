@@ -1,4 +1,4 @@
-"""`--dry-run`: what a run would do, from the opened log and the built modules, without training."""
+"""The option `--dry-run`: describe what a run would do, from the opened log and the built modules, without training."""
 
 import time
 from collections.abc import Callable
@@ -27,13 +27,14 @@ from mopo_pl.sac.cloning import CloningModule
 from mopo_pl.sac.module import SACModule
 
 TIMED = 5
-"""Steps of each kind that are timed, after one that is not."""
+"""Number of timed steps of each kind, after one step to warm up."""
 
 
 def plan(config: Config, *, at_once: int = 1) -> str:
-    """Open the log, count parameters, time a few steps of each kind; the text for the user. `at_once`: runs of one command that train at the same time.
+    """Open the log, count parameters, time a few steps of each kind, and return the plan of the run as text.
 
-    Raises InputError for wrong input, and where the run needs more memory or disk than is free.
+    `at_once`: number of runs of one command that train at the same time. Raises InputError for wrong input, and if the run needs more
+    memory or disk space than is free.
     """
     trainer = probe_flags(config.trainer)
     on_gpu = not isinstance(trainer.accelerator, CPUAccelerator)
@@ -82,7 +83,7 @@ def plan(config: Config, *, at_once: int = 1) -> str:
         if model is not None and config.uses_model:
             refreshes = config.trainer.max_epochs / config.rollout.every_n_epochs
             assert isinstance(module, SACModule)
-            # A rule that is yet to be learned takes hardly any of the time.
+            # A rule that is still to be learned takes a negligible part of the time.
             penalised = build_penalised_model(
                 config.penalty, model, inputs.rule or never, dataset, inputs.reward, discount=config.sac.discount
             )
@@ -118,7 +119,7 @@ def _policy_line(config: Config, module: SACModule | CloningModule, updates: int
 
 
 def _seconds_of_a_step(module: DynamicsModule, batch: Transitions) -> float:
-    """Of the ensemble's optimiser, on rows [E, B, W]."""
+    """Return the time of a step of the ensemble's optimiser on rows [E, B, W] [s]."""
     optimizer = module.configure_optimizers()
 
     def step() -> None:
@@ -130,7 +131,7 @@ def _seconds_of_a_step(module: DynamicsModule, batch: Transitions) -> float:
 
 
 def _seconds_of_an_update(config: Config, dataset: OfflineDataset, module: SACModule | CloningModule) -> float:
-    """Of the policy, on logged rows: imagined ones are of the same shape."""
+    """Return the time of an update of the policy on logged rows [s]. Imagined rows have the same shape."""
     optimizers, _ = module.configure_optimizers()
     rows = dataset.transitions[torch.randint(len(dataset), (config.sac.batch_size,))]
     if isinstance(module, CloningModule):
@@ -140,7 +141,7 @@ def _seconds_of_an_update(config: Config, dataset: OfflineDataset, module: SACMo
 
 
 def _seconds_of(work: Callable[[], object]) -> float:
-    """The fastest of a few calls, after one that warms up."""
+    """Return the time of the fastest of `TIMED` calls, after one call to warm up [s]."""
     seconds = []
     for _ in range(1 + TIMED):
         start = time.perf_counter()
@@ -155,7 +156,7 @@ def _updates_of_an_epoch(config: Config) -> int:
 
 
 def _limited(batches: int, trainer: TrainerConfig) -> int:
-    """Batches of an epoch that the Trainer takes: a whole number of them, or a share."""
+    """Return the number of batches of an epoch within `limit_train_batches`, which is a number or a fraction of them."""
     limit = trainer.limit_train_batches
     if limit is None:
         return batches
