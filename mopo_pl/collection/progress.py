@@ -4,6 +4,7 @@ import sys
 import time
 from types import TracebackType
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 EVERY_STEPS = 200
@@ -22,7 +23,7 @@ class StepProgress:
     def __enter__(self) -> "StepProgress":
         if sys.stderr.isatty():
             columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-            self._bar = Progress(*columns, transient=True)
+            self._bar = Progress(*columns, transient=True, console=Console(stderr=True))
             self._task = self._bar.add_task(self._name, total=self._steps, completed=self._before)
             self._bar.start()
         return self

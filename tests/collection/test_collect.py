@@ -1,6 +1,7 @@
 """`python -m mopo_pl collect`, given behaviours."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from mopo_pl.__main__ import main
 from mopo_pl.collection import parser, recording, relabelling
 from mopo_pl.collection.online import episode_returns
+from mopo_pl.collection.progress import StepProgress
 from mopo_pl.config.schema import DataConfig
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.log.opening import open_dataset
@@ -292,3 +294,14 @@ def test_returns_are_those_of_episodes_that_ended() -> None:
         "timeouts": np.array([0, 0, 0, 1, 0], bool),
     }
     assert episode_returns(fields).tolist() == [3.0, 12.0]
+
+
+def test_the_bar_leaves_the_output_to_other_programs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Standard error is looked at for a terminal; the bar must go there too."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with StepProgress("collecting", 1000, 0) as progress:
+        progress.at(200)
+    said = capsys.readouterr()
+    assert (said.out, "collecting" in said.err) == ("", True)
