@@ -1,6 +1,6 @@
-"""*When* things happen: Lightning callbacks, for `train.py` and for a Trainer of your own.
+"""Lightning callbacks that decide when things happen during training, for `train.py` and for any other Trainer.
 
-Imported as `mopo_pl.callbacks` (see docs/architecture.md).
+This folder is imported as `mopo_pl.callbacks` (see docs/architecture.md).
 """
 
 from mopo_pl.callbacks.checkpoints import Checkpoints, Interrupted

@@ -1,4 +1,4 @@
-"""When a run is saved: at epoch ends at intervals, and when a signal asks it to stop."""
+"""Callback that saves checkpoints at intervals at the end of epochs, and when a signal requests the end of the run."""
 
 import signal
 import time
@@ -14,7 +14,10 @@ from mopo_pl.storage.checkpoints import CheckpointFiles, ChecksummedCheckpointIO
 
 
 class Interrupted(Exception):
-    """The run was asked to stop by a signal and has saved itself. `code` is the exit code, 128 + signal."""
+    """Exception raised after a signal requested the end of the run and a checkpoint was saved.
+
+    `code` is the exit code of the process: 128 + signal number.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -24,11 +27,11 @@ class Interrupted(Exception):
 class Checkpoints(Checkpoint):
     """Saves `<stage>-<epoch>-<batch>.ckpt` at epoch ends at least `every_minutes` apart and at the end of the stage.
 
-    A `lightning` Checkpoint, so that it runs after all other callbacks. When `signalled` gives a number, it saves at the
-    next batch's end and raises `Interrupted`; never on an epoch's last batch, as such a file would skip the epoch's end
-    when resumed, but at the epoch's end then. The newest two files of the stage are kept, and the one with the highest
-    `best_by`.
-    The Trainer needs the plugin `ChecksummedCheckpointIO`.
+    It subclasses Lightning's `Checkpoint`, so that the Trainer runs it after all other callbacks. When `signalled` returns a
+    number, it saves at the end of the next batch and raises `Interrupted`. After the last batch of an epoch it waits for the
+    end of the epoch, because a run resumed from a checkpoint of the last batch would skip the hooks of the epoch's end. The
+    newest two files of the stage are kept, and the file with the highest `best_by`. The Trainer needs the plugin
+    `ChecksummedCheckpointIO`.
     """
 
     def __init__(
@@ -39,15 +42,21 @@ class Checkpoints(Checkpoint):
         signalled: Callable[[], int | None],
         best_by: Callable[[], float | None],
     ) -> None:
-        """`files`: where the stage's checkpoints are. `every_minutes`: minimum time between two [minutes]. `signalled`: number of
-        the received signal; None: none. `best_by`: mean return of the present weights, higher is better; None: not evaluated.
+        """Create the callback.
+
+        Args:
+            files: Checkpoint files of the stage.
+            every_minutes: Minimum time between two checkpoints [minutes].
+            signalled: Returns the number of the received signal, or None if there was none.
+            best_by: Returns the mean return of the current weights (higher is better), or None if they were not evaluated.
+
         """
         self.files, self.every_minutes, self.signalled, self.best_by = files, every_minutes, signalled, best_by
         self._saved_at = self._counted_to = time.monotonic()
         self._seconds = 0.0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check the plugin; raise InputError where the Trainer writes checkpoints by another one."""
+        """Raise InputError if the Trainer writes checkpoints with another plugin than `ChecksummedCheckpointIO`."""
         if stage == "fit" and not isinstance(trainer.strategy.checkpoint_io, ChecksummedCheckpointIO):
             raise InputError(
                 "Checkpoints needs a Trainer that writes them whole: Trainer(plugins=[ChecksummedCheckpointIO()])"
@@ -59,14 +68,14 @@ class Checkpoints(Checkpoint):
 
     @property
     def seconds(self) -> float:
-        """Time spent on the stage, over all its resumptions."""
+        """Time spent on the stage, including earlier fits that were resumed [s]."""
         now = time.monotonic()
         self._seconds += now - self._counted_to
         self._counted_to = now
         return self._seconds
 
     def state_dict(self) -> dict[str, Any]:
-        """The time spent on the stage."""
+        """Return the time spent on the stage."""
         return {"seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -76,19 +85,19 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save, and raise `Interrupted`, if a signal was received."""
+        """Save a checkpoint and raise `Interrupted` if a signal was received, except after the last batch of an epoch."""
         if not trainer.is_last_batch:
             self._leave_if_signalled(trainer)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save when due; save and raise `Interrupted` if a signal was received."""
+        """Save a checkpoint when one is due. If a signal was received, save one and raise `Interrupted`."""
         self._leave_if_signalled(trainer)
         last = trainer.should_stop or trainer.current_epoch + 1 == trainer.max_epochs
         if last or trainer.strategy.broadcast(time.monotonic() - self._saved_at >= 60 * self.every_minutes):
             self.save(trainer)
 
     def _leave_if_signalled(self, trainer: L.Trainer) -> None:
-        # A signal may reach one rank alone, or the ranks at different batches, and all must save the same one.
+        # A signal may reach only one rank, or the ranks at different batches; all ranks must save after the same batch.
         number = max_over_ranks(self.signalled() or 0, trainer.strategy.root_device)
         if number:
             self.save(trainer)

@@ -1,4 +1,4 @@
-"""Early stopping for an ensemble: each member has its own best moment."""
+"""Early stopping of an ensemble, in which each member keeps the weights of its best epoch."""
 
 from typing import Any
 
@@ -20,21 +20,28 @@ class MemberSelection(L.Callback):
     """
 
     def __init__(self, *, patience: int, improvement: float, geometric: bool) -> None:
-        """`patience`: epochs in a row without improvement that are tolerated. `improvement`: relative decrease that counts.
-        `geometric`: whether the error is the geometric mean over the targets of their mean squared errors, instead of their mean.
+        """Create the callback.
+
+        Args:
+            patience: Number of consecutive epochs without improvement that are tolerated.
+            improvement: Smallest relative decrease of the holdout error that counts as an improvement.
+            geometric: Use the geometric mean over the targets of their mean squared errors, instead of the arithmetic mean.
+
         """
         self.patience, self.improvement, self.geometric = patience, improvement, geometric
         self.best: Tensor | None = None
         """Lowest holdout error of each member that counted as an improvement [E]."""
         self.snapshot: dict[str, Tensor] = {}
-        """Every parameter of the ensemble, row i from member i's best epoch."""
+        """Every parameter of the ensemble; row i is from the best epoch of member i."""
         self.stale = 0
+        """Number of consecutive epochs without any improvement."""
         self.epochs = 0
+        """Number of validated epochs."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Reset the state for a new fit. A checkpoint's state is loaded after this.
+        """Reset the state for a new fit. The Trainer loads a checkpoint's state after this hook.
 
-        Raises InputError for another module.
+        Raises InputError if the module is not a `DynamicsModule`.
         """
         require(self, pl_module, DynamicsModule)
         if stage == "fit" and not trainer.enable_validation:
@@ -48,7 +55,8 @@ class MemberSelection(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Update the best weights; request a stop when patience is exceeded.
 
-        Not `on_validation_epoch_end`, which callbacks are given before the module: its errors would be an epoch old.
+        This is not done in `on_validation_epoch_end`: Lightning calls that hook of callbacks before that of the module, so that
+        the module's errors would be those of the previous epoch.
         """
         assert isinstance(pl_module, DynamicsModule)
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -62,7 +70,7 @@ class MemberSelection(L.Callback):
     def observe(self, errors: Tensor, parameters: dict[str, Tensor]) -> None:
         """Compare one epoch's errors [E] with the best; keep the parameters [E, …] of the members that improved."""
         best = torch.full_like(errors, torch.inf) if self.best is None else self.best
-        # An infinite best has no relative fall: inf - inf is no number.
+        # A relative decrease from an infinite best error is undefined: inf - inf is NaN.
         improved = torch.where(best.isinf(), errors.isfinite(), best - errors > self.improvement * best.abs())
         self.best = torch.where(improved, errors, best)
         self.stale = 0 if improved.any() else self.stale + 1
@@ -73,9 +81,9 @@ class MemberSelection(L.Callback):
             self.snapshot[name][chosen] = parameter.detach()[chosen]
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Restore each member's best weights; elites are the members with the lowest best error, best first.
+        """Restore each member's best weights, and set the elites to the members with the lowest best errors, best first.
 
-        Not `on_train_end`, which a run resumed from its last epoch does not reach.
+        This is not done in `on_train_end`, which is not called in a run that is resumed after its last epoch.
         """
         assert isinstance(pl_module, DynamicsModule)
         if self.best is None:
@@ -91,7 +99,7 @@ class MemberSelection(L.Callback):
         print_once(f"dynamics: {ended} after {self.epochs} epochs; elites {elites}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Best errors, their weights, the counters."""
+        """Return the best errors, the weights that belong to them, and the counters of epochs."""
         return {"best": self.best, "snapshot": self.snapshot, "stale": self.stale, "epochs": self.epochs}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -100,7 +108,7 @@ class MemberSelection(L.Callback):
         self.stale, self.epochs = state_dict["stale"], state_dict["epochs"]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Move a snapshot from a checkpoint to the module's device; request a stop if training had finished."""
+        """Move a snapshot loaded from a checkpoint to the module's device; request a stop if training had already finished."""
         self.snapshot = {name: tensor.to(pl_module.device) for name, tensor in self.snapshot.items()}
         if self.stale > self.patience:
             trainer.should_stop = True

@@ -1,4 +1,4 @@
-"""When a policy that learns in its environment takes steps there, and which of its versions are kept."""
+"""Callbacks for online training: one steps the environment during training, one saves the policies that set a new best return."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +21,8 @@ from mopo_pl.sac.module import SACModule
 class OnlineSteps(L.Callback):
     """Takes `start_steps` steps of uniform actions before training, then K steps after each K updates of a batch.
 
-    Actions are drawn from the policy. As many updates are made as steps, as by Haarnoja et al. 2018 (arXiv:1812.05905).
+    During training, actions are drawn from the policy. The number of steps then equals the number of updates, as in Haarnoja
+    et al. 2018 (arXiv:1812.05905).
     """
 
     def __init__(self, environment: SteppedEnvironment, *, start_steps: int, seed: int) -> None:
@@ -29,7 +30,7 @@ class OnlineSteps(L.Callback):
         self._noise = generator_for(seed, "behaviour")
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Check module and DataModule; raise InputError for others."""
+        """Raise InputError unless the module is a `SACModule` and the DataModule a `ReplayDataModule`."""
         require(self, pl_module, SACModule)
         self._data(trainer)
 
@@ -38,7 +39,7 @@ class OnlineSteps(L.Callback):
         return require(self, given, ReplayDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Take the first steps, unless a checkpoint gave some."""
+        """Take the first steps with uniform actions, unless the replay buffer holds steps from a checkpoint."""
         data = self._data(trainer)
         if data.size == 0:
             low, high = self.environment.action_low, self.environment.action_high
@@ -48,7 +49,7 @@ class OnlineSteps(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Take as many steps as the batch has updates."""
+        """Take as many environment steps as the batch has updates."""
         assert isinstance(pl_module, SACModule)
         data = self._data(trainer)
         policy = Policy(pl_module.actor, self.environment.action_low, self.environment.action_high, {})
@@ -58,7 +59,7 @@ class OnlineSteps(L.Callback):
         noise = torch.randn(self.environment.layout.action_dim, generator=self._noise)
         try:
             action = policy.with_noise(self.environment.observation, noise)
-        except ActionsNotFinite as error:  # of a policy that diverged: the environment's step says so
+        except ActionsNotFinite as error:  # the policy has diverged: the environment's step raises the error
             action = error.actions
         return self.environment.step(action)
 
@@ -67,19 +68,20 @@ class OnlineSteps(L.Callback):
             data.append(torch.from_numpy(np.stack(steps)).to(data.rows.device))
 
     def state_dict(self) -> dict[str, Any]:
-        """Episode, its actions, and the stream of the policy's noise."""
+        """Return the state of the environment's episode, with its actions, and of the generator of the policy's noise."""
         return {"environment": self.environment.state(), "noise": self._noise.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave; the environment repeats its episode."""
+        """Restore the state saved by `state_dict`. The environment repeats the actions of its episode."""
         self.environment.restore(state_dict["environment"])
         continued(self._noise, state_dict["noise"])
 
 
 class PolicySnapshots(L.Callback):
-    """Keeps the policy of each evaluation that beat all before it: the first above any return is among them.
+    """Saves the policy after each evaluation whose mean return is higher than that of all earlier evaluations.
 
-    Stands behind `PolicyEvaluation` in the list of callbacks.
+    The first policy that exceeds any given return is therefore among the saved ones. In the list of callbacks it must follow
+    `PolicyEvaluation`.
     """
 
     def __init__(
@@ -90,25 +92,33 @@ class PolicySnapshots(L.Callback):
         policy_of: Callable[[SACModule], Policy],
         stop_at: float | None,
     ) -> None:
-        """`folder`: gets a folder for each policy, named by its updates. `stop_at`: return at which training ends; None: never."""
+        """Create the callback.
+
+        Args:
+            folder: Folder in which one folder for each policy is created, named by the number of updates.
+            evaluation: Callback that evaluates the policy and holds the returns.
+            policy_of: Makes the policy to save from the module.
+            stop_at: Mean return at which training ends; None: training does not end early.
+
+        """
         self.folder, self.evaluation, self.policy_of, self.stop_at = folder, evaluation, policy_of, stop_at
 
     def path(self, updates: float) -> Path:
-        """Folder of the policy after so many updates."""
+        """Return the folder of the policy that is saved after this number of updates."""
         return self.folder / f"{int(updates):08d}"
 
     @property
     def reached(self) -> bool:
-        """Whether an evaluation reached `stop_at`."""
+        """Whether the mean return of an evaluation has reached `stop_at`."""
         return self.stop_at is not None and any(value >= self.stop_at for _, value in self.evaluation.history)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Keep a training that was finished finished."""
+        """Request a stop if a resumed training had already reached `stop_at`."""
         if self.reached:
             trainer.should_stop = True
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the policy if its evaluation is the best so far, and end the training if it is good enough."""
+        """Save the policy if its evaluation is the best so far; request a stop if an evaluation has reached `stop_at`."""
         assert isinstance(pl_module, SACModule)
         history = self.evaluation.history
         if history and history[-1][0] == pl_module.updates:

@@ -1,4 +1,4 @@
-"""Watches the metrics of the policy's training for signs that it goes wrong, and says so."""
+"""Callback that checks the metrics of policy training for signs of failure and prints warnings."""
 
 import math
 from typing import Any
@@ -17,42 +17,50 @@ from mopo_pl.sac.policy_module import PolicyModule
 
 
 class PolicyHealth(L.Callback):
-    """Judges the rows so far at each epoch's end, and prints a warning the first time that a sign persists.
+    """Checks all metrics rows at the end of each epoch, and prints a warning the first time that each sign of failure appears.
 
-    Give it to a Trainer after the callbacks that note values. It reads the epoch's row alone, which is equal on all ranks; it
-    draws no random number and changes nothing that is trained. With `stop`, a sign of level STOP ends
-    the fit: the epoch is saved as the last one, then Diverged is raised. A fit that resumes from there raises it again.
+    In the Trainer's list of callbacks it must follow those that add values to the metrics row. It only reads the epoch's row,
+    which is equal on all ranks; it draws no random numbers and does not change the training. With `stop`, a sign of level STOP
+    ends the fit: a checkpoint of the epoch is saved, then Diverged is raised. A fit that resumes from it raises Diverged again.
     """
 
     def __init__(self, facts: RunFacts, *, after: int, stop: bool) -> None:
-        """`facts`: of the log and the run. `after`: updates before which nothing is judged. `stop`: whether a sign of level
-        STOP ends the fit.
+        """Create the callback.
+
+        Args:
+            facts: Facts about the log and the run that the checks use.
+            after: Number of updates before which nothing is checked.
+            stop: Whether a sign of level STOP ends the fit.
+
         """
         self.facts, self.after, self.stop = facts, after, stop
         self.rows: list[Row] = []
-        """What is judged of each epoch."""
+        """Columns of each epoch's metrics row that the checks use."""
         self.said: list[str] = []
-        """Names of the signs that were told."""
+        """Names of the signs for which a warning was printed."""
         self.ended: Finding | None = None
         """The sign that ended the fit."""
         self._ended_at = 0
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Reset the state for a new fit. A checkpoint's state is loaded after this. Raises InputError for another module."""
+        """Reset the state for a new fit. The Trainer loads a checkpoint's state after this hook.
+
+        Raises InputError if the module is not a `PolicyModule`.
+        """
         require(self, pl_module, PolicyModule)
         if stage == "fit" and trainer.current_epoch == 0:
             self.rows, self.said, self.ended, self._ended_at = [], [], None, 0
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raise Diverged where a sign has ended the fit that this one continues; without `stop` it goes on."""
+        """Raise Diverged if a sign has ended the fit that this one continues. Without `stop` the fit continues."""
         if self.stop:
             self._raise_if_ended()
         self.ended = None
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Judge the epoch; tell signs that are new, and with `stop` ask the Trainer to end where one is of level STOP."""
+        """Check the rows so far and print a warning for each new sign. With `stop`, request a stop on a sign of level STOP."""
         assert isinstance(pl_module, PolicyModule)
-        # The module notes its means after the callbacks; computed here, they are kept for it.
+        # The module adds its means to the row after the callbacks have run. `compute` caches them and does not reset them.
         means = {f"policy/{name}": float(value) for name, value in pl_module.means.compute().items()}
         row = {"update": float(pl_module.updates), **pl_module.noted, **means}
         self.rows.append(judged_columns({name: value if math.isfinite(value) else None for name, value in row.items()}))
@@ -65,7 +73,7 @@ class PolicyHealth(L.Callback):
                 trainer.should_stop = True
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Raise Diverged where a sign has ended the fit, which is saved by now."""
+        """Raise Diverged if a sign has ended the fit. The checkpoint is already saved when this hook is called."""
         self._raise_if_ended()
 
     def _raise_if_ended(self) -> None:
@@ -74,7 +82,7 @@ class PolicyHealth(L.Callback):
             raise Diverged(f"health.stop=true has ended the run: {self.ended.text},", self._ended_at, way_on)
 
     def state_dict(self) -> dict[str, Any]:
-        """The judged columns [epochs] with NaN for what a row lacks, the signs told, and the one that ended the fit."""
+        """Return the checked columns [epochs] with NaN for missing values, the signs already printed, and the one that ended the fit."""
         missing = float("nan")
         columns = {
             name: torch.tensor([missing if row[name] is None else row[name] for row in self.rows], dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""Progress of a stage: a bar on a terminal, elsewhere a plain line every few seconds."""
+"""Callback that shows the progress of a training stage: a bar on a terminal, elsewhere a plain line every few seconds."""
 
 import sys
 import time
@@ -10,24 +10,33 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 EVERY_BATCHES = 50
+"""Number of batches between two updates of the bar, or two checks of whether a line is due."""
 
 
 class StageProgress(ProgressBar):
-    """One line for the whole stage, with the time that is left; `at_most` says that it may end before its last epoch."""
+    """Shows one bar or line for the complete stage, with the estimated remaining time."""
 
     def __init__(self, *, stage: str, shown: tuple[str, ...], at_most: bool, every_seconds: float) -> None:
-        """`stage`: its name. `shown`: names of logged values to show, where they exist. `every_seconds`: between two lines [s]."""
+        """Create the callback.
+
+        Args:
+            stage: Name of the stage.
+            shown: Names of the logged values to show, where they exist.
+            at_most: Whether the stage may end before its last epoch, so that the remaining time is an upper bound.
+            every_seconds: Minimum time between two lines [s].
+
+        """
         super().__init__()
         self.stage, self.shown, self.at_most, self.every_seconds = stage, shown, at_most, every_seconds
         self._enabled = True
         self._bar: Progress | None = None
 
     def disable(self) -> None:
-        """Show nothing, as on all ranks but the first."""
+        """Hide the progress; Lightning calls this on all ranks but the first."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show progress again."""
+        """Show the progress again."""
         self._enabled = True
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -43,7 +52,7 @@ class StageProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Update bar or line every few batches."""
+        """Update the bar, or print a line if one is due, every `EVERY_BATCHES` batches."""
         if self._enabled and batch_idx % EVERY_BATCHES == 0:
             self._show(trainer, print_line=lambda text: print(text, file=sys.stderr, flush=True))
 
@@ -56,7 +65,7 @@ class StageProgress(ProgressBar):
             print_line(self._text(trainer) + ("" if share is None else f"  {share:4.0%}  {self._left(share)}"))
 
     def _left(self, share: float) -> str:
-        """How long the rest will take at the pace so far."""
+        """Return a text with the estimated remaining time, from the mean speed of this fit so far."""
         done = share - (self._done_before or 0.0)
         if done <= 0:
             return ""
@@ -64,7 +73,7 @@ class StageProgress(ProgressBar):
         return f"{'at most ' if self.at_most else ''}{_clock(left)} left"
 
     def _share(self, trainer: L.Trainer) -> float | None:
-        """Share of the stage that is done; None where it has no last epoch."""
+        """Return the share of the stage that is done, or None if `max_epochs` is unlimited."""
         epochs, batches = trainer.max_epochs or 1, trainer.num_training_batches
         if epochs < 0:
             return None

@@ -1,4 +1,4 @@
-"""Check at each epoch's end that all devices of a run hold the same weights."""
+"""Callback that checks at the end of each epoch that all devices of a run hold the same weights."""
 
 import lightning as L
 
@@ -9,13 +9,14 @@ from mopo_pl.nn.stored_weights import digest_of
 
 
 class RanksAgree(L.Callback):
-    """Compares a hash of every tensor of a module, whichever it is, over the ranks at each epoch's end; raises RanksDiffer.
+    """Compares hashes of every tensor of any LightningModule between the ranks at the end of each epoch.
 
-    Gradients that are not averaged leave no error, only weights that drift apart.
+    Raises RanksDiffer if they differ. Gradients that are by mistake not averaged over the ranks raise no error themselves; the
+    weights of the ranks only become more and more different.
     """
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Compares; nothing on a single device."""
+        """Compare the hashes of all ranks and raise RanksDiffer if they differ. Does nothing on a single device."""
         if world_size() == 1:
             return
         hashes = {name: digest_of([tensor]) for name, tensor in pl_module.state_dict().items()}

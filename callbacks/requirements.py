@@ -1,4 +1,4 @@
-"""Checks that a callback runs beside the module and the DataModule it was written for."""
+"""Check that a callback is used with the LightningModule and the DataModule that it was written for."""
 
 from typing import Any, TypeVar
 
@@ -10,9 +10,10 @@ Part = TypeVar("Part")
 
 
 def require(callback: L.Callback, given: Any, *kinds: type[Part], where: str = "") -> Part:
-    """Return `given` if it is of one of these kinds.
+    """Return `given` if it is an instance of one of `kinds`.
 
-    Raises InputError that names the callback, the kinds and what was given. `where` follows the kinds in that sentence.
+    Otherwise raise an InputError that names the callback, the kinds and the type of `given`. `where` is inserted into this
+    message after the names of the kinds.
     """
     if isinstance(given, kinds):
         return given

@@ -1,4 +1,4 @@
-"""Regenerates the imagined data with the current policy."""
+"""Callback that generates new imagined data with the current policy."""
 
 import math
 from dataclasses import replace
@@ -21,11 +21,11 @@ from mopo_pl.sac.module import SACModule
 
 
 class RolloutRefresh(L.Callback):
-    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and puts them into the model buffer.
+    """Every `every_n_epochs` epochs, branches `starts` rollouts of `horizon` steps and adds them to the model buffer.
 
-    The first refresh is made with the untrained policy (Yu et al. 2020, algorithm 2). The model stays outside the
-    LightningModule: it is frozen, and neither checkpoints nor gradient synchronisation should carry it. `starts` is per
-    rank; each rank rolls out from its own stream, in the precision of training.
+    Such an update of the buffer is called a refresh. The first refresh uses the untrained policy (Yu et al. 2020, algorithm 2).
+    The model is not part of the LightningModule: it is frozen, and should take no space in checkpoints and no part in gradient
+    synchronisation. `starts` is per rank. Each rank uses a separate random stream and the precision of training.
     """
 
     def __init__(
@@ -42,16 +42,25 @@ class RolloutRefresh(L.Callback):
         seed: int,
         compile: bool,
     ) -> None:
-        """`model`: what is rolled out. `horizon`: h [steps]. `starts`: rollouts of a refresh, per rank. `every_n_epochs`: epochs between
-        refreshes. `limits`: of the states, beyond which a rollout is dropped. `seed`: of the starts and of
-        all draws. `continue_share`: share of the starts drawn from the states at which rollouts of the last refresh were still
-        running, so that the policy's own states enter the buffer; the rest are logged states. `chunk`: starts rolled out
-        together at most. `max_dropped`: share of a refresh's rollouts that may leave
-        `limits`, or end in what is no number. `compile`: the steps of whole chunks are compiled.
+        """Create the callback.
+
+        Args:
+            model: Penalised model in which the policy is rolled out.
+            horizon: Length of a rollout, h [steps].
+            starts: Number of rollouts in a refresh, per rank.
+            every_n_epochs: Number of epochs between two refreshes.
+            chunk: Largest number of rollouts that are computed together.
+            continue_share: Share of the starts that are drawn from the states at which rollouts of the last refresh were still
+                running, so that the buffer also holds states that the policy itself reaches. The other starts are logged states.
+            limits: Limits of the states. A rollout is dropped at the first state outside of them.
+            max_dropped: Largest share of the rollouts of a refresh that may leave `limits` or become NaN or infinite.
+            seed: Seed of the starts and of all random numbers of the rollouts.
+            compile: Whether the step of chunks of full size is compiled.
+
         """
         self.model, self.limits, self.max_dropped = model, limits, max_dropped
         self.horizon, self.starts, self.every_n_epochs = horizon, starts, every_n_epochs
-        # Equal chunks: what is left over, and no compiled step is for, is fewer starts than there are chunks.
+        # Equal chunks. The remaining starts, for which the step is not compiled, are then fewer than the number of chunks.
         self.chunk = starts // math.ceil(starts / chunk)
         self.continue_share, self.seed = continue_share, seed
         self._running: torch.Tensor | None = None
@@ -59,18 +68,19 @@ class RolloutRefresh(L.Callback):
         self.compile = compile
         self._step: Stepper = one_step
         self.done = 0
-        """Refreshes made; makes a repeated epoch start after a resume harmless."""
+        """Number of refreshes made. After a resume within an epoch it prevents a second refresh in that epoch."""
         self.summary: dict[str, float] = {}
-        """Statistics of this epoch's refresh."""
+        """Statistics of the refresh made in this epoch; empty if there was none."""
         self._generator: torch.Generator | None = None
-        """This rank's stream, once a fit has begun."""
+        """Random generator of this rank; None before the first fit."""
         self._saved_generators: list[torch.Tensor] | None = None
-        """Of a checkpoint, one state for each rank; None where it was saved before any fit."""
+        """Generator states of a checkpoint, one for each rank; None if it was saved before the first fit."""
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Reset the state for a new fit, whose model buffer is empty. A checkpoint's state is loaded after this.
+        """Reset the state for a new fit, whose model buffer is empty. The Trainer loads a checkpoint's state after this hook.
 
-        Raises InputError for another module or DataModule, and for a model buffer that is too small.
+        Raises InputError if the module is not a `SACModule`, the DataModule is not an `OfflineDataModule`, or its model buffer is
+        too small.
         """
         require(self, pl_module, SACModule)
         if stage != "fit":
@@ -87,14 +97,14 @@ class RolloutRefresh(L.Callback):
                 self.model.halt.begin()
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Move the model to the device of training, create this rank's generator there, and compile the step if asked to.
+        """Move the model to the training device, create this rank's generator there, and compile the step if `compile` is set.
 
-        The stream is that of the checkpoint that the fit continues from, or starts from its beginning; a further fit of the
-        same Trainer goes on with the one it has.
+        A fit that resumes from a checkpoint restores the generator's state from it. A further fit of the same Trainer continues
+        with the existing generator. Any other fit starts with a newly seeded one.
         """
         self.model = self.model.to(pl_module.device)
         if self.model.halt is not None:
-            share = gather_from_ranks(self.model.halt.share)[0]  # one for all ranks
+            share = gather_from_ranks(self.model.halt.share)[0]  # the value of rank 0, on all ranks
             self.model = replace(self.model, halt=replace(self.model.halt, share=share))
         if self.model.needs_value:
             assert isinstance(pl_module, SACModule)
@@ -114,7 +124,7 @@ class RolloutRefresh(L.Callback):
             )
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refresh when due, and where the model buffer has never been filled."""
+        """Make a refresh if one is due, or if the model buffer has never been filled."""
         data = self._data(trainer)
         assert isinstance(pl_module, SACModule)
         if self.done > trainer.current_epoch // self.every_n_epochs and data.model_buffer.refreshes:
@@ -127,19 +137,19 @@ class RolloutRefresh(L.Callback):
         return require(self, given, OfflineDataModule, where=", handed to Trainer.fit as datamodule=")
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Note the refresh's statistics in the epoch's metrics row, also after a resume in mid-epoch."""
+        """Add the statistics of the refresh to the epoch's metrics row, also after a resume within the epoch."""
         assert isinstance(pl_module, SACModule)
         pl_module.note({f"rollout/{name}": value for name, value in self.summary.items()})
         self.summary = {}
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Release what was compiled for this fit."""
+        """Release the step that was compiled for this fit."""
         self._step = one_step
 
     def refresh(self, module: SACModule, data: OfflineDataModule) -> dict[str, float]:
-        """Fill one slot of the model buffer, chunk by chunk, and compute the refresh's statistics.
+        """Fill one slot of the model buffer, chunk by chunk, and return the statistics of the refresh.
 
-        Raises Diverged where too much of it had to be dropped.
+        Raises Diverged if more than `max_dropped` of the rollouts were dropped.
         """
         assert self._generator is not None
         statistics, ends, running = RolloutStatistics(module.device, self.model.log), [], []
@@ -178,8 +188,8 @@ class RolloutRefresh(L.Callback):
         return summary
 
     def _starts(self, data: OfflineDataModule, size: int, generator: torch.Generator) -> torch.Tensor:
-        """First states that continue rollouts of the last refresh, then logged states [size, D]."""
-        starts = data.sample_starts(size, generator).contiguous()  # of one layout: a compiler knows no other
+        """Return the start states [size, D]: first those that continue rollouts of the last refresh, then logged states."""
+        starts = data.sample_starts(size, generator).contiguous()  # the compiled step is for this memory layout only
         if not self.continue_share or self._running is None or not len(self._running):
             return starts
         continuing = int(size * self.continue_share)
@@ -187,8 +197,10 @@ class RolloutRefresh(L.Callback):
         return torch.cat([self._running[index], starts[continuing:]])
 
     def state_dict(self) -> dict[str, Any]:
-        """The refreshes made, the last one's summary while its epoch lasts, every rank's stream and running states, C and ε of `Halt`, and
-        the checksum of the ensemble's weights.
+        """Return the state of the callback on all ranks.
+
+        It holds the number of refreshes, the statistics of this epoch's refresh, the generator and the running states of every
+        rank, C and ε of `Halt`, and the checksum of the ensemble's weights.
         """
         streams = None if self._generator is None else gather_from_ranks(self._generator.get_state())
         running = gather_from_ranks(self._running)
@@ -203,9 +215,9 @@ class RolloutRefresh(L.Callback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state saved by `state_dict`. Raises InputError where it was saved with another ensemble."""
+        """Restore the state saved by `state_dict`. Raises InputError if it was saved with another ensemble."""
         ours, theirs = digest_of(self.model.transition.ensemble.state_dict().values()), state_dict.get("ensemble")
-        if theirs not in (None, ours):  # of earlier versions: none
+        if theirs not in (None, ours):  # earlier versions: none
             raise InputError(
                 f"the ensemble is another ({ours[:12]}) than that of the checkpoint ({theirs[:12]}), in which its policy was trained: "
                 "restore dynamics.safetensors and dynamics.json, or start a new run"
@@ -213,8 +225,8 @@ class RolloutRefresh(L.Callback):
         self.done, self.summary = state_dict["done"], dict(state_dict["summary"])
         self._saved_generators = state_dict["generators"]
         self._running = state_of_this_rank(state_dict["running"])
-        if self.model.halt is not None and state_dict.get("halt") is not None:  # of earlier versions: none
+        if self.model.halt is not None and state_dict.get("halt") is not None:  # earlier versions: none
             cost, share = state_dict["halt"]
             self.model.halt.price_limit.fill_(cost)
-            # Another machine may round otherwise, and count another share of logged steps.
+            # A machine that rounds differently may have computed another share from the logged steps.
             self.model = replace(self.model, halt=replace(self.model.halt, share=share))

@@ -1,7 +1,7 @@
-"""From settings to finished parts: the log, modules, DataModules, callbacks; for a run and for a Trainer of your own.
+"""Functions that build the log, modules, DataModules and callbacks from settings, for `train.py` and for any other Trainer.
 
-Sections of a configuration become arguments here. The parts know nothing of the configuration; `open_dataset` alone takes its
-section `data` whole.
+They translate sections of the configuration to constructor arguments, so that the built objects do not depend on the
+configuration. Only `open_dataset` takes the complete section `data`.
 """
 
 from mopo_pl.assembly.batches import build_batches, build_logged_batches

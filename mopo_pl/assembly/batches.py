@@ -1,4 +1,4 @@
-"""Stage 2: from settings to the DataModules that a policy is trained on."""
+"""Build the DataModules of stage 2, on which a policy is trained, from settings."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +19,7 @@ def build_batches(
     refresh_folder: Path | None = None,
     on_host: bool = False,
 ) -> OfflineDataModule:
-    """The DataModule that mixes logged and imagined rows; `refresh_folder` as it takes it."""
+    """Build the DataModule that mixes logged and imagined rows. `refresh_folder` is passed to `OfflineDataModule`."""
     return OfflineDataModule(
         dataset,
         batch_size=sac.batch_size,
@@ -37,7 +37,10 @@ def build_batches(
 def build_logged_batches(
     settings: SACConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
 ) -> OfflineDataModule:
-    """The DataModule of logged rows alone, for cloning, which reads no next state: every row is of use to it."""
+    """Build the DataModule of only logged rows, for behaviour cloning.
+
+    Cloning does not use next states, so that rows without a true next state are included.
+    """
     return OfflineDataModule(
         replace(dataset, next_known=torch.ones_like(dataset.next_known)),
         batch_size=settings.batch_size,

@@ -1,4 +1,4 @@
-"""Stage 2: from settings to the callbacks that evaluate and judge the policy, and to the user's own."""
+"""Build the callbacks of stage 2 from settings: evaluation of the policy, checks of its training, and callbacks of the user."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from mopo_pl.sac.policy_module import PolicyModule
 
 
 def build_callbacks(names: Sequence[str]) -> list[L.Callback]:
-    """Build the user's own callbacks, each named `module:Class`; raises InputError if one cannot be built."""
+    """Build the user's callbacks, each named `module:Class`. Raises InputError if one cannot be built."""
     return [_built_callback(name) for name in names]
 
 
@@ -38,7 +38,7 @@ def _built_callback(name: str) -> L.Callback:
 def build_evaluation(
     settings: EvaluationConfig, dataset: OfflineDataset, *, seed: int, before_step: Callable[[], None] = lambda: None
 ) -> PolicyEvaluation:
-    """The callback that scores the policy in the log's environment; raises ValueError where it has none."""
+    """Build the callback that evaluates the policy in the log's environment. Raises ValueError if the log has no environment."""
     if dataset.env_id is None:
         raise ValueError("the log names no environment, and none was given")
     return PolicyEvaluation(
@@ -54,19 +54,19 @@ def build_evaluation(
 
 
 def _acting(module: PolicyModule, dataset: OfflineDataset) -> Callable[[np.ndarray], np.ndarray]:
-    """The mean action in the environment's units."""
+    """Return the function from observations to the module's mean actions, in the environment's units."""
     return as_policy(module, dataset, {})
 
 
 def evaluation_seed(seed: int) -> int:
-    """First seed of the environments, apart from every seed of training."""
+    """Return the first seed of the evaluation environments, which is independent of the seeds used in training."""
     return int(torch.randint(2**30, (), generator=generator_for(seed, "evaluation")))
 
 
 def run_facts(settings: SACConfig, dataset: OfflineDataset, *, real_ratio: float, known_reward: bool) -> RunFacts:
-    """What the signs of health must know of a log and of a run's settings.
+    """Return the facts about a log and a run's settings that the checks of the policy's training use.
 
-    `real_ratio`: share of logged transitions in a batch. `known_reward`: whether imagined steps earn a known reward.
+    `real_ratio` is the share of logged transitions in a batch; `known_reward` is whether imagined steps have a known reward.
     """
     rows = dataset.transitions
     rewards = rows.rewards.double()
@@ -76,7 +76,7 @@ def run_facts(settings: SACConfig, dataset: OfflineDataset, *, real_ratio: float
         reward_mean=float(rewards.mean()),
         reward_std=float(rewards.std(correction=0)),
         reward_size=float(rewards.abs().mean()),
-        reward_top=float(np.quantile(rewards.numpy(), 0.99)),  # torch's takes 16 million rows at most
+        reward_top=float(np.quantile(rewards.numpy(), 0.99)),  # torch.quantile accepts at most 16 million rows
         behaviour_return=float(dataset.episode_returns().mean()),
         terminal_share=float(rows.terminals.double().mean()),
         pinned_share=float((rows.actions.abs() > PINNED).double().mean()),
@@ -91,5 +91,5 @@ def run_facts(settings: SACConfig, dataset: OfflineDataset, *, real_ratio: float
 
 
 def build_health(settings: HealthConfig, facts: RunFacts) -> PolicyHealth:
-    """The callback that judges the rows of stage 2; it stands after the callbacks that note values."""
+    """Build the callback that checks the metrics of stage 2. It must follow the callbacks that add values to the metrics row."""
     return PolicyHealth(facts, after=settings.after, stop=settings.stop)

@@ -1,4 +1,4 @@
-"""Stage 1: from settings to the ensemble's samples, its LightningModule and the choice of its members."""
+"""Build the objects of stage 1 from settings: the ensemble's DataModule, its LightningModule, and the selection of its members."""
 
 from mopo_pl.callbacks import MemberSelection
 from mopo_pl.config.schema import DynamicsConfig
@@ -13,7 +13,7 @@ from mopo_pl.nn.random_streams import generator_for
 def build_samples(
     settings: DynamicsConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
 ) -> EnsembleDataModule:
-    """The rows each member sees; `on_host`, here and below: the log stays in the host's memory."""
+    """Build the DataModule with the bootstrap sample of each member. With `on_host` the log stays in the host's memory."""
     return EnsembleDataModule(
         dataset,
         members=settings.members,
@@ -29,7 +29,7 @@ def build_samples(
 def build_dynamics(
     settings: DynamicsConfig, samples: EnsembleDataModule, *, seed: int, compile: bool
 ) -> DynamicsModule:
-    """LightningModule 1, untrained, for the rows of `samples`."""
+    """Build the untrained LightningModule of the ensemble, for the rows of `samples`."""
     log = samples.log_rows
     raw = Normaliser.identity(1 + log.newest_dim)
     ensemble = GaussianEnsemble(
@@ -59,7 +59,7 @@ def build_dynamics(
 
 
 def build_selection(settings: DynamicsConfig) -> MemberSelection:
-    """The callback that stops the ensemble, restores each member's best weights and picks the elites."""
+    """Build the callback that stops the ensemble's training, restores each member's best weights and selects the elites."""
     return MemberSelection(
         patience=settings.patience, improvement=settings.improvement, geometric=settings.criterion == "geometric"
     )

@@ -1,4 +1,4 @@
-"""The log that a configuration names, opened and checked, and the rewards of its rows."""
+"""Open and check the log that a configuration names, and compute the rewards of its rows."""
 
 from torch import Tensor
 
@@ -11,15 +11,15 @@ from mopo_pl.dynamics.penalised_model import Reward
 
 
 def open_log(config: Config) -> OfflineDataset:
-    """The log that `dataset` names; raises InputError as `open_dataset` does."""
+    """Open the log that `dataset` names. Raises InputError as `open_dataset` does."""
     return open_dataset(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
 def examine_log(config: Config) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
-    """The log that `dataset` names, and what the checks say of it; raises InputError as `examine` does."""
+    """Open the log that `dataset` names, and return it with the findings of its checks. Raises InputError as `examine` does."""
     return examine(name=config.dataset, data=config.data, env_id=config.env_id, env_kwargs=config.env_kwargs)
 
 
 def rewards_of(dataset: OfflineDataset, reward: Reward | None) -> Tensor:
-    """The logged rewards [N]; of a known reward, what it gives for the logged rows."""
+    """Return the logged rewards [N], or the values of a known reward function for the logged rows."""
     return dataset.transitions.rewards if reward is None else over_rows(reward, dataset)

@@ -1,4 +1,4 @@
-"""Stage 2: from settings to the penalised model, and to the callback that rolls the policy out in it."""
+"""Build the penalised model of stage 2, and the callback that rolls the policy out in it, from settings."""
 
 from dataclasses import replace
 
@@ -18,7 +18,7 @@ from mopo_pl.errors import InputError
 
 
 def build_penalty(name: str) -> Penalty:
-    """u(s, a), by name or `module:function`; raises InputError where it cannot be found."""
+    """Return the function u(s, a) that a built-in name or `module:function` selects. Raises InputError if it cannot be used."""
     try:
         penalty = lookup("penalty", name, PENALTIES)
         extras_of(penalty)
@@ -28,7 +28,7 @@ def build_penalty(name: str) -> Penalty:
 
 
 def known_reward(name: str | None) -> Reward | None:
-    """The function that `module:function` names; None for None. Raises InputError where it cannot be found."""
+    """Return the reward function that `module:function` names, or None for None. Raises InputError if it cannot be found."""
     if name is None:
         return None
     try:
@@ -46,10 +46,19 @@ def build_penalised_model(
     *,
     discount: float,
 ) -> PenalisedModel:
-    """M̃: the model, its penalty, the rule that ends its episodes, the reward where it is known, and γ.
+    """Build the penalised model M̃.
 
-    Functions of the user's own see actions in the log's units. Raises InputError where the penalty is no finite number on a row of
-    the log.
+    Functions that a user supplies are given actions in the log's units. Raises InputError if the penalty is not finite on a row
+    of the log.
+
+    Args:
+        settings: Settings of the penalty.
+        model: The learned transitions.
+        termination: The termination rule of imagined episodes.
+        dataset: The log.
+        reward: The reward function, if it is known; None: the learned reward is used.
+        discount: γ.
+
     """
     plain = PenalisedModel(
         transition=model,
@@ -78,7 +87,7 @@ def build_penalised_model(
 def build_refresh(
     settings: RolloutConfig, model: PenalisedModel, dataset: OfflineDataset, *, seed: int, compile: bool
 ) -> RolloutRefresh:
-    """The callback that fills the model buffer."""
+    """Build the callback that fills the model buffer with rollouts."""
     return RolloutRefresh(
         model,
         horizon=settings.horizon,

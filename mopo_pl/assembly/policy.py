@@ -1,4 +1,4 @@
-"""Stage 2: from settings to the LightningModules that train a policy, and the policy that they export."""
+"""Build the LightningModules that train a policy in stage 2 from settings, and the policy that a run exports."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,10 +26,10 @@ from mopo_pl.sac.policy_module import PolicyModule
 def build_sac(
     settings: SACConfig, dataset: OfflineDataset, reward: Reward | None = None, *, seed: int, compile: bool
 ) -> SACModule:
-    """LightningModule 2, untrained. Raises ValueError where a cosine schedule has no length yet (`config.resolve`).
+    """Build the untrained LightningModule of soft actor-critic.
 
-    `reward`: the known one of imagined steps. The log does not say how low or high it is elsewhere, so that it leaves the critics'
-    targets unbounded.
+    `reward` is the known reward function of imagined steps, if any. Its range outside of the log is not known, so that the critics'
+    targets are then not clipped. Raises ValueError if a cosine schedule has no length yet, which `config.resolve` sets.
     """
     schedule_epochs = _schedule_epochs(settings)
     shape: dict[str, Any] = {
@@ -74,26 +74,26 @@ def build_sac(
 
 
 def target_entropy(settings: SACConfig, dataset: OfflineDataset) -> float:
-    """H̄ [nats]: the given one, or minus the number of action dimensions."""
+    """Return the target entropy H̄ [nats]: the setting, or minus the number of action dimensions if it is not set."""
     return -float(dataset.action_dim) if settings.target_entropy is None else settings.target_entropy
 
 
 def observation_normaliser(settings: SACConfig, dataset: OfflineDataset) -> Normaliser:
-    """What actor and critics do to observations first: z-scores of the log, or nothing."""
+    """Return the normaliser of observations for actor and critics: z-scores with the log's statistics, or the identity."""
     if settings.normalise_observations:
         return Normaliser.fit(dataset.transitions.observations)
     return Normaliser.identity(dataset.obs_dim)
 
 
 def build_cloning(settings: SACConfig, dataset: OfflineDataset, *, seed: int) -> CloningModule:
-    """The module that clones the log's actions, untrained. Raises ValueError as `build_sac` does."""
+    """Build the untrained module for behaviour cloning of the log's actions. Raises ValueError as `build_sac` does."""
     schedule_epochs = _schedule_epochs(settings)
     actor = build_actor(settings, dataset, observation_normaliser(settings, dataset), seed=seed)
     return CloningModule(actor, actor_lr=settings.actor_lr, schedule_epochs=schedule_epochs)
 
 
 def _schedule_epochs(settings: SACConfig) -> int | None:
-    """Length of the actor's cosine schedule; None: a constant step size."""
+    """Return the length of the actor's cosine schedule [epochs], or None for a constant learning rate."""
     if settings.actor_schedule == "constant":
         return None
     if settings.schedule_epochs is None:
@@ -102,7 +102,7 @@ def _schedule_epochs(settings: SACConfig) -> int | None:
 
 
 def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
-    """Return the class of actors of that name, or `module:Class`; raises InputError if it cannot be found."""
+    """Return the actor class that a built-in name or `module:Class` selects. Raises InputError if it cannot be found."""
     try:
         return lookup("actor", name, ACTORS)
     except ValueError as error:
@@ -112,7 +112,7 @@ def actor_class(name: str) -> Callable[..., TanhGaussianActor]:
 def build_actor(
     settings: SACConfig, dataset: OfflineDataset, normaliser: Normaliser, *, seed: int
 ) -> TanhGaussianActor:
-    """Build the policy network. Raises InputError if the user's own class cannot be built, or is no actor."""
+    """Build the policy network. Raises InputError if a class of the user cannot be built, or is not an actor."""
     make = actor_class(settings.actor)
     try:
         actor = make(
@@ -136,6 +136,6 @@ def build_actor(
 
 
 def as_policy(module: PolicyModule, dataset: OfflineDataset, meta: Mapping[str, Any]) -> Policy:
-    """What a run exports: the actor, and the bounds its actions are scaled back to."""
+    """Return the policy that a run exports: the deployed actor, with the bounds to which its actions are scaled."""
     bounds = dataset.action_low, dataset.action_high
     return Policy(module.deployed_actor, *bounds, meta, history=dataset.transitions.history)

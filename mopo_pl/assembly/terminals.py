@@ -1,4 +1,4 @@
-"""The learned rule of termination: from settings to its samples and its LightningModule."""
+"""Build the DataModule and the LightningModule of the learned termination rule from settings."""
 
 from mopo_pl.config.schema import ClassifierConfig
 from mopo_pl.data.dataset import OfflineDataset
@@ -11,7 +11,7 @@ from mopo_pl.nn.random_streams import generator_for
 def build_terminal_samples(
     settings: ClassifierConfig, dataset: OfflineDataset, *, seed: int, on_host: bool = False
 ) -> TerminalDataModule:
-    """The rows the classifier of terminals sees; raises ValueError where one kind has too few."""
+    """Build the DataModule of the classifier of terminal steps. Raises ValueError if there are too few rows of a kind."""
     return TerminalDataModule(
         dataset,
         batch_size=settings.batch_size,
@@ -23,7 +23,7 @@ def build_terminal_samples(
 
 
 def build_terminals(settings: ClassifierConfig, samples: TerminalDataModule, *, seed: int) -> TerminalModule:
-    """The LightningModule of the classifier of terminals, untrained, for the rows of `samples`."""
+    """Build the untrained LightningModule of the classifier of terminal steps, for the rows of `samples`."""
     classifier = TerminalClassifier(
         obs_dim=samples.rows.obs_dim,
         action_dim=samples.rows.action_dim,

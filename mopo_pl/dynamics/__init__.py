@@ -1,1 +1,1 @@
-"""The learned model: ensemble, likelihood, penalty, termination, rollouts. Knows nothing of SAC."""
+"""The learned dynamics model: ensemble, likelihood, penalty, termination rules and rollouts. It does not depend on SAC."""

@@ -1,4 +1,4 @@
-"""Training data of the ensemble: a holdout, and one bootstrap sample per member, reshuffled every epoch."""
+"""DataModule of the ensemble: a holdout, and one bootstrap sample per member, reshuffled every epoch."""
 
 import math
 from collections.abc import Iterator
@@ -19,14 +19,16 @@ from mopo_pl.nn.random_streams import generator_for
 
 
 class EnsembleDataModule(L.LightningDataModule):
-    """Blocks of K batches [K, E, B, W] for training and one batch [n, W] for the holdout.
+    """Makes blocks of K batches [K, E, B, W] for training, and one batch [n, W] of the holdout.
 
-    The bootstrap indices are drawn once (Yu et al. 2020's code; drawn anew each epoch they would make the members alike)
-    and rows are gathered by index, so that no copy of the log per member exists. Rows without a true next state are left
-    out. A block is what the Trainer calls a batch, for up to `updates_per_step` steps of Adam; the rest of an epoch, a batch of
-    fewer rows, is one of its own. With several ranks a step takes `batch_size` rows per member *on each rank*: it equals the
-    step of one process with a batch of `batch_size` times the ranks. Rows that the ranks cannot share evenly at an epoch's end
-    are left out.
+    The bootstrap indices are drawn once, as in the code of Yu et al. 2020; if they were drawn anew in each epoch, the members would
+    become similar. Rows are gathered by index, so that the log is not copied for each member. Rows without a true next state are
+    left out.
+
+    A block is one batch of the Trainer, for up to `updates_per_step` steps of Adam. The last rows of an epoch, fewer than a
+    batch, form a separate block. With several ranks a step takes `batch_size` rows per member *on each rank*: it equals the step
+    of one process with a batch of `batch_size` times the number of ranks. At the end of an epoch, rows that cannot be divided
+    evenly among the ranks are left out.
     """
 
     def __init__(
@@ -43,9 +45,19 @@ class EnsembleDataModule(L.LightningDataModule):
     ) -> None:
         """Split `dataset` into holdout and training rows, and draw each member's bootstrap sample.
 
-        `members`: E. `batch_size`: B. `updates_per_step`: K, at most. `holdout_fraction`: share of the rows that are held out,
-        at most `holdout_max` rows. `seed`: of split, bootstrap and shuffles. `on_host`: the log stays in the host's
-        memory, and the next block is on its way to the device while one is trained on; the batches are the same. Raises ValueError where too few rows are left.
+        Raises ValueError if there are too few rows to split.
+
+        Args:
+            dataset: The log.
+            members: Number of members, E.
+            batch_size: Rows per member in a batch, B.
+            updates_per_step: Largest number of batches in a block, K.
+            holdout_fraction: Share of the rows that are held out.
+            holdout_max: Largest number of rows that are held out.
+            seed: Seed of the split, the bootstrap samples and the shuffles.
+            on_host: Whether the log stays in the host's memory. The next block is then copied to the device during the training on
+                the present one. The batches are the same.
+
         """
         super().__init__()
         self.batch_size, self.updates_per_step, self.seed = batch_size, updates_per_step, seed
@@ -66,18 +78,18 @@ class EnsembleDataModule(L.LightningDataModule):
         self._shuffles = generator_for(self.seed, "shuffle")
         self._epoch_start = self._shuffles.get_state()
         self._position = 0
-        """Optimiser steps of this epoch whose batches were yielded already."""
+        """Number of optimiser steps of this epoch whose batches have been yielded."""
 
     def normaliser(self) -> Normaliser:
-        """Mean and standard deviation of (s, a) over the training rows."""
+        """Return the mean and standard deviation of (s, a) over the training rows."""
         return Normaliser.fit(self.log_rows[self.train].inputs)
 
     def target_normaliser(self) -> Normaliser:
-        """Mean and standard deviation of (r, Δs) over the training rows."""
+        """Return the mean and standard deviation of (r, Δs) over the training rows."""
         return Normaliser.fit(model_target(self.log_rows[self.train]))
 
     def setup(self, stage: str | None = None) -> None:
-        """Move rows and indices to the training device; a new fit starts with the first shuffle."""
+        """Move rows and indices to the training device, and reset the shuffles if a new fit starts."""
         if self.trainer is not None:
             if stage == "fit" and self.trainer.current_epoch == 0:
                 self._open_shuffles()
@@ -91,29 +103,29 @@ class EnsembleDataModule(L.LightningDataModule):
 
     @property
     def steps(self) -> int:
-        """Optimiser steps per epoch. A last batch with fewer rows than ranks is left out."""
+        """Number of optimiser steps per epoch. A last batch with fewer rows than ranks is left out."""
         world = self._ranks()[1]
         full, rest = divmod(self.bootstrap.shape[1], self.batch_size * world)
         return full + (rest >= world)
 
     def _block(self, position: int) -> int:
-        """K: number of batches in the block that begins at this step of an epoch."""
+        """Return K, the number of batches in the block that begins at this step of an epoch."""
         full = self.bootstrap.shape[1] // (self.batch_size * self._ranks()[1])
         return min(self.updates_per_step, full - position) if position < full else 1
 
     def _epoch(self, most: float = math.inf) -> tuple[int, int]:
-        """Number of steps and blocks in an epoch of at most `most` blocks."""
+        """Return the number of steps and of blocks in an epoch of at most `most` blocks."""
         position, blocks = 0, 0
         while position < self.steps and blocks < most:
             position, blocks = position + self._block(position), blocks + 1
         return position, blocks
 
     def __len__(self) -> int:
-        """Blocks per epoch."""
+        """Return the number of blocks per epoch."""
         return self._epoch()[1]
 
     def __iter__(self) -> Iterator[Transitions]:
-        """Yield one epoch from the saved position on, shortened by the Trainer's `limit_train_batches`."""
+        """Yield the blocks of one epoch, starting at the saved position and limited by the Trainer's `limit_train_batches`."""
         end, _ = self._epoch(self.trainer.num_training_batches if self.trainer is not None else math.inf)
         if self._position >= end:
             self._position, self._epoch_start = 0, self._shuffles.get_state()
@@ -133,27 +145,27 @@ class EnsembleDataModule(L.LightningDataModule):
             yield replace(self.log_rows, rows=batch)
 
     def _share(self, shuffled: Tensor, position: int, block: int) -> Tensor:
-        """This rank's rows of the block of so many steps that begins at this one [block, E, B], by their place in the log."""
+        """Return this rank's row indices in the log [block, E, B] for the block of `block` steps that begins at step `position`."""
         rank, world = self._ranks()
         span = self.batch_size * world
         begin = position * span
         step = shuffled[:, begin : begin + block * span].unflatten(1, (block, -1)).transpose(0, 1)
-        # As many rows on every rank: gradients are averaged over ranks, not over rows.
+        # Every rank gets the same number of rows, because gradients are averaged over ranks, not over rows.
         even = step.shape[-1] // world * world
         return step[..., rank:even:world].contiguous()
 
     def train_dataloader(self) -> "EnsembleDataModule":
-        """Return this DataModule: it is a sized iterable of ready batches."""
+        """Return this DataModule, which is a sized iterable of finished batches."""
         return self
 
     def val_dataloader(self) -> RowBatches:
-        """The holdout rows of this rank as one batch, unpadded."""
+        """Return the holdout rows of this rank as one batch, without padding."""
         rank, world = self._ranks()
         rows = self.log_rows[self.holdout[rank::world]]
         return RowBatches(rows, len(rows))
 
     def test_dataloader(self) -> RowBatches:
-        """Same as `val_dataloader`: a log has one holdout."""
+        """Return the same batch as `val_dataloader`, since a log has one holdout."""
         return self.val_dataloader()
 
     def predict_dataloader(self) -> RowBatches:
@@ -162,7 +174,7 @@ class EnsembleDataModule(L.LightningDataModule):
         return RowBatches(self.log_rows[rank::world], CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the shuffles and the position in the current epoch."""
+        """Return the state of the shuffles and the position in the current epoch."""
         return {
             "epoch_start": self._epoch_start,
             "shuffles": self._shuffles.get_state(),
@@ -170,6 +182,6 @@ class EnsembleDataModule(L.LightningDataModule):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state saved by `state_dict`: training continues with the next batch."""
+        """Restore the state saved by `state_dict`, so that training continues with the next batch."""
         self._epoch_start, self._position = state_dict["epoch_start"], state_dict["position"]
         self._shuffles.set_state(state_dict["shuffles"])

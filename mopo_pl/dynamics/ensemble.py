@@ -22,11 +22,11 @@ def soft_clamp(log_var: Tensor, low: Tensor, high: Tensor) -> Tensor:
 
 
 class GaussianEnsemble(nn.Module):
-    """p_i(r, Δs | s, a) = N(μ_i, diag σ_i²) for i < E, over T = 1 + D targets: the reward first, then Δs = s' - s.
+    """Networks p_i(r, Δs | s, a) = N(μ_i, diag σ_i²) for i < E, over T = 1 + D targets: the reward first, then Δs = s' - s.
 
-    Every parameter has the members as its leading dimension, the bounds of log σ² too, so that a snapshot of one member
-    is complete. Inputs are z-scored by `normaliser`. `target_normaliser` says in which units the networks speak: the
-    identity for raw ones, as in the original code.
+    Every parameter has the members as its leading dimension, including the bounds of log σ², so that row i of all parameters is
+    a complete copy of member i. Inputs are z-scored by `normaliser`. The outputs of the networks are in the units of
+    `target_normaliser`; the identity stands for raw units, as in the original code.
     """
 
     def __init__(
@@ -41,11 +41,18 @@ class GaussianEnsemble(nn.Module):
         generator: Generator,
         newest_dim: int | None = None,
     ) -> None:
-        """Draw the initial weights from `generator`.
+        """Create the networks with initial weights drawn from `generator`.
 
-        `obs_dim`, `action_dim`: D and A. `members`: E. `hidden_sizes`: widths of the hidden layers. `normaliser`: of (s, a)
-        [D + A]. `target_normaliser`: of (r, Δs) [1 + D]. `newest_dim`: columns of s whose change is predicted, the first ones,
-        where s holds older observations too.
+        Args:
+            obs_dim: Number of columns of s, D.
+            action_dim: Number of columns of a, A.
+            members: Number of networks, E.
+            hidden_sizes: Widths of the hidden layers.
+            normaliser: Mean and standard deviation of (s, a) [D + A].
+            target_normaliser: Mean and standard deviation of (r, Δs) [1 + D].
+            generator: Generator of the initial weights.
+            newest_dim: Number of leading columns of s whose change is predicted, if s also holds older observations. None: all.
+
         """
         super().__init__()
         self.obs_dim, self.action_dim, self.members = obs_dim, action_dim, members
@@ -63,14 +70,14 @@ class GaussianEnsemble(nn.Module):
         self.min_log_var = nn.Parameter(torch.full((members, 1, targets), MIN_LOG_VAR))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (s, a) [E, B, D + A], or [B, D + A] for every member alike, to μ and log σ² [E, B, 1 + D].
+        """Map (s, a) [E, B, D + A], or [B, D + A] if it is the same for all members, to μ and log σ² [E, B, 1 + D].
 
         Both are in the units of `target_normaliser`, in which the loss is computed.
         """
         x = self.normaliser(inputs)
         if x.dim() == 3:
             outputs = self._network(x)
-        elif x.device.type == "cpu":  # one after another: each stays in the cache, and all threads share each product
+        elif x.device.type == "cpu":  # one member at a time fits into the cache, and all threads share its products
             outputs = torch.stack([self._network(x, member) for member in range(self.members)])
         else:
             outputs = self._network(x.expand(self.members, *x.shape))
@@ -78,12 +85,15 @@ class GaussianEnsemble(nn.Module):
         return mean, soft_clamp(log_var, self.min_log_var, self.max_log_var)
 
     def _network(self, x: Tensor, member: int | None = None) -> Tensor:
-        """μ and unclamped log σ², concatenated, of all members or of one."""
+        """Return μ and unclamped log σ², concatenated, of all members or of one."""
         for layer in self.layers[:-1]:
             x = nn.functional.silu(layer(x, member))
         return in_full_precision(self.layers[-1], x, member)
 
     def in_raw_units(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """As `forward`, in the units of the log. A target that is constant in the log has log σ² = -∞."""
+        """Return μ and log σ² as `forward` does, in the units of the log.
+
+        A target that is constant in the log has log σ² = -∞.
+        """
         mean, log_var = self(inputs)
         return self.target_normaliser.invert(mean), log_var + 2 * self.target_normaliser.std.log()

@@ -22,10 +22,10 @@ from mopo_pl.storage.stored_json import read_json
 
 
 class TransitionModel:
-    """T̂: each simulated step is sampled from one elite, drawn uniformly for each row and step."""
+    """The learned transitions T̂: each simulated step is sampled from one elite member, drawn uniformly for each row and step."""
 
     def __init__(self, *, ensemble: GaussianEnsemble, elites: Tensor) -> None:
-        """`ensemble`: is frozen in place. `elites`: indices of members [K], best first."""
+        """Create the model. `ensemble` is frozen in place. `elites` are the indices of the elite members [K], best first."""
         self.ensemble = ensemble.eval().requires_grad_(False)
         self.elites = elites
 
@@ -41,7 +41,7 @@ class TransitionModel:
         return mean, torch.exp(0.5 * log_var)
 
     def draw(self, observations: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw for states [B, D] the elite of each row [B] and ε ~ N(0, I) [B, 1 + D]."""
+        """Draw the elite of each row [B] and ε ~ N(0, I) [B, 1 + D] for states [B, D]."""
         (rows, dim), device = observations.shape, observations.device
         member = self.elites[torch.randint(len(self.elites), (rows,), generator=generator, device=device)]
         return member, torch.randn(rows, 1 + dim, generator=generator, device=device, dtype=observations.dtype)
@@ -49,13 +49,16 @@ class TransitionModel:
     def sample(
         self, observations: Tensor, mean: Tensor, std: Tensor, member: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """s' [B, D] and r [B] = μ + σε of each row's member, for the results of `draw`. Both are sampled, as in the original code."""
+        """Return s' [B, D] and r [B], computed as μ + σε of each row's member from the results of `draw`.
+
+        Both are sampled, as in the original code of Yu et al. 2020.
+        """
         row = torch.arange(len(observations), device=observations.device)
         outcome = mean[member, row] + std[member, row] * noise
         return observations + outcome[:, 1:], outcome[:, 0]
 
     def hash(self) -> str:
-        """SHA-256 of weights, normalisers and elites."""
+        """Return the SHA-256 of weights, normalisers and elites."""
         digest = hashlib.sha256(self.elites.cpu().numpy().tobytes())
         for name, tensor in sorted(self.ensemble.state_dict().items()):
             digest.update(name.encode())
@@ -64,14 +67,14 @@ class TransitionModel:
 
 
 REPAIR = "remove dynamics.safetensors and dynamics.json there, and resume that run, which fits it again"
-"""Advice for a model that cannot be read."""
+"""Advice in the error message for a model that cannot be read."""
 
 
 def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> str:
-    """Write both files atomically; return the model's hash. `facts` are added to the JSON."""
+    """Write the model's two files atomically and return its hash. `facts` are added to `dynamics.json`."""
     ensemble = model.ensemble
     shape = plain_arguments(ensemble, ENSEMBLE_ARGUMENTS)
-    if shape["newest_dim"] is None:  # as earlier versions read it
+    if shape["newest_dim"] is None:  # left out, so that earlier versions can read the file
         del shape["newest_dim"]
     digest = model.hash()
     description = {"shape": shape, "elites": model.elites.tolist(), "hash": digest, **facts}
@@ -84,10 +87,10 @@ def save_model(model: TransitionModel, folder: Path, facts: dict[str, Any]) -> s
 
 
 def load_model(folder: Path | str) -> TransitionModel:
-    """Read what `save_model` wrote, such as the ensemble in a run's folder.
+    """Read a model that `save_model` wrote, such as the ensemble in a run's folder.
 
-    Raises InputError where a file is missing or damaged, describes a network that its weights are not of, holds a weight that
-    is not finite or an elite that is no member, or where the hash differs.
+    Raises InputError if a file is missing or damaged, if the described network does not match the weights, if a weight is not
+    finite, if an elite is not the index of a member, or if the hash differs.
     """
     folder = Path(folder).expanduser()
     try:

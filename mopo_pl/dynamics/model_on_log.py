@@ -1,4 +1,4 @@
-"""The learned model on the rows of its own log: u there, and `Halt`, which ends episodes where the log does."""
+"""The learned model on rows of the log that it was fitted to: its uncertainty u there, and the `Halt` of the log."""
 
 from dataclasses import replace
 
@@ -14,16 +14,16 @@ from mopo_pl.errors import InputError
 from mopo_pl.nn.random_streams import generator_for
 
 DRAWN = 20_000
-"""Rows of a log that stand for all of them."""
+"""Number of rows drawn to represent a log."""
 AT_ONCE = 2000
-"""Rows that the model is given at once."""
+"""Number of rows in one call of the model."""
 
 
 @torch.no_grad()
 def logged_uncertainty(model: PenalisedModel, dataset: OfflineDataset) -> Tensor:
-    """u of up to 20 000 logged transitions, drawn without replacement and always the same [n].
+    """Return u of up to 20 000 logged transitions [n], drawn without replacement and always the same ones.
 
-    Raises InputError where one is no finite number: a mean of them would be none either.
+    Raises InputError if a value is not finite, because their mean would not be finite either.
     """
     rows, drawn = dataset.transitions, _drawn(dataset)
     u = torch.cat([model.uncertainty(rows[part].observations, rows[part].actions) for part in drawn.split(AT_ONCE)])
@@ -42,12 +42,19 @@ def halt_on_log(
 ) -> Halt:
     """Build the `Halt` of a log, for a model that has none yet.
 
-    Its known steps are the log's, extended by `widths` times their ranges. C lies between the spread of the rewards [N] of its rows
-    and the width of the range of its discounted returns. The worst of these bounds what a step beyond is worth: what is unknown need
-    not be feared more than the worst that the log shows. `share`: of imagined steps that may lead beyond, ε; the share of the log's own
-    states and actions from which the model's noise alone leads beyond is added to it.
+    C lies between the spread of the rewards and the width of the range of the log's discounted returns. The lowest of these
+    returns is `Halt.lowest`, which limits the price of an unknown step: it need not be worth less than the worst logged return.
+
+    Args:
+        model: The penalised model, with the discount γ.
+        dataset: The log.
+        rewards: Rewards of the rows of the log [N].
+        widths: The ranges of the known steps are those of the log, extended by `widths` times their widths.
+        share: Share of imagined steps that may be unknown, ε. Added to it is the share of logged states and actions from which the
+            model already leads to unknown steps, because of its noise.
+
     """
-    # Where the next state is not logged, s stands in for it: a change of 0 that nobody saw.
+    # Rows whose next state is not logged hold s in its place, that is, a change of 0 that was not observed.
     rows = dataset.transitions if dataset.next_known.all() else dataset.transitions[dataset.next_known]
     known = KnownSteps.of(rows.newest_observations, rows.newest_next_observations, widths)
     least, values = reward_spread(rewards), logged_values(dataset, model.discount, rewards)
@@ -55,8 +62,7 @@ def halt_on_log(
     return Halt(
         known=known,
         price_limit=torch.tensor(least, dtype=torch.float64),
-        share=share
-        + _departures(replace(model, value_coef=0.0), known, dataset),  # V, which it needs, is not there yet
+        share=share + _departures(replace(model, value_coef=0.0), known, dataset),  # without λ_V: V does not exist yet
         least=least,
         most=max(least, high - low),
         lowest=low,
@@ -65,7 +71,7 @@ def halt_on_log(
 
 @torch.no_grad()
 def _departures(model: PenalisedModel, known: KnownSteps, dataset: OfflineDataset) -> float:
-    """Share of up to 20 000 logged states and actions from which the model leads out of the known steps."""
+    """Return the share of up to 20 000 logged states and actions from which the model makes a step outside of the known ones."""
     rows, generator, left, drawn = dataset.transitions, generator_for(0, "logged departures"), 0, _drawn(dataset)
     for part in drawn.split(AT_ONCE):
         states = rows[part].observations
@@ -75,7 +81,7 @@ def _departures(model: PenalisedModel, known: KnownSteps, dataset: OfflineDatase
 
 
 def _drawn(dataset: OfflineDataset) -> Tensor:
-    """Rows that stand for the whole log [n], without replacement and always the same."""
+    """Return the indices [n] of rows that represent the complete log, drawn without replacement and always the same."""
     return torch.randperm(len(dataset), generator=generator_for(0, "logged uncertainty"))[
         :DRAWN
-    ]  # the stream's old name, so that runs stay the same
+    ]  # the generator keeps its old name, so that results do not change

@@ -1,4 +1,4 @@
-"""LightningModule 1: fits the Gaussian ensemble."""
+"""LightningModule of the first training stage, which fits the Gaussian ensemble."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -23,10 +23,11 @@ from mopo_pl.nn.logged_module import LoggedModule, counting_updates, hooks_need_
 
 
 class DynamicsModule(LoggedModule):
-    """Maximum likelihood of (r, Δs) by Adam with an L2 coefficient per layer (Yu et al. 2020, appendix D; its code).
+    """Fits the ensemble by maximum likelihood of (r, Δs), with Adam and one L2 coefficient per layer.
 
-    Feed it an `EnsembleDataModule`, and let `callbacks.MemberSelection` stop it, restore each member's best weights and
-    set `elites`. Then `model()` is what rollouts use.
+    The method is that of Yu et al. 2020, appendix D, and of its code. Train it with an `EnsembleDataModule`. The callback
+    `callbacks.MemberSelection` stops the training, restores each member's best weights and sets `elites`. After that `model()`
+    returns the model for rollouts.
     """
 
     LEARNING_RATES = "learning_rate"
@@ -45,15 +46,20 @@ class DynamicsModule(LoggedModule):
         huber_delta: float | None = None,
         compile: bool,
     ) -> None:
-        """Take finished networks, or their hparams, as a checkpoint holds them.
+        """Create the module from a finished network, or from its hparams as a checkpoint holds them.
 
-        `elites`: number of members with the lowest holdout error that rollouts use. `learning_rate`: of Adam. `weight_decay`:
-        one coefficient per layer, else ValueError is raised. `bound_coef`: of the pull on the bounds of log σ². `beta`: of
-        β-NLL, 0 for plain likelihood. `huber_delta`: number of σ from which on a residual counts linearly; None: nowhere, as
-        in checkpoints that do not name it.
+        Args:
+            ensemble: The ensemble, or its hparams.
+            elites: Number of members with the lowest holdout error that rollouts use.
+            learning_rate: Learning rate of Adam.
+            weight_decay: L2 coefficient of each layer. Raises ValueError if there is not one for each layer.
+            bound_coef: Coefficient of `losses.bound_loss`, which pulls the bounds of log σ² together.
+            beta: β of β-NLL; 0 for the plain likelihood.
+            huber_delta: Size of a residual, in units of σ, above which its loss is linear. None: the loss is quadratic everywhere, as
+                in checkpoints without this argument.
+            compile: Whether a single process makes the steps of batches of full size with one compiled function (`FusedUpdate`),
+                which does not set any parameter's `.grad`.
 
-        `compile`: a single process makes the steps of whole batches by one compiled function (`FusedUpdate`), which fills
-        no parameter's `.grad`.
         """
         ensemble = built("ensemble", ensemble, GaussianEnsemble, untrained)
         hparams = {
@@ -82,7 +88,10 @@ class DynamicsModule(LoggedModule):
         self.holdout_geometric = self.holdout_mse.clone()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam's `weight_decay` adds c·W to the gradient, which is that of ½·c·‖W‖²; biases and bounds are free."""
+        """Return Adam with one L2 coefficient per layer; biases and bounds have none.
+
+        Adam's `weight_decay` c adds c·W to the gradient, which is the gradient of ½·c·‖W‖².
+        """
         layers = [layer for layer in self.ensemble.layers if isinstance(layer, BatchedLinear)]
         groups: list[dict[str, Any]] = [
             {"params": [layer.weight], "weight_decay": c} for layer, c in zip(layers, self.weight_decay, strict=True)
@@ -92,8 +101,8 @@ class DynamicsModule(LoggedModule):
         return torch.optim.Adam(groups, lr=self.learning_rate, fused=True)
 
     def on_train_start(self) -> None:
-        """Builds the compiled step where it can be used; by now the optimiser holds what a checkpoint gave."""
-        self._fused = None  # that of a fit which raised
+        """Build the compiled step if it can be used. The optimiser's state from a checkpoint is already loaded at this point."""
+        self._fused = None  # it may still be that of an earlier fit, which raised an error
         optimizer, data = cast(Optimizer, self.optimizers(use_pl_optimizer=False)), self.trainer.datamodule  # type: ignore[attr-defined]
         if (
             self._compile
@@ -114,17 +123,18 @@ class DynamicsModule(LoggedModule):
             print_once("the ensemble's step is compiled: the first one may take a minute (compile=false leaves it out)")
 
     def _steps_otherwise(self) -> bool:
-        """Whether a subclass has a loss or a step of its own, which the compiled one would leave out."""
+        """Return whether a subclass overrides the loss or the step, which the compiled step would not call."""
         kind = type(self)
         return kind.loss is not DynamicsModule.loss or kind._step is not DynamicsModule._step
 
     def on_train_end(self) -> None:
-        """Releases the compiled step: its tensors are those of this fit and this device."""
+        """Release the compiled step, whose tensors belong to this fit and this device."""
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K steps of Adam, one after another, from rows [K, E, B, W], each member on its own; raises InputError for a batch that is
-        no block of batches.
+        """Make K steps of Adam in sequence from rows [K, E, B, W], with separate rows for each member.
+
+        Raises InputError if the batch is not a block of batches.
         """
         self.require_batch(batch, 4, "blocks of batches [K, E, B, W], which an EnsembleDataModule makes")
         with counting_updates(self.trainer, len(batch)):
@@ -137,7 +147,7 @@ class DynamicsModule(LoggedModule):
         self.show_loss("dynamics/train_loss", losses[-1])
 
     def _step(self, optimizer: LightningOptimizer, batch: Transitions) -> Tensor:
-        """One step; the loss before it."""
+        """Make one step of Adam; return the loss before it."""
         optimizer.zero_grad()
         loss = self.loss(batch)
         self.manual_backward(loss)
@@ -145,17 +155,17 @@ class DynamicsModule(LoggedModule):
         return loss.detach()
 
     def loss(self, batch: Transitions) -> Tensor:
-        """Σ over members of the Gaussian loss on their own rows [E, B, W], plus the pull on the bounds."""
+        """Return the sum over members of the Gaussian loss on each member's rows [E, B, W], plus the loss of the bounds."""
         return self._equation(dict(self.ensemble.named_parameters()), batch)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Scores every member on the same held-out rows [n, W]."""
+        """Add the errors of every member on the same held-out rows [n, W]."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which an EnsembleDataModule makes")
         mean, log_var = self.ensemble(batch.inputs)
         self.holdout.update(mean, log_var, self.ensemble.target_normaliser(model_target(batch)))
 
     def on_validation_epoch_end(self) -> None:
-        """Leaves the errors where callbacks find them, and logs them."""
+        """Store the holdout errors of all members as attributes, which callbacks read, and log them."""
         self.holdout_mse, self.holdout_geometric, likelihood = self.holdout.compute()
         self.holdout.reset()
         rows = {
@@ -166,11 +176,11 @@ class DynamicsModule(LoggedModule):
         self.note({f"dynamics/{name}_{i}": value for name, row in rows.items() for i, value in enumerate(row)})
 
     def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Same as `validation_step`."""
+        """Do the same as `validation_step`."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Same as `on_validation_epoch_end`."""
+        """Do the same as `on_validation_epoch_end`."""
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Transitions, batch_idx: int) -> tuple[Tensor, Tensor]:
@@ -179,7 +189,7 @@ class DynamicsModule(LoggedModule):
         return mean, torch.exp(0.5 * log_var)
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch. Raises Diverged where the loss, an error or a weight is not finite."""
+        """Write the epoch's metrics row. Raises Diverged if the loss, an error or a weight is not finite."""
         self.note({f"dynamics/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
         low, high = self.ensemble.min_log_var.detach(), self.ensemble.max_log_var.detach()
@@ -194,9 +204,12 @@ class DynamicsModule(LoggedModule):
 
     @property
     def updates(self) -> int:
-        """Optimiser steps made."""
+        """Number of optimiser steps made."""
         return self.global_step
 
     def model(self) -> TransitionModel:
-        """The ensemble and its elites, for rollouts: the very weights, frozen, so that training is over."""
+        """Return the ensemble and its elites as a model for rollouts.
+
+        The weights are not copied but frozen in place, so that the module cannot be trained further.
+        """
         return TransitionModel(ensemble=self.ensemble, elites=self.elites)

@@ -1,4 +1,4 @@
-"""The penalised model M̃ (Yu et al. 2020, section 4): the learned transitions, less a penalty, and what ends its episodes."""
+"""The penalised model M̃ (Yu et al. 2020, section 4): the learned transitions, a penalty on the reward, and a termination rule."""
 
 from collections.abc import Callable
 from copy import deepcopy
@@ -17,71 +17,79 @@ from mopo_pl.dynamics.penalties import Penalty, evaluate, extras_of
 from mopo_pl.dynamics.termination import Rule
 
 Value = Callable[[Tensor], Tensor]
-"""V: from s [B, D] to what the policy is believed to earn from there [B]."""
+"""Value function V: maps s [B, D] to the policy's estimated discounted return from s [B]."""
 
 
 Reward = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""r(s, a, s') [B] of s [B, D], a [B, A] in the log's units, s' [B, D]."""
+"""Reward function: maps s [B, D], a [B, A] in the log's units and s' [B, D] to r(s, a, s') [B]."""
 
 
 class Imagined(NamedTuple):
     """One simulated step of B rollouts."""
 
     transitions: Transitions
-    """With the penalised reward [B, W]."""
+    """Transitions with the penalised reward [B, W]."""
     cost: Tensor
-    """r̂ less the reward that is paid [B]."""
+    """Unpenalised reward minus the reward in `transitions` [B]."""
     halted: Tensor
-    """Whether the step goes further than any in the log, which ended its episode; false without `halt` [B] bool."""
+    """Whether `PenalisedModel.halt` ended the episode because the step is outside of the log's range [B] bool; false without `halt`."""
 
 
 class Draws(NamedTuple):
-    """All random numbers of a step of B rollouts."""
+    """All random numbers of one step of B rollouts."""
 
     policy: Tensor
-    """ε of the policy [B, A]."""
+    """Noise ε of the policy [B, A]."""
     member: Tensor
-    """The elite that each row's next state and reward are sampled from [B]."""
+    """Index of the elite from which each row's next state and reward are sampled [B]."""
     outcome: Tensor
-    """ε of reward and state change [B, 1 + D]."""
+    """Noise ε of reward and state change [B, 1 + D]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PenalisedModel:
-    """M̃ = (T̂, r̂ - cost), and the termination rule of its episodes; r stands for r̂ where it is known.
+    """The model M̃ = (T̂, r̂ - cost) with the termination rule of its episodes. A known reward function r replaces r̂.
 
-    cost = λ·max(0, u - u_free) + λ_V·std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites i, whose means are r_i and s'_i: how far
-    they differ about what the step is worth. λ_V = 0 is MOPO; the second term penalises transitions as Sun et al. 2023 (MOBILE)
-    penalise the critics' targets.
+    cost = λ·max(0, u - u_free) + λ_V·std_i [r_i + γ(1 - d_i)·V(s'_i)] over the elites i, whose means are r_i and s'_i. The second
+    term is the disagreement of the elites about the value of the step. λ_V = 0 is MOPO. The second term penalises transitions as
+    Sun et al. 2023 (MOBILE) penalise the critics' targets.
 
-    With `halt`, a step outside of `halt.known` is terminal and earns `halt.worth` of V(s); what is called its cost, r̂ less
-    that, may be below 0.
+    With `halt`, a step outside of `halt.known` is terminal and its reward is `halt.worth` of V(s). The cost of such a step, r̂
+    minus this reward, may be negative.
     """
 
     transition: TransitionModel
+    """The learned transitions, T̂ and r̂."""
     penalty: Penalty
-    """u."""
+    """Uncertainty function, u."""
     coef: float
-    """λ."""
+    """Coefficient of the penalty, λ."""
     termination: Rule
+    """Rule that determines whether an imagined step is terminal."""
     free: float = 0.0
-    """u_free: u up to here costs nothing."""
+    """Uncertainty up to which a step has no penalty, u_free."""
     value_coef: float = 0.0
-    """λ_V, of no dimension."""
+    """Coefficient of the disagreement about the value, λ_V (dimensionless)."""
     value: Value | None = None
-    """V of the present policy; must be given where λ_V is above 0, and with `halt`."""
+    """Value function V of the current policy; required if λ_V is not 0, and with `halt`."""
     discount: float = 0.0
-    """γ of V."""
+    """Discount factor of V, γ."""
     halt: Halt | None = None
-    """What ends rollouts that go further than the log; None: nothing does."""
+    """Ends rollouts at steps outside of the log's range; None: they are not ended."""
     reward: Reward | None = None
-    """r(s, a, s'); None: the learned one, r̂."""
+    """Known reward function r(s, a, s'); None: the learned reward r̂ is used."""
     window: Window | None = None
-    """Where s holds several observations: the rule and r see the newest, and the model predicts its change."""
+    """Layout of states that hold several observations; None: s is one observation.
+
+    The termination rule and r are given the newest observation, and the model predicts its change.
+    """
     log: LogStatistics | None = None
-    """Statistics that the penalty may ask for, and the bounds of the actions that it, the rule and r see; None: [-1, 1]."""
+    """Statistics of the log, for penalties that take them, and the bounds to which actions are scaled.
+
+    The penalty, the termination rule and r are given the scaled actions. None: they are given actions in [-1, 1].
+    """
     extras: tuple[str, ...] = field(init=False)
-    """What the penalty asks for (`penalties.EXTRAS`)."""
+    """Names of the further arguments that the penalty takes (`penalties.EXTRAS`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "extras", extras_of(self.penalty))
@@ -89,9 +97,9 @@ class PenalisedModel:
             raise ValueError("the penalty asks for log: give PenalisedModel(log=LogStatistics.of(dataset))")
 
     def to(self, device: torch.device | str) -> "PenalisedModel":
-        """Move the transition model; return the model with its statistics, rule and reward on the device.
+        """Move the transition model to a device in place; return the model with its statistics, rule and reward on the device.
 
-        A rule or a reward that is a module is copied: it may be one object of the user's, which other parts give rows of the host.
+        A rule or a reward that is a torch module is copied, because the user may also call the same object with tensors on the host.
         """
         self.transition.to(device)
         rule, reward = (
@@ -102,7 +110,7 @@ class PenalisedModel:
         return replace(self, termination=rule, reward=reward, log=log, halt=halt)
 
     def draw(self, observations: Tensor, generator: Generator) -> Draws:
-        """Draw the random numbers of one step from states [B, D]."""
+        """Draw the random numbers of one step for states [B, D]."""
         shape = (len(observations), self.transition.ensemble.action_dim)
         noise = torch.randn(shape, generator=generator, device=observations.device, dtype=observations.dtype)
         return Draws(noise, *self.transition.draw(self._newest(observations), generator))
@@ -111,7 +119,7 @@ class PenalisedModel:
         return states if self.window is None else self.window.newest(states)
 
     def uncertainty(self, observations: Tensor, actions: Tensor) -> Tensor:
-        """u(s, a) [B] of s [B, D] and a [B, A] in [-1, 1]."""
+        """Return u(s, a) [B] for s [B, D] and a [B, A] in [-1, 1]."""
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         return self._penalised(observations, self._in_log_units(actions), mean, std)
 
@@ -119,18 +127,18 @@ class PenalisedModel:
         return actions if self.log is None else self.log.in_log_units(actions)
 
     def _penalised(self, observations: Tensor, seen: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-        """u of states and of actions in the log's units."""
+        """Return u [B] for states [B, D], actions `seen` [B, A] in the log's units, and the members' predictions [E, B, 1 + D]."""
         return evaluate(self.penalty, mean, std, self.extras, observations=observations, actions=seen, log=self.log)
 
     def step(self, observations: Tensor, actions: Tensor, draws: Draws) -> Imagined:
-        """Simulate one step from s, a [B, …].
+        """Simulate one step from s [B, D] and a [B, A] in [-1, 1].
 
-        Raises ValueError where a value is needed and was not given.
+        Raises ValueError if the value function is needed and was not given.
         """
         mean, std = self.transition.predict(torch.cat([observations, actions], -1))
         with torch.autocast(
             observations.device.type, enabled=False
-        ):  # networks alone may round, not a user's functions
+        ):  # reduced precision is for networks, not for functions that a user supplies
             seen = self._in_log_units(actions)
             u = self._penalised(observations, seen, mean, std)
             cost = self.coef * ((u - self.free).clamp(min=0) if self.free else u)
@@ -145,14 +153,17 @@ class PenalisedModel:
             paid, halted = reward - cost, torch.zeros_like(terminal)
             if self.halt is not None:
                 halted = self.halt.known.exclude(newest, after)
-                # Whatever was predicted out there, also where it is no number.
+                # This replaces any predicted reward of such steps, including NaN.
                 paid = torch.where(halted, self.halt.worth(self._value(observations)), paid)
                 cost, terminal = torch.where(halted, reward - paid, cost), terminal | halted
         packed = Transitions.pack(observations, actions, next_observations, paid, terminal)
         return Imagined(replace(packed, history=self.history), cost, halted)
 
     def _value_spread(self, observations: Tensor, actions: Tensor, seen: Tensor, mean: Tensor) -> Tensor:
-        """std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] of the elites' means [E, B, 1 + D]; `seen`: the actions in the log's units."""
+        """Return std_i [r_i + γ(1 - d_i)·V(s'_i)] [B] over the elites.
+
+        `mean` holds the means of all members [E, B, 1 + D]; `seen` holds the actions in the log's units.
+        """
         means = mean[self.transition.elites]
         rows, members = len(observations), len(means)
         states, acted = observations.repeat(members, 1), seen.repeat(members, 1)
@@ -171,14 +182,14 @@ class PenalisedModel:
 
     @property
     def needs_value(self) -> bool:
-        """Whether a step asks for V."""
+        """Whether `step` evaluates V."""
         return self.value_coef != 0 or self.halt is not None
 
     def _state_after(self, states: Tensor, actions: Tensor, newest: Tensor) -> Tensor:
-        """s' [B, D], of the newest observation in it, s and a in [-1, 1]."""
+        """Return s' [B, D] from its newest observation, s, and a in [-1, 1]."""
         return newest if self.window is None else self.window.following(states, actions, newest)
 
     @property
     def history(self) -> int:
-        """Observations that a state holds."""
+        """Number of observations that a state holds."""
         return 1 if self.window is None else self.window.steps

@@ -1,4 +1,4 @@
-"""u(s, a): the model's uncertainty, in the targets' raw units (reward, then state change)."""
+"""Penalties: functions for the model's uncertainty u(s, a), in the targets' raw units (reward, then state change)."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -9,19 +9,19 @@ from torch import Tensor
 from mopo_pl.data.statistics import LogStatistics
 
 Penalty = Callable[..., Tensor]
-"""From the members' means and standard deviations [E, B, 1 + D], all E of them, to u [B] >= 0.
+"""Function that maps the means and standard deviations [E, B, 1 + D] of all E members to u [B] >= 0.
 
-A penalty with further parameters of the names in `EXTRAS` is given those as well.
+A penalty may have further parameters with names in `EXTRAS`, and is given these arguments by name.
 """
 
 EXTRAS = ("observations", "actions", "log")
-"""s [B, D], a [B, A] in the log's units, and the log's `LogStatistics`."""
+"""Names of further arguments of a penalty: s [B, D], a [B, A] in the log's units, and the log's `LogStatistics`."""
 
 
 def extras_of(penalty: Penalty) -> tuple[str, ...]:
-    """Return the names in `EXTRAS` that a penalty has as parameters, after its first two.
+    """Return the names in `EXTRAS` that a penalty has as parameters after its first two.
 
-    Raises ValueError if it requires a parameter of another name.
+    Raises ValueError if it requires a parameter with another name.
 
     >>> extras_of(lambda mean, std, actions: std.amax((0, 2)))
     ('actions',)
@@ -30,7 +30,7 @@ def extras_of(penalty: Penalty) -> tuple[str, ...]:
     """
     try:
         parameters = list(inspect.signature(penalty).parameters.values())[2:]
-    except (TypeError, ValueError):  # of a function that is not written in Python
+    except (TypeError, ValueError):  # a function that is not written in Python may have no signature
         return ()
     named = [each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     unknown = [each.name for each in named if each.default is each.empty and each.name not in EXTRAS]
@@ -49,13 +49,16 @@ def evaluate(
     actions: Tensor,
     log: LogStatistics | None,
 ) -> Tensor:
-    """u [B] of the members' means and standard deviations [E, B, 1 + D]; `extras`: those of `EXTRAS` that the penalty asks for."""
+    """Return u [B] for the members' means and standard deviations [E, B, 1 + D].
+
+    `extras` are the names in `EXTRAS` of the further arguments that the penalty takes.
+    """
     given = {"observations": observations, "actions": actions, "log": log}
     return penalty(mean, std, **{name: given[name] for name in extras})
 
 
 def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:
-    """u = max_i ‖σ_i‖₂ over all members, reward included (Yu et al. 2020, section 4.3).
+    """Return u = max_i ‖σ_i‖₂ [B] over all members, reward included (Yu et al. 2020, section 4.3).
 
     >>> mean = torch.zeros(2, 1, 2)  # E = 2 members, B = 1, reward and D = 1 state dimension
     >>> std = torch.tensor([[[3.0, 4.0]], [[0.0, 1.0]]])
@@ -66,7 +69,7 @@ def max_aleatoric(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def ensemble_std(mean: Tensor, std: Tensor) -> Tensor:
-    """u = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂, the mixture's total standard deviation (Lu et al. 2022).
+    """Return u = ‖sqrt(mean_i σ_i² + var_i μ_i)‖₂ [B], the total standard deviation of the mixture (Lu et al. 2022).
 
     >>> mean = torch.tensor([[[1.0, 0.0]], [[-1.0, 0.0]]])
     >>> ensemble_std(mean, torch.full((2, 1, 2), 2.0))
@@ -76,7 +79,7 @@ def ensemble_std(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def disagreement(mean: Tensor, std: Tensor) -> Tensor:
-    """u = max_i ‖μ_i - mean_j μ_j‖₂, the largest deviation of a member from the ensemble's mean.
+    """Return u = max_i ‖μ_i - mean_j μ_j‖₂ [B], the largest deviation of a member from the ensemble's mean.
 
     >>> mean = torch.tensor([[[3.0, 4.0]], [[-3.0, -4.0]]])
     >>> disagreement(mean, torch.ones(2, 1, 2))
@@ -86,7 +89,7 @@ def disagreement(mean: Tensor, std: Tensor) -> Tensor:
 
 
 def none(mean: Tensor, std: Tensor) -> Tensor:
-    """u = 0: MBPO.
+    """Return u = 0 [B], with which MOPO becomes MBPO.
 
     >>> none(torch.zeros(7, 3, 4), torch.ones(7, 3, 4))
     tensor([0., 0., 0.])
@@ -103,16 +106,16 @@ PENALTIES: dict[str, Penalty] = {
 
 
 def relative_unit(u: Tensor, rewards: Tensor) -> float:
-    """std r / mean u over logged rows [N]: with λ in this unit, λu on the log is on average λ times the spread of its rewards.
+    """Return std r / mean u over logged rows [N], or 1 if u is 0 everywhere.
 
-    The spread, since a constant that is added to all rewards says nothing about what a step is worth beside another. 1 where u is 0
-    everywhere.
+    If λ is given in this unit, the mean of λu over the log is λ times the standard deviation of its rewards. The standard deviation
+    is used because a constant added to all rewards does not change which of two steps is better.
     """
     mean = float(u.double().mean())
     return reward_spread(rewards) / mean if mean > 0 else 1.0
 
 
 def reward_spread(rewards: Tensor) -> float:
-    """std r over logged rows [N]; mean |r| where all rewards are equal."""
+    """Return std r over logged rows [N], or mean |r| if all rewards are equal."""
     spread = float(rewards.double().std(correction=0))
     return spread if spread > 0 else float(rewards.double().abs().mean())

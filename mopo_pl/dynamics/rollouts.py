@@ -15,33 +15,36 @@ from mopo_pl.dynamics.penalised_model import Draws, PenalisedModel
 from mopo_pl.nn.compilation import compile_with_guards
 
 Act = Callable[[Tensor, Tensor], Tensor]
-"""π: from s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
+"""Policy π: maps s [B, D] and ε ~ N(0, I) [B, A] to a [B, A]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """h steps from B starts. Rows after an episode's end, and rows that are not finite or leave the limits, are not `valid`."""
+    """h steps of rollouts from B starts."""
 
     transitions: Transitions
-    """[h, B, W]."""
+    """Imagined transitions with penalised rewards [h, B, W]."""
     costs: Tensor
-    """What was subtracted from the predicted rewards [h, B]."""
+    """Unpenalised minus penalised rewards [h, B]."""
     valid: Tensor
-    """[h, B] bool."""
+    """Whether a row belongs to a running episode, is finite and within the limits [h, B] bool. Other rows are not used."""
     non_finite: Tensor
-    """Rows of running episodes that are not finite [h, B] bool."""
+    """Whether a row of a running episode is not finite [h, B] bool."""
     out_of_range: Tensor
-    """Finite rows of running episodes whose next state is beyond the limits [h, B] bool."""
+    """Whether a row of a running episode is finite, but its next state is outside of the limits [h, B] bool."""
     halted: Tensor
-    """Valid rows whose step goes beyond the log [h, B] bool: their reward is `Halt.worth`, and their cost r̂ less that, no penalty."""
+    """Whether a valid row ended its episode because its step is outside of the log's range [h, B] bool.
+
+    The reward of such a row is `Halt.worth`. Its cost is r̂ minus this reward, not a penalty.
+    """
     ends: Tensor
-    """State that each rollout reached after h steps [B, D]; meaningless where it has ended."""
+    """State that each rollout reached after h steps [B, D]; its start state if the rollout has ended."""
     running: Tensor
     """Whether each rollout is still running after h steps [B] bool."""
 
 
 class RolloutStep(NamedTuple):
-    """One step of B rollouts: its entries of `Rollout`, then the next states and whether each episode continues."""
+    """One step of B rollouts: its entries of `Rollout`, the next states, and whether each episode continues."""
 
     rows: Tensor
     costs: Tensor
@@ -50,13 +53,13 @@ class RolloutStep(NamedTuple):
     out_of_range: Tensor
     halted: Tensor
     observations: Tensor
-    """[B, D]."""
+    """States from which the next step starts [B, D]; the start state where the episode has ended."""
     alive: Tensor
-    """[B] bool."""
+    """Whether each episode continues [B] bool."""
 
 
 Stepper = Callable[[PenalisedModel, Act, StateLimits, Tensor, Tensor, Tensor, Draws], RolloutStep]
-"""`one_step`, or its compiled form."""
+"""Type of `one_step` and of its compiled form."""
 
 
 def one_step(
@@ -68,10 +71,11 @@ def one_step(
     alive: Tensor,
     draws: Draws,
 ) -> RolloutStep:
-    """One step of the policy in the model from states [B, D], as a function of tensors.
+    """Make one step of the policy in the model from states [B, D].
 
-    A row that is not `alive` any more continues from its start and is not valid. A step beyond the log is valid however far it
-    leads, as its episode ends there: s', which nothing reads, is then moved to the limits.
+    A row that is no longer `alive` continues from its start and is not valid. A step that `Halt` ends is valid even if its next
+    state is outside of the limits, because its episode ends there. This next state, which training does not use, is moved to the
+    nearest state within the limits.
     """
     made = model.step(observations, policy(observations, draws.policy), draws)
     reached = made.transitions.next_observations
@@ -93,10 +97,11 @@ def one_step(
 
 
 def compiled_step(rows: int, device: torch.device) -> Stepper:
-    """`one_step`, compiled for this number of rows. For other numbers, and where compiling fails, it runs eagerly.
+    """Return `one_step`, compiled for this number of rows. With other numbers of rows, or if compiling fails, it runs eagerly.
 
-    Unlike an update's, its code checks at each call that model, policy and limits are those it was built for, and is built
-    anew for others: a step is long enough, and a penalty or a rule of one's own may depend on anything.
+    Unlike a compiled update, it checks with guards at each call that model, policy and limits are those it was compiled for, and
+    is compiled again for others. The time of these checks is small compared with a step, and they are needed because a penalty or
+    a rule that a user supplies may depend on any state.
     """
     whole = compile_with_guards(one_step, device, "the rollouts' step")
 
@@ -118,10 +123,11 @@ def branch(
 ) -> Rollout:
     """Roll out `policy` for `horizon` steps from `starts` [B, D].
 
-    Shapes are static: an ended row is carried along at its start and left out by `valid`, so that no step waits for the
-    device. A row that becomes non-finite, or leads beyond the limits, ends there and is counted.
+    The shapes of all tensors are fixed: a rollout that has ended is simulated further from its start and marked as not `valid`,
+    so that no step has to wait for results from the device. A rollout ends at a row that is not finite or leaves the limits;
+    such rows are counted.
     """
-    # A copy: to a compiler the same tensor twice is another case than two of them.
+    # A copy: torch.compile would compile once more for a call in which both arguments are the same tensor.
     observations, alive = starts.clone(), torch.ones(len(starts), dtype=torch.bool, device=starts.device)
     steps = []
     for _ in range(horizon):
@@ -142,24 +148,26 @@ def branch(
 
 
 EDGE = 0.01
-"""How far beyond the log's range a state still counts as within [widths of the range]: one at its edge, such as a cosine of 1, is predicted
-on either side of it."""
+"""Distance outside of the log's range up to which a state counts as within it [widths of the range].
+
+Predictions of a state at the edge of the range, such as a cosine of 1, lie on either side of the edge.
+"""
 PINNED = 0.99
-"""|a| from which an action in [-1, 1] counts as at its bound."""
+"""|a| above which an entry of an action in [-1, 1] counts as being at its bound."""
 
 
 class RolloutStatistics:
-    """Statistics of a refresh: sums over its chunks, kept on the device."""
+    """Statistics of all rollouts of a refresh, computed from sums over its chunks, which are kept on the device."""
 
     def __init__(self, device: torch.device | str, log: LogStatistics | None = None) -> None:
-        """`log`: whose range of observations imagined ones are compared with; None: they are not."""
+        """Start with no rollouts. `log` gives the range that imagined observations are compared with; None: no comparison."""
         self.log = log
         self.sums = torch.zeros(16, dtype=torch.float64, device=device)
 
     def add(self, rollout: Rollout) -> None:
         """Add one chunk of rollouts."""
         valid, rewards = rollout.valid, rollout.transitions.rewards
-        paid = valid & ~rollout.halted  # a step beyond the log has neither the model's reward nor a penalty
+        paid = valid & ~rollout.halted  # a halted step has neither the model's reward nor a penalty
         penalty = torch.where(paid, rollout.costs, 0.0)
         predicted = torch.where(paid, rewards, 0.0) + penalty
         ended = (rollout.transitions.terminals * paid).sum()
@@ -173,7 +181,7 @@ class RolloutStatistics:
         self.sums += torch.stack([s.double() for s in [*counts, *rewarded, pinned, *of_steps, beyond]])
 
     def _beyond_log(self, states: Tensor) -> Tensor:
-        """Whether a coordinate of the states [..., D] lies outside the range of the log's observations, by more than `EDGE` [...]."""
+        """Return whether a coordinate of the states [..., D] is outside of the log's range by more than `EDGE` [...] bool."""
         if self.log is None:
             return torch.zeros(states.shape[:-1], dtype=torch.bool, device=states.device)
         low, high = self.log.observation_low, self.log.observation_high
@@ -181,11 +189,12 @@ class RolloutStatistics:
         return ((states < low - edge) | (states > high + edge)).any(-1)
 
     def summary(self) -> dict[str, float]:
-        """Means over the refreshes of all ranks. Synchronises with the device once.
+        """Return the statistics over the rollouts of all ranks. This synchronises with the device once.
 
-        `terminated`, `halted`: share of rollouts that ended by the rule of termination, and with a step beyond the log; the latter steps
-        count neither for `reward` nor for the penalties. `pinned`: share of the entries of actions at their bound. `penalty_first`, `penalty_last`: mean cost of the first and of
-        the h-th steps; 0 where no rollout came there. `beyond_log`: share of transitions to a state outside the log's range, by more than `EDGE`.
+        `terminated` and `halted` are the shares of rollouts that were ended by the termination rule and by `Halt`. Halted steps do not
+        count for `reward` and the penalties. `pinned` is the share of the entries of actions that are at their bound. `penalty_first`
+        and `penalty_last` are the mean costs of the first and of the h-th steps, or 0 if no rollout made that step. `beyond_log` is
+        the share of transitions to a state outside of the log's range by more than `EDGE`.
         """
         sums = sum_over_ranks(self.sums.clone()).tolist()
         rows, paid, ended, halted, non_finite, out_of_range, starts, penalty, reward, size, pinned, *of_steps = sums

@@ -1,4 +1,4 @@
-"""When imagined episodes end: the rules of the environments, as pure functions of tensors, and limits of columns."""
+"""Termination rules of imagined episodes: those of known environments, as pure functions of tensors, and limits of columns."""
 
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -14,19 +14,19 @@ from mopo_pl.environments.by_id import family
 from mopo_pl.errors import InputError
 
 Rule = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""From s [B, D], a [B, A] in the log's units, s' [B, D] to whether the task ended in s' [B] bool. NaN counts as ended."""
+"""Function that maps s [B, D], a [B, A] in the log's units and s' [B, D] to whether s' is terminal [B] bool; NaN is terminal."""
 
 
 def never(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Only the time limit ends an episode."""
+    """Return false: only the time limit ends an episode."""
     return torch.zeros(next_observations.shape[:-1], dtype=torch.bool, device=next_observations.device)
 
 
 def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Ends unless z > 0.7, |angle| < 0.2 and every coordinate but the positions x and z lies within ±100.
+    """Return true unless z > 0.7, |angle| < 0.2 and every coordinate except the positions x and z lies within ±100.
 
-    Gymnasium tests state[2:] of (x, z, angle, …); observations leave out x, so that is s'[1:]. Each coordinate is
-    compared by its absolute value: a rule that takes the absolute value of the comparison never tests the lower bound.
+    Gymnasium tests state[2:] of (x, z, angle, …). Observations leave out x, so that this is s'[1:]. Both bounds are tested here;
+    an implementation that takes the absolute value of the comparison instead of the coordinate never tests the lower one.
     """
     height, angle = next_observations[..., 0], next_observations[..., 1]
     bounded = (next_observations[..., 1:].abs() < 100).all(-1)
@@ -34,19 +34,19 @@ def hopper(observations: Tensor, actions: Tensor, next_observations: Tensor) -> 
 
 
 def walker2d(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Ends unless 0.8 < z < 2 and |angle| < 1."""
+    """Return true unless 0.8 < z < 2 and |angle| < 1."""
     height, angle = next_observations[..., 0], next_observations[..., 1]
     return ~((height > 0.8) & (height < 2.0) & (angle.abs() < 1.0))
 
 
 def ant(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-    """Ends unless every coordinate is finite and 0.2 <= z <= 1."""
+    """Return true unless every coordinate is finite and 0.2 <= z <= 1."""
     height = next_observations[..., 0]
     return ~(next_observations.isfinite().all(-1) & (height >= 0.2) & (height <= 1.0))
 
 
 def within(limit: float, rule: Rule) -> Rule:
-    """The rule that also ends an episode where a coordinate of s' is not within ±`limit`."""
+    """Return a rule that ends an episode where `rule` does, and where a coordinate of s' is not within ±`limit`."""
 
     def bounded(observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
         outside = ~(next_observations.abs() < limit).all(-1)
@@ -67,29 +67,29 @@ RULES: dict[str, Rule] = {
     "walker2d": walker2d,
     "ant": ant,
     "antangle": ant,
-    # As OfflineRL-Kit has them.
+    # The rules of OfflineRL-Kit for these environments.
     "halfcheetah-within-100": within(100, never),
     "walker2d-within-100": within(100, walker2d),
 }
 
 
 class StateBox(nn.Module):
-    """The rule that an episode ends where a coordinate of s' leaves its limits; on a limit it goes on."""
+    """Rule that ends an episode where a coordinate of s' is outside of its limits. A value equal to a limit is within."""
 
     low: Tensor
     high: Tensor
 
     def __init__(self, low: Tensor, high: Tensor) -> None:
-        """`low`, `high`: limits of each coordinate [D], infinite where there is none."""
+        """Create the rule. `low` and `high` are the limits of each coordinate [D]; an infinite value means no limit."""
         super().__init__()
         self.register_buffer("low", low)
         self.register_buffer("high", high)
 
     @classmethod
     def of_columns(cls, bounds: Mapping[Any, Sequence[float | None]], columns: Sequence[str]) -> "StateBox":
-        """The limits by the names of columns, or patterns of names such as `joint_*`; None stands for no limit.
+        """Return the rule for limits by the names of columns, or by patterns such as `joint_*`. None means no limit.
 
-        Where several entries take a column, each holds. Raises InputError for entries that take none.
+        If several entries match a column, all of them apply. Raises InputError for an entry that matches no column.
 
         >>> rule = StateBox.of_columns({"temp": [0, 90], "joint_*": [None, 1]}, ["temp", "joint_a", "joint_b"])
         >>> rule.low.tolist(), rule.high.tolist()
@@ -112,25 +112,25 @@ class StateBox(nn.Module):
         return cls(low, high)
 
     def forward(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-        """Whether s' [B, D] is outside [B] bool; NaN is."""
+        """Return whether s' [B, D] is outside of the limits [B] bool. NaN counts as outside."""
         return ~((next_observations >= self.low) & (next_observations <= self.high)).all(-1)
 
 
 def rule_for(env_id: str) -> str | None:
-    """The rule known for an environment: `Hopper-v5` and `mopo_pl/DMSD-v0` to `hopper` and `dmsd`."""
+    """Return the name of the built-in rule of an environment, such as `hopper` for `Hopper-v5`, or None if there is none."""
     name = family(env_id)
     return name if name in RULES else None
 
 
 def termination_rule(given: Any, env_id: str | None, columns: Sequence[str] = ()) -> Rule:
-    """The rule that `termination` gives, else the one of `env_id`.
+    """Return the rule that the option `termination` selects, or the built-in rule of `env_id` if the option is not set.
 
     Args:
-        given: A name of the registry, an environment's id, `module:function`, or {"bounds": {column: [low, high]}}.
-        env_id: The environment of the log.
+        given: A name in `RULES`, the id of an environment, `module:function`, or {"bounds": {column: [low, high]}}.
+        env_id: The id of the log's environment.
         columns: Names of the observation columns, for bounds.
 
-    Raises InputError where none is given and none is known.
+    Raises InputError if no rule is given and `env_id` has no built-in rule.
 
     """
     if isinstance(given, Mapping):

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-import mopo_pl.environments  # noqa: F401  registers the package's own
+import mopo_pl.environments  # noqa: F401  registers the environments of the package
 from mopo_pl.config.registry import add_current_folder
 from mopo_pl.distributed.console import print_once
 from mopo_pl.errors import InputError
@@ -26,12 +26,15 @@ def family(env_id: str) -> str:
 
 
 _printed: set[str] = set()
-"""Warnings of Gymnasium that this process has printed."""
+"""Warnings of Gymnasium that this process has already printed."""
 
 
 @contextmanager
 def _warnings_said_once() -> Iterator[None]:
-    """Print each warning of the block as one line, unless it was printed before: a run makes its environment many times."""
+    """Print each warning raised in the block as one line, unless it was printed before.
+
+    A run creates its environment many times, and would print the same warnings each time.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -45,7 +48,8 @@ def _warnings_said_once() -> Iterator[None]:
 def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
     """Create an environment by `gymnasium.make(env_id, **env_kwargs)`.
 
-    Raises InputError if the id is unknown, a package is missing, the environment does not accept `env_kwargs`, or raises.
+    Raises InputError if the id is unknown, a package is missing, the environment does not accept `env_kwargs`, or its constructor
+    raises an exception.
     """
     if ":" in env_id:
         add_current_folder()
@@ -69,8 +73,8 @@ def make_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.En
 def tried_environment(env_id: str, env_kwargs: Mapping[str, Any]) -> gymnasium.Env:
     """Create an environment as `make_environment` does, and call `reset` and `step` once, with the action nearest to 0.
 
-    Raises InputError, also where one of the calls raises, or gives anything but finite numbers of the environment's spaces.
-    The environment must be closed by the caller.
+    Raises InputError as `make_environment` does, and if one of the calls raises an exception or returns values that are not finite
+    or not of the expected shapes. The caller must close the environment.
     """
     environment = make_environment(env_id, env_kwargs)
     what = "reset"
@@ -100,7 +104,7 @@ def _in_brief(error: BaseException) -> str:
 
 
 def _refuse_values(made: Any, fields: tuple[str, ...], environment: gymnasium.Env, where: str) -> None:
-    """Raise InputError unless `made` is a tuple of these fields and an info, of the right shapes and finite."""
+    """Raise InputError unless `made` is a tuple of these fields and an info dict, with the right shapes and finite values."""
     if not isinstance(made, tuple) or len(made) != len(fields) + 1:
         raise InputError(
             f"{where} must give {', '.join(fields)} and info, as in Gymnasium; it gave "

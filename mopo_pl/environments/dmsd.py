@@ -1,4 +1,4 @@
-"""DMSD: two coupled masses track two targets (the task of NeoRL-2's dataset of that name, in closed form)."""
+"""The environment DMSD, in which two coupled masses track two targets (the task of NeoRL-2's dataset DMSD, in closed form)."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ FORCE = 30.0
 SWITCH_STEP = 50
 """Step after which each target may be redrawn."""
 SWITCH_PROBABILITY = 0.5
-"""Probability, per target, that it is redrawn; in the official dataset 477 and 495 of 1000 episodes."""
+"""Probability that a target is redrawn. In the official dataset the two targets are redrawn in 477 and 495 of 1000 episodes."""
 
 
 def step_masses(positions: np.ndarray, velocities: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Explicit Euler step of x, v [..., 2] under a [..., 2] in [-1, 1].
+    """Return x', v' [..., 2] after an explicit Euler step from x, v [..., 2] with the action a [..., 2] in [-1, 1].
 
     x' = x + dt·v; v'_i = v_i + dt·(-2k·x_i + k·x_j - 2d·v_i + d·v_j + F·a_i)/m.
     """
@@ -32,18 +32,19 @@ def step_masses(positions: np.ndarray, velocities: np.ndarray, actions: np.ndarr
 
 
 def tracking_reward(positions: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """r = -Σ_i log(|x'_i - T'_i| + 0.01) [...], from positions x' and targets T' [..., 2] after the step."""
+    """Return r = -Σ_i log(|x'_i - T'_i| + 0.01) [...], from positions x' and targets T' [..., 2] after the step."""
     return -np.log(np.abs(positions - targets) + 0.01).sum(-1)
 
 
 class DMSD(gymnasium.Env):
-    """Observation [x1, x2, v1, v2, T1, T2] float32; action: two forces in [-1, 1].
+    """Environment of two coupled masses that track two targets.
 
-    A time limit truncates after 100 steps.
+    The observation is [x1, x2, v1, v2, T1, T2] float32, and the action is two forces in [-1, 1]. A time limit truncates episodes
+    after 100 steps.
 
-    Initial state, all uniform: x in ±0.25 [m], v in ±0.1 [m/s], targets in ±1.5 [m]. The observation after step 50
-    shows each target redrawn with probability ½, and the reward of that step uses the new target. The observation does
-    not announce the change: in these transitions the next target, and therefore the reward, cannot be predicted.
+    The initial state is uniform, with x in ±0.25 [m], v in ±0.1 [m/s] and targets in ±1.5 [m]. In step 50 each target is redrawn
+    with probability ½, and the reward of that step uses the new target. No earlier observation indicates the change: in these
+    transitions the next target, and therefore the reward, cannot be predicted.
 
     >>> import gymnasium
     >>> import mopo_pl.environments

@@ -1,4 +1,4 @@
-"""Evaluation episodes of a policy in the real environment."""
+"""Evaluation of a policy by episodes in the real environment."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +14,12 @@ from mopo_pl.environments.by_id import make_environment
 from mopo_pl.errors import ActionsNotFinite, InputError
 
 MOST_STEPS = 10_000
-"""Steps after which an episode is cut in an environment without a limit of its own."""
+"""Number of steps after which an episode is cut in an environment without a time limit."""
 GROUP = 25
-"""Environments stepped together: a batch large enough for one policy call, with few idle environments at the end."""
+"""Number of environments stepped together.
+
+It is large enough for efficient calls of the policy, and small enough that few environments are idle at the end.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,19 @@ def evaluate(
 ) -> Episodes:
     """Run one episode for each number in `numbers`, resetting the environment of episode i with seed + i.
 
-    `before_step`: called before each step; what it raises ends the evaluation. `act`: maps observations [n, D] to actions [n, A] in the environment's units. The result of an episode does not
-    depend on the other episodes stepped with it. Where `act` has a method `reset`, as a Policy has, it is called before
-    each group of episodes. An episode in which `act` gives NaN or inf ends there, with return NaN.
-    An environment without a limit of steps is cut after `MOST_STEPS`.
-    Raises InputError if the environment cannot be created, or returns an observation or a reward that is not finite.
+    The result of an episode does not depend on the other episodes stepped with it. An episode in which `act` returns NaN or inf
+    ends there, with return NaN. In an environment without a time limit, episodes are cut after `MOST_STEPS`. Raises InputError if
+    the environment cannot be created, or returns an observation or a reward that is not finite.
+
+    Args:
+        act: Maps observations [n, D] to actions [n, A] in the environment's units. If it has a method `reset`, as a Policy has,
+            this is called before each group of episodes.
+        env_id: Id of the environment, for `gymnasium.make`.
+        env_kwargs: Keyword arguments of `gymnasium.make`.
+        numbers: Numbers i of the episodes.
+        seed: Seed of episode 0.
+        before_step: Called before each step. An exception it raises ends the evaluation.
+
     """
     make = partial(make_environment, env_id, env_kwargs)
     groups = [
@@ -69,7 +80,7 @@ def interleave(shares: Sequence[Episodes]) -> Episodes:
 
 
 def _joined(groups: Sequence[Episodes]) -> Episodes:
-    """Concatenate; no groups give no episodes."""
+    """Concatenate groups of episodes. The list of groups may be empty."""
     returns, lengths = [group.returns for group in groups], [group.lengths for group in groups]
     none = Episodes(np.zeros(0), np.zeros(0, dtype=np.int64))
     return Episodes(np.concatenate([none.returns, *returns]), np.concatenate([none.lengths, *lengths]))
@@ -83,7 +94,7 @@ def _play(
     env_id: str,
     before_step: Callable[[], None],
 ) -> Episodes:
-    """Run one episode in each of `len(numbers)` environments; steps after an episode's end do not count."""
+    """Run one episode in each of `len(numbers)` environments. Steps after an episode's end do not count."""
     environments = SyncVectorEnv([make] * len(numbers))
     try:
         observations, _ = environments.reset(seed=[seed + number for number in numbers])
@@ -113,7 +124,7 @@ def _play(
 
 
 def _acted(act: Callable[[np.ndarray], np.ndarray], observations: np.ndarray) -> np.ndarray:
-    """Actions [n, A], also those that a Policy refuses to give."""
+    """Return the actions [n, A], including those that are not finite, for which a Policy raises ActionsNotFinite."""
     try:
         return act(observations)
     except ActionsNotFinite as error:
@@ -121,14 +132,17 @@ def _acted(act: Callable[[np.ndarray], np.ndarray], observations: np.ndarray) ->
 
 
 def _has_limit(environment: gymnasium.Env) -> bool:
-    """Whether its time limit is known to Gymnasium. One that an environment keeps itself is not; such an episode may be cut."""
+    """Return whether Gymnasium's specification of the environment has a time limit.
+
+    A limit that the environment implements itself does not count, so that its episodes may be cut earlier.
+    """
     limit = None if environment.spec is None else environment.spec.max_episode_steps
     return limit is not None and limit > 0
 
 
 @cache
 def _say_cut(env_id: str) -> None:
-    """Say it once."""
+    """Print the warning that episodes are cut, once for each environment."""
     print_once(
         f"warning: env_id={env_id} has no limit of steps: episodes are cut after {MOST_STEPS}; env_kwargs.max_episode_steps "
         "sets one"

@@ -1,4 +1,4 @@
-"""Images of an environment: which OpenGL platform can draw it here, and what an episode looks like."""
+"""Images of an environment: selection of an OpenGL platform that can draw it on this machine, and images of episodes."""
 
 import json
 import os
@@ -18,14 +18,15 @@ from mopo_pl.errors import InputError
 PLATFORMS = ("egl", "osmesa")
 """Values of MUJOCO_GL that need no screen, in the order in which they are tried."""
 PACKAGES = "libegl1 libgl1"
-"""Debian's packages for EGL without a GPU; libegl1 alone does not bring libGL. Tried on a bare Debian 12."""
+"""Debian's packages for EGL without a GPU; libegl1 alone does not install libGL. Tested on a minimal Debian 12."""
 OTHER_PACKAGE = "libosmesa6"
-"""Debian's package for OSMesa, which is enough by itself."""
+"""Debian's package for OSMesa, which needs no other one."""
 RENDERED = "rgb_array"
+"""Gymnasium's render mode for images as arrays."""
 PATIENCE = 120.0
-"""Time that a trial may take [s]."""
+"""Time limit of a trial [s]."""
 FRAMES_PER_SECOND = 30
-"""Steps of environments that do not say theirs (`render_fps`)."""
+"""Steps per second of environments whose metadata have no `render_fps`."""
 
 TRIAL = """
 import json, sys
@@ -41,11 +42,14 @@ try:
 except BaseException as error:
     print(json.dumps({"error": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}), flush=True)
 """
-"""What a child process tries: an import of OpenGL that failed cannot be repeated in the same process, and a driver may crash."""
+"""Program of the child process that tries to draw an image.
+
+A separate process is used because a failed import of OpenGL cannot be repeated in the same process, and a driver may crash.
+"""
 
 
 def refuse_blind(env_id: str, metadata: Mapping[str, Any]) -> None:
-    """Raise InputError where an environment with these `metadata` draws no images."""
+    """Raise InputError if an environment with these `metadata` cannot draw images."""
     modes = list(metadata.get("render_modes") or [])
     if RENDERED not in modes:
         raise InputError(
@@ -54,15 +58,15 @@ def refuse_blind(env_id: str, metadata: Mapping[str, Any]) -> None:
 
 
 def steps_per_second(metadata: Mapping[str, Any]) -> float:
-    """How many steps of an environment with these `metadata` take a second of its own time."""
+    """Return the number of steps in one second of simulated time of an environment with these `metadata`."""
     return float(metadata.get("render_fps") or FRAMES_PER_SECOND)
 
 
 def choose_platform(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
-    """Set MUJOCO_GL to the first platform that draws this environment in a child process; a value that is set is kept.
+    """Set MUJOCO_GL to the first platform with which a child process can draw this environment; keep a value that is already set.
 
-    pygame is told that there is no screen. Raises InputError where the environment cannot be drawn here, with the packages that
-    would change it.
+    pygame is configured for a machine without a screen. Raises InputError if the environment cannot be drawn on this machine; if
+    OpenGL is the cause, the message names the packages to install.
     """
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     given = os.environ.get("MUJOCO_GL")
@@ -84,7 +88,10 @@ def choose_platform(env_id: str, env_kwargs: Mapping[str, Any]) -> None:
 
 
 def _trial(platform: str, env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """What a child process says of one platform: whether MuJoCo draws, and the image's shape or the error."""
+    """Return the result of a child process that tries one platform.
+
+    `mujoco` is whether the environment uses MuJoCo, `image` the shape of the image, `error` the error message.
+    """
     given = json.dumps({"env_id": env_id, "env_kwargs": {**env_kwargs, "render_mode": RENDERED}})
     environment = {**os.environ, "MUJOCO_GL": platform, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
@@ -111,15 +118,15 @@ class Seen:
     """One image of an episode."""
 
     episode: int
-    """From 0."""
+    """Number of the episode, from 0."""
     step: int
-    """Steps taken before it."""
+    """Number of steps of the episode before the image."""
     image: np.ndarray
-    """[H, W, 3] uint8."""
+    """The image [H, W, 3] uint8."""
     total: float
-    """Reward so far."""
+    """Sum of the rewards before the image."""
     ended: bool
-    """Whether the episode is over."""
+    """Whether the episode has ended."""
 
 
 def watched(
@@ -131,17 +138,18 @@ def watched(
     seed: int,
     wanted: Callable[[int], bool],
 ) -> Iterator[Seen]:
-    """Yield images of episodes that follow one another, each that of `evaluate` with the same seed.
+    """Yield images of consecutive episodes, which are the same episodes as those of `evaluate` with the same seed.
 
     Args:
-        act: From observations [1, D] to actions [1, A] in the environment's units; a method `reset` is called before each episode.
+        act: Maps observations [1, D] to actions [1, A] in the environment's units. If it has a method `reset`, this is called
+            before each episode.
         env_id: Gymnasium id of an environment that has passed `choose_platform`.
         env_kwargs: Arguments of `gymnasium.make`.
-        episodes: Their number.
-        seed: Episode i begins by `reset(seed=seed + i)`.
-        wanted: Whether the state after so many steps of an episode is drawn; its last state always is.
+        episodes: Number of episodes.
+        seed: Episode i begins with `reset(seed=seed + i)`.
+        wanted: Returns whether the state after a number of steps of an episode is drawn. The last state is always drawn.
 
-    Raises InputError where the policy gives an action, or the environment a reward, that is no number.
+    Raises InputError if the policy returns an action, or the environment a reward, that is not finite.
 
     """
     environment = make_environment(env_id, {**env_kwargs, "render_mode": RENDERED})

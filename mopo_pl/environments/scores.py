@@ -1,4 +1,4 @@
-"""Reference returns, and the normalised score they define."""
+"""Reference returns of environments, and the normalised scores that they define."""
 
 from mopo_pl.environments.by_id import family
 
@@ -21,16 +21,16 @@ REFERENCES: dict[str, tuple[float, float]] = {
     # Measured for this project: uniform actions in 500 episodes (-1234), and about a well-trained policy's return (-150).
     "pendulum": (-1234.0, -150.0),
 }
-"""Returns of score 0 and score 100 by environment name, whatever the version.
+"""Returns with score 0 and with score 100 by environment name, the same for all versions of an environment.
 
 A score of D4RL v2 data in a v5 environment is not comparable to published scores (docs/data.md).
 """
 
 
 def normalised_score(env_id: str, value: float) -> float | None:
-    """100·(return - minimum)/(maximum - minimum), or None for an environment without reference returns.
+    """Return 100·(return - minimum)/(maximum - minimum), or None for an environment without reference returns.
 
-    `value`: a return. A standard deviation must not be mapped by it, because the map is affine, not linear.
+    `value` is a return. A standard deviation must not be scaled with this function, because it is affine, not linear.
 
     >>> normalised_score("Hopper-v5", 3234.3)
     100.0
@@ -45,5 +45,5 @@ def normalised_score(env_id: str, value: float) -> float | None:
 
 
 def references(env_id: str) -> tuple[float, float] | None:
-    """Returns of score 0 and score 100 of an environment, or None where none are known."""
+    """Look up the returns with score 0 and with score 100 of an environment; return None if there are none."""
     return REFERENCES.get(family(env_id).replace("adroithand", ""))

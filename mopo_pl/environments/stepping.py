@@ -1,4 +1,4 @@
-"""One environment that is stepped on and on, and the steps that it gives as rows."""
+"""One environment that is stepped over many episodes, and the layout of its steps as rows of numbers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,25 +15,28 @@ from mopo_pl.nn.random_streams import generator_for
 
 @dataclass(frozen=True, kw_only=True)
 class StepLayout:
-    """Columns of a recorded step, a row of R = 2D + A + 3 + I numbers.
+    """Layout of the columns of a recorded step, which is a row of R = 2D + A + 3 + I numbers.
 
     observation D | action A in the environment's units | next observation D | reward 1 | terminal 1 | truncated 1 | infos I.
     """
 
     obs_dim: int
-    """D."""
+    """Number of columns of an observation, D."""
     action_dim: int
-    """A."""
+    """Number of columns of an action, A."""
     infos: tuple[str, ...]
-    """Names of the numbers that the environment gives beside each step, I of them."""
+    """Names of the I numbers in the info dict that are recorded with each step."""
 
     @property
     def width(self) -> int:
-        """R."""
+        """Number of columns, R."""
         return 2 * self.obs_dim + self.action_dim + 3 + len(self.infos)
 
     def fields(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The arrays of rows [N, R] under the names that a log has, flags as bool; a terminal at the limit is a terminal."""
+        """Return the arrays in rows [N, R] by the field names of a log, with flags as bool.
+
+        A step that is both terminal and truncated is returned as terminal only.
+        """
         d, a = self.obs_dim, self.action_dim
         ends = 2 * d + a
         return {
@@ -46,20 +49,28 @@ class StepLayout:
         }
 
     def infos_of(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns of infos of rows [N, R], by name."""
+        """Return the columns of infos in rows [N, R] by name."""
         first = self.width - len(self.infos)
         return {name: rows[:, first + i] for i, name in enumerate(self.infos)}
 
 
 class SteppedEnvironment:
-    """An environment whose episode i begins by `reset` with a seed of its own.
+    """An environment in which each episode begins with a `reset` with a separate seed.
 
-    A state is then told by the number of the episode and the actions since it began: `restore` repeats those, so that a
-    collection that was killed goes on with the same steps. It needs an environment that repeats itself.
+    The number of the episode and the actions since its beginning therefore determine the state. `restore` repeats these actions,
+    so that a collection that was killed continues with the same steps. The environment must be deterministic for a given seed.
     """
 
     def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], *, seed: int, purpose: str) -> None:
-        """`seed`, `purpose`: of the seeds of episodes. Raises InputError where the environment cannot be made or used."""
+        """Create the environment and begin episode 0. Raises InputError if the environment cannot be created or used.
+
+        Args:
+            env_id: Id of the environment, for `gymnasium.make`.
+            env_kwargs: Keyword arguments of `gymnasium.make`.
+            seed: Seed from which the seeds of the episodes are drawn.
+            purpose: Name of the random generator of these seeds.
+
+        """
         self.env_id, self._seed, self._purpose = env_id, seed, purpose
         self._environment = make_environment(env_id, env_kwargs)
         observation, action = self._environment.observation_space, self._environment.action_space
@@ -84,15 +95,15 @@ class SteppedEnvironment:
         self.observation = _flat(observation)
 
     def _info_names(self) -> tuple[str, ...]:
-        """Names of the plain numbers among the infos of a first step."""
+        """Take one step and return the names of the entries of its info dict that are single numbers."""
         middle = (self.action_low + self.action_high) / 2
         *_, infos = self._environment.step(middle.reshape(self._action_shape))
         return tuple(sorted(name for name, value in infos.items() if _is_number(value)))
 
     def step(self, action: np.ndarray) -> np.ndarray:
-        """Take an action [A] in the environment's units; return the step [R] float32, and begin an episode where it ended.
+        """Take an action [A] in the environment's units; return the step [R] float32. If the episode ended, begin the next one.
 
-        Raises InputError where an observation or a reward is not finite.
+        Raises InputError if an observation or a reward is not finite.
         """
         before, action = self.observation, np.asarray(action, np.float32).ravel()
         after, reward, terminal, truncated, infos = self._environment.step(action.reshape(self._action_shape))
@@ -108,7 +119,7 @@ class SteppedEnvironment:
         return row
 
     def state(self) -> dict[str, Any]:
-        """What `restore` goes on from: the number of the episode, and its actions [t, A]."""
+        """Return the state for `restore`: the number of the episode, its actions [t, A], and the current observation."""
         actions = np.array(self._actions, np.float32).reshape(len(self._actions), self.layout.action_dim)
         return {
             "episode": self.episode,
@@ -117,7 +128,7 @@ class SteppedEnvironment:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Repeat the episode's actions. Raises InputError where the environment does not come to the same observation."""
+        """Repeat the actions of the saved episode. Raises InputError if the environment then has another observation."""
         self._begin(int(state["episode"]))
         for action in np.asarray(state["actions"], np.float32):
             self.step(action)

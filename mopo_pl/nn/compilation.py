@@ -18,10 +18,7 @@ class CompiledOrEager:
     """
 
     def __init__(self, eager: Callable[..., Any], compiled: Callable[..., Any], name: str) -> None:
-        """`eager`, `compiled`: two forms of one function.
-
-        `name`: the function's name in the message, such as "the SAC update".
-        """
+        """Store both forms of one function. `name` is its name in the message, such as "the SAC update"."""
         self.eager, self.name = eager, name
         self._compiled: Callable[..., Any] | None = compiled
 
@@ -68,7 +65,7 @@ def compile_without_guards(method: Any, device: torch.device, name: str) -> Comp
 
 
 def _keep_no_guard(guards: Sequence[Any]) -> list[bool]:
-    """Return, for each guard, that it is left out: `torch.compiler.skip_all_guards_unsafe`, which torch 2.8 lacks."""
+    """Return false for each guard, so that none is kept, as `torch.compiler.skip_all_guards_unsafe` does; torch 2.8 lacks it."""
     return [False] * len(guards)
 
 
@@ -110,7 +107,7 @@ LARGEST_ON_HEAP = 32 * 2**20
 LARGEST_KEPT = 256 * 2**20
 """Free memory kept at the end of the heap [bytes].
 
-It exceeds one block several times, because a small live block in between moves the next large block further up.
+It is several times the size of one block, because a small block still in use in between moves the next large block further up.
 """
 
 

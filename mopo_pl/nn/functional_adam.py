@@ -1,4 +1,4 @@
-"""Adam's update as a function of tensors, for compiled graphs that hold a whole update.
+"""Adam's update as a function of tensors, for compiled graphs that contain a complete training update.
 
 It reads and writes the state of torch's optimiser, so that either implementation can continue from the other's state.
 The learning rate may change between updates; the other settings of the optimiser are read once.
@@ -30,10 +30,10 @@ class AdamState:
     eps: float
 
     def step_(self, gradients: Params, step_size: Tensor, correction: Tensor) -> None:
-        """m, v ← means of g, g²; θ ← θ - step_size · m/(√v/correction + ε), in place (Kingma & Ba 2015, algorithm 1).
+        """Make one step of Adam in place (Kingma & Ba 2015, algorithm 1).
 
-        `step_size` is lr/(1 - β₁ᵗ) and `correction` √(1 - β₂ᵗ), tensors of shape []: numbers would need a new graph at
-        each t.
+        m, v ← running means of g, g²; θ ← θ - step_size · m/(√v/correction + ε). `step_size` is lr/(1 - β₁ᵗ) and `correction` is
+        √(1 - β₂ᵗ). Both are tensors of shape [], because Python numbers would require a new graph at each t.
         """
         first, second = self.betas
         for (name, parameter), m, v, decay in zip(
@@ -49,9 +49,9 @@ class JointAdam:
     """Several Adam optimisers that make their updates together."""
 
     def __init__(self, optimizers: Sequence[Optimizer], parameters: Sequence[dict[str, nn.Parameter]]) -> None:
-        """`optimizers`: instances of torch's Adam; `parameters`: those of each optimiser by name.
+        """Read the states of the optimisers, instances of torch's Adam, and of their parameters by name.
 
-        `supports` must be True for both.
+        `supports` must be true for these arguments.
         """
         self._optimizers = list(optimizers)
         self.states = [_state(optimizer, named) for optimizer, named in zip(optimizers, parameters, strict=True)]

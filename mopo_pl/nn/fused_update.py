@@ -59,10 +59,16 @@ class FusedUpdate:
         rows: int | None,
         name: str,
     ) -> None:
-        """`optimizers`, `parameters`: Adam and the parameters of each by name, such that `JointAdam.supports` them.
+        """Compile `update` for these optimisers.
 
-        `averages`: further groups of tensors that the update changes, such as weights of target networks. `rows`: batch
-        size B that the code is compiled for; None: that of the first batch. `name`: the update's name in messages.
+        Args:
+            update: The function that computes one update.
+            optimizers: Adam optimisers, for which `JointAdam.supports` must be true.
+            parameters: The parameters of each optimiser by name.
+            averages: Further groups of tensors that the update changes, such as the weights of target networks.
+            rows: Batch size B that the code is compiled for; None: that of the first batch.
+            name: The update's name in messages.
+
         """
         self._update, self._averages, self._rows = update, averages, rows
         self._adams = JointAdam(optimizers, parameters)
@@ -103,7 +109,8 @@ class FusedUpdate:
     ) -> Tensor:
         """Make one update in place; return its metrics. This method is compiled.
 
-        `states`: one per optimiser; `step_sizes`, `corrections` [optimisers]: see `AdamState.step_`; `batch` [..., B, W].
+        There is one entry of `states` per optimiser. `step_sizes` and `corrections` [optimisers] are the arguments of
+        `AdamState.step_`. `batch` is [..., B, W].
         """
         steps: list[Any] = [
             partial(state.step_, step_size=step_sizes[i], correction=corrections[i]) for i, state in enumerate(states)

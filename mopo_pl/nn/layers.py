@@ -7,7 +7,7 @@ from torch import Generator, Tensor, nn
 
 
 class BatchedLinear(nn.Module):
-    """E linear maps: x [E, B, in] to x W + b [E, B, out]; with `member`, one of them: x [B, in] to [B, out].
+    """E linear maps from x [E, B, in] to x W + b [E, B, out]; with `member`, one of them from x [B, in] to [B, out].
 
     >>> layer = BatchedLinear(members=7, inputs=4, outputs=3)
     >>> layer(torch.zeros(7, 5, 4)).shape, layer(torch.zeros(5, 4), member=2).shape
@@ -15,7 +15,7 @@ class BatchedLinear(nn.Module):
     """
 
     def __init__(self, *, members: int, inputs: int, outputs: int) -> None:
-        """`members`: E; `inputs`, `outputs`: widths. Weights and biases are 0 until initialised."""
+        """Create E = `members` maps from `inputs` to `outputs` columns. Weights and biases are 0 until initialised."""
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(members, inputs, outputs))
         self.bias = nn.Parameter(torch.zeros(members, 1, outputs))
@@ -30,7 +30,7 @@ class BatchedLinear(nn.Module):
 
 
 class Linear(nn.Linear):
-    """x [..., in] to x Wᵀ + b [..., out].
+    """Linear map from x [..., in] to x Wᵀ + b [..., out].
 
     The bias is added separately under the same conditions as in `BatchedLinear`.
     """
@@ -57,7 +57,7 @@ def in_full_precision(layer: nn.Module, x: Tensor, *member: int | None) -> Tenso
 
 @torch.no_grad()
 def uniform_(layer: nn.Module, generator: Generator) -> None:
-    """U(±1/√fan_in) for weights and biases in place: the distribution of `torch.nn.Linear`, drawn from `generator`."""
+    """Draw weights and biases in place from U(±1/√fan_in), the distribution of `torch.nn.Linear`."""
     assert isinstance(layer, BatchedLinear | nn.Linear)
     fan_in = layer.weight.shape[-2] if isinstance(layer, BatchedLinear) else layer.weight.shape[-1]
     bound = 1 / math.sqrt(fan_in)
@@ -67,7 +67,7 @@ def uniform_(layer: nn.Module, generator: Generator) -> None:
 
 @torch.no_grad()
 def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
-    """Weights of standard deviation 1/(2√fan_in), truncated at two standard deviations; biases 0.
+    """Draw weights in place with standard deviation 1/(2√fan_in), truncated at two standard deviations; set biases to 0.
 
     This is the initialisation of MOPO's original code.
     """
@@ -79,9 +79,9 @@ def truncated_normal_(layer: nn.Module, generator: Generator) -> None:
 
 @torch.no_grad()
 def normal_(layer: nn.Module, generator: Generator) -> None:
-    """As `truncated_normal_`, from the whole distribution.
+    """Draw weights in place with standard deviation 1/(2√fan_in), without truncation; set biases to 0.
 
-    OfflineRL-Kit cuts at ±2 in units of the weights, which is eight standard deviations of four inputs, and more of more.
+    OfflineRL-Kit truncates at weights of ±2, which is eight standard deviations for four inputs and more for more inputs.
     """
     assert isinstance(layer, BatchedLinear)
     layer.weight.normal_(0.0, 1 / (2 * math.sqrt(layer.weight.shape[-2])), generator=generator)
@@ -89,7 +89,7 @@ def normal_(layer: nn.Module, generator: Generator) -> None:
 
 
 class Normaliser(nn.Module):
-    """Standardise the last dimension with fixed statistics: (x - mean)/std.
+    """Standardisation of the last dimension with fixed statistics: (x - mean)/std.
 
     >>> normaliser = Normaliser.fit(torch.tensor([[0.0, 5.0], [4.0, 5.0]]))
     >>> normaliser(torch.tensor([4.0, 6.0]))
@@ -102,14 +102,14 @@ class Normaliser(nn.Module):
     std: Tensor
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
-        """`mean`, `std` [D]; a std below 1e-12 marks a constant column."""
+        """Store `mean` and `std` [D]. A std below 1e-12 marks a constant column."""
         super().__init__()
         self.register_buffer("mean", mean.clone())
         self.register_buffer("std", torch.where(std < 1e-12, torch.zeros_like(std), std))
 
     @classmethod
     def fit(cls, rows: Tensor) -> "Normaliser":
-        """Mean and population standard deviation of `rows` [N, D], computed in float64."""
+        """Return the normaliser with the mean and population standard deviation of `rows` [N, D], computed in float64."""
         std, mean = torch.std_mean(rows.double(), 0, correction=0)
         return cls(mean.to(rows.dtype), std.to(rows.dtype))
 
@@ -119,7 +119,7 @@ class Normaliser(nn.Module):
         return cls(torch.zeros(dim), torch.ones(dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(x - mean)/std; x - mean in a constant column."""
+        """Return (x - mean)/std, and x - mean in constant columns."""
         return (x - self.mean) / self.divisor
 
     @property
@@ -128,7 +128,7 @@ class Normaliser(nn.Module):
         return torch.where(self.std > 0, self.std, 1.0)
 
     def invert(self, z: Tensor) -> Tensor:
-        """mean + std·z; in a constant column the constant, whatever z is."""
+        """Return mean + std·z; in constant columns this is the constant for any z."""
         return self.mean + self.std * z
 
 

@@ -19,13 +19,13 @@ from mopo_pl.errors import Diverged, InputError
 
 
 class LoggedModule(L.LightningModule):
-    """Collect the metrics of the module and its callbacks during an epoch, and send them to all loggers at the epoch's end.
+    """A module that collects its metrics and those of callbacks during an epoch, and sends them to all loggers at the epoch's end.
 
     Lightning would send them after the callbacks that save a checkpoint, so that a run killed in between would lose the row.
     Its x-axis would be batches, each of which holds several updates.
 
-    `hparams` are the constructor's arguments as plain values (networks: `nn.hparams`), so that `load_from_checkpoint` needs
-    only the path.
+    `hparams` are the constructor's arguments as plain values (for networks, see `nn.hparams`), so that `load_from_checkpoint`
+    needs only the path.
     """
 
     LEARNING_RATES: ClassVar[str]
@@ -34,8 +34,12 @@ class LoggedModule(L.LightningModule):
     """Argument that sets the batch size, for an error message."""
 
     def __init__(self, means: tuple[str, ...], hparams: dict[str, Any]) -> None:
-        """`means`: names of the scalars that `self.means.update` averages over the updates of an epoch. `hparams`: the
-        arguments of the subclass's constructor, by name.
+        """Create the module.
+
+        Args:
+            means: Names of the scalars that `self.means.update` averages over the updates of an epoch.
+            hparams: Arguments of the subclass's constructor, by name.
+
         """
         super().__init__()
         self.save_hyperparameters(hparams)
@@ -50,7 +54,7 @@ class LoggedModule(L.LightningModule):
         raise NotImplementedError
 
     def setup(self, stage: str) -> None:
-        """Raise InputError if Lightning's search for a learning rate or a batch size is asked for: it needs its own loop."""
+        """Raise InputError if the Trainer has a callback that searches for a learning rate or a batch size."""
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, LearningRateFinder | BatchSizeFinder):
                 rate = isinstance(callback, LearningRateFinder)
@@ -69,7 +73,7 @@ class LoggedModule(L.LightningModule):
         """
         training = self.trainer.state.fn == TrainerFn.FITTING
         with warnings.catch_warnings():
-            # What is returned must be logged, whether there is a logger or not.
+            # Lightning returns only logged values, also if there is no logger.
             warnings.filterwarnings("ignore", message=".*but have no logger configured")
             for name, value in values.items():
                 known = _Known()
@@ -88,7 +92,10 @@ class LoggedModule(L.LightningModule):
         self.log(name, value, prog_bar=True, logger=False, on_step=True, on_epoch=False)
 
     def require_batch(self, batch: Any, dimensions: int, form: str) -> None:
-        """Raise InputError unless the batch is Transitions whose rows have so many dimensions; `form`: its name in a sentence."""
+        """Raise InputError unless the batch is Transitions whose rows have this many dimensions.
+
+        `form` describes the expected batch in the message.
+        """
         rows = getattr(batch, "rows", None)
         if rows is None or rows.dim() != dimensions:
             found = f"a {type(batch).__name__}" if rows is None else f"rows of shape {list(rows.shape)}"
@@ -125,7 +132,7 @@ class LoggedModule(L.LightningModule):
             raise InputError(_why_not_rebuilt(cls, checkpoint_path, error)) from error
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the class, and the running means of all ranks, which are not zero in mid-epoch. All ranks must call it."""
+        """Add the class and the running means of all ranks, which are not zero within an epoch. All ranks must call it."""
         checkpoint["module"] = type(self).__qualname__
         checkpoint["means"] = gather_from_ranks({"total": self.means.total.clone(), "count": self.means.count.clone()})
 
@@ -191,7 +198,7 @@ class RowMeans(NamedMeans):
 
     def update(self, values: Tensor) -> None:
         """Add values of N transitions [N, len(names)]."""
-        # Not in place: what `Trainer.validate` has reset is an inference tensor, which a later fit may not change.
+        # Not in place: after `Trainer.validate` the states are inference tensors, which a later fit may not change.
         self.total = self.total + values.double().sum(0)
         self.count = self.count + len(values)
 

@@ -10,7 +10,7 @@ from mopo_pl.errors import InputError
 def generator_for(seed: int, purpose: str, rank: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """Return a generator seeded by the SHA-256 of (seed, purpose, rank), independent for each such triple.
 
-    `purpose`: a name such as "rollouts" or "batches"; `rank`: index of the process; `device`: where it draws.
+    `purpose` is a name such as "rollouts" or "batches", `rank` the index of the process, `device` the device of the drawn numbers.
 
     >>> first, second = generator_for(0, "batches"), generator_for(0, "batches")
     >>> torch.equal(torch.rand(3, generator=first), torch.rand(3, generator=second))

@@ -1,4 +1,4 @@
-"""Weights of a network in a file of safetensors, which may be damaged, or made by someone else."""
+"""Reading of network weights from safetensors files, which may be damaged or come from an untrusted source."""
 
 import hashlib
 import itertools
@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 HEADER = 100_000_000
-"""Largest header of a file of safetensors [bytes], as its format has it."""
+"""Largest header that the format of safetensors allows [bytes]."""
 
 
 def digest_of(tensors: Iterable[Tensor]) -> str:
-    """SHA-256 of the values of tensors, in their order.
+    """Return the SHA-256 of the values of tensors, in their order; their shapes have no influence.
 
     >>> import torch
     >>> digest_of([torch.zeros(2)]) == digest_of([torch.zeros(1), torch.zeros(1)])
@@ -32,10 +32,10 @@ def digest_of(tensors: Iterable[Tensor]) -> str:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file by name.
+    """Return the tensors of a safetensors file by name.
 
-    Raises FileNotFoundError, OSError where it is no regular file, SafetensorError where it is damaged, and ValueError where it is
-    larger than memory or than it declares, or holds a value that is not finite.
+    Raises FileNotFoundError if there is no such file, OSError if it is not a regular file, SafetensorError if it is damaged, and
+    ValueError if it is larger than the memory or than its header declares, or holds a value that is not finite.
     """
     size = path.stat().st_size
     if not path.is_file():
@@ -53,9 +53,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _declared(path: Path, size: int) -> int:
-    """Bytes that the header of such a file gives it; raises ValueError where there is no such header.
+    """Return the size [bytes] that the header of a safetensors file declares; raise ValueError if there is no valid header.
 
-    Asked before the file is mapped into memory: it may be 10 GB of holes, or end in them.
+    The size is checked before the file is mapped into memory, because the file may be sparse and many gigabytes long.
     """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -70,13 +70,13 @@ def _declared(path: Path, size: int) -> int:
 def refuse_larger(
     shape: Mapping[str, Any], sizes: Sequence[Any], weights: Mapping[str, Tensor], *, copies: int = 1
 ) -> None:
-    """Raise ValueError where a described network has more weights than a file holds: asked before memory is taken for it.
+    """Raise ValueError if a described network has more weights than its file holds, before memory is allocated for the network.
 
     Args:
-        shape: The description, whose `hidden_sizes` must be a list of whole numbers, and whose other sizes whole numbers.
-        sizes: Width of the inputs, the hidden layers and the outputs.
+        shape: The description of the network. Its `hidden_sizes` must be a list.
+        sizes: Widths of the inputs, the hidden layers and the outputs, which must be integers of at least 1.
         weights: Tensors of the file, by name.
-        copies: Networks of this shape, side by side.
+        copies: Number of networks of this shape, an integer of at least 1.
 
     """
     widths = [*sizes, copies]

@@ -1,1 +1,1 @@
-"""Soft actor-critic: networks, equations, updates; behaviour cloning of its actor. Knows nothing of the learned model."""
+"""Soft actor-critic (networks, equations, updates) and behaviour cloning of its actor. It does not depend on the dynamics model."""

@@ -1,4 +1,4 @@
-"""LightningModule for behaviour cloning: the reference that a learned policy is compared with."""
+"""LightningModule for behaviour cloning, the baseline that learned policies are compared with."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,15 +18,15 @@ from mopo_pl.sac.losses import cloning_error
 from mopo_pl.sac.policy_module import PolicyModule, untrained
 
 UPDATE_METRICS = ("cloning_error",)
-"""What an update reports: the mean squared distance of the mean action from the logged one, before the update."""
+"""Metric of an update: the mean squared distance between mean actions and logged actions, before the update."""
 
 
 class CloningModule(PolicyModule):
-    """K updates a batch of K: one step of Adam each on `losses.cloning_error` of the actor's mean action.
+    """Trains an actor by behaviour cloning: one step of Adam on `losses.cloning_error` for each of the K batches in a block.
 
-    Feed it an `OfflineDataModule(real_ratio=1)`. The actor is that of soft actor-critic; its σ is not trained, so that the
-    policy is its mean action alone. On several devices the gradient is averaged over the ranks before the step, so that the
-    update is the one a single process would make of all ranks' rows.
+    Train it with an `OfflineDataModule(real_ratio=1)`. The actor is that of soft actor-critic, but its σ is not trained, so that
+    only its mean action is used as the policy. On several devices the gradient is averaged over the ranks before the step, so
+    that the update equals that of a single process with the rows of all ranks.
     """
 
     LEARNING_RATES = "actor_lr"
@@ -35,8 +35,13 @@ class CloningModule(PolicyModule):
     def __init__(
         self, actor: TanhGaussianActor | Mapping[str, Any], *, actor_lr: float, schedule_epochs: int | None
     ) -> None:
-        """`actor`: a finished network, or its hparams, as a checkpoint holds them. `actor_lr`: learning rate of Adam. `schedule_epochs`: epochs of the cosine
-        schedule of its step size; None: a constant one.
+        """Create the module from a finished network, or from its hparams as a checkpoint holds them.
+
+        Args:
+            actor: The network, or its hparams.
+            actor_lr: Learning rate of Adam.
+            schedule_epochs: Length of the cosine schedule of the learning rate [epochs]; None: constant learning rate.
+
         """
         actor = built("actor", actor, TanhGaussianActor, partial(untrained, TanhGaussianActor))
         hparams = {
@@ -49,12 +54,12 @@ class CloningModule(PolicyModule):
         self.errors = RowMeans(UPDATE_METRICS)
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
-        """Adam; its step size follows a cosine over the run if asked to."""
+        """Return Adam, with a cosine schedule of its learning rate if `schedule_epochs` is set."""
         optimizer = torch.optim.Adam(self.actor.parameters(), lr=self.actor_lr, fused=True)
         return [optimizer], [] if self.schedule_epochs is None else [CosineAnnealingLR(optimizer, self.schedule_epochs)]
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
+        """Make K updates in sequence from rows [K, B, W]. Raises InputError if the batch is not a block of batches."""
         self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
         optimizer = cast(LightningOptimizer, self.optimizers())
         with counting_updates(self.trainer, len(batch)):
@@ -64,10 +69,10 @@ class CloningModule(PolicyModule):
         self.show_loss("policy/cloning_error", losses[-1])
 
     def update(self, optimizer: Any, batch: Transitions) -> Tensor:
-        """One update from a batch [B, W]; the mean error before it."""
+        """Make one update from a batch [B, W]; return the mean error before it."""
         error = cloning_error(self.actor.mean_action(batch.observations), batch.actions).mean()
         parameters = list(self.actor.parameters())
-        # What gives no mean action, such as the layer of σ in an actor of the user's own, has a gradient of 0.
+        # Parameters that do not affect the mean action, such as a separate layer for σ in a user's actor, get a gradient of 0.
         gradients = torch.autograd.grad(error, parameters, materialize_grads=True)
         for parameter, gradient in zip(parameters, mean_over_ranks(list(gradients)), strict=True):
             parameter.grad = gradient
@@ -75,11 +80,11 @@ class CloningModule(PolicyModule):
         return error.detach()
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Compare mean actions with those of logged transitions [N, W]."""
+        """Add the errors of the mean actions on logged transitions [N, W]."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
         self.errors.update(cloning_error(self(batch.observations), batch.actions).unsqueeze(-1))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the mean over all logged transitions."""
+        """Log the mean error over all logged transitions."""
         self.note({f"policy/logged_{name}": value for name, value in self.errors.compute().items()})
         self.errors.reset()

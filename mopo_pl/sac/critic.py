@@ -1,4 +1,4 @@
-"""Critics Q_1, …, Q_N as one batched network."""
+"""The critics Q_1, …, Q_N as one batched network."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ CRITIC_ARGUMENTS = ("members", "obs_dim", "action_dim", "hidden_sizes", "layer_n
 
 
 class Critics(nn.Module):
-    """Q_k(s, a) for k = 1, …, N: ReLU networks, initialised as `torch.nn.Linear` would be."""
+    """ReLU networks Q_k(s, a) for k = 1, …, N, with the initialisation of `torch.nn.Linear`."""
 
     def __init__(
         self,
@@ -26,10 +26,17 @@ class Critics(nn.Module):
         normaliser: Normaliser,
         generator: Generator,
     ) -> None:
-        """Draw the initial weights from `generator`.
+        """Create the networks with initial weights drawn from `generator`.
 
-        `members`: N. `obs_dim`, `action_dim`: D and A. `hidden_sizes`: widths of the hidden layers. `layer_norm`: normalise each
-        hidden layer before its ReLU, without learned scale and shift. `normaliser`: scaling of the observations.
+        Args:
+            members: Number of critics, N.
+            obs_dim: Number of columns of s, D.
+            action_dim: Number of columns of a, A.
+            hidden_sizes: Widths of the hidden layers.
+            layer_norm: Whether each hidden layer is normalised before its ReLU, without learned scale and shift.
+            normaliser: Scaling of the observations, which becomes part of the network.
+            generator: Generator of the initial weights.
+
         """
         super().__init__()
         self.obs_dim, self.action_dim, self.hidden_sizes = obs_dim, action_dim, tuple(hidden_sizes)
@@ -54,10 +61,10 @@ class Critics(nn.Module):
 
     @torch.no_grad()
     def start_at(self, value: float) -> None:
-        """Add a value to every Q, by the biases of the output layer.
+        """Add a constant to every Q, through the biases of the output layer.
 
-        Adam moves a bias by its learning rate in an update, so that from 0 a value of 500 takes thousands of updates; until then every
-        state looks poor beside one whose worth is known.
+        Adam changes a bias by about its learning rate in an update, so that Q would take thousands of updates from 0 to a value of
+        500. Until then the values of all states would be underestimated, compared with a step whose value is given.
         """
         output = self.layers[-1]
         assert isinstance(output, BatchedLinear)

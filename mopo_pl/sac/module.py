@@ -1,4 +1,4 @@
-"""LightningModule 2: soft actor-critic on mixed batches, by manual optimisation."""
+"""LightningModule of the second training stage: soft actor-critic on logged and imagined rows, with manual optimisation."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -27,13 +27,14 @@ from mopo_pl.sac.updates import LOGGED_METRICS, UPDATE_METRICS, ParameterSteps, 
 
 
 class SACModule(PolicyModule):
-    """K updates a batch of K: critics, actor, temperature, target critics, in this order (Haarnoja et al. 2018).
+    """Trains a policy by soft actor-critic, with one update for each of the K batches in a block.
 
-    Feed it an `OfflineDataModule` and let `callbacks.RolloutRefresh` fill the model buffer. What an update computes stands in
-    `updates.SACUpdate`; this class holds weights, optimisers and the noise. On several devices each group of gradients is
-    averaged over the ranks before its optimiser's step, so that the update is the one a single process would make of all
-    ranks' rows. `compile`: a single process makes each update by one compiled function (`FusedUpdate`), which fills no
-    parameter's `.grad`; several processes compile the three gradients.
+    An update changes the critics, the actor, the temperature and the target critics, in this order (Haarnoja et al. 2018). Its
+    equations are in `updates.SACUpdate`; this class holds the weights, the optimisers and the noise. Train it with an
+    `OfflineDataModule`, and let `callbacks.RolloutRefresh` fill the model buffer.
+
+    On several devices each group of gradients is averaged over the ranks before its optimiser's step, so that the update equals
+    that of a single process with the rows of all ranks.
     """
 
     LEARNING_RATES = "actor_lr, critic_lr and alpha_lr"
@@ -61,16 +62,31 @@ class SACModule(PolicyModule):
         seed: int,
         compile: bool,
     ) -> None:
-        """Take finished networks, or their hparams, as a checkpoint holds them.
+        """Create the module from finished networks, or from their hparams as a checkpoint holds them.
 
-        `actor_lr`, `critic_lr`, `alpha_lr`: learning rates of Adam. `alpha_init`: initial α. `alpha_max`: upper limit of α
-        where it is used; None: none. `target_entropy`: H̄ [nats]. `discount`: γ. `tau`: τ of the target critics.
-        `soft_backup`: whether the critics' target has the entropy term. `gradient_clip_norm`: limit of the norm of the critics'
-        gradient and of the actor's, each; None: none. `pessimism`: κ of mean - κ·std over the critics; None: their minimum.
-        `target_bounds`: range into which the critics' targets are clipped [discounted return]; None: not at all.
-        `actor_average`: decay per update of the running average of the actor, which is then `deployed_actor`; None: no
-        average. `schedule_epochs`: epochs of the cosine schedule of `actor_lr`; None: constant. `seed`: of the action noise.
-        Raises InputError where hparams are of another class.
+        Raises InputError if the hparams are those of another class.
+
+        Args:
+            actor: The policy network, or its hparams.
+            critic: The critics, or their hparams.
+            actor_lr: Learning rate of Adam for the actor.
+            critic_lr: Learning rate of Adam for the critics.
+            alpha_lr: Learning rate of Adam for log α.
+            alpha_init: Initial temperature α.
+            alpha_max: Upper limit of α in the equations; None: no limit.
+            target_entropy: H̄ [nats].
+            discount: γ.
+            tau: τ of the target critics.
+            soft_backup: Whether the critics' targets contain the entropy term.
+            gradient_clip_norm: Upper limit of the norms of the critics' gradient and of the actor's gradient; None: no limit.
+            pessimism: κ of mean - κ·std over the critics; None: the minimum over the critics is used.
+            target_bounds: Range to which the critics' targets are clipped [discounted return]; None: they are not clipped.
+            actor_average: Decay per update of the running average of the actor, which is then `deployed_actor`; None: no average.
+            schedule_epochs: Length of the cosine schedule of the actor's learning rate [epochs]; None: constant learning rate.
+            seed: Seed of the action noise.
+            compile: Whether updates are compiled. A single process makes each update with one compiled function (`FusedUpdate`),
+                which does not set any parameter's `.grad`. Several processes compile the three gradients separately.
+
         """
         actor = built("actor", actor, TanhGaussianActor, partial(untrained, TanhGaussianActor))
         critic = built("critic", critic, Critics, partial(untrained, Critics))
@@ -123,7 +139,7 @@ class SACModule(PolicyModule):
         """Generator states from a checkpoint, one per rank."""
 
     def configure_optimizers(self) -> tuple[list[torch.optim.Optimizer], list[LRScheduler]]:
-        """Adam for critics, actor and temperature; the actor's learning rate follows a cosine schedule if asked to."""
+        """Return Adam for critics, actor and temperature, with a cosine schedule for the actor if `schedule_epochs` is set."""
         critic = torch.optim.Adam(self.critic.parameters(), lr=self.critic_lr, fused=True)
         actor = torch.optim.Adam(self.actor.parameters(), lr=self.actor_lr, fused=True)
         alpha = torch.optim.Adam([self.log_alpha], lr=self.alpha_lr, fused=True)
@@ -134,7 +150,8 @@ class SACModule(PolicyModule):
     def on_fit_start(self) -> None:
         """Create this rank's generator of action noise on the training device.
 
-        A fit that resumes from a checkpoint continues the saved generator. A further fit of the same Trainer keeps its own.
+        A fit that resumes from a checkpoint continues the saved generator. A further fit of the same Trainer continues with the
+        existing one.
         """
         super().on_fit_start()
         resumes = self.trainer.ckpt_path is not None
@@ -144,8 +161,8 @@ class SACModule(PolicyModule):
             continued(self._noise, state_of_this_rank(self._saved_noise))
 
     def on_train_start(self) -> None:
-        """Builds what is compiled; by now the optimisers hold what a checkpoint gave."""
-        self._sac_update, self._fused = self._plain, None  # those of a fit which raised
+        """Build the compiled update. The optimisers' state from a checkpoint is already loaded at this point."""
+        self._sac_update, self._fused = self._plain, None  # left over if an earlier fit raised
         optimizers = cast(list[Optimizer], self.optimizers(use_pl_optimizer=False))
         if self._compile and self._can_be_fused(optimizers):
             self._fused = self.fused_update(optimizers)
@@ -153,19 +170,19 @@ class SACModule(PolicyModule):
             self._sac_update = self._plain.with_compiled_gradients()
 
     def _can_be_fused(self, optimizers: Sequence[Optimizer]) -> bool:
-        """Whether nobody needs gradients between their computation and the step: ranks, callbacks, a subclass's own step."""
+        """Return whether nothing needs the gradients before the optimisers' steps: other ranks, callbacks, or a subclass."""
         kind = type(self)
         own_step = kind.update is not SACModule.update or kind._step is not SACModule._step
         alone = world_size() == 1 and not own_step and not hooks_need_gradients(self)
         return alone and JointAdam.supports(optimizers, self.optimised())
 
     def optimised(self) -> list[dict[str, nn.Parameter]]:
-        """The parameters of each optimiser, in the order of `configure_optimizers`, by name."""
+        """Return the parameters of each optimiser by name, in the order of `configure_optimizers`."""
         networks = [dict(self.critic.named_parameters()), dict(self.actor.named_parameters())]
         return [*networks, {"log_alpha": self.log_alpha}]
 
     def fused_update(self, optimizers: Sequence[Optimizer]) -> FusedUpdate:
-        """The whole update on the state of these optimisers, of `optimised`."""
+        """Return the compiled update on the state of these optimisers, whose parameters are those of `optimised`."""
         return FusedUpdate(
             self._plain.fused,
             optimizers=optimizers,
@@ -176,11 +193,11 @@ class SACModule(PolicyModule):
         )
 
     def on_train_end(self) -> None:
-        """Releases the compiled update: its tensors are those of this fit and this device."""
+        """Release the compiled update, whose tensors belong to this fit and this device."""
         self._fused = None
 
     def training_step(self, batch: Transitions, batch_idx: int) -> None:
-        """K updates, one after another, from rows [K, B, W]; raises InputError for a batch that is no block of batches."""
+        """Make K updates in sequence from rows [K, B, W]. Raises InputError if the batch is not a block of batches."""
         self.require_batch(batch, 3, "blocks of batches [K, B, W], which an OfflineDataModule makes")
         noise, rates = self.draw_noise(batch), self.average_rates(len(batch))
         with counting_updates(self.trainer, len(batch)):
@@ -196,23 +213,23 @@ class SACModule(PolicyModule):
         self.show_loss("policy/critic_loss", reports[-1, UPDATE_METRICS.index("critic_loss")])
 
     def on_validation_epoch_start(self) -> None:
-        """Create the generator of validation's noise, the same at each validation; training never draws from it."""
+        """Create the generator of the noise for validation. It is the same at each validation, and training does not use it."""
         self._validation_noise = generator_for(self.seed, "validation", self.global_rank, self.device)
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Evaluate critics and actor on logged transitions [N, W]: `LOGGED_METRICS`."""
+        """Add the `LOGGED_METRICS` of critics and actor on logged transitions [N, W]."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which an OfflineDataModule makes")
         shape = (2, *batch.actions.shape)
         noise = torch.randn(shape, generator=self._validation_noise, device=self.device, dtype=batch.rows.dtype)
         self.logged.update(self._gradients.of_rows(self.weights(), batch, noise))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all logged transitions."""
+        """Log the means of `LOGGED_METRICS` over all logged transitions."""
         self.note({f"policy/{name}": value for name, value in self.logged.compute().items()})
         self.logged.reset()
 
     def update(self, optimizers: Sequence[Any], batch: Transitions, noise: Tensor, average_rate: Tensor) -> Tensor:
-        """One update by the optimisers' own steps, with the arguments of `SACUpdate`; its report, named by UPDATE_METRICS."""
+        """Make one update with the optimisers' `step` methods and the arguments of `SACUpdate`; return its `UPDATE_METRICS`."""
         weights = self.weights()
         steps = [partial(self._step, *pair) for pair in zip(optimizers, self.optimised(), strict=True)]
         return self._sac_update(weights, batch, noise, average_rate, ParameterSteps(_mean_over_ranks, *steps))
@@ -223,17 +240,17 @@ class SACModule(PolicyModule):
         return self.actor if self.average_actor is None else self.average_actor
 
     def value(self, observations: Tensor) -> Tensor:
-        """V(s) [B] of s [B, D]: the `lower_estimate` of the target critics at the mean action of the present actor."""
+        """Return V(s) [B] for s [B, D]: the `lower_estimate` of the target critics at the mean action of the current actor."""
         return lower_estimate(self.target_critic(observations, self.actor.mean_action(observations)), self.pessimism)
 
     def _average_weights(self) -> Params:
         return {} if self.average_actor is None else parameters_of(self.average_actor)
 
     def average_rates(self, updates: int) -> Tensor:
-        """Share of the actor that enters its average at each of the next updates [K]: max(1 - decay, 1/(1 + t/5)).
+        """Return the weight of the actor in its running average at each of the next updates [K]: max(1 - decay, 1/(1 + t/5)).
 
-        The second term makes the average one of the last sixth of the updates at first, so that the initial weights are
-        forgotten.
+        Because of the second term, the average at first covers about the last sixth of the updates, so that the initial weights
+        soon have no influence.
         """
         t = torch.arange(self._updates + 1, self._updates + 1 + updates, device=self.device)
         floor = 1.0 if self.actor_average is None else 1 - self.actor_average
@@ -245,7 +262,7 @@ class SACModule(PolicyModule):
         return Weights(critic, target_critic, actor, self.log_alpha.detach(), self._average_weights())
 
     def draw_noise(self, batch: Transitions) -> Tensor:
-        """ε of K updates [K, 2, B, A], drawn update by update, so that K changes none of it."""
+        """Draw ε of K updates [K, 2, B, A], one update at a time, so that the values do not depend on K."""
         updates, *shape = batch.actions.shape
         noise = torch.empty(updates, 2, *shape, device=self.device, dtype=batch.rows.dtype)
         for draw in noise:
@@ -258,12 +275,12 @@ class SACModule(PolicyModule):
         optimizer.step()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add every rank's noise stream to what `PolicyModule` keeps."""
+        """Add the state of every rank's noise generator to the entries of `PolicyModule`."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["noise"] = gather_from_ranks(self._noise.get_state())
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the streams for `on_fit_start`, which restores the generator."""
+        """Keep the generator states of all ranks for `on_fit_start`, which restores the generator."""
         super().on_load_checkpoint(checkpoint)
         self._saved_noise = checkpoint["noise"]
 

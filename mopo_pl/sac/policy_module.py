@@ -1,4 +1,4 @@
-"""`PolicyModule`: what the LightningModules that train a policy share."""
+"""`PolicyModule`: the base class of the LightningModules that train a policy."""
 
 from typing import Any, ClassVar
 
@@ -16,27 +16,27 @@ from mopo_pl.sac.actor import TanhGaussianActor
 
 
 class PolicyModule(LoggedModule):
-    """A module with an actor, which makes K updates a batch of K by manual optimisation and is validated on logged transitions.
+    """A module with an actor that is trained with manual optimisation and validated on logged transitions.
 
-    A subclass sets `actor`, adds to `_updates` what `training_step` made, and gives `validation_step` and
-    `on_validation_epoch_end`.
+    A batch of the Trainer is a block of K batches, for K updates. A subclass sets `actor`, adds the number of updates made in
+    `training_step` to `_updates`, and defines `validation_step` and `on_validation_epoch_end`.
     """
 
     BATCH_SIZE = "OfflineDataModule(batch_size=...)"
     SUGGESTION: ClassVar[str]
-    """What to try where training diverges, for an error message."""
+    """What the user can try if training diverges, for an error message."""
 
     actor: TanhGaussianActor
 
     def __init__(self, means: tuple[str, ...], hparams: dict[str, Any]) -> None:
-        """As `LoggedModule`."""
+        """Create the module with the arguments of `LoggedModule`."""
         super().__init__(means, hparams)
         self.automatic_optimization = False
         self._updates = 0
 
     @property
     def updates(self) -> int:
-        """Updates made by all fits of this module. `global_step` counts those of the current Trainer."""
+        """Number of updates made in all fits of this module. `global_step` counts only those of the current Trainer."""
         return self._updates
 
     @property
@@ -45,14 +45,14 @@ class PolicyModule(LoggedModule):
         return self.actor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the count of updates."""
+        """Add the number of updates to the checkpoint."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["updates"] = self._updates
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the count of updates."""
+        """Restore the number of updates."""
         super().on_load_checkpoint(checkpoint)
-        for section in ("sac", "cloning"):  # as earlier versions kept it
+        for section in ("sac", "cloning"):  # earlier versions stored the number in one of these sections
             checkpoint.update(checkpoint.pop(section, {}))
         self._updates = checkpoint["updates"]
 
@@ -61,22 +61,23 @@ class PolicyModule(LoggedModule):
         return self.deployed_actor.mean_action(observations)
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch; then the actor's schedule. Raises Diverged where a mean or a weight is not finite.
+        """Write the epoch's metrics row, then advance the actor's schedule. Raises Diverged if a mean or a weight is not finite.
 
-        Lightning calls this before callbacks that save, so that the last checkpoint is a good one.
+        Lightning calls this before callbacks that save checkpoints, so that no checkpoint with such values is saved.
         """
         self.note({f"policy/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
         self.write_row(self.SUGGESTION)
         schedule = self.lr_schedulers()
-        # Beyond its length a cosine would rise again.
+        # After its full length, the cosine would rise again.
         if isinstance(schedule, CosineAnnealingLR) and schedule.last_epoch < schedule.T_max:
             schedule.step()
 
     def val_dataloader(self) -> NoValidation:
-        """Return no validation for a fit without a DataModule: Lightning warns of a `validation_step` without a loader.
+        """Return an empty validation loader for a fit without a DataModule.
 
-        Raises InputError in `Trainer.validate`, which needs transitions.
+        Lightning would otherwise warn about a `validation_step` without a loader. Raises InputError in `Trainer.validate`, which
+        needs transitions.
         """
         if self.trainer.state.fn != TrainerFn.FITTING:
             raise InputError(
@@ -85,18 +86,18 @@ class PolicyModule(LoggedModule):
         return NoValidation()
 
     def on_validation_model_zero_grad(self) -> None:
-        """Keep the gradients of the epoch's last update, for callbacks that read them at its end."""
+        """Keep the gradients of the epoch's last update, for callbacks that read them at the end of the epoch."""
 
     def on_test_epoch_start(self) -> None:
-        """Same as `on_validation_epoch_start`."""
+        """Do the same as `on_validation_epoch_start`."""
         self.on_validation_epoch_start()
 
     def test_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Same as `validation_step`."""
+        """Do the same as `validation_step`."""
         self.validation_step(batch, batch_idx)
 
     def on_test_epoch_end(self) -> None:
-        """Same as `on_validation_epoch_end`."""
+        """Do the same as `on_validation_epoch_end`."""
         self.on_validation_epoch_end()
 
     def predict_step(self, batch: Transitions, batch_idx: int) -> Tensor:

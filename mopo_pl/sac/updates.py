@@ -1,6 +1,6 @@
-"""One update of soft actor-critic: its three gradients as pure functions, and the order in which they are taken.
+"""One update of soft actor-critic: its three gradients as pure functions, and the order in which they are applied.
 
-Nothing here owns state or calls an optimiser, so that one process, several devices and a compiler run the same code.
+Nothing in this file holds state or calls an optimiser, so that the same code runs in one process, on several devices and compiled.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,14 +30,14 @@ from mopo_pl.sac.losses import (
 )
 
 UPDATE_METRICS = ("critic_loss", "actor_loss", "alpha_loss", "q1", "q2", "alpha", "entropy")
-"""What an update reports, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
+"""Metrics of an update, in this order: three losses, the mean Q of the first two critics, α, and the mean of -log π [nats]."""
 
 LOGGED_METRICS = ("logged_q", "logged_bellman_error", "logged_entropy")
-"""Of logged transitions: the `lower_estimate` of Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
+"""Metrics of logged transitions: the `lower_estimate` of Q_k(s, a), Σ_k (Q_k(s, a) - y)², and -log π of an action drawn at s [nats]."""
 
 
 class Weights(NamedTuple):
-    """What an update reads, and changes in place by its steps."""
+    """The parameters that an update reads and changes in place."""
 
     critic: Params
     target_critic: Params
@@ -45,14 +45,14 @@ class Weights(NamedTuple):
     log_alpha: Tensor
     """log α, of shape [] or [1]."""
     average_actor: Params
-    """Empty where no average is kept."""
+    """Running average of the actor's parameters; empty if no average is kept."""
 
 
 class ParameterSteps(NamedTuple):
-    """How each group of parameters takes its gradients: a step of torch's optimiser, or of Adam in compiled code."""
+    """Functions that apply gradients to each group of parameters: the step of a torch optimiser, or of Adam in compiled code."""
 
     mean_over_ranks: Callable[[Params], Params]
-    """Gradients of this process to those of all; the identity where there is one."""
+    """Averages the gradients over all processes; the identity if there is only one."""
     critic: ParameterStep
     actor: ParameterStep
     temperature: ParameterStep
@@ -60,7 +60,7 @@ class ParameterSteps(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SACGradients:
-    """The networks' form and the constants of the equations; the weights come in with each call."""
+    """The three gradients of soft actor-critic for given networks and constants; the weights are passed with each call."""
 
     actor: TanhGaussianActor
     critic: Critics
@@ -69,18 +69,21 @@ class SACGradients:
     target_entropy: float
     """H̄ [nats]."""
     alpha_max: float | None
-    """Upper limit of α where it is used."""
+    """Upper limit of α in the equations; None: no limit."""
     soft_backup: bool
     """Whether the critic's target has the entropy term."""
     pessimism: float | None
     """κ of `lower_estimate`; None: the minimum over the critics."""
     target_bounds: tuple[float, float] | None
-    """Range into which the critics' targets are clipped; None: not at all."""
+    """Range to which the critics' targets are clipped; None: they are not clipped."""
 
     def of_critic(
         self, critic: Params, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
-        """Gradients of the critics, their loss, and the mean Q of the first two [2]. `noise` [B, A] draws a' ~ π(s')."""
+        """Return the gradients of the critics, their loss, and the mean Q of the first two critics [2].
+
+        `noise` [B, A] is ε of the next action a' ~ π(s').
+        """
         target = self._target(target_critic, actor, log_alpha, batch, noise)
 
         def loss(critic: Params) -> tuple[Tensor, Tensor]:
@@ -92,7 +95,10 @@ class SACGradients:
     def of_actor(
         self, actor: Params, critic: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> tuple[Params, Tensor, Tensor]:
-        """Gradients of the actor, its loss, and log π of the drawn actions [B]. `noise` [B, A] draws a ~ π(s)."""
+        """Return the gradients of the actor, its loss, and log π [B] of the drawn actions.
+
+        `noise` [B, A] is ε of the action a ~ π(s).
+        """
 
         def loss(actor: Params) -> tuple[Tensor, Tensor]:
             action, log_prob = self._act(actor, batch.observations, noise)
@@ -102,12 +108,12 @@ class SACGradients:
         return _gradients(loss, actor)
 
     def of_temperature(self, log_alpha: Tensor, log_prob: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of log α, and its loss."""
+        """Return the gradient of log α and the loss of the temperature."""
         return grad_and_value(temperature_loss)(log_alpha, log_prob, self.target_entropy)
 
     @torch.no_grad()
     def of_rows(self, weights: Weights, batch: Transitions, noise: Tensor) -> Tensor:
-        """Of each row of a batch [B, W], without any gradient: `LOGGED_METRICS` [B, 3]. `noise` is ε [2, B, A]."""
+        """Return the `LOGGED_METRICS` [B, 3] of each row of a batch [B, W], without gradients. `noise` is ε [2, B, A]."""
         critic, target_critic, actor, log_alpha, _ = weights
         target = self._target(target_critic, actor, log_alpha, batch, noise[0])
         q = self._value(critic, batch.observations, batch.actions)
@@ -118,7 +124,7 @@ class SACGradients:
     def _target(
         self, target_critic: Params, actor: Params, log_alpha: Tensor, batch: Transitions, noise: Tensor
     ) -> Tensor:
-        """y [B] of the critics' loss; `noise` [B, A] draws a' ~ π(s')."""
+        """Return the target y [B] of the critics' loss. `noise` [B, A] is ε of the next action a' ~ π(s')."""
         action, log_prob = self._act(actor, batch.next_observations, noise)
         next_q = self._value(target_critic, batch.next_observations, action)
         return critic_target(
@@ -140,7 +146,7 @@ class SACGradients:
 
 
 class CompiledGradients:
-    """The same three gradients, each compiled by itself: several devices average them in between."""
+    """The three gradients of `SACGradients`, each compiled separately, because several devices average them in between."""
 
     def __init__(self, gradients: SACGradients) -> None:
         self.alpha_max = gradients.alpha_max
@@ -151,21 +157,20 @@ class CompiledGradients:
 
 @dataclass(frozen=True, kw_only=True)
 class SACUpdate:
-    """One update: critics, actor, temperature, target critics (Haarnoja et al. 2018, algorithm 1), running average of the actor."""
+    """One update of critics, actor, temperature and target critics (Haarnoja et al. 2018, algorithm 1), and of the actor's average."""
 
     gradients: SACGradients | CompiledGradients
     tau: float
-    """τ: share of the critics that enters the target critics."""
+    """τ: weight of the critics in the update of the target critics."""
     gradient_clip_norm: float | None
-    """Limit of the norm of the critics' gradient and of the actor's, each; None: none."""
+    """Upper limit of the norms of the critics' gradient and of the actor's gradient; None: no limit."""
 
     def __call__(
         self, weights: Weights, batch: Transitions, noise: Tensor, average_rate: Tensor, steps: ParameterSteps
     ) -> Tensor:
-        """One update from a batch [B, W] and ε [2, B, A]; changes the weights in place.
+        """Make one update from a batch [B, W] and ε [2, B, A], in place; return its `UPDATE_METRICS` [7].
 
-        `average_rate`: share of the actor that enters its running average, of no dimension. Returns the report [7], named
-        by `UPDATE_METRICS`.
+        `average_rate` [] is the weight of the actor in the update of its running average.
         """
         critic, target_critic, actor, log_alpha, average_actor = weights
         gradients, critic_loss, q = self.gradients.of_critic(critic, target_critic, actor, log_alpha, batch, noise[0])
@@ -189,19 +194,22 @@ class SACUpdate:
         noise: Tensor,
         average_rate: Tensor,
     ) -> Tensor:
-        """The update as `FusedUpdate` calls it: `averages` are the weights of the target critics and of the average actor."""
+        """Make one update with the arguments of `FusedUpdate`; return its `UPDATE_METRICS` [7].
+
+        `averages` are the weights of the target critics and of the average actor.
+        """
         (critic, actor, alpha), (target_critic, average_actor) = states, averages
         log_alpha = alpha.parameters["log_alpha"]
         weights = Weights(critic.parameters, target_critic, actor.parameters, log_alpha, average_actor)
         return self(weights, batch, noise, average_rate, ParameterSteps(_unchanged, *steps))
 
     def with_compiled_gradients(self) -> "SACUpdate":
-        """The same update, each of its gradients compiled by itself."""
+        """Return the same update with each of its gradients compiled separately."""
         assert isinstance(self.gradients, SACGradients)
         return replace(self, gradients=CompiledGradients(self.gradients))
 
     def limited(self, gradients: Params) -> Params:
-        """Gradients scaled so that their joint norm is at most `gradient_clip_norm`."""
+        """Return the gradients, scaled so that their joint norm is at most `gradient_clip_norm`."""
         if self.gradient_clip_norm is None:
             return gradients
         scale = (self.gradient_clip_norm / (_norm(gradients.values()) + 1e-6)).clamp(max=1.0)
@@ -209,7 +217,7 @@ class SACUpdate:
 
 
 def _norm(tensors: Iterable[Tensor]) -> Tensor:
-    """What torch's `get_total_norm` gives, which torch 2.8 cannot compile."""
+    """Return the same as torch's `get_total_norm`, which torch 2.8 cannot compile."""
     return vector_norm(torch.stack([vector_norm(tensor) for tensor in tensors]))
 
 

@@ -1,4 +1,4 @@
-"""The proof behind MOPO's penalty: each statement is a function that is exact on finite MDPs. Needs only NumPy.
+"""The proof behind MOPO's penalty, with each statement as a function that is exact on finite MDPs. It needs only NumPy.
 
 `mdp` and `returns`: MDPs and the values of policies; `distances` and `setting`: admissible penalties u and constants c;
 `policies` and `supremum`: the policies that are compared; `statements`: the proof, in its order; `examples`: MDPs to

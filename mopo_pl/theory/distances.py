@@ -14,7 +14,7 @@ from mopo_pl.theory.mdp import Array, check_distributions, checked
 
 
 class Distance(Protocol):
-    """d_F and the constants c of its class F."""
+    """A distance d_F with the constants c of its class F."""
 
     @property
     def name(self) -> str:
@@ -22,24 +22,25 @@ class Distance(Protocol):
         ...
 
     def between(self, p: Array, q: Array) -> Array:
-        """d_F(p, q) [...] of distributions [..., S]."""
+        """Return d_F(p, q) [...] of distributions [..., S]."""
         ...
 
     def constant(self, functions: Array) -> Array:
-        """The least c [...] with V ∈ c·F, for V [..., S]: |E_p[V] - E_q[V]| <= c·d_F(p, q) for all p and q."""
+        """Return the least c [...] with V ∈ c·F, for V [..., S]: |E_p[V] - E_q[V]| <= c·d_F(p, q) for all p and q."""
         ...
 
     def constant_of_span(self, span: float) -> float:
-        """The least c that does so for *every* V with max V - min V <= `span`."""
+        """Return the least c with V ∈ c·F for *every* V with max V - min V <= `span`."""
         ...
 
 
 @dataclass(frozen=True)
 class TotalVariation:
-    """F = {f: max f - min f <= 1}: d_F = Σ_s max(p(s) - q(s), 0), half the L1 distance; 1 between disjoint supports.
+    """Total variation, with F = {f: max f - min f <= 1} and d_F = Σ_s max(p(s) - q(s), 0), half the L1 distance.
 
-    It is also the 1-Wasserstein distance if any two states are at distance 1. The paper takes F = {f: max |f| <= 1},
-    whose d_F is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of the span used here.
+    It is 1 between distributions with disjoint supports. It is also the 1-Wasserstein distance if any two states are at distance
+    1. The paper takes F = {f: max |f| <= 1}, whose d_F is twice this; its c, r_max/(1 - γ) for |r| <= r_max, is then half of the
+    span used here.
 
     >>> float(TotalVariation().between(np.array([0.5, 0.5, 0.0]), np.array([0.25, 0.5, 0.25])))
     0.25
@@ -48,21 +49,21 @@ class TotalVariation:
     name: str = "total variation"
 
     def between(self, p: Array, q: Array) -> Array:
-        """d_F(p, q) [...]: the sum of the positive parts of p - q."""
+        """Return d_F(p, q) [...], the sum of the positive parts of p - q."""
         return np.maximum(p - q, 0.0).sum(-1)
 
     def constant(self, functions: Array) -> Array:
-        """max V - min V [...]; attained by distributions on the two extreme states."""
+        """Return max V - min V [...], which is attained by distributions on the two extreme states."""
         return functions.max(-1) - functions.min(-1)
 
     def constant_of_span(self, span: float) -> float:
-        """c = span."""
+        """Return c = span."""
         return span
 
 
 @dataclass(frozen=True, eq=False)
 class LineWasserstein:
-    """F = {f: |f(s) - f(s')| <= |x_s - x_s'|}: 1-Wasserstein distance with state s at position x_s on a line.
+    """1-Wasserstein distance with state s at position x_s on a line, with F = {f: |f(s) - f(s')| <= |x_s - x_s'|}.
 
     On a line W1 = ∫ |CDF_p - CDF_q| dx in closed form; a general metric would need a linear programme. Raises
     ValueError unless the positions are finite and distinct.
@@ -73,7 +74,7 @@ class LineWasserstein:
     """
 
     positions: Array
-    """x [S], one position per state."""
+    """Position of each state, x [S]."""
     name: str = "1-Wasserstein on a line"
 
     def __post_init__(self) -> None:
@@ -83,19 +84,19 @@ class LineWasserstein:
         object.__setattr__(self, "positions", positions)
 
     def between(self, p: Array, q: Array) -> Array:
-        """d_F(p, q) [...]: the area between the two cumulative distribution functions."""
+        """Return d_F(p, q) [...], the area between the two cumulative distribution functions."""
         order, gaps = self._sorted(p.shape[-1])
         return (np.abs(np.cumsum((p - q)[..., order], -1)[..., :-1]) * gaps).sum(-1)
 
     def constant(self, functions: Array) -> Array:
-        """c [...]: the Lipschitz constant of V, on a line the largest slope between neighbours."""
+        """Return c [...], the Lipschitz constant of V, which on a line is the largest slope between neighbours."""
         order, gaps = self._sorted(functions.shape[-1])
         if not len(gaps):
             return np.zeros(functions.shape[:-1])
         return (np.abs(np.diff(functions[..., order], axis=-1)) / gaps).max(-1)
 
     def constant_of_span(self, span: float) -> float:
-        """c = span divided by the smallest gap between positions."""
+        """Return c = span divided by the smallest gap between positions."""
         _, gaps = self._sorted(len(self.positions))
         return span / float(gaps.min()) if len(gaps) else 0.0
 
@@ -111,9 +112,9 @@ class LineWasserstein:
 
 
 def model_distances(transitions: ArrayLike, learned: ArrayLike, distance: Distance) -> Array:
-    """d_F(T̂(s, a), T(s, a)) [S, A] of T, T̂ [S, A, S].
+    """Return d_F(T̂(s, a), T(s, a)) [S, A] for T and T̂ [S, A, S].
 
-    Raises ValueError unless both are distributions of one shape.
+    Raises ValueError unless both hold distributions and have the same shape.
     """
     shape = np.shape(transitions)
     tables = [checked(name, table, shape) for name, table in (("transitions", transitions), ("learned", learned))]

@@ -19,13 +19,13 @@ class Example:
 
 
 def fork() -> Example:
-    """An example on which every inequality is an equality, with u = total variation and λ = γ/(1 - γ).
+    """Return an example on which every inequality is an equality, with u = total variation and λ = γ/(1 - γ).
 
-    State 0 leads to state 2, which pays 1 at each step, or to state 1, which pays nothing. Action 0 reaches state 2
-    with probability 1/4 and action 1 with probability 3/4; in the model both probabilities are 1/2. Hence u = 1/4 and G
-    = ±u/(1 - γ) for both actions, and the penalised model values both at 1/4. π̂, the first of equal policies, takes
-    action 0, whose value the model overestimates; the theorem's supremum is attained by action 1, at twice its error
-    below its return. γ = 1/2, so that every number is exact.
+    State 0 leads to state 2 with reward 1 at each step, or to state 1 with reward 0. Action 0 reaches state 2 with probability
+    1/4 and action 1 with probability 3/4; in the model both probabilities are 1/2. Hence u = 1/4 and G = ±u/(1 - γ) for both
+    actions, and both have the value 1/4 in the penalised model. π̂, the first of equal policies, takes action 0, whose value the
+    model overestimates. The theorem's supremum is attained by action 1; it is the return of action 1 minus twice the model's error
+    of this return. γ = 1/2, so that every number is exact.
     """
     fall, pay = np.array([[0, 0.75, 0.25], [0, 0.25, 0.75]]), np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
     rest = np.broadcast_to(np.eye(3)[1:, np.newaxis], (2, 2, 3))
@@ -35,9 +35,9 @@ def fork() -> Example:
 
 
 def crossroads() -> Example:
-    """An example in which the best policy of the theorem's supremum is stochastic.
+    """Return an example in which the best policy of the theorem's supremum is stochastic.
 
-    Action 0 stays, action 1 leads to a state that pays 1 at each step. In M it always succeeds; in the model it fails
+    Action 0 stays, action 1 leads to a state with reward 1 at each step. In M action 1 always succeeds; in the model it fails
     with probability δ = 0.35. If action 1 has probability t and x = γt/(1 - γ), then η_M = Vx/(1 + x) and, with λ = γV,
     2λε_u = V·2δx/(1 + x(1 - δ)), where V = 1/(1 - γ) is both the goal's value and c. In M a few attempts suffice, while
     in the model each further attempt is penalised. Always staying gives 0, t = 1 gives less, and a t between them gives
@@ -51,28 +51,35 @@ def crossroads() -> Example:
 
 
 LENGTH, LOGGED = 7, 3
-"""Number of states of a chain besides its pit, and number of them, from the left, that the dataset covers."""
+"""Number of states of a chain without its pit, and number of those, from the left, that the dataset covers."""
 KNOWN = 0.01
-"""The model's error in states that the dataset covers."""
+"""Error of the model's probabilities in states that the dataset covers."""
 
 
 def chain_where_leaving_pays() -> Example:
-    """The reward at the far end exists, and the model outside the dataset has a small error: more steps fail than it predicts."""
+    """Return a chain in which leaving the dataset pays.
+
+    The reward at the far end can be reached, and the model's error outside of the dataset is small: a few more steps fail than it
+    predicts.
+    """
     return _chain(lost=0.05, fall=0.0)
 
 
 def chain_where_leaving_does_not() -> Example:
-    """The model predicts that the far end can be reached; in M most steps outside the dataset end in the pit."""
+    """Return a chain in which leaving the dataset does not pay.
+
+    The model predicts that the far end can be reached, but in M most steps outside of the dataset end in the pit.
+    """
     return _chain(lost=0.0, fall=0.8)
 
 
 def _chain(*, lost: float, fall: float) -> Example:
-    """LENGTH states in a row and a pit that ends the episode; actions left and right, which fail with probability 1/10.
+    """Return a chain of LENGTH states and a pit that ends the episode, with actions left and right that fail with probability 1/10.
 
-    State 0 pays 0.3 per step and the last state of the row 1. The dataset covers both actions in its states, except the
-    step to the right out of its last state. From that state on, a step to the right fails (`lost`) or ends in the pit
-    (`fall`) with this much more probability in M than in the model. In the covered states a step fails with probability
-    KNOWN more. Elsewhere the model is exact.
+    The reward per step is 0.3 in state 0 and 1 in the last state of the chain. The dataset covers both actions in the first LOGGED
+    states, except the step to the right from the last of them. From that state on, the probability that a step to the right fails
+    is higher in M than in the model by `lost`, and the probability that it ends in the pit by `fall`. In the covered states, a step
+    fails with a probability higher by KNOWN. Elsewhere the model is exact.
     """
     succeeds, falls = np.full((LENGTH, 2), 0.9), np.zeros((LENGTH, 2))
     believed = _row(succeeds, falls)
@@ -91,7 +98,7 @@ def _chain(*, lost: float, fall: float) -> Example:
 
 
 def _row(succeeds: Array, falls: Array) -> Array:
-    """T [LENGTH + 1, 2, LENGTH + 1] from the probabilities [LENGTH, 2] of a successful step and of the pit."""
+    """Return T [LENGTH + 1, 2, LENGTH + 1] for the probabilities [LENGTH, 2] of a successful step and of a step into the pit."""
     transitions = np.zeros((LENGTH + 1, 2, LENGTH + 1))
     for state in range(LENGTH):
         for action, reached in enumerate((max(state - 1, 0), min(state + 1, LENGTH - 1))):
@@ -152,11 +159,10 @@ def draw_positions(rng: Generator, states: int) -> Array:
 
 
 def draw_logged(rng: Generator, states: int, actions: int, discount: float) -> tuple[FiniteMDP, FiniteMDP, Array]:
-    """Draw M, M̂ and π^B as after training on a dataset: rewards in [0, 1].
+    """Draw M with rewards in [0, 1], the behaviour policy π^B, and an M̂ as if it had been trained on a dataset of π^B.
 
-    The model's error grows as π^B takes an action less.
-
-    T̂(s, a) = (1 - w)·T(s, a) + w·noise with w = (1 - π^B(a|s))³.
+    The less often π^B takes an action, the larger is the model's error: T̂(s, a) = (1 - w)·T(s, a) + w·noise with
+    w = (1 - π^B(a|s))³. Returns M, M̂ and π^B.
     """
     mdp = FiniteMDP(
         transitions=rng.dirichlet(np.ones(states), (states, actions)),

@@ -24,19 +24,19 @@ class Curves:
     """Returns and bounds as functions of λ for one example, with u = total variation, the least admissible penalty."""
 
     coefs: Array
-    """λ [n]."""
+    """Values of λ [n]."""
     admissible: float
-    """γc: the theorem holds for λ of at least this."""
+    """γc, the smallest λ for which the theorem is guaranteed."""
     true: Array
     """η_M(π̂_λ) [n], the true return of the best policy of M̃."""
     penalised: Array
     """η_M̃(π̂_λ) [n], its return in the penalised model."""
     bound: Array
-    """sup_π {η_M(π) - 2λε_u(π)} [n]."""
+    """Bound of the theorem, sup_π {η_M(π) - 2λε_u(π)} [n]."""
     behaviour: float
-    """η_M(π^B)."""
+    """Return of the behaviour policy, η_M(π^B)."""
     optimal: float
-    """max_π η_M(π)."""
+    """Return of the optimal policy, max_π η_M(π)."""
 
 
 def curves(example: Example, *, farthest: float, points: int) -> Curves:
@@ -63,7 +63,7 @@ FIGURES: dict[str, tuple[Callable[[], Example], float, str]] = {
 }
 """File name to example, largest λ in units of γc, and title."""
 POINTS = 41
-"""Values of λ per curve; γc is one of them in both figures."""
+"""Number of values of λ per curve; γc is one of the values in both figures."""
 
 
 def draw(folder: Path) -> list[Path]:

@@ -39,12 +39,12 @@ def check_distributions(name: str, rows: Array) -> None:
 
 @dataclass(frozen=True, eq=False)
 class FiniteMDP:
-    """M = (S, A, T, r, μ, γ).
+    """A finite Markov decision process M = (S, A, T, r, μ, γ).
 
     Raises ValueError for a wrong shape, rows that are not distributions, or γ outside [0, 1).
 
-    Rewards are known and may be of either sign. Episodes are infinite: a terminal state is one that is never left and
-    pays nothing (`ending_in`), which gives every return the same value as the end of an episode.
+    Rewards are known and may be of either sign. Episodes are infinite: a terminal state is one that is never left and has
+    reward 0 (`ending_in`), so that every return is the same as if the episode ended there.
 
     >>> mdp = FiniteMDP(
     ...     transitions=np.array([[[0.0, 1.0], [1.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]]),
@@ -88,19 +88,22 @@ class FiniteMDP:
         return self.rewards.shape[1]
 
     def with_transitions(self, transitions: ArrayLike) -> "FiniteMDP":
-        """M̂: the same rewards, start and discount under T̂ [S, A, S]."""
+        """Return M̂, with the same rewards, start and discount and with transitions T̂ [S, A, S]."""
         return replace(self, transitions=np.asarray(transitions, dtype=np.float64))
 
     def with_rewards(self, rewards: ArrayLike) -> "FiniteMDP":
-        """The same MDP with other rewards [S, A]."""
+        """Return the same MDP with other rewards [S, A]."""
         return replace(self, rewards=np.asarray(rewards, dtype=np.float64))
 
     def penalised(self, u: ArrayLike, coef: float) -> "FiniteMDP":
-        """M̃ of a model M̂: rewards r̃ = r - λu for u [S, A] >= 0 and λ = `coef` >= 0. Raises ValueError for others."""
+        """Return M̃ of this model M̂, with rewards r̃ = r - λu for u [S, A] and λ = `coef`.
+
+        Raises ValueError if u or λ is negative.
+        """
         return self.with_rewards(self.rewards - check_coef(coef) * self.checked_penalty(u))
 
     def ending_in(self, terminal: Sequence[int]) -> "FiniteMDP":
-        """The same MDP with `terminal` states, which are never left and pay nothing."""
+        """Return the same MDP with `terminal` states, which are never left and have reward 0."""
         transitions, rewards = self.transitions.copy(), self.rewards.copy()
         for state in terminal:
             transitions[state] = np.eye(self.states)[state]

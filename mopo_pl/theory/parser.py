@@ -1,4 +1,4 @@
-"""`theory` on the command line: its arguments, and what it prints or draws. The one file here that knows the rest of the project."""
+"""The command `theory`: its arguments and its output. This is the only file of the folder that imports other parts of the project."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from mopo_pl.errors import InputError, Unwritable
 THEORY = {"seed": 0, "states": 4, "actions": 3, "discount": 0.9}
 """Defaults of `theory`."""
 MOST_STATES, MOST_DISCOUNT = 60, 0.999
-"""Limits of `theory`: NumPy supports 64 array dimensions, and float64 becomes inaccurate for γ close to 1."""
+"""Upper limits of the arguments: NumPy supports 64 array dimensions, and float64 becomes inaccurate for γ close to 1."""
 
 
 def add_theory(commands: Any) -> None:

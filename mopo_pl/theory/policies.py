@@ -16,7 +16,7 @@ SAME = 1e-12
 
 
 def deterministic_policies(states: int, actions: int) -> Array:
-    """All Aˢ deterministic policies [Aˢ, S, A]; raises ValueError for more than MOST_POLICIES.
+    """Return all Aˢ deterministic policies [Aˢ, S, A]. Raises ValueError for more than MOST_POLICIES.
 
     >>> deterministic_policies(3, 2).shape
     (8, 3, 2)
@@ -25,7 +25,7 @@ def deterministic_policies(states: int, actions: int) -> Array:
 
 
 def grid_policies(states: int, actions: int, divisions: int) -> Array:
-    """All stochastic policies whose probabilities are multiples of 1/divisions [n, S, A].
+    """Return all stochastic policies whose probabilities are multiples of 1/divisions [n, S, A].
 
     Raises ValueError for more than MOST_POLICIES.
     """
@@ -34,7 +34,7 @@ def grid_policies(states: int, actions: int, divisions: int) -> Array:
 
 
 def product_policies(states: int, choices: Array) -> Array:
-    """All policies that take one of the action distributions `choices` [n, A] in each state: [nˢ, S, A]."""
+    """Return all policies [nˢ, S, A] that use one of the action distributions `choices` [n, A] in each state."""
     check_enumerable(states, len(choices))
     return choices[np.indices((len(choices),) * states).reshape(states, -1).T]
 
@@ -48,7 +48,7 @@ def check_enumerable(states: int, choices: int) -> None:
 
 
 def maximiser(mdp: FiniteMDP) -> Array:
-    """The policy of maximum return [S, A], the first of several that are equal; for M̃ it is π̂.
+    """Return the policy of maximum return [S, A], or the first of several with equal returns. For M̃ it is π̂.
 
     Every finite MDP has an optimal policy that is deterministic, so that enumerating those is enough. Raises ValueError
     for more than MOST_POLICIES of them.

@@ -16,7 +16,7 @@ from mopo_pl.theory.supremum import best_found
 
 
 def report(seed: int, states: int, actions: int, discount: float) -> str:
-    """Return both sides and the slack of every statement, in the order of the proof, and the policy that the theorem selects.
+    """Return a text with both sides and the slack of every statement, in the order of the proof, and with the selected policy.
 
     u is the least admissible penalty and λ = γc the least valid coefficient. Raises ValueError if there are too many
     policies to enumerate.
@@ -62,7 +62,7 @@ def report(seed: int, states: int, actions: int, discount: float) -> str:
 
 
 def _penalty(setting: Setting) -> list[str]:
-    """Lines about the parts of λu."""
+    """Return the lines about the parts of λu."""
     u, c = setting.u, setting.c
     return [
         f"d_F     {setting.distance.name} of T̂(s, a) and T(s, a): mean {u.mean():.4f}, largest {u.max():.4f}",
@@ -73,7 +73,7 @@ def _penalty(setting: Setting) -> list[str]:
 
 
 def _returns(setting: Setting, policies: dict[str, Array]) -> list[str]:
-    """The table of each policy's returns in M, M̂ and M̃."""
+    """Return the table of each policy's returns in M, M̂ and M̃."""
     lines = [f"{'policy':<34}{'η_M':>10}{'η_M̂':>11}{'η_M̃':>11}{'ε_u':>10}"]
     for name, policy in policies.items():
         earned = [float(expected_return(mdp, policy)) for mdp in (setting.mdp, setting.model, setting.penalised)]
@@ -83,7 +83,7 @@ def _returns(setting: Setting, policies: dict[str, Array]) -> list[str]:
 
 
 def _row(sides: Equality | Inequality) -> str:
-    """One statement: name, formula, both sides, and their difference."""
+    """Return the line of one statement: name, formula, both sides, and their difference."""
     equal = isinstance(sides, Equality)
     sign, apart = ("=", f"residual {sides.residual:.0e}") if equal else ("≥", f"slack {_rounded(sides.slack)}")
     held = "" if sides.holds() else "  DOES NOT HOLD"
@@ -92,7 +92,7 @@ def _row(sides: Equality | Inequality) -> str:
 
 
 def _verdict(mdp: FiniteMDP, policies: dict[str, Array], gained: float) -> list[str]:
-    """Lines about π̂; `gained`: increase of the supremum by stochastic policies."""
+    """Return the lines about π̂. `gained` is the increase of the supremum by stochastic policies."""
     logged, winner, naive, best, _ = policies.values()
     log, true, hoped, most = (float(expected_return(mdp, policy)) for policy in (logged, winner, naive, best))
     actions = ", ".join(str(action) for action in winner.argmax(-1))

@@ -1,4 +1,4 @@
-"""`Setting`: the assumptions of the statements."""
+"""`Setting`: an MDP, a model of it, and the constants that the statements assume."""
 
 from dataclasses import dataclass
 
@@ -15,19 +15,19 @@ class Setting:
     """M and M̂, a distance between their next states, and the constant c and penalty u of the penalised model."""
 
     mdp: FiniteMDP
-    """M."""
+    """True MDP, M."""
     model: FiniteMDP
-    """M̂."""
+    """Model of the MDP, M̂."""
     distance: Distance
-    """d_F."""
+    """Distance of distributions of next states, d_F."""
     c: float
-    """c; the statements are guaranteed if it is valid for every policy."""
+    """Constant c; the statements are guaranteed if it is valid for every policy."""
     u: Array
-    """u(s, a) [S, A]; the statements are guaranteed if it is admissible."""
+    """Penalty u(s, a) [S, A]; the statements are guaranteed if it is admissible."""
 
     @classmethod
     def tightest(cls, mdp: FiniteMDP, model: FiniteMDP, distance: Distance) -> "Setting":
-        """Use the least admissible u, d_F itself, and the least valid c.
+        """Return the setting with the least admissible u, which is d_F itself, and the least valid c.
 
         Raises ValueError if there are too many policies.
         """
@@ -36,17 +36,17 @@ class Setting:
 
     @property
     def coef(self) -> float:
-        """λ = γc."""
+        """Coefficient of the penalty, λ = γc."""
         return self.mdp.discount * self.c
 
     @property
     def penalised(self) -> FiniteMDP:
-        """M̃."""
+        """Penalised model, M̃."""
         return self.model.penalised(self.u, self.coef)
 
 
 def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
-    """c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
+    """Return c from the rewards alone: (max r - min r)/(1 - γ) for total variation, r_max/(1 - γ) if r ∈ [0, r_max].
 
     Every V^π is an average of rewards times 1/(1 - γ), hence its span is at most that. For 1-Wasserstein it is divided
     by the smallest distance of two states.
@@ -55,13 +55,13 @@ def constant_from_rewards(mdp: FiniteMDP, distance: Distance) -> float:
 
 
 def least_constant(mdp: FiniteMDP, distance: Distance) -> float:
-    """The least c valid for every stationary policy, by enumerating the deterministic ones (ValueError if too many).
+    """Return the least c valid for every stationary policy, by enumerating the deterministic ones.
 
-    The deterministic ones are enough, although V^π of a stochastic policy is not a fixed mixture of theirs. Let only
-    π(·|s₀) vary. Then I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a ratio of two functions
-    affine in π(·|s₀), with a positive denominator (a determinant). Such a ratio is largest at a vertex of the simplex,
-    where π is deterministic in s₀. Applied to one state after another, this gives a deterministic policy with at least
-    the difference of the initial one. The constants of `distances` are the largest of such differences, each divided by
-    a length that does not depend on π.
+    Raises ValueError if there are too many. The deterministic policies are enough, although V^π of a stochastic policy is not a
+    fixed mixture of theirs. Let only π(·|s₀) vary. Then I - γP^π changes in one row, and by Cramer's rule V^π(s) - V^π(s') is a
+    ratio of two functions affine in π(·|s₀), with a positive denominator (a determinant). Such a ratio is largest at a vertex of
+    the simplex, where π is deterministic in s₀. Applied to one state after another, this gives a deterministic policy with at
+    least the difference of the initial one. The constants of `distances` are the largest of such differences, each divided by a
+    length that does not depend on π.
     """
     return float(distance.constant(values(mdp, deterministic_policies(mdp.states, mdp.actions))).max())

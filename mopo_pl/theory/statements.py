@@ -37,18 +37,18 @@ from mopo_pl.theory.supremum import pessimistic_return
 
 
 def value_gap(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Array:
-    """G^π_M̂(s, a) = E_{s'~T̂(s,a)}[V^π_M(s')] - E_{s'~T(s,a)}[V^π_M(s')] [S, A]: the model's overestimate of (s, a)."""
+    """Return G^π_M̂(s, a) = E_{s'~T̂(s,a)}[V^π_M(s')] - E_{s'~T(s,a)}[V^π_M(s')] [S, A], the model's overestimate of (s, a)."""
     check_model(mdp, model, same_rewards=False)
     return (model.transitions - mdp.transitions) @ values(mdp, policy)
 
 
 def epsilon_u(model: FiniteMDP, u: ArrayLike, policy: ArrayLike) -> float:
-    """ε_u(π) = Ē[u(s, a)]: the accumulated model error of a policy in the model, for u [S, A]."""
+    """Return ε_u(π) = Ē[u(s, a)], the accumulated model error of a policy in the model, for u [S, A]."""
     return float(occupancy_sum(model, policy, model.checked_penalty(u)))
 
 
 def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: float) -> Array:
-    """The least λu(s, a) [S, A] that the proof requires: γc·d_F(T̂, T) + |r̂ - r|.
+    """Return the least λu(s, a) [S, A] that the proof requires: γc·d_F(T̂, T) + |r̂ - r|.
 
     With known rewards, as in the post, the second term is 0 and this is λ = γc times the least admissible u. A learned
     reward adds only its error: with r̂ in M̂ and M̃, all statements but Lemma 4.1 hold unchanged.
@@ -62,7 +62,7 @@ def required_penalty(mdp: FiniteMDP, model: FiniteMDP, distance: Distance, c: fl
 
 
 TOLERANCE = 1e-9
-"""Relative rounding error allowed to float64 solutions at γ up to 0.99."""
+"""Relative rounding error that is allowed in float64 solutions for γ up to 0.99."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def about_policy(setting: Setting, policy: ArrayLike) -> list[Equality | Inequal
 
 
 def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards.
+    """Return Lemma 4.1 (telescoping): η_M̂(π) - η_M(π) = γ Ē[G(s, a)]. Raises ValueError if the model has other rewards.
 
     >>> from mopo_pl.theory.examples import fork
     >>> example = fork()
@@ -143,9 +143,9 @@ def lemma_4_1(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
 
 
 def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Lemma 4.1 where r̂ is learned too: η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG].
+    """Return Lemma 4.1 for a model with a learned reward r̂: η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG].
 
-    Not in the post; MOPO's code learns r̂.
+    This statement is not in the post, but MOPO's code learns r̂.
     """
     difference = model.rewards - mdp.rewards + mdp.discount * value_gap(mdp, model, policy)
     return _telescoped(mdp, model, policy, difference, "Lemma 4.1, r̂", "η_M̂(π) - η_M(π) = Ē[(r̂ - r) + γG]")
@@ -154,14 +154,14 @@ def lemma_4_1_learned_reward(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike
 def _telescoped(
     mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, difference: Array, name: str, formula: str
 ) -> Equality:
-    """η_M̂(π) - η_M(π) and Ē[difference], with the scale of the numbers that are subtracted."""
+    """Return the equality of η_M̂(π) - η_M(π) and Ē[difference], with the scale of the numbers that are subtracted."""
     imagined, true = float(expected_return(model, policy)), float(expected_return(mdp, policy))
     summed = float(occupancy_sum(model, policy, difference))
     return Equality(name, formula, imagined - true, summed, max(1.0, abs(imagined), abs(true)))
 
 
 def corollary_identity(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Equality:
-    """Corollary, first half: η_M(π) = Ē[r - γG]: the true return, from states of the model and the gap G."""
+    """Return the first half of the corollary, η_M(π) = Ē[r - γG]: the true return from states of the model and the gap G."""
     true = float(expected_return(mdp, policy))
     corrected = mdp.rewards - mdp.discount * value_gap(mdp, model, policy)
     summed = float(occupancy_sum(model, policy, corrected))
@@ -170,35 +170,41 @@ def corollary_identity(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> E
 
 
 def corollary(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike) -> Inequality:
-    """Corollary: η_M(π) >= Ē[r - γ|G|]."""
+    """Return the corollary: η_M(π) >= Ē[r - γ|G|]."""
     lowered = mdp.rewards - mdp.discount * np.abs(value_gap(mdp, model, policy))
     true, summed = float(expected_return(mdp, policy)), float(occupancy_sum(model, policy, lowered))
     return Inequality("Corollary, ≥", "η_M(π) ≥ Ē[r - γ|G|]", true, summed)
 
 
 def inequality_6(mdp: FiniteMDP, model: FiniteMDP, policy: ArrayLike, distance: Distance, c: float) -> Inequality:
-    """(6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a).
+    """Return (6): c·d_F(T̂(s, a), T(s, a)) >= |G(s, a)| for every (s, a).
 
-    Returns the sides of the pair with the least slack.
+    The sides are those of the pair (s, a) with the least slack.
     """
     bound = check_coef(c) * model_distances(mdp.transitions, model.transitions, distance)
     return _tightest("(6)", "c·d_F(T̂, T) ≥ |G| at every (s, a)", bound, np.abs(value_gap(mdp, model, policy)))
 
 
 def admissible(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, distance: Distance) -> Inequality:
-    """Definition: u is admissible if u(s, a) >= d_F(T̂(s, a), T(s, a)) for every (s, a); the least slack, as in (6)."""
+    """Return the definition of an admissible u: u(s, a) >= d_F(T̂(s, a), T(s, a)) for every (s, a).
+
+    The sides are those of the pair (s, a) with the least slack.
+    """
     error = model_distances(mdp.transitions, model.transitions, distance)
     return _tightest("Admissible u", "u ≥ d_F(T̂, T) at every (s, a)", model.checked_penalty(u), error)
 
 
 def _tightest(name: str, formula: str, larger: Array, smaller: Array) -> Inequality:
-    """The sides at the pair (s, a) with the least slack."""
+    """Return the inequality with the sides at the pair (s, a) with the least slack."""
     pair = np.unravel_index(np.argmin(larger - smaller), larger.shape)
     return Inequality(name, formula, float(larger[pair]), float(smaller[pair]))
 
 
 def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Equality:
-    """The last step of (7): Ē[r - λu] = η_M̃(π), from the occupancy on the left, from values in M̃ on the right."""
+    """Return the last step of (7): Ē[r - λu] = η_M̃(π).
+
+    The left side is computed from the occupancy, the right side from the values in M̃.
+    """
     penalised = model.penalised(u, coef)
     summed = float(occupancy_sum(model, policy, penalised.rewards))
     solved = float(expected_return(penalised, policy))
@@ -206,14 +212,14 @@ def penalised_return(model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayL
 
 
 def inequality_7(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Inequality:
-    """(7): η_M(π) >= Ē[r - λu] = η_M̃(π): the return in the penalised model is a lower bound of the true one."""
+    """Return (7), η_M(π) >= Ē[r - λu] = η_M̃(π): the return in the penalised model is a lower bound of the true return."""
     check_model(mdp, model, same_rewards=False)
     pessimistic = float(expected_return(model.penalised(u, coef), policy))
     return Inequality("(7), ≥", "η_M(π) ≥ η_M̃(π)", float(expected_return(mdp, policy)), pessimistic)
 
 
 def two_sided_bound(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policy: ArrayLike) -> Inequality:
-    """λε_u(π) >= |η_M̂(π) - η_M(π)|: the model's error about a policy's return is at most λ times its accumulated error."""
+    """Return λε_u(π) >= |η_M̂(π) - η_M(π)|: the model's error of a policy's return is at most λ times its accumulated error."""
     check_model(mdp, model, same_rewards=False)
     error = abs(float(expected_return(model, policy)) - float(expected_return(mdp, policy)))
     return Inequality(
@@ -222,7 +228,7 @@ def two_sided_bound(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float,
 
 
 def theorem(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Inequality:
-    """Theorem: π̂ = argmax η_M̃ has η_M(π̂) >= sup_π {η_M(π) - 2λε_u(π)}; the supremum over `policies` [n, S, A].
+    """Return the theorem: π̂ = argmax η_M̃ has η_M(π̂) >= sup_π {η_M(π) - 2λε_u(π)}, with the supremum over `policies` [n, S, A].
 
     >>> from mopo_pl.theory.distances import TotalVariation
     >>> from mopo_pl.theory.examples import fork
@@ -242,7 +248,7 @@ def theorem(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policie
 def behaviour_consequence(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, behaviour: ArrayLike
 ) -> Inequality:
-    """Consequence: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the behaviour policy is small."""
+    """Return a consequence of the theorem: η_M(π̂) >= η_M(π^B) - 2λε_u(π^B), where ε_u of the behaviour policy is small."""
     sides = theorem(mdp, model, u, coef, np.asarray(behaviour)[np.newaxis])
     return Inequality("Behaviour", "η_M(π̂) ≥ η_M(π^B) - 2λ·ε_u(π^B)", sides.left, sides.right)
 
@@ -250,11 +256,10 @@ def behaviour_consequence(
 def gain_and_risk(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike, delta: float
 ) -> Inequality:
-    """Second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ.
+    """Return the second half of the theorem: η_M(π̂) >= η_M(π^δ) - 2λδ.
 
-    π^δ has the highest return of `policies` [n, S, A] with ε_u(π) <= δ.
-
-    It bounds the gain that a given risk δ permits. Raises ValueError if no policy has ε_u <= `delta`.
+    π^δ has the highest return of all `policies` [n, S, A] with ε_u(π) <= δ. The inequality relates the guaranteed return to the
+    accepted risk δ. Raises ValueError if no policy has ε_u <= `delta`.
     """
     check_model(mdp, model, same_rewards=False)
     risks = occupancy_sum(model, policies, model.checked_penalty(u))

@@ -1,4 +1,4 @@
-"""sup_π {η_M(π) - 2λε_u(π)}, the right side of the theorem, approximated from below.
+"""Approximation from below of sup_π {η_M(π) - 2λε_u(π)}, the right side of the theorem.
 
 η_M is taken over the occupancy of M and ε_u over that of M̂. Their difference is not the return of any MDP, so that the
 best policy may be stochastic, and neither enumeration nor dynamic programming is certain to find it. The supremum is
@@ -17,16 +17,19 @@ STEPS = 100
 STARTS = 4
 """Number of deterministic policies, the best ones, from which an ascent starts."""
 STILL = 1e-9
-"""An ascent stops when no probability changes by more."""
+"""An ascent stops when no probability changes by at least this value."""
 
 
 def pessimistic_return(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: ArrayLike) -> Array:
-    """η_M(π) - 2λε_u(π) [...] of policies [..., S, A], for u [S, A] and λ = `coef`."""
+    """Return η_M(π) - 2λε_u(π) [...] of policies [..., S, A], for u [S, A] and λ = `coef`."""
     return expected_return(mdp, policies) - 2 * check_coef(coef) * expected_return(_paid_by(model, u), policies)
 
 
 def gradient(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array) -> Array:
-    """∂/∂π(a|s) of the same [..., S, A]: d_T(s) Q_M(s, a) - 2λ d_T̂(s) Q_u(s, a), with d the state occupancies."""
+    """Return the gradient of `pessimistic_return` with respect to π(a|s) [..., S, A].
+
+    It is d_T(s) Q_M(s, a) - 2λ d_T̂(s) Q_u(s, a), where d are the state occupancies.
+    """
     uncertain = _paid_by(model, u)
     gain = state_occupancy(mdp, policies)[..., np.newaxis] * action_values(mdp, policies)
     risk = state_occupancy(model, policies)[..., np.newaxis] * action_values(uncertain, policies)
@@ -34,14 +37,14 @@ def gradient(mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, polici
 
 
 def _paid_by(model: FiniteMDP, u: ArrayLike) -> FiniteMDP:
-    """M̂ with u as reward, so that its return is ε_u."""
+    """Return M̂ with u as reward, so that its return is ε_u."""
     return model.with_rewards(model.checked_penalty(u))
 
 
 def ascend(
     mdp: FiniteMDP, model: FiniteMDP, u: ArrayLike, coef: float, policies: Array, *, steps: int
 ) -> tuple[Array, Array]:
-    """Projected gradient ascent from `policies` [n, S, A]: return policies that are no worse, and their values [n].
+    """Make a projected gradient ascent from `policies` [n, S, A]; return policies that are no worse, and their values [n].
 
     A step that improves the value is taken and doubles the next step size; any other is rejected and halves it. The
     ascent ends when no step changes a policy any more, or after `steps` steps.
@@ -59,7 +62,7 @@ def ascend(
 
 
 def onto_simplex(rows: Array) -> Array:
-    """Project each of `rows` [..., n] to the nearest distribution (Held, Wolfe and Crowder 1974): shift all, clip at 0.
+    """Project each of `rows` [..., n] to the nearest distribution: shift all entries, clip at 0 (Held, Wolfe and Crowder 1974).
 
     >>> onto_simplex(np.array([0.5, 1.0, -1.0])).tolist()
     [0.25, 0.75, 0.0]

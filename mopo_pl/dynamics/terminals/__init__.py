@@ -1,1 +1,1 @@
-"""The learned rule of termination: a classifier of logged terminals, its training, and its threshold."""
+"""The learned termination rule: a classifier of logged terminal steps, its training, and its threshold."""

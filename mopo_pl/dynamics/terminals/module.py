@@ -1,4 +1,4 @@
-"""Training of the classifier of terminals, as a LightningModule."""
+"""LightningModule that trains the classifier of terminal steps."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,9 +15,9 @@ from mopo_pl.nn.logged_module import LoggedModule
 
 
 class TerminalModule(LoggedModule):
-    """Fit a TerminalClassifier by cross-entropy to batches of which half are terminal, which a TerminalDataModule makes.
+    """Fits a TerminalClassifier by cross-entropy on the batches of a TerminalDataModule, of which half are terminal.
 
-    AdamW, whose step size falls to 0 along a cosine over `schedule_updates` updates.
+    The optimiser is AdamW, with a step size that decreases to 0 along a cosine over `schedule_updates` updates.
     """
 
     LEARNING_RATES = "learning_rate"
@@ -31,8 +31,14 @@ class TerminalModule(LoggedModule):
         weight_decay: float,
         schedule_updates: int,
     ) -> None:
-        """`classifier`: a finished network, or its hparams, as a checkpoint holds them. `learning_rate`: the first of AdamW. `weight_decay`: its
-        decay of the weights. `schedule_updates`: length of the cosine [updates].
+        """Create the module from a finished network, or from its hparams as a checkpoint holds them.
+
+        Args:
+            classifier: The network, or its hparams.
+            learning_rate: Initial learning rate of AdamW.
+            weight_decay: Weight decay of AdamW.
+            schedule_updates: Length of the cosine schedule [updates].
+
         """
         classifier = built("classifier", classifier, TerminalClassifier, unfitted)
         hparams = {
@@ -48,17 +54,17 @@ class TerminalModule(LoggedModule):
 
     @property
     def updates(self) -> int:
-        """Optimiser steps made."""
+        """Number of optimiser steps made."""
         return self.global_step
 
     def configure_optimizers(self) -> Any:
-        """AdamW and its schedule, which Lightning steps with each update."""
+        """Return AdamW and its schedule, which Lightning advances with each update."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.schedule_updates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def training_step(self, batch: Transitions, batch_idx: int) -> Tensor:
-        """Cross-entropy of rows [B, W]."""
+        """Return the cross-entropy of rows [B, W]."""
         self.require_batch(batch, 2, "batches [B, W], which a TerminalDataModule makes")
         log_odds = self.classifier.balanced(batch.observations, batch.actions, batch.next_observations)
         loss = binary_cross_entropy_with_logits(log_odds, batch.terminals)
@@ -67,13 +73,13 @@ class TerminalModule(LoggedModule):
         return loss
 
     def validation_step(self, batch: Transitions, batch_idx: int) -> None:
-        """Log odds of held-out rows [n, W]."""
+        """Compute and keep the log odds of held-out rows [n, W]."""
         self.require_batch(batch, 2, "batches [N, W] for validation, which a TerminalDataModule makes")
         log_odds = self.classifier(batch.observations, batch.actions, batch.next_observations)
         self._scored.append((log_odds.float().cpu(), batch.terminals.bool().cpu()))
 
     def on_validation_epoch_end(self) -> None:
-        """Notes how well the held-out rows are told apart."""
+        """Log the loss, the AUC and the calibration error on the held-out rows."""
         log_odds, terminal = (torch.cat(parts) for parts in zip(*self._scored, strict=True))
         self._scored = []
         self.note(
@@ -85,7 +91,7 @@ class TerminalModule(LoggedModule):
         )
 
     def on_train_epoch_end(self) -> None:
-        """One row an epoch. Raises Diverged where the loss or a weight is not finite."""
+        """Write the epoch's metrics row. Raises Diverged if the loss or a weight is not finite."""
         self.note({f"termination/{name}": value for name, value in self.means.compute().items()})
         self.means.reset()
         self.write_row("a lower classifier.learning_rate, or a look at the ranges of the log")

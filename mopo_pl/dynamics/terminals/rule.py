@@ -1,4 +1,4 @@
-"""The learned rule of termination, and its files `termination.safetensors` and `termination.json`."""
+"""The learned termination rule, and its files `termination.safetensors` and `termination.json`."""
 
 import hashlib
 import json
@@ -20,28 +20,28 @@ from mopo_pl.storage.atomic_write import atomic_write
 from mopo_pl.storage.stored_json import read_json
 
 REPAIR = "remove termination.safetensors and termination.json there, and resume that run, which fits it again"
-"""Advice for a rule that cannot be read."""
+"""Advice in the error message for a rule that cannot be read."""
 FIGURES = ("rows", "terminal", "found", "false", "auc", "calibration_error")
-"""Of the held-out rows, as the summary of a run shows them."""
+"""Names of the statistics of the held-out rows that the summary of a run shows."""
 
 
 class LearnedRule(nn.Module):
-    """Ends an episode where the classifier's log odds reach a threshold."""
+    """Rule that ends an episode where the classifier's log odds are at or above a threshold."""
 
     threshold: Tensor
 
     def __init__(self, classifier: TerminalClassifier, threshold: float) -> None:
-        """`classifier`: is frozen in place; `threshold`: log odds, in the log, from which on a step is terminal."""
+        """Create the rule. `classifier` is frozen in place; `threshold` is the lowest log odds at which a step is terminal."""
         super().__init__()
         self.classifier = classifier.eval().requires_grad_(False)
         self.register_buffer("threshold", torch.tensor(threshold, dtype=torch.float32))
 
     def forward(self, observations: Tensor, actions: Tensor, next_observations: Tensor) -> Tensor:
-        """Whether the task ended [B] bool, from s [B, D], a [B, A] in the log's units, s' [B, D]; NaN counts as ended."""
+        """Return whether s' is terminal [B] bool, from s [B, D], a [B, A] in the log's units and s' [B, D]. NaN is terminal."""
         return ~(self.classifier(observations, actions, next_observations) < self.threshold)
 
     def hash(self) -> str:
-        """SHA-256 of weights, statistics, threshold, and the share of terminal rows."""
+        """Return the SHA-256 of weights, normaliser, threshold, and the share of terminal rows."""
         digest = hashlib.sha256(repr(self.classifier.share).encode())
         for name, tensor in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -51,9 +51,9 @@ class LearnedRule(nn.Module):
 
 @torch.no_grad()
 def chosen_rule(classifier: TerminalClassifier, held_out: Transitions) -> tuple[LearnedRule, dict[str, Any]]:
-    """The rule with the threshold of the highest F1 on held-out rows [n, W], and its facts on them.
+    """Return the rule whose threshold has the highest F1 on held-out rows [n, W], and its statistics on these rows.
 
-    AUC, calibration error and reliability do not depend on the threshold.
+    The statistics AUC, calibration error and reliability do not depend on the threshold.
     """
     log_odds = classifier(held_out.observations, held_out.actions, held_out.next_observations).float().cpu()
     terminal = held_out.terminals.bool().cpu()
@@ -75,7 +75,7 @@ def chosen_rule(classifier: TerminalClassifier, held_out: Transitions) -> tuple[
 
 
 def save_rule(rule: LearnedRule, folder: Path, facts: dict[str, Any]) -> None:
-    """Write both files atomically. `facts` are added to the JSON."""
+    """Write the rule's two files atomically. `facts` are added to `termination.json`."""
     description = {"shape": plain_arguments(rule.classifier, CLASSIFIER_ARGUMENTS), "hash": rule.hash(), **facts}
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in rule.state_dict().items()}
     with atomic_write(folder / "termination.safetensors") as aside:
@@ -85,7 +85,10 @@ def save_rule(rule: LearnedRule, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def load_rule(folder: Path | str) -> LearnedRule:
-    """Read what `save_rule` wrote; raises InputError as `load_model` does."""
+    """Read a rule that `save_rule` wrote.
+
+    Raises InputError if a file is missing or damaged, if the described network does not match the weights, or if the hash differs.
+    """
     folder = Path(folder).expanduser()
     try:
         description = read_json(folder / "termination.json")
@@ -109,7 +112,10 @@ def load_rule(folder: Path | str) -> LearnedRule:
 
 
 def rule_facts(folder: Path) -> dict[str, Any]:
-    """Return the seconds, the threshold and the holdout's figures that `save_rule` wrote; raise InputError where they are damaged."""
+    """Return the training time [s], the threshold and the holdout's statistics from `termination.json`.
+
+    Raises InputError if they are missing or are not numbers.
+    """
     try:
         description = read_json(folder / "termination.json")
         facts = {name: description[name] for name in ("seconds", "threshold", "holdout")}

@@ -1,4 +1,4 @@
-"""Training data of the classifier of terminals: a holdout of both kinds of rows, and batches of which half are terminal."""
+"""DataModule of the classifier of terminal steps: batches of which half are terminal rows, and a holdout of both kinds of rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +17,11 @@ from mopo_pl.nn.random_streams import generator_for
 
 
 class TerminalDataModule(L.LightningDataModule):
-    """Batches [B, W] for training, half of them terminal rows, and the holdout [n, W]; actions are in the log's units, and
-    states are single observations, as rules of termination see them.
+    """Makes training batches [B, W], half of them terminal rows, and batches [n, W] of the holdout.
 
-    Terminal rows are few: rows of a batch are drawn from each kind, with replacement, which weighs both alike in
-    expectation. Rows without a true next state are left out. With several ranks a batch spans `batch_size` rows on each.
+    As for all termination rules, actions are in the log's units and states are single observations. Because terminal rows are
+    rare, equal numbers of terminal and other rows are drawn for each batch, with replacement. Rows without a true next state are
+    left out. With several ranks, a batch has `batch_size` rows on each rank.
     """
 
     def __init__(
@@ -34,7 +34,17 @@ class TerminalDataModule(L.LightningDataModule):
         seed: int,
         on_host: bool = False,
     ) -> None:
-        """`holdout_fraction`: of the rows of each kind, at least one. `on_host`: the rows stay in the host's memory. Raises ValueError where a kind has too few rows."""
+        """Split the log into training rows and holdout. Raises ValueError if there are too few rows of a kind.
+
+        Args:
+            dataset: The log.
+            batch_size: Rows in a batch on each rank, B.
+            updates_per_epoch: Batches in an epoch.
+            holdout_fraction: Share of the rows of each kind that are held out, at least one row.
+            seed: Seed of the split and of the draws.
+            on_host: Whether the rows stay in the host's memory.
+
+        """
         super().__init__()
         self.batch_size, self.updates_per_epoch, self.seed, self.on_host = batch_size, updates_per_epoch, seed, on_host
         logged = dataset.transitions[dataset.next_known]
@@ -62,21 +72,21 @@ class TerminalDataModule(L.LightningDataModule):
 
     @property
     def share(self) -> float:
-        """Share of the terminal rows in the training rows."""
+        """Share of the training rows that are terminal."""
         terminal, others = map(len, self.train)
         return terminal / (terminal + others)
 
     def normaliser(self) -> Normaliser:
-        """Mean and standard deviation of (s, a, s') over the training rows."""
+        """Return the mean and standard deviation of (s, a, s') over the training rows."""
         rows = self.rows[torch.cat(self.train)]
         return Normaliser.fit(torch.cat([rows.inputs, rows.next_observations], -1))
 
     def held_out(self) -> Transitions:
-        """The rows that are not trained on [n, W]."""
+        """Return the held-out rows [n, W], which are not used for training."""
         return self.rows[self.holdout]
 
     def setup(self, stage: str | None = None) -> None:
-        """Move rows to the training device; a new fit starts with the first draw."""
+        """Move the rows to the training device, and reset the draws if a new fit starts."""
         if self.trainer is not None:
             if stage == "fit" and self.trainer.current_epoch == 0:
                 self._open_draws()
@@ -84,11 +94,11 @@ class TerminalDataModule(L.LightningDataModule):
                 self.rows = self.rows.to(self.trainer.strategy.root_device)
 
     def __len__(self) -> int:
-        """Batches per epoch."""
+        """Return the number of batches per epoch."""
         return self.updates_per_epoch
 
     def __iter__(self) -> Iterator[Transitions]:
-        """Yield one epoch from the saved position on, shortened by the Trainer's `limit_train_batches`."""
+        """Yield the batches of one epoch, starting at the saved position and limited by the Trainer's `limit_train_batches`."""
         end = self.updates_per_epoch if self.trainer is None else int(self.trainer.num_training_batches)
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
         if self._position >= end:
@@ -99,23 +109,23 @@ class TerminalDataModule(L.LightningDataModule):
             yield self.rows[index[rank::world].to(self.rows.rows.device, non_blocking=True)]
 
     def _drawn(self, size: int) -> Tensor:
-        """Rows of one update: terminal ones, then as many others."""
+        """Return the row indices of one update: `size`/2 terminal rows, then as many others."""
         halves = [rows[torch.randint(len(rows), (size // 2,), generator=self._draws)] for rows in self.train]
         return torch.cat(halves)
 
     def train_dataloader(self) -> "TerminalDataModule":
-        """Return this DataModule: it is a sized iterable of ready batches."""
+        """Return this DataModule, which is a sized iterable of finished batches."""
         return self
 
     def val_dataloader(self) -> RowBatches:
-        """The whole holdout on every rank: a rank's share has too few terminal rows."""
+        """Return the complete holdout on every rank, because a rank's share of it could have too few terminal rows."""
         return RowBatches(self.held_out(), CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
-        """State of the draws and the position in the current epoch."""
+        """Return the state of the draws and the position in the current epoch."""
         return {"draws": self._draws.get_state(), "position": self._position}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the state saved by `state_dict`: training continues with the next batch."""
+        """Restore the state saved by `state_dict`, so that training continues with the next batch."""
         self._draws.set_state(state_dict["draws"])
         self._position = state_dict["position"]

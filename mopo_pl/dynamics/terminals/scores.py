@@ -1,4 +1,4 @@
-"""How well log odds tell terminal rows from others: rank, threshold, reliability."""
+"""Scores of predicted log odds of terminal rows: area under the curve, best threshold, reliability."""
 
 from typing import NamedTuple
 
@@ -6,22 +6,22 @@ import torch
 from torch import Tensor
 
 BINS = 10
-"""Of predicted probabilities, equally wide."""
+"""Number of bins of equal width for predicted probabilities."""
 
 
 def area_under_curve(scores: Tensor, terminal: Tensor) -> float:
-    """Probability that a terminal row has a higher score than another row, ties counted half (Mann and Whitney).
+    """Return the probability that a terminal row has a higher score than another row; ties count half (Mann and Whitney).
 
     Args:
         scores: Any increasing function of the probability [N].
-        terminal: Whether the row is [N] bool; both kinds must be there.
+        terminal: Whether each row is terminal [N] bool. There must be rows of both kinds.
 
     >>> area_under_curve(torch.tensor([0.1, 0.4, 0.4, 0.9]), torch.tensor([False, False, True, True]))
     0.875
 
     """
     _, place, count = torch.unique(scores, return_inverse=True, return_counts=True)
-    # The mean of the ranks, from 1, that equal scores share.
+    # Ranks start at 1; equal scores have the mean of their ranks.
     rank = count.cumsum(0) - (count - 1) / 2
     positives, negatives = int(terminal.sum()), int((~terminal).sum())
     total = rank.double()[place][terminal].sum() - positives * (positives + 1) / 2
@@ -29,19 +29,20 @@ def area_under_curve(scores: Tensor, terminal: Tensor) -> float:
 
 
 class Threshold(NamedTuple):
-    """Log odds from which on a row counts as terminal, and what follows on the rows that it was chosen on."""
+    """Threshold of log odds at or above which a row counts as terminal, and its counts on the rows it was chosen for."""
 
     log_odds: float
+    """The threshold."""
     found: int
-    """Terminal rows at or above it."""
+    """Number of terminal rows at or above the threshold."""
     false: int
-    """Other rows at or above it."""
+    """Number of other rows at or above the threshold."""
 
 
 def best_threshold(log_odds: Tensor, terminal: Tensor) -> Threshold:
-    """The threshold of the highest F1 = 2·found/(found + false + terminal rows), in the middle between two scores.
+    """Return the threshold with the highest F1 = 2·found/(found + false + terminal rows), midway between two scores.
 
-    Of equal F1 the highest threshold is taken.
+    If several thresholds have the same F1, the highest of them is returned.
 
     >>> best_threshold(torch.tensor([-4.0, -2.0, 1.0, 3.0]), torch.tensor([False, False, True, True]))
     Threshold(log_odds=-0.5, found=2, false=0)
@@ -51,7 +52,7 @@ def best_threshold(log_odds: Tensor, terminal: Tensor) -> Threshold:
     found = terminal[order].cumsum(0)
     taken = torch.arange(1, len(ordered) + 1)
     f1 = 2 * found.double() / (taken + terminal.sum())
-    # Equal scores stand on one side of a threshold together.
+    # A threshold cannot separate equal scores.
     f1[:-1][ordered[:-1] == ordered[1:]] = -1.0
     last = int(f1.argmax())
     lower = ordered[last + 1] if last + 1 < len(ordered) else ordered[last] - 1.0
@@ -59,17 +60,18 @@ def best_threshold(log_odds: Tensor, terminal: Tensor) -> Threshold:
 
 
 class Bin(NamedTuple):
-    """Rows whose predicted probability lies in one interval."""
+    """Statistics of the rows whose predicted probability lies in one interval."""
 
     rows: int
+    """Number of rows."""
     predicted: float
-    """Their mean probability."""
+    """Mean predicted probability of the rows."""
     terminal: float
-    """The share of them that is terminal."""
+    """Share of the rows that are terminal."""
 
 
 def reliability(log_odds: Tensor, terminal: Tensor) -> tuple[list[Bin], float]:
-    """The bins that hold rows, and the calibration error Σ rows/N·|predicted - terminal| (Naeini et al. 2015)."""
+    """Return the bins that are not empty, and the calibration error Σ rows/N·|predicted - terminal| (Naeini et al. 2015)."""
     probability, terminal = log_odds.double().sigmoid(), terminal.double()
     place = (probability * BINS).long().clamp(max=BINS - 1)
     bins = []
