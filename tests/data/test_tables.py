@@ -249,6 +249,7 @@ def test_a_table_that_cannot_be_read_is_answered_with_what_to_write(tmp_path: Pa
     [
         "sep=,\ntemp,valve,yield\n{rows}",
         "\ufeffSEP=;\r\ntemp;valve;yield\n{rows}",
+        '"sep=;";;\ntemp;valve;yield\n{rows}',
         "temp ,  valve,yield\n{rows}",
         "temp\t valve\tyield \n{rows}",
         "sep=|\n temp| valve|yield\n{rows}",

@@ -6,8 +6,8 @@ import numpy as np
 
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 from mopo_pl.data.doctor.regression import explained
-from mopo_pl.data.log.action_bounds import TOLERANCE, beyond_bounds, scaled
-from mopo_pl.data.readers.raw_log import blocks, moments
+from mopo_pl.data.log.action_bounds import beyond_bounds
+from mopo_pl.data.readers.raw_log import moments
 
 ENOUGH = 200
 """Rows from which shares mean something."""
@@ -23,22 +23,12 @@ def beyond(log: Evidence) -> Iterator[Verdict]:
 
 def saturated(log: Evidence) -> Iterator[Verdict]:
     """Columns that are nearly always at a bound."""
-    at_bounds = _at_bounds(log)
-    if log.rows >= ENOUGH and at_bounds.any():
+    if log.rows >= ENOUGH and log.at_bounds.any():
         yield Verdict(
             "WARN",
-            f"action columns at a bound in more than 95 % of the rows: {_named(log, at_bounds)}",
+            f"action columns at a bound in more than 95 % of the rows: {_named(log, log.at_bounds)}",
             "make sure of data.action_low and data.action_high",
         )
-
-
-def _at_bounds(log: Evidence) -> np.ndarray:
-    """Which columns are at a bound in more than 95 % of the rows [A] bool."""
-    count = np.zeros(log.raw.actions.shape[1])
-    for part in blocks(log.rows):
-        size = np.abs(scaled(log.raw.actions[part], log.bounds))
-        count += ((size > 0.999) & (size <= 1 + TOLERANCE)).sum(0)
-    return count > 0.95 * log.rows
 
 
 def narrow(log: Evidence) -> Iterator[Verdict]:
@@ -116,21 +106,17 @@ def whole_numbers(log: Evidence) -> Iterator[Verdict]:
     """Action columns that look like the numbers of choices; those that are always at a bound have a finding of their own."""
     if log.rows < ENOUGH:
         return
-    choices, elsewhere = np.zeros(log.raw.actions.shape[1], bool), ~_at_bounds(log)
+    choices = np.zeros(log.raw.actions.shape[1], bool)
     for column, values in enumerate(log.raw.actions.T):
         few = 1 < len(np.unique(values[: 100 * ENOUGH])) <= 20
-        choices[column] = few and elsewhere[column] and (values == np.round(values)).all()
+        choices[column] = few and not log.at_bounds[column] and (values == np.round(values)).all()
     if choices.any():
         chosen = log.raw.actions[:, choices]
-        which = (
-            "every action is"
-            if choices.all()
-            else f"action columns {_named(log, choices)} hold whole numbers alone, each"
-        )
+        which = "every action is" if choices.all() else f"{_named(log, choices)} always has"
         leave = "" if choices.all() else ": leave such a column out, or take it as a state"
         yield Verdict(
             "WARN",
-            f"{which} a whole number from {chosen.min():g} to {chosen.max():g}: MOPO takes them for points on a scale",
+            f"{which} a whole number as its value, from {chosen.min():g} to {chosen.max():g}: MOPO takes them for points on a scale",
             f"do not use MOPO where they number choices{leave}",
         )
 

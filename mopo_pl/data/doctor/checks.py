@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from mopo_pl.data.dataset import OfflineDataset
-from mopo_pl.data.doctor import actions, alignment, columns, ends, names, next_states, parts, rows
+from mopo_pl.data.doctor import actions, alignment, columns, ends, names, next_states, rows, units
 from mopo_pl.data.doctor.evidence import Check, Evidence
 from mopo_pl.data.findings import Finding
 from mopo_pl.data.log.action_bounds import NAME as BEYOND_BOUNDS
@@ -37,7 +37,7 @@ CHECKS: dict[str, Check] = {
     "columns-count": columns.counters,
     "columns-rounded": columns.rounded,
     "columns-interpolated": columns.interpolated,
-    "columns-units": parts.other_units,
+    "columns-units": units.other_units,
     "columns-beyond-environment": columns.beyond_environment,
     "values-isolated": columns.isolated,
     CONSTANT_REWARDS: columns.constant_rewards,

@@ -20,6 +20,8 @@ CODES = 3
 """Values of one column that may be codes, such as -999 and -998."""
 RUINOUS = 100.0
 """The same distance from which the column of a state tells nothing any more."""
+FEW = 200
+"""Rows from which shares of them mean something."""
 STRAIGHT = 0.5
 """Share of the rows in which a column goes on by the same step, from which values were filled in between others."""
 HUGE = 1e4
@@ -56,7 +58,12 @@ def stuck(log: Evidence) -> Iterator[Verdict]:
     for column, values in enumerate(log.raw.observations.T):
         first, length = _runs((values[1:] == values[:-1]) & log.inside)
         long = length >= STUCK
-        rest = int(length[~long].sum())
+        # At the end of its range a sensor rests (the sun at night), and at one and the same level a programme holds it.
+        levels = values[first]
+        long &= (levels != values.min()) & (levels != values.max())
+        if len(held := levels[long]) > 2 and (held == held[0]).all():
+            continue
+        rest = int(length[~long & (length < STUCK)].sum())
         if long.any() and rest <= 0.01 * steps and length[long].sum() <= 0.5 * steps:
             at = int(first[long][0])
             yield Verdict(
@@ -110,24 +117,55 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
 
 
 def interpolated(log: Evidence) -> Iterator[Verdict]:
-    """Most columns go on by one and the same step over several rows, as where a historian fills in what it did not store."""
-    here = evenly(np.flatnonzero(log.inside[:-1] & log.inside[1:]), LOOKED_AT)
-    if len(here) < STUCK:
+    """Rows between those at which the state was measured: on straight lines, or with the values of the row before."""
+    yield from _held(log)
+    # Where the action changes, the machine changes its course; where it is held, a level may go on by one step.
+    acted = (log.raw.actions[1:-1] != log.raw.actions[:-2]).any(1)
+    here = evenly(np.flatnonzero(log.inside[:-1] & log.inside[1:] & acted), LOOKED_AT)
+    if len(here) < FEW:
         return
     first, second, third = (log.raw.observations[here + k].astype(np.float64) for k in range(3))
     before, after = second - first, third - second
     moves = before != 0
-    same = (np.abs(after - before) <= 1e-3 * np.abs(before)) & moves
+    same = (np.abs(after - before) <= 1e-3 * np.abs(before) + _rounding(before)) & moves
     share = same.sum(0) / np.maximum(moves.sum(0), 1)
     # A column that always goes on by one step is a clock, which has a finding of its own.
     moving = (moves.mean(0) >= 0.5) & (share < 0.99)
     straight = moving & (share > STRAIGHT)
-    if straight.sum() > 1 and 2 * straight.sum() > moving.sum():
+    # A historian draws the lines of all columns between the same rows; axes that move at their own speed bend each for itself.
+    together = same[:, straight].all(1).sum() > 0.9 * same[:, straight].any(1).sum()
+    if straight.sum() > 1 and 2 * straight.sum() > moving.sum() and together:
         yield Verdict(
             "WARN",
-            f"observation columns go on by the same step in most rows, as values that are interpolated between the stored ones: "
+            "observation columns go on by the same step in most rows, as values that are interpolated between the stored ones: "
             f"{log.columns(straight)}; such a row says what follows it, which the machine does not",
             "export the stored values, one row for each moment at which they were measured",
+        )
+
+
+def _rounding(steps: np.ndarray) -> np.ndarray:
+    """By how much equal steps [n, D] differ where the values are rounded to a decimal [D]; 0 where the steps are not far above it."""
+    sizes = np.abs(steps)
+    unit = np.where(sizes > 1e-9 * sizes.max(0), sizes, np.inf).min(0)
+    return np.where(np.median(sizes, 0) > 20 * unit, 1.5 * unit, 0.0)
+
+
+def _held(log: Evidence) -> Iterator[Verdict]:
+    """The whole state stands still for as many rows each time, as where it is measured less often than rows are written."""
+    still = np.zeros(log.rows - 1, bool)
+    for part in blocks(log.rows - 1):
+        still[part] = (log.raw.observations[1:][part] == log.raw.observations[:-1][part]).all(1)
+    still &= log.inside
+    length = _runs(still)[1]
+    if len(length) < FEW / 4 or not 0.45 * log.inside.sum() < still.sum() < 0.999 * log.inside.sum():
+        return
+    usual = int(np.median(length))
+    if (length == usual).mean() > 0.8:
+        yield Verdict(
+            "WARN",
+            f"no observation column changes in {int(still.sum())} of {int(log.inside.sum())} steps, {usual} steps each time: the state is measured "
+            f"once in {usual + 1} rows",
+            "keep the rows in which it is measured, with the mean action and the sum of the rewards until the next one",
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mopo_pl.data.dataset import OfflineDataset
 from mopo_pl.data.findings import Level
-from mopo_pl.data.log.action_bounds import Bounds
+from mopo_pl.data.log.action_bounds import TOLERANCE, Bounds, scaled
 from mopo_pl.data.log.packing import goes_on
 from mopo_pl.data.readers.raw_log import RawLog, blocks, marked_ends, moments
 
@@ -125,6 +125,15 @@ class Evidence:
             if apart[nearest] < ECHO * spread[nearest] and 2 * apart[nearest] < from_before[nearest]:
                 found[column] = nearest
         return found
+
+    @cached_property
+    def at_bounds(self) -> np.ndarray:
+        """Which action columns are at a bound in more than 95 % of the rows [A] bool."""
+        count = np.zeros(self.raw.actions.shape[1])
+        for part in blocks(self.rows):
+            size = np.abs(scaled(self.raw.actions[part], self.bounds))
+            count += ((size > 0.999) & (size <= 1 + TOLERANCE)).sum(0)
+        return count > 0.95 * self.rows
 
     @cached_property
     def goes_on(self) -> np.ndarray:

@@ -11,7 +11,9 @@ MARKS = ("ends", "starts", "episodes", "times")
 SKIP = 1.5
 """Time between two rows, in medians of it, from which rows are missing between them."""
 RATE = 20
-"""Rows one after another whose steps of time differ from the median, from which they were written at another rate."""
+"""Rows one after another whose median step of time is compared with that of all rows."""
+JITTER = 0.5
+"""Distance of the quartiles of such steps from which their median says nothing [median]."""
 
 
 def row_mark(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
@@ -109,24 +111,26 @@ def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _other_rate(times: np.ndarray) -> str:
-    """What is said where many rows one after another were written at another rate than most; empty where none were."""
+    """Return what to say where many rows one after another were written at another rate than most; empty where none were."""
     steps = np.diff(times)
-    forward = steps > 0
-    usual = np.median(steps[forward]) if forward.any() else np.inf
-    if not np.isfinite(usual):
+    steps = np.where(steps > 0, steps, np.nan)
+    count = len(steps) // RATE * RATE
+    if count == 0 or np.isnan(steps).all():
         return ""
-    other = forward & ((steps < usual / SKIP) | (steps > SKIP * usual))
-    # Where time jitters, each step is another one; at another rate each is like the one before.
-    other[1:] &= np.abs(steps[1:] - steps[:-1]) <= 0.1 * steps[1:]
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], other, [False]])))
-    first, length = edges[::2], edges[1::2] - edges[::2]
-    if not (length >= RATE).any():
+    pieces = steps[:count].reshape(-1, RATE)
+    pieces = pieces[np.isnan(pieces).sum(1) < RATE / 2]
+    if not len(pieces):
         return ""
-    longest = int(length.argmax())
+    low, middle, high = np.nanquantile(pieces, (0.25, 0.5, 0.75), axis=1)
+    usual = np.nanmedian(steps)
+    # Where the steps of a piece scatter widely, the clock jitters, and its median is chance.
+    other = ((middle < usual / SKIP) | (middle > SKIP * usual)) & (high - low < JITTER * middle)
+    if not other.any():
+        return ""
+    first = int(other.argmax())
     return (
-        f"goes on by {steps[first[longest]] / usual:.3g} times its usual step in {int(length[length >= RATE].sum())} rows, the first of "
-        f"which is row {int(first[length >= RATE][0])}: they were written at another rate, at which an action does more or less in a row; keep "
-        "rows at one rate"
+        f"goes on by {middle[first] / usual:.3g} times its usual step in about {int(other.sum()) * RATE} rows: they were written at another rate, at "
+        "which an action does more or less in a row; keep rows at one rate"
     )
 
 

@@ -1,107 +1,154 @@
-"""HDF5 files with a group for each episode, as robomimic and Minari write them: one array for each field of all episodes."""
+"""HDF5 files with one group for each episode, as robomimic and Minari write them, read as one array for each field."""
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
-from mopo_pl.data.readers.arrays import INFOS, Shape
-from mopo_pl.data.readers.names import NAMES, shown
+from mopo_pl.data.readers.arrays import Shape
+from mopo_pl.data.readers.names import NAMES, Columns, listed, shown
 from mopo_pl.errors import InputError
 
-NUMBERED = re.compile(r"(.*?)(\d+)")
-"""Name of the group of an episode: `demo_12`, `episode_3`, `7`."""
 ENDS = "episode_ends"
-"""Key under which the last rows of the groups are given."""
+"""Key of the flags of the last rows, which the groups stand for."""
+NUMBER = re.compile(r"\d+")
+LONGEST = 200
+"""Characters of the name of a group that may be an episode."""
+NEXT = "next_"
+"""Prefix of the key of next states that are the later rows of an array with one state more than there are actions."""
+
+Group = dict[str, h5py.Dataset]
+"""Arrays of one episode, by their path below its group."""
 
 
 class EpisodeGroups(NamedTuple):
-    """The arrays of a file whose episodes are groups, as if all rows stood in one array."""
+    """The episodes of a file, presented as arrays of all N rows."""
 
     path: Path
-    groups: list[dict[str, h5py.Dataset]]
-    """Of each episode, in the order of their numbers, the arrays by their name in the group."""
+    groups: list[Group]
+    """Arrays of each episode."""
     lengths: np.ndarray
-    """Rows of each episode [E]."""
+    """Number of actions in each episode, [E] int64."""
     shapes: dict[str, Shape]
-    """Of each array of all episodes, (N, ...)."""
+    """Shape (N, ...) of each array of all episodes."""
 
     def load(self, key: str) -> np.ndarray:
-        """One array of all episodes [N, ...]; of an array with one row more than actions, the last one is left out or, for `next_`, the first."""
-        if key not in self.groups[0] and key == ENDS:
-            return np.isin(np.arange(1, self.lengths.sum() + 1), np.cumsum(self.lengths))
-        name, first = (key, 0) if key in self.groups[0] else (key.removeprefix("next_"), 1)
+        """Return the array of all episodes under a key of `shapes`, [N, ...].
+
+        Raises InputError where the episodes differ in type or in columns.
+        """
+        if key == ENDS and key not in self.groups[0]:
+            flags = np.zeros(int(self.lengths.sum()), bool)
+            flags[np.cumsum(self.lengths) - 1] = True
+            return flags
+        name, first = (key, 0) if key in self.groups[0] else (key.removeprefix(NEXT), 1)
         parts = [group[name][first : first + rows] for group, rows in zip(self.groups, self.lengths, strict=True)]
-        if any(part.shape[1:] != parts[0].shape[1:] for part in parts):
-            raise InputError(f"{self.path}: the episodes differ in the shape of {shown(name)}")
-        return np.concatenate(parts)
+        try:
+            return np.concatenate(parts)
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: the episodes differ in the type or the columns of {shown(name)}") from error
 
 
-def episode_groups(path: Path, datasets: Mapping[str, h5py.Dataset]) -> EpisodeGroups | None:
-    """The episodes of a file, None where its arrays are not in a group for each.
+def episode_groups(path: Path, datasets: Mapping[str, h5py.Dataset], columns: Columns) -> EpisodeGroups | None:
+    """Return the episodes of a file, or None where the file has no numbered groups, or has arrays of fields outside them.
 
-    Raises InputError where an array is missing in one episode, or has another number of rows there.
+    Raises InputError where no array of a group holds actions, or where an array of a field has another number of rows than the actions.
+
+    Args:
+        path: The file, as messages name it.
+        datasets: All arrays of the file by their full names.
+        columns: The user's mapping. Where one of its patterns names an array by its full name, the result is None.
+
     """
-    if any(name in datasets for names in NAMES.values() for name in names):
+    patterns = [pattern for patterns in columns.values() for pattern in patterns]
+    if any(key in NAMES[field] for key in datasets for field in ("observations", "actions", "rewards")):
         return None
-    found: dict[tuple[str, int], dict[str, h5py.Dataset]] = {}
+    if any(fnmatchcase(key, pattern) for key in datasets for pattern in patterns):
+        return None
+    found = _grouped(path, datasets)
+    if not found:
+        return None
+    actions = next((key for group in found.values() for key in group if _is(key, "actions", columns)), None)
+    if actions is None:
+        names = next(iter(found.values()))
+        raise InputError(
+            f"{path} has a group for each episode, and no actions in {shown(next(iter(found)))}: none of {', '.join(NAMES['actions'])} among "
+            f"{listed(names)}; data.columns.action=KEY names another"
+        )
+    groups = {name: group for name, group in found.items() if _rows(group.get(actions)) != 0}
+    if not groups:
+        return None
+    lengths = {name: _rows(group.get(actions)) for name, group in groups.items()}
+    keys = list(dict.fromkeys(key for group in groups.values() for key in group))
+    shapes: dict[str, Shape] = {}
+    total = sum(lengths.values())
+    for key in keys:
+        more = {_rows(group.get(key)) - lengths[name] for name, group in groups.items()}
+        is_state = _is(key, "observations", columns)
+        if more == {0} or (more == {1} and (is_state or not _is_field(key, columns))):
+            shapes[key] = (total, *next(iter(groups.values()))[key].shape[1:])
+            if more == {1} and is_state and not any(_is(other, "next_observations", columns) for other in keys):
+                shapes[f"{NEXT}{key}"] = shapes[key]
+        elif _is_field(key, columns):
+            wrong = next(name for name, group in groups.items() if _rows(group.get(key)) != lengths[name])
+            raise InputError(
+                f"{path}: {shown(wrong)} has {max(_rows(groups[wrong].get(key)), 0)} rows of {shown(key)}, and {max(lengths[wrong], 0)} of "
+                f"{shown(actions)}; write one for each step"
+            )
+    shapes.setdefault(ENDS, (total,))
+    return EpisodeGroups(path, list(groups.values()), np.array(list(lengths.values())), shapes)
+
+
+def _grouped(path: Path, datasets: Mapping[str, h5py.Dataset]) -> dict[str, Group]:
+    """Return the arrays below each numbered group, in the order of the numbers; empty where there are no such groups.
+
+    Of nested numbered groups (`run_2023/demo_7`), those count of which there are several. Raises InputError where there are several kinds
+    of them.
+    """
+    deepest = max((key.count("/") for key in datasets), default=0)
+    candidates = [grouped for depth in range(deepest) if (grouped := _at_depth(datasets, depth))]
+    found = next((grouped for grouped in candidates if len(grouped) > 1), candidates[0] if candidates else {})
+    kinds = {NUMBER.sub("…", name): name for name in found}
+    if len(kinds) > 1:
+        raise InputError(
+            f"{path} has episodes in groups of several kinds, such as {listed(kinds.values())}: keep those of one kind in a file"
+        )
+    return found
+
+
+def _at_depth(datasets: Mapping[str, h5py.Dataset], depth: int) -> dict[str, Group]:
+    """Return the arrays below each group at a depth whose name ends in a number, in the order of all numbers in the names."""
+    found: dict[str, Group] = {}
     for key, dataset in datasets.items():
-        if (place := _place(key)) is not None:
-            head, number, name = place
-            found.setdefault((head, number), {})[name] = dataset
-    if not found or len({head for head, _ in found}) > 1:
-        return None
-    order = sorted(found)
-    groups = [found[place] for place in order]
-    rows = _rows(groups[0])
-    if rows is None:
-        return None
-    names = [name for name, dataset in groups[0].items() if _length(dataset) in (rows, rows + 1)]
-    more = {name for name in names if _length(groups[0][name]) == rows + 1}
-    lengths = np.array([_length(group.get(next(name for name in names if name not in more))) for group in groups])
-    for (head, number), group, length in zip(order, groups, lengths, strict=True):
-        for name in names:
-            if _length(group.get(name)) != length + (name in more):
-                raise InputError(
-                    f"{path}: {shown(f'{head}{number}')} has {_said(group.get(name))} {shown(name)}, though {int(length)} rows of others; {shown(head)}"
-                    f"{order[0][1]} has {rows + (name in more)}, and {rows} of others"
-                )
-    total = int(lengths.sum())
-    shapes: dict[str, Shape] = {ENDS: (total,)}
-    for name in names:
-        shapes[name] = (total, *groups[0][name].shape[1:])
-        if name in more and not name.startswith(INFOS):
-            shapes.setdefault(f"next_{name}", shapes[name])
-    return EpisodeGroups(path, groups, lengths, shapes)
+        parts = key.split("/")
+        if len(parts) < depth + 2 or 0 in (dataset.shape or ())[1:]:
+            continue
+        name = "/".join(parts[: depth + 1])
+        if name[-1:].isdecimal() and len(name) <= LONGEST:
+            found.setdefault(name, {})["/".join(parts[depth + 1 :])] = dataset
+    return {name: found[name] for name in sorted(found, key=lambda name: (_natural(name), name))}
 
 
-def _place(key: str) -> tuple[str, int, str] | None:
-    """Name and number of the group of an episode, and the name of an array in it; None where an array is in none.
-
-    >>> _place("data/demo_12/obs/object"), _place("mask/train")
-    (('data/demo_', 12, 'obs/object'), None)
-    """
-    parts = key.split("/")
-    for i, part in enumerate(parts[:-1]):
-        if (match := NUMBERED.fullmatch(part)) and len(match[2]) < 10:
-            return "/".join([*parts[:i], match[1]]), int(match[2]), "/".join(parts[i + 1 :])
-    return None
+def _natural(name: str) -> list[tuple[str, int]]:
+    """Return texts and the numbers after them: `demo_9` comes before `demo_10`."""
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 
-def _rows(group: Mapping[str, h5py.Dataset]) -> int | None:
-    """Steps of an episode: as many rows as most arrays have, which may have one more for the last state."""
-    lengths = [_length(dataset) for dataset in group.values() if _length(dataset) > 0]
-    return max(
-        set(lengths), key=lambda rows: (sum(length in (rows, rows + 1) for length in lengths), -rows), default=None
-    )
+def _is(key: str, field: str, columns: Columns) -> bool:
+    """Return whether a key holds a field, or a part of it such as `observations/position`."""
+    if field in columns:
+        return any(fnmatchcase(key, pattern) for pattern in columns[field])
+    return key.split("/")[0] in NAMES[field]
 
 
-def _length(dataset: h5py.Dataset | None) -> int:
+def _is_field(key: str, columns: Columns) -> bool:
+    return any(_is(key, field, columns) for field in NAMES)
+
+
+def _rows(dataset: h5py.Dataset | None) -> int:
+    """Return the number of rows; -1 for a missing array or a single value."""
     return dataset.shape[0] if dataset is not None and dataset.shape else -1
-
-
-def _said(dataset: h5py.Dataset | None) -> str:
-    return "no" if dataset is None else f"{max(_length(dataset), 0)} rows of"

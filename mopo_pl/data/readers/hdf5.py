@@ -32,7 +32,7 @@ def read_hdf5(path: Path, columns: Columns) -> RawLog:
             episodes = _episodes(datasets)
             if episodes:
                 log = _of_episodes(path, datasets, episodes)
-            elif groups := episode_groups(path, datasets):
+            elif groups := episode_groups(path, datasets, columns):
                 log = _of_groups(path, groups, columns)
             else:
                 log = _of_arrays(path, file, datasets, columns)

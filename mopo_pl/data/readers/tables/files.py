@@ -23,7 +23,7 @@ DELIMITERS = ",;\t"
 """What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
 LOOKED_AT = 2**18
 """Bytes behind the first line from which it is told how numbers are written."""
-TOLD = re.compile(r"\ufeff?sep=(.)\s*", re.IGNORECASE)
+SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^"])"?[,;\t]*\s*', re.IGNORECASE)
 """A first line by which Excel is told what stands between the columns."""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
@@ -114,7 +114,9 @@ class TableFile:
         except (ArrowException, OSError, ValueError, EOFError, KeyError, NotImplementedError, zlib.error) as error:
             if isinstance(error, InputError):
                 raise
-            if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            if suffix_of(self.path).startswith(".csv") and (
+                isinstance(error, UnicodeDecodeError) or "UTF8" in str(error)
+            ):
                 raise InputError(f"{self.path} is not written in UTF-8: save it so (in Excel: CSV UTF-8)") from error
             hint = CELLS if "CSV parse error" in str(error) else ""
             raise InputError(f"{self.path} cannot be read as a table: {shown(brief(error), 300)}{hint}") from error
@@ -185,18 +187,18 @@ class TableFile:
         """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
             first = file.readline(2**20).decode(errors="replace")
-            told = TOLD.fullmatch(first)
-            if told:
+            separator = SEPARATOR_LINE.fullmatch(first)
+            if separator:
                 first = file.readline(2**20).decode(errors="replace")
             rows = file.read(LOOKED_AT).decode(errors="replace").splitlines()
         if "\0" in first:
             raise ValueError("it is no text: its first line has bytes of zero")
-        delimiter = told[1] if told else max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
+        delimiter = separator[1] if separator else max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
         cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
         if delimiter != ",":  # beside commas between columns nobody writes points between thousands
             _refuse_thousands(cells)
         comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
-        return {"delimiter": delimiter, "decimal_point": "," if comma else ".", "skip_rows": 1 if told else 0}
+        return {"delimiter": delimiter, "decimal_point": "," if comma else ".", "skip_rows": 1 if separator else 0}
 
     @contextmanager
     def _csv_reader(self, how: dict[str, Any], **convert: Any) -> Iterator[tuple[Any, Any]]:

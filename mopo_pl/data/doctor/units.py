@@ -1,4 +1,4 @@
-"""Episodes that are written otherwise than the rest of the log: in other units."""
+"""Columns that some episodes of a log hold in another unit than the rest."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,7 +8,10 @@ import numpy as np
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 
 APART = 1.0
-"""Distance between the values of two groups of episodes, from which they are of two kinds [range of the larger group]."""
+"""Distance between the values of two groups of episodes, from which they are in two units [range of the larger group]."""
+FURTHER = 3.0
+"""The same distance where there are fewer than `MANY` episodes, whose levels may differ from day to day."""
+MANY = 8
 FACTOR = 8.0
 """Ratio of the sizes of the values of two groups of episodes, from which they are of two kinds."""
 ALIKE = 2.0
@@ -37,7 +40,7 @@ def other_units(log: Evidence) -> Iterator[Verdict]:
     long = np.flatnonzero(log.lengths > 1)
     if len(long) < 2:
         return
-    for name, values in log.inputs():
+    for name, values in _columns(log):
         episodes = _measured(values, log, long)
         odd = _elsewhere(episodes, log.lengths[long])
         if odd is None:
@@ -49,8 +52,14 @@ def other_units(log: Evidence) -> Iterator[Verdict]:
             "WARN",
             f"{name} lies between {here} in {int(odd.sum())} of {len(log.lengths)} episodes (number {_numbers(long[odd])}), and between {rest} "
             "in the others: they seem to be in two units",
-            "write all episodes in one unit; nothing is to be done where they are of two machines, or of two ways to run one",
+            "write all episodes in one unit; nothing is to be done where they are of two machines, of two ways to run one, or where the column goes on counting",
         )
+
+
+def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and values [N] float64 of each column of states and actions, and of the rewards."""
+    yield from log.inputs()
+    yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64)
 
 
 def _measured(values: np.ndarray, log: Evidence, long: np.ndarray) -> _Episodes:
@@ -77,27 +86,32 @@ def _elsewhere(episodes: _Episodes, lengths: np.ndarray) -> np.ndarray | None:
     if lengths[odd].sum() > lengths[~odd].sum():
         odd = ~odd
     width = episodes.most[~odd].max() - episodes.least[~odd].min()
-    return odd if gaps[cut - 1] > APART * width > 0 and lengths[odd].sum() >= FEWEST else None
+    apart = APART if len(order) >= MANY else FURTHER
+    return odd if gaps[cut - 1] > apart * width > 0 and lengths[odd].sum() >= FEWEST else None
 
 
 def _multiples(episodes: _Episodes) -> np.ndarray | None:
     """The smaller of two groups of episodes of which one has the values of the other times a factor [K] bool; None where none has."""
-    if not (episodes.spread > 0).all():
+    varied = np.flatnonzero(episodes.spread > 0)
+    if len(varied) < 2:
         return None
-    order = np.argsort(episodes.spread)
+    order = varied[np.argsort(episodes.spread[varied])]
     gaps = np.diff(np.log(episodes.spread[order]))
     cut = int(gaps.argmax()) + 1
     if gaps[cut - 1] < np.log(ALIKE):
         return None
     small, large = order[:cut], order[cut:]
-    # What another behaviour spreads wider still begins alike; in another unit the first rows are multiples too.
-    ratios = [
+    # Values around zero are spread wider by another behaviour, too.
+    if any(np.median(np.abs(episodes.mean[group])) < np.median(episodes.spread[group]) for group in (small, large)):
+        return None
+    spread, mean, first = (
         np.median(np.abs(array[large])) / max(float(np.median(np.abs(array[small]))), 1e-300)
         for array in (episodes.spread, episodes.mean, episodes.first)
-    ]
-    if min(ratios) < FACTOR or max(ratios) > ALIKE * min(ratios):
+    )
+    # What another behaviour spreads wider still begins alike; in another unit the first rows are multiples too.
+    if min(spread, mean, first) < FACTOR or max(spread, mean) > ALIKE * min(spread, mean):
         return None
-    odd = np.zeros(len(order), bool)
+    odd = np.zeros(len(episodes.spread), bool)
     odd[small if len(small) <= len(large) else large] = True
     return odd
 
