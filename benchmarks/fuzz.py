@@ -719,6 +719,52 @@ def hdf5_log(draw: random.Random, base: Path, folder: Path) -> list[str]:
     return [str(path)]
 
 
+def episode_groups(draw: random.Random, base: Path, folder: Path) -> list[str]:
+    """A group for each episode, of which arrays are missing, odd, of other lengths, linked, or in odd groups."""
+    import h5py
+
+    path = folder / "log.hdf5"
+    with h5py.File(path, "w") as file:
+        for number in range(draw.randrange(1, 13)):
+            rows = draw.choice((20, 20, 20, 1, 0))
+            name = draw.choice(("data/demo_{}", "episode_{}", "run_2023/e{}", "{}"))
+            if draw.random() < 0.9:
+                name = "data/demo_{}"
+            group = file.require_group(
+                name.format(draw.choice((number, number, f"0{number}", "9" * draw.randrange(1, 400))))
+            )
+            for key, array in log_arrays(max(rows, 1)).items():
+                if draw.random() < 0.95 and key not in group:
+                    longer = key == "observations" and draw.random() < 0.5
+                    group[key if key != "observations" else draw.choice(("observations", "observations/a"))] = (
+                        np.concatenate([array[:rows], array[:1]]) if longer else array[:rows]
+                    )
+            for key in [key for key in group if draw.random() < 0.02]:
+                del group[key]
+                with contextlib.suppress(TypeError, ValueError):
+                    match draw.randrange(5):
+                        case 0:
+                            group[key] = odd_array(np.zeros((20, 3), np.float32), draw)
+                        case 1:
+                            group[key] = h5py.SoftLink(draw.choice(("/", "/data", "/nowhere")))
+                        case 2:
+                            group.create_dataset(
+                                key, draw.choice([(10**13, 0), (10**12,), (0, 3), (), None]), "f4", chunks=None
+                            )
+                        case 3:
+                            group[key] = np.zeros(20, [("a", "f4"), ("b", "f4")])
+                        case _:
+                            group[key] = "text"
+        if draw.random() < 0.1:
+            file[draw.choice(("timesteps", "mask/train", "observations", "x"))] = np.zeros(draw.choice((0, 3, 40)))
+    if draw.random() < 0.2:
+        damage_file(path, draw, base)
+    columns = draw.choice(
+        ([], [], ["data.columns.observation=observations/*"], ["data.columns.action=a*"], ["data.columns.reward=none"])
+    )
+    return [str(path), *columns]
+
+
 def table_log(*names: str) -> Callable[[random.Random, Path, Path], list[str]]:
     """Inputs of tables of these names."""
 
@@ -1064,6 +1110,7 @@ Read = Callable[[Path, Sequence[str]], int]
 KINDS: dict[str, tuple[Make, Read]] = {
     "npz": (npz_log, inspect),
     "hdf5": (hdf5_log, inspect),
+    "groups": (episode_groups, inspect),
     "csv": (table_log("log.csv", "log.csv.gz"), inspect),
     "parquet": (table_log("log.parquet"), inspect),
     "arrow": (table_log("log.arrow", "log.feather"), inspect),
