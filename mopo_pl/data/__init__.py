@@ -1,1 +1,1 @@
-"""Logs: file formats, the currency `Transitions`, buffers and batches."""
+"""Logs: readers of file formats, the packed rows `Transitions`, checks of a log, and batches for training."""

@@ -1,4 +1,4 @@
-"""`OfflineDataset`: a log, opened and checked."""
+"""`OfflineDataset`: a log that has been read, checked and packed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,81 +15,82 @@ from mopo_pl.data.window import Window
 
 @dataclass(frozen=True)
 class ColumnNames:
-    """What a log calls its columns; none where it numbers them."""
+    """Names of the columns of a log; empty where the log does not name its columns."""
 
     observations: tuple[str, ...] = ()
-    """One for each observation column [D], or none."""
+    """Name of each observation column, [D], or empty."""
     actions: tuple[str, ...] = ()
-    """One for each action column [A], or none."""
+    """Name of each action column, [A], or empty."""
 
     def observation(self, column: int) -> str:
-        """Name of an observation column, or `obs 3`."""
+        """Return the name of an observation column, or its number such as `obs 3` where the log does not name its columns."""
         return self.observations[column] if self.observations else f"obs {column}"
 
     def of_observations(self, columns: int) -> tuple[str, ...]:
-        """Name of each of the D observation columns; their numbers where the log does not name them."""
+        """Return the name of each of the D observation columns, or their numbers as text where the log does not name them."""
         return self.observations or tuple(map(str, range(columns)))
 
     def action(self, column: int) -> str:
-        """Name of an action column, or `action 1`."""
+        """Return the name of an action column, or its number such as `action 1` where the log does not name its columns."""
         return self.actions[column] if self.actions else f"action {column}"
 
 
 @dataclass(frozen=True)
 class OfflineDataset:
-    """N logged transitions in their order of collection, and what is known of where they come from."""
+    """N logged transitions in their order of collection, with their episodes, action bounds and environment."""
 
     name: str
-    """As the user called it."""
+    """Name of the dataset as the user gave it."""
     hash: str
-    """SHA-256 over the packed rows and the episode bounds."""
+    """SHA-256 of the packed rows and the episode ends."""
     transitions: Transitions
-    """[N, W] float32 on the CPU, actions scaled to [-1, 1]."""
+    """Packed rows, [N, W] float32 on the CPU, with actions scaled to [-1, 1]."""
     episode_ends: Tensor
-    """Row after the last of each episode, ascending [K] int64; the last one is N."""
+    """Index after the last row of each episode, ascending, [K] int64; the last one is N."""
     finished: Tensor
-    """Whether the episode is whole: it begins where the log has its first row, and ended by itself or by a time limit [K] bool."""
+    """Whether each episode is complete, [K] bool: its first step is in the log, and it ended in a terminal state or at a time limit."""
     next_known: Tensor
-    """Rows whose next observation is true; the others train the critic (terminal) but not the model [N] bool."""
+    """Whether the next observation of each row is a logged one, [N] bool. Other rows do not train the dynamics model, and train the critic only if
+    they are terminal."""
     action_low: np.ndarray
-    """Bounds that -1 stands for [A] float32."""
+    """Lower action bounds, which are scaled to -1, [A] float32."""
     action_high: np.ndarray
-    """Bounds that +1 stands for [A] float32."""
+    """Upper action bounds, which are scaled to +1, [A] float32."""
     env_id: str | None = None
-    """Environment of evaluation, spaces and termination rule: the user's choice, else the one the file names, if any."""
+    """Id of the environment used for evaluation, spaces and the termination rule: the user's choice, else the one named in the file, if any."""
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Its arguments."""
+    """Keyword arguments of the environment."""
     names: ColumnNames = field(default_factory=ColumnNames)
-    """Of the columns of observations and actions."""
+    """Names of the observation and action columns."""
     findings: tuple[Finding, ...] = ()
-    """What the checks of the log said (`mopo_pl.data.doctor`)."""
+    """Results of the checks of the log (`mopo_pl.data.doctor`)."""
 
     def __len__(self) -> int:
         return len(self.transitions)
 
     @property
     def obs_dim(self) -> int:
-        """D."""
+        """Number of observation columns D."""
         return self.transitions.obs_dim
 
     @property
     def action_dim(self) -> int:
-        """A."""
+        """Number of action columns A."""
         return self.transitions.action_dim
 
     @property
     def window(self) -> Window | None:
-        """Layout of the states where they hold several observations, else None."""
+        """Layout of the states if each holds several observations, else None."""
         log = self.transitions
         return None if log.history == 1 else Window(log.newest_dim, log.action_dim, log.history)
 
     def episode_lengths(self) -> Tensor:
-        """Steps of each episode [K]."""
+        """Return the number of steps of each episode, [K] int64."""
         return self.episode_ends.diff(prepend=torch.zeros(1, dtype=torch.int64))
 
     def episode_returns(self) -> Tensor:
-        """Undiscounted return of each finished episode, float64; of all episodes where none is finished."""
-        # Sums by segments: an episode's return is the difference of the running sum at its two ends.
+        """Return the undiscounted return of each finished episode, float64, or of all episodes if none is finished."""
+        # The return of an episode is the difference of the cumulative reward at its two ends.
         total = torch.cat([torch.zeros(1, dtype=torch.float64), self.transitions.rewards.double().cumsum(0)])
         returns = total[self.episode_ends].diff(prepend=total[:1])
         return returns[self.finished] if self.finished.any() else returns

@@ -1,4 +1,4 @@
-"""`Signals`: the columns that a policy reads and commands, by name, unit and range in the log."""
+"""`Signals`: names, units and logged ranges of the columns that a policy reads, and of those that it outputs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,25 +15,28 @@ from mopo_pl.errors import InputError
 
 @dataclass(frozen=True)
 class Signals:
-    """n columns: the observations of a log, or its actions."""
+    """Description of n columns: the observations of a log, or its actions."""
 
     names: tuple[str, ...]
-    """As the log calls them; else observations are "0", "1", … as in `termination.bounds`, and actions "action 0", … [n]."""
+    """Names of the columns in the log, [n]. Without names, observations are "0", "1", … as in `termination.bounds`, and actions "action 0", …"""
     units: tuple[str, ...]
-    """As `data.units` gives them; "" where it does not [n]."""
+    """Units from `data.units`, or "" where it gives none, [n]."""
     low: np.ndarray | None = None
-    """Smallest logged value of each column in its unit, float32 [n]; None where the log is not known."""
+    """Smallest logged value of each column in its unit, [n] float32; None if the log is not available."""
     high: np.ndarray | None = None
-    """Largest one."""
+    """Largest logged value of each column in its unit, [n] float32; None if the log is not available."""
 
     @classmethod
     def numbered(cls, columns: int, name: str) -> "Signals":
-        """Columns of which nothing is known. `name`: such as `action {}`."""
+        """Return columns without units and ranges. `name` is the format of their names, such as `action {}`."""
         return cls(tuple(name.format(column) for column in range(columns)), ("",) * columns)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], columns: int) -> "Signals":
-        """Read what `plain` gave. Raises ValueError where it does not describe this many columns."""
+        """Return the signals that `plain` turned into lists.
+
+        Raises ValueError if they do not describe `columns` columns with different names.
+        """
         names, units = (tuple(map(str, plain[key])) for key in ("names", "units"))
         low, high = (None if plain[key] is None else np.array(plain[key], np.float32) for key in ("low", "high"))
         sizes = [len(names), len(units), *(array.size for array in (low, high) if array is not None)]
@@ -42,16 +45,21 @@ class Signals:
         return cls(names, units, low, high)
 
     def plain(self) -> dict[str, Any]:
-        """As lists, for a JSON file; every float32 is read back to the bit."""
+        """Return the fields as lists for a JSON file, from which `from_plain` restores every float32 exactly."""
         low, high = (None if array is None else array.tolist() for array in (self.low, self.high))
         return {"names": list(self.names), "units": list(self.units), "low": low, "high": high}
 
 
 def signals_of(dataset: OfflineDataset, units: Mapping[str, str]) -> tuple[Signals, Signals]:
-    """The observations and the actions of a log; of states that hold several observations, the newest.
+    """Return the signals of the observations and of the actions of a log.
 
-    `units`: by the name of a column, or a pattern of names such as `joint_*`; a column's own name goes before a pattern.
-    Raises InputError for entries that name no column.
+    If states hold several observations, the signals are those of the newest observation.
+    Raises InputError for entries of `units` that match no column.
+
+    Args:
+        dataset: The log.
+        units: Units by the name of a column, or by a pattern of names such as `joint_*`. The name of a column takes precedence over a pattern.
+
     """
     log = dataset.transitions
     names = dataset.names.of_observations(dataset.obs_dim)[: log.newest_dim]
@@ -64,7 +72,7 @@ def signals_of(dataset: OfflineDataset, units: Mapping[str, str]) -> tuple[Signa
     if problems:
         raise InputError(problems)
     seen = log.newest_observations
-    # Scaling keeps order: the two extreme actions are the ends of the range in the log's units too.
+    # Scaling is monotonic, so the extremes of the scaled actions are the extremes in the log's units too.
     acted = LogStatistics.of(dataset).in_log_units
     low, high = acted(log.actions.amin(0)), acted(log.actions.amax(0))
     return (
@@ -74,7 +82,7 @@ def signals_of(dataset: OfflineDataset, units: Mapping[str, str]) -> tuple[Signa
 
 
 def _units_of(names: Sequence[str], units: Mapping[str, str]) -> tuple[str, ...]:
-    """The unit of each name, "" where none is given.
+    """Return the unit of each name, or "" if none is given.
 
     >>> _units_of(["temp", "joint_a", "valve"], {"joint_*": "rad", "temp": "°C"})
     ('°C', 'rad', '')

@@ -1,4 +1,4 @@
-"""Statistics of a log: `LogStatistics`, for penalties and rules of the user's own, and the returns that followed its states."""
+"""Statistics of a log: `LogStatistics`, for penalties and rules that the user defines, and discounted returns of the logged states."""
 
 import math
 from collections.abc import Callable
@@ -15,21 +15,21 @@ class LogStatistics:
     """Statistics of all transitions of a log, in the log's units."""
 
     observation_mean: Tensor
-    """[D]."""
+    """Mean of each coordinate, [D]."""
     observation_std: Tensor
-    """[D]; 1 for a constant coordinate."""
+    """Standard deviation of each coordinate, [D]; 1 for a constant coordinate."""
     observation_low: Tensor
-    """Smallest value of each coordinate [D]."""
+    """Smallest value of each coordinate, [D]."""
     observation_high: Tensor
-    """Largest value of each coordinate [D]."""
+    """Largest value of each coordinate, [D]."""
     action_low: Tensor
-    """Lower bound of the actions [A]."""
+    """Lower bound of each action, [A]."""
     action_high: Tensor
-    """Upper bound of the actions [A]."""
+    """Upper bound of each action, [A]."""
     reward_low: Tensor
-    """Smallest reward []."""
+    """Smallest reward, []."""
     reward_high: Tensor
-    """Largest reward []."""
+    """Largest reward, []."""
 
     @classmethod
     def of(cls, dataset: OfflineDataset) -> "LogStatistics":
@@ -58,11 +58,11 @@ class LogStatistics:
 
 
 ROWS = 50_000
-"""Rows that a function of (s, a, s') is given at once."""
+"""Largest number of rows passed to a function of (s, a, s') at once."""
 
 
 def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: OfflineDataset) -> Tensor:
-    """What a function of (s, a, s'), a in the log's units, gives for each logged row [N]."""
+    """Evaluate a function of (s, a, s') on each logged row and return the values, [N]. Actions are passed in the log's units."""
     rows, scaled = dataset.transitions, LogStatistics.of(dataset).in_log_units
     with torch.no_grad():
         parts = [rows[i : i + ROWS] for i in range(0, len(rows), ROWS)]
@@ -73,13 +73,14 @@ def over_rows(function: Callable[[Tensor, Tensor, Tensor], Tensor], dataset: Off
 
 
 NEGLIGIBLE = 1e-9
-"""Discount from which rewards are left out."""
+"""Discount factor γ^k below which later rewards are left out of a sum."""
 
 
 def returns_to_go(dataset: OfflineDataset, discount: float, rewards: Tensor | None = None) -> Tensor:
-    """Σ_k γ^k r_{t+k} from each row t to the end of its episode, float64 [N]; of other `rewards` [N] than the logged ones where given.
+    """Return Σ_k γ^k r_{t+k} from each row t to the end of its episode, [N] float64. `rewards` [N] replace the logged rewards.
 
-    Sums over 2m steps are sums over m steps and γ^m times those that follow, so that the rows are passed log₂ times.
+    A sum over 2m steps is the sum over m steps plus γ^m times the sum over the next m steps. The number of passes over the rows is therefore
+    the log₂ of the longest episode length.
 
     >>> from types import SimpleNamespace
     >>> rows = SimpleNamespace(rewards=torch.tensor([1.0, 2.0, 4.0]))
@@ -98,22 +99,22 @@ def returns_to_go(dataset: OfflineDataset, discount: float, rewards: Tensor | No
 
 
 def steps_to_go(dataset: OfflineDataset) -> Tensor:
-    """Rows from each one to the last of its episode, both included, int64 [N]."""
+    """Return the number of rows from each row to the last one of its episode, both included, [N] int64."""
     ends = dataset.episode_ends.repeat_interleave(dataset.episode_lengths())
     return ends - torch.arange(len(ends))
 
 
 def logged_values(dataset: OfflineDataset, discount: float, rewards: Tensor | None = None) -> Tensor:
-    """The discounted returns that followed logged states, float64 [n]; of other `rewards` [N] than the logged ones where given.
+    """Return the discounted returns that followed logged states, [n] float64. `rewards` [N] replace the logged rewards.
 
-    An episode that did not end in a terminal state would have gone on: its sum over L steps is divided by 1 - γ^L, as if
-    what followed had been like what is logged. Of such episodes only states with L >= 1/(1 - γ) count, or whole episodes where
-    none has such a state.
+    An episode that did not end in a terminal state would have continued. Its sum over the remaining L steps is therefore divided by 1 - γ^L,
+    which assumes that the rewards would have continued alike. Of such episodes, only states with L >= 1/(1 - γ) are used. If no such episode
+    has one, their first states are used instead.
     """
     total, steps = returns_to_go(dataset, discount, rewards), steps_to_go(dataset)
     lengths = dataset.episode_lengths()
     ended = (dataset.transitions.terminals[dataset.episode_ends - 1] > 0).repeat_interleave(lengths)
-    least = math.ceil(1 / (1 - discount) - 1e-9)  # 10 steps at γ = .9, whose 1/(1 - γ) rounds to more
+    least = math.ceil(1 / (1 - discount) - 1e-9)  # 10 at γ = 0.9, though 1/(1 - γ) rounds to more than 10
     long = ~ended & (steps >= least)
     if not long.any():
         long = ~ended & (steps == lengths.repeat_interleave(lengths))

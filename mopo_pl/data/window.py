@@ -8,35 +8,37 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Window:
-    """The columns of a state that holds the last k observations, and the k - 1 actions between them, each newest first.
+    """The columns of a state that holds the last k observations and the k - 1 actions between them, each newest first.
 
-    (o_t, o_{t-1}, …, o_{t-k+1}, a_{t-1}, …, a_{t-k+1}); actions are scaled to [-1, 1]. Before an episode's first step the first
-    observation stands for the ones before it, and 0, the middle of the bounds, for the actions.
+    A state is (o_t, o_{t-1}, …, o_{t-k+1}, a_{t-1}, …, a_{t-k+1}), with actions scaled to [-1, 1]. At the beginning of an episode, missing
+    observations are replaced by the first one, and missing actions by 0, the middle of the bounds.
     """
 
     obs_dim: int
-    """D: columns of one observation."""
+    """Number of columns of one observation, D."""
     action_dim: int
-    """A."""
+    """Number of action columns A."""
     steps: int
-    """k."""
+    """Number of observations in a state, k."""
 
     @property
     def width(self) -> int:
-        """Columns of a state."""
+        """Number of columns of a state."""
         return self.steps * self.obs_dim + (self.steps - 1) * self.action_dim
 
     def newest(self, states: Tensor) -> Tensor:
-        """The observations o_t [..., D] of states [..., width]."""
+        """Return the newest observations o_t [..., D] of states [..., width]."""
         return states[..., : self.obs_dim]
 
     def first(self, observations: Tensor) -> Tensor:
-        """The states [..., width] of episodes that begin with o [..., D]."""
+        """Return the first states [..., width] of episodes that begin with observations [..., D]."""
         actions = observations.new_zeros(*observations.shape[:-1], (self.steps - 1) * self.action_dim)
         return torch.cat([*[observations] * self.steps, actions], -1)
 
     def following(self, states: Tensor, actions: Tensor, observations: Tensor) -> Tensor:
-        """The states after a_t [..., A] in [-1, 1] led to o_{t+1} [..., D]: the oldest of each leave.
+        """Return the states [..., width] that follow `states` after actions a_t [..., A] in [-1, 1] led to observations o_{t+1} [..., D].
+
+        The oldest observation and the oldest action of each state are dropped.
 
         >>> window = Window(obs_dim=1, action_dim=1, steps=3)
         >>> state = window.first(torch.tensor([5.0]))

@@ -1,4 +1,4 @@
-"""A log that stays in the host's memory: rows are gathered there and copied to the device beside its work."""
+"""`HostLog`: a log in host memory, whose rows are gathered there and copied to the device while it computes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,36 +7,36 @@ import torch
 from torch import Tensor
 
 AHEAD = 2
-"""Places in pinned memory: one is filled while another is copied."""
+"""Number of buffers in pinned memory: one is filled while another is copied."""
 
 
 @dataclass(frozen=True)
 class Copy:
-    """Rows on their way to the device."""
+    """Rows that are being copied to the device."""
 
     rows: Tensor
     done: torch.cuda.Event | None
-    """None where nothing is copied beside the work of the device."""
+    """Event after the copy; None if the copy is not asynchronous."""
 
     def arrived(self) -> Tensor:
-        """Return the rows for work that is given to the device from now on; the host does not wait for them."""
+        """Return the rows for work that is queued on the device from now on. The host does not wait for the copy."""
         if self.done is not None:
             stream = torch.cuda.current_stream(self.rows.device)
             stream.wait_event(self.done)
-            # Their memory must not be used again before this stream is done with it.
+            # The memory of the rows must not be reused before this stream has finished with it.
             self.rows.record_stream(stream)
         return self.rows
 
 
 class HostLog:
-    """Rows [N, W] in the host's memory, gathered for a device.
+    """Rows [N, W] in host memory that are gathered for a device.
 
-    On a GPU they are gathered into pinned memory, from which a stream of its own copies them while the device works. Elsewhere a
-    gather is a plain one.
+    For a GPU, rows are gathered into pinned memory, from which a separate CUDA stream copies them while the device computes. For other devices,
+    the gather and the copy are synchronous.
     """
 
     def __init__(self, rows: Tensor, device: torch.device) -> None:
-        """`rows`: on the CPU. `device`: where gathered rows go."""
+        """Wrap `rows`, which are on the CPU, for copies to `device`."""
         self.rows, self.device = rows, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._places: list[Tensor | None] = [None] * AHEAD
@@ -44,7 +44,7 @@ class HostLog:
         self._next = 0
 
     def fetch(self, index: Tensor) -> Copy:
-        """Gather the rows at `index` [...], on the CPU, and begin to copy them [..., W]."""
+        """Gather the rows at `index` [...] (on the CPU), and begin to copy them to the device, [..., W]."""
         shape = (*index.shape, self.rows.shape[-1])
         if self._stream is None:
             return Copy(self.rows.index_select(0, index.flatten()).view(shape).to(self.device), None)
@@ -59,7 +59,7 @@ class HostLog:
         return Copy(rows, done)
 
     def _place(self, rows: int) -> Tensor:
-        """Return the next place in pinned memory [rows, W], once its last copy is done."""
+        """Return the next buffer in pinned memory, [rows, W], after waiting for its last copy to finish."""
         copied, place = self._copied[self._next], self._places[self._next]
         if copied is not None:
             copied.synchronize()
@@ -69,7 +69,7 @@ class HostLog:
         return place
 
     def fetched(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
-        """Yield the rows at each index, while those at the next one are on their way."""
+        """Yield the rows at each index, while those at the next index are being copied."""
         coming: Copy | None = None
         for index in indices:
             before, coming = coming, self.fetch(index)

@@ -1,4 +1,4 @@
-"""Batches for the policy: a share of logged rows, the rest imagined."""
+"""`OfflineDataModule`: batches for training the policy, made of logged and imagined transitions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,19 +23,19 @@ from mopo_pl.storage.checkpoints import REFRESHES
 
 
 def block_size(updates_per_epoch: int, updates_per_step: int) -> int:
-    """K: the largest divisor of an epoch's updates up to `updates_per_step`, so that all blocks are of one size."""
+    """Return the block size K: the largest divisor of `updates_per_epoch` that is at most `updates_per_step`, so that all blocks have one size."""
     return max(k for k in range(1, min(updates_per_step, updates_per_epoch) + 1) if updates_per_epoch % k == 0)
 
 
 class OfflineDataModule(L.LightningDataModule):
-    """`updates_per_epoch` batches of `batch_size` rows, int(batch_size · real_ratio) of them from the log.
+    """A data module that yields `updates_per_epoch` batches of `batch_size` rows per epoch, int(batch_size · real_ratio) of them from the log.
 
-    What a Trainer takes for a batch is a block [K, B, W]: K of them, for K updates in one `training_step` (`block_size`).
-    Each batch of a block is drawn for itself, in order, so that K changes none of them.
+    Each item that the Trainer receives is a block [K, B, W] of K batches, for K updates in one `training_step` (`block_size`). The batches of a
+    block are drawn one after another, so that their content does not depend on K.
 
-    The log and the model buffer live on the device of training; a block is two gathers. With `on_host` the log stays in the
-    host's memory, and the logged rows of the next block are on their way while one is trained on. A callback fills the model
-    buffer (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from its own stream.
+    The log and the model buffer are on the training device, and a block takes two gathers. With `on_host`, the log stays in host memory, and the
+    logged rows of the next block are copied to the device during training on the current one. A callback fills the model buffer
+    (`callbacks.RolloutRefresh`). `batch_size` is per rank; each rank draws from a separate random stream.
     """
 
     def __init__(
@@ -52,16 +52,24 @@ class OfflineDataModule(L.LightningDataModule):
         seed: int,
         on_host: bool = False,
     ) -> None:
-        """Open an empty model buffer beside the log.
+        """Select the usable rows of the log and allocate an empty model buffer.
 
-        `batch_size`: B. `real_ratio`: share of logged rows in a batch, in [0, 1]. `updates_per_step`: K, at most. `retain`:
-        refreshes the model buffer keeps. `capacity`: rows of a refresh at most (starts · horizon). `refresh_folder`: where
-        refreshes are stored, so that checkpoints name them; None: in each checkpoint itself. `seed`: of the batches.
-        `on_host`: the log stays in the host's memory; its rows are then drawn from a stream of their own.
+        Args:
+            dataset: The log.
+            batch_size: Number of rows B in a batch.
+            real_ratio: Share of logged rows in a batch, in [0, 1].
+            updates_per_epoch: Number of batches in an epoch.
+            updates_per_step: Largest number of batches K in a block; see `block_size`.
+            retain: Number of refreshes that the model buffer keeps.
+            capacity: Largest number of rows in a refresh (starts · horizon).
+            refresh_folder: Folder of the files of refreshes that checkpoints refer to. If None, each checkpoint contains the refreshes.
+            seed: Seed of the random streams that draw the batches.
+            on_host: Whether the log stays in host memory. Its rows are then drawn from a separate random stream on the CPU.
+
         """
         super().__init__()
-        # Where s' is not known only a terminal row may train the critic: of any other, it would learn the value of a
-        # stand-in.
+        # A row without a known s' may train the critic only if it is terminal. In any other such row, the critic would use the value of a
+        # placeholder.
         usable = dataset.next_known | dataset.transitions.terminals.bool()
         self.log_rows = dataset.transitions if usable.all() else dataset.transitions[usable]
         self.batch_size, self.real_rows = batch_size, int(batch_size * real_ratio)
@@ -72,9 +80,9 @@ class OfflineDataModule(L.LightningDataModule):
         self._open(torch.device("cpu"), 0)
 
     def setup(self, stage: str | None = None) -> None:
-        """Move the log to the device; a new fit opens the model buffer and the stream of batches there.
+        """Move the log to the training device; at the start of a new fit, allocate the model buffer and the random stream of batches there.
 
-        A further fit of the same Trainer goes on with those it has; validating and predicting leave them alone.
+        A later fit of the same Trainer continues with the existing ones. Validation and prediction do not change them.
         """
         if self.trainer is None:
             return
@@ -89,23 +97,23 @@ class OfflineDataModule(L.LightningDataModule):
         self.model_buffer = ModelBuffer(
             slots=self.retain, capacity=self.capacity, width=rows.shape[1], device=device, dtype=rows.dtype
         )
-        # Refreshes are numbered from 1 again: entries of those before would be taken for them.
+        # Refreshes are numbered from 1 again, so the entries of earlier refreshes must not be reused.
         self._files = None if self._refresh_folder is None else RefreshFiles(self._refresh_folder)
         self._batches = generator_for(self.seed, "batches", rank, device)
         self._host = HostLog(rows, device) if self.on_host else None
         self._logged = generator_for(self.seed, "logged batches", rank)
-        """Stream of the logged rows where the log is on the host."""
+        """Random stream that draws the logged rows if the log is on the host."""
         self._coming: tuple[int, Tensor, Copy] | None = None
-        """Updates whose logged rows are on their way, the state of their stream before, and the rows."""
+        """Logged rows that are being copied ahead: number of updates, state of the stream before they were drawn, and the rows."""
 
     def sample_starts(self, size: int, generator: Generator) -> Tensor:
-        """Logged states, uniformly with replacement [size, D]."""
+        """Draw logged states uniformly with replacement, [size, D]."""
         rows = self.log_rows.rows
         index = torch.randint(len(rows), (size,), generator=generator, device=generator.device)
         return self.log_rows[index.to(rows.device)].observations.to(generator.device)
 
     def sample(self, updates: int) -> Transitions:
-        """Draw the batches of this number of updates [updates, B, W]: in each, logged rows first."""
+        """Draw the batches for this number of updates, [updates, B, W]. In each batch, logged rows come first."""
         rows, imagined = self.log_rows.rows, self.batch_size - self.real_rows
         logged, places = [], []
         for _ in range(updates):
@@ -122,7 +130,7 @@ class OfflineDataModule(L.LightningDataModule):
         return replace(self.log_rows, rows=torch.cat(parts, 1))
 
     def _from_host(self, host: HostLog, updates: int) -> Tensor:
-        """Logged rows of this number of updates [updates, real_rows, W]; those of as many more are then on their way."""
+        """Return the logged rows for this number of updates, [updates, real_rows, W], and begin to copy those for as many further updates."""
         if self._coming is not None and self._coming[0] != updates:
             self._logged.set_state(self._coming[1])
             self._coming = None
@@ -136,7 +144,7 @@ class OfflineDataModule(L.LightningDataModule):
         return updates, before, host.fetch(index)
 
     def __len__(self) -> int:
-        """Blocks of an epoch."""
+        """Return the number of blocks in an epoch."""
         return self.updates_per_epoch // self.updates_per_step
 
     def __iter__(self) -> Iterator[Transitions]:
@@ -144,40 +152,40 @@ class OfflineDataModule(L.LightningDataModule):
             yield self.sample(self.updates_per_step)
 
     def train_dataloader(self) -> "OfflineDataModule":
-        """This module itself: a sized iterable of ready batches, so that the first one is drawn after the first refresh."""
+        """Return this module itself, a sized iterable of blocks, so that the first one is drawn after the first refresh."""
         return self
 
     def val_dataloader(self) -> RowBatches | NoValidation:
-        """This rank's share of the logged rows, for `Trainer.validate`; an epoch of `Trainer.fit` is not validated."""
+        """Return this rank's share of the logged rows for `Trainer.validate`, or an empty loader during `Trainer.fit`."""
         fitting = self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING
         return NoValidation() if fitting else self.predict_dataloader()
 
     def test_dataloader(self) -> RowBatches:
-        """This rank's share of the logged rows: a log has no others."""
+        """Return this rank's share of the logged rows, as there is no separate test set."""
         return self.predict_dataloader()
 
     def predict_dataloader(self) -> RowBatches:
-        """This rank's share of the logged rows, in order."""
+        """Return a loader of this rank's share of the logged rows, in order."""
         rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer is not None else (0, 1)
         return RowBatches(self.log_rows[rank::world], CHUNK)
 
     def state_dict(self) -> dict[str, Any]:
-        """Model buffer and stream of every rank; all ranks must call it."""
+        """Return the model buffers and random streams of all ranks. All ranks must call this method."""
         if self._files is None:
             buffer = self.model_buffer.state_dict(lambda number, rows: rows.clone())
         else:
             buffer = self.model_buffer.state_dict(self._files.keep)
             self._files.drop_before(self.model_buffer.refreshes - self.retain + 1)
         state = {"model_buffer": buffer, "batches": self._batches.get_state()}
-        if self.on_host:  # without what is only on its way
+        if self.on_host:  # the state before the rows that are copied ahead were drawn
             state["logged"] = self._logged.get_state() if self._coming is None else self._coming[1]
         return {"ranks": gather_from_ranks(state)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore this rank's model buffer and stream, unless the Trainer only validates, tests or predicts.
+        """Restore this rank's model buffer and random streams, unless the Trainer only validates, tests or predicts.
 
-        Raises InputError for another number of ranks or another `on_host`, and where a refresh lies neither in
-        `refresh_folder` nor beside the checkpoint.
+        Raises InputError if the number of ranks or `on_host` differs from the saved run, or if a refresh is neither in `refresh_folder` nor in
+        the folder of refreshes next to the checkpoint.
         """
         if self.trainer is not None and self.trainer.state.fn != TrainerFn.FITTING:
             return
@@ -194,7 +202,10 @@ class OfflineDataModule(L.LightningDataModule):
             self._logged.set_state(state["logged"])
 
     def _fetch(self, number: int, entry: Tensor | dict[str, Any]) -> Tensor:
-        """The rows of a saved refresh: in the checkpoint itself, in `refresh_folder`, or beside the checkpoint."""
+        """Return the rows of a saved refresh.
+
+        They are in the checkpoint itself, in `refresh_folder`, or in the folder of refreshes next to the checkpoint.
+        """
         if isinstance(entry, Tensor):
             return entry
         if self._files is not None and self._files.holds(entry):

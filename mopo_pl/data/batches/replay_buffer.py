@@ -1,4 +1,4 @@
-"""Replay buffer: the steps of a policy that learns in its environment, as a DataModule."""
+"""`ReplayDataModule`: the replay buffer of a policy that learns in its environment, as a LightningDataModule."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,14 +18,14 @@ from mopo_pl.nn.random_streams import continued, generator_for
 from mopo_pl.storage.buffer_files import RefreshFiles
 
 SEGMENT = 10_000
-"""Steps of a file on disk. A file is written once; what is not yet a whole one is kept in the checkpoint itself."""
+"""Number of steps in a file on disk. Each file is written once; the steps that do not yet fill a file are stored in the checkpoint itself."""
 
 
 class ReplayDataModule(L.LightningDataModule):
-    """`updates_per_epoch` batches of `batch_size` steps drawn uniformly from all that were appended so far.
+    """A data module that yields `updates_per_epoch` batches per epoch, each of `batch_size` steps drawn uniformly from all appended steps.
 
-    As in an `OfflineDataModule`, what a Trainer takes for a batch is a block [K, B, W] for K updates. A callback appends
-    steps between blocks (`callbacks.OnlineSteps`). For one process.
+    As with `OfflineDataModule`, each item that the Trainer receives is a block [K, B, W] of K batches for K updates. A callback appends steps
+    between blocks (`callbacks.OnlineSteps`). Only one process is supported.
     """
 
     def __init__(
@@ -41,8 +41,19 @@ class ReplayDataModule(L.LightningDataModule):
         folder: Path | None,
         seed: int,
     ) -> None:
-        """`capacity`: steps that can be appended. `action_low`, `action_high` [A]: what -1 and +1 stand for in batches.
-        `folder`: of the files that checkpoints refer to; None: all steps are kept in each checkpoint itself.
+        """Allocate an empty buffer on the CPU.
+
+        Args:
+            layout: Columns of a step.
+            capacity: Largest number of steps that can be appended.
+            action_low: Lower action bounds, which are scaled to -1 in batches, [A].
+            action_high: Upper action bounds, which are scaled to +1 in batches, [A].
+            batch_size: Number of steps B in a batch.
+            updates_per_epoch: Number of batches in an epoch.
+            updates_per_step: Largest number of batches K in a block; see `block_size`.
+            folder: Folder of the files that checkpoints refer to. If None, each checkpoint contains all steps.
+            seed: Seed of the random stream that draws the batches.
+
         """
         super().__init__()
         self.layout, self.batch_size, self.seed = layout, batch_size, seed
@@ -50,14 +61,14 @@ class ReplayDataModule(L.LightningDataModule):
         self.updates_per_step = block_size(updates_per_epoch, updates_per_step)
         self.rows = torch.empty(capacity, layout.width)
         self.size = 0
-        """Steps appended."""
+        """Number of steps that have been appended."""
         low, high = (torch.as_tensor(bound, dtype=torch.float32) for bound in (action_low, action_high))
         self._middle, self._half = (high + low) / 2, (high - low) / 2
         self._files = None if folder is None else RefreshFiles(folder)
         self._batches = generator_for(seed, "batches")
 
     def setup(self, stage: str | None = None) -> None:
-        """Move the buffer to the device of training. Raises InputError on several processes."""
+        """Move the buffer to the training device. Raises InputError if there are several processes."""
         if self.trainer is None:
             return
         if self.trainer.world_size > 1:
@@ -68,12 +79,12 @@ class ReplayDataModule(L.LightningDataModule):
             self._batches = generator_for(self.seed, "batches", device=device)
 
     def append(self, steps: Tensor) -> None:
-        """Add steps [n, R] in their order."""
+        """Append steps [n, R] in their order, where R is the width of `layout`."""
         self.rows[self.size : self.size + len(steps)] = steps
         self.size += len(steps)
 
     def sample(self, updates: int) -> Transitions:
-        """Batches for so many updates [updates, B, W], actions scaled to [-1, 1]."""
+        """Draw the batches for this number of updates, [updates, B, W], with actions scaled to [-1, 1]."""
         d, a = self.layout.obs_dim, self.layout.action_dim
         index = torch.randint(self.size, (updates, self.batch_size), generator=self._batches, device=self.rows.device)
         batch = Transitions(self.rows[index, : Transitions.width(d, a)], d, a)
@@ -81,7 +92,7 @@ class ReplayDataModule(L.LightningDataModule):
         return batch
 
     def __len__(self) -> int:
-        """Blocks of an epoch."""
+        """Return the number of blocks in an epoch."""
         return self.updates_per_epoch // self.updates_per_step
 
     def __iter__(self) -> Iterator[Transitions]:
@@ -89,15 +100,15 @@ class ReplayDataModule(L.LightningDataModule):
             yield self.sample(self.updates_per_step)
 
     def train_dataloader(self) -> "ReplayDataModule":
-        """This module itself: a sized iterable, whose blocks are drawn when they are asked for."""
+        """Return this module itself, a sized iterable that draws each block during iteration."""
         return self
 
     def val_dataloader(self) -> NoValidation:
-        """Nothing: there are no logged transitions."""
+        """Return an empty loader, as there are no logged transitions."""
         return NoValidation()
 
     def state_dict(self) -> dict[str, Any]:
-        """The appended steps and the stream of batches."""
+        """Return the appended steps and the state of the random stream of batches."""
         whole = self.size // SEGMENT * SEGMENT if self._files is not None else 0
         stored = []
         for number in range(whole // SEGMENT):
@@ -106,7 +117,7 @@ class ReplayDataModule(L.LightningDataModule):
         return {"stored": stored, "rest": self.rows[whole : self.size].clone(), "batches": self._batches.get_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` gave. Raises InputError where a file is missing or damaged."""
+        """Restore the steps and the random stream from `state_dict`. Raises InputError if a file is missing or damaged."""
         self.size = 0
         for number, entry in enumerate(state_dict["stored"]):
             if self._files is None:

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from mopo_pl.data.transitions import Transitions
 
 CHUNK = 10_000
-"""Transitions per batch; limits memory."""
+"""Largest number of transitions per batch, which limits memory."""
 
 
 class RowBatches:
-    """A loader of batches [N, W] of at most `size` transitions. Lightning would read a plain list as several loaders."""
+    """A loader of batches [N, W] of at most `size` transitions. It is not a plain list, which Lightning would treat as several loaders."""
 
     def __init__(self, rows: Transitions, size: int) -> None:
         self.rows, self.size = rows, size
@@ -24,7 +24,7 @@ class RowBatches:
 
 
 class NoValidation(list):
-    """An empty loader: Lightning skips validation, without its warning about empty loaders."""
+    """An empty loader, with which Lightning skips validation without its warning about empty loaders."""
 
     def __init__(self) -> None:
         super().__init__()

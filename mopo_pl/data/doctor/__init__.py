@@ -1,1 +1,1 @@
-"""Checks of a log, by theme: each looks for one mistake that a file can be read in spite of."""
+"""Checks of a log, by topic. Each looks for a mistake that does not keep the file from being read."""

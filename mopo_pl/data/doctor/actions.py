@@ -1,4 +1,4 @@
-"""Whether logged actions lie within their bounds, use them, and explore."""
+"""Checks that logged actions lie within their bounds, use their range, and explore."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from mopo_pl.data.log.action_bounds import beyond_bounds
 from mopo_pl.data.readers.raw_log import moments
 
 ENOUGH = 200
-"""Rows from which shares mean something."""
+"""Smallest number of rows for checks of shares of the rows."""
 
 
 def beyond(log: Evidence) -> Iterator[Verdict]:
-    """How many, and by how much."""
+    """Report actions beyond their bounds, with their number and the range that they reach."""
     where = f"{log.raw.source}: {log.raw.key('actions')}"
     finding = beyond_bounds(log.raw.actions, log.bounds, where, log.raw.names.action, clip=log.clip)
     if finding is not None:
@@ -22,7 +22,7 @@ def beyond(log: Evidence) -> Iterator[Verdict]:
 
 
 def saturated(log: Evidence) -> Iterator[Verdict]:
-    """Columns that are nearly always at a bound."""
+    """Report action columns that are at a bound in more than 95 % of the rows."""
     if log.rows >= ENOUGH and log.at_bounds.any():
         yield Verdict(
             "WARN",
@@ -32,7 +32,7 @@ def saturated(log: Evidence) -> Iterator[Verdict]:
 
 
 def narrow(log: Evidence) -> Iterator[Verdict]:
-    """Columns that use a small part of their bounds."""
+    """Report action columns that use less than 5 % of the range between their bounds."""
     actions = log.dataset.transitions.actions.numpy()
     width = (actions.max(0) - actions.min(0)) / 2
     if log.rows >= ENOUGH and (width < 0.05).any():
@@ -45,7 +45,7 @@ def narrow(log: Evidence) -> Iterator[Verdict]:
 
 
 def one_sided(log: Evidence) -> Iterator[Verdict]:
-    """Columns that never enter one half of bounds which nobody gave: -1 to 1."""
+    """Report action columns of one sign if their bounds are the default of -1 to 1, which neither the file nor an environment gave."""
     low, high = (np.asarray(bound) for bound in log.bounds)
     if (
         log.rows < ENOUGH
@@ -69,7 +69,7 @@ def one_sided(log: Evidence) -> Iterator[Verdict]:
 
 
 def scaled_to_one(log: Evidence) -> Iterator[Verdict]:
-    """Actions that end at -1 and 1, though those of the environment go further."""
+    """Report actions that range exactly from -1 to 1, though the bounds of the environment are wider."""
     if log.rows < ENOUGH or log.raw.env_id is None or log.raw.bounds is not None:
         return
     low, high = (np.asarray(bound, np.float64) for bound in log.bounds)
@@ -85,14 +85,14 @@ def scaled_to_one(log: Evidence) -> Iterator[Verdict]:
 
 
 def without_exploration(log: Evidence) -> Iterator[Verdict]:
-    """Actions that the state alone determines: what another action does cannot be told."""
+    """Report actions that are a function of the state, as the effect of other actions then cannot be learned."""
     varied = moments(log.raw.actions)[1] > 0
     if log.rows < ENOUGH or not varied.any():
         return
     taken = np.linspace(0, log.rows - 1, min(log.rows, 100 * ENOUGH)).astype(int)
     states = (log.raw.observations[taken].astype(np.float64) - log.moments[0]) / log.spread
     actions = log.raw.actions[taken].astype(np.float64)[:, varied]
-    states[:, list(log.echoes)] = 0  # has a finding of its own
+    states[:, list(log.echoes)] = 0  # reported by `actions_shifted`
     features = np.tanh(states @ np.random.default_rng(0).standard_normal((states.shape[1], 64)))
     if explained(np.concatenate([states, features], 1), actions).min() > 0.999:
         yield Verdict(
@@ -103,7 +103,7 @@ def without_exploration(log: Evidence) -> Iterator[Verdict]:
 
 
 def whole_numbers(log: Evidence) -> Iterator[Verdict]:
-    """Action columns that look like the numbers of choices; those that are always at a bound have a finding of their own."""
+    """Report action columns whose values look like numbers of discrete choices, except those that `saturated` reports."""
     if log.rows < ENOUGH:
         return
     choices = np.zeros(log.raw.actions.shape[1], bool)

@@ -1,4 +1,4 @@
-"""Whether actions and rewards belong to the rows in which they stand."""
+"""Checks that actions and rewards are in the rows to which they belong."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,42 +10,45 @@ from mopo_pl.data.doctor.regression import MOST, explained
 from mopo_pl.data.log.packing import SAME
 
 ENOUGH = 500
-"""Rows from which a fit to them means something."""
+"""Smallest number of rows for a fit."""
 BETTER = 0.6
-"""Share of the variance left unexplained, against that of the row's own values, from which another row's are the right ones."""
+"""Ratio of the unexplained variance with values of another row to that with values of the same row, below which the former fit better."""
 CLEARLY = 0.02
-"""Gain of R² below which none is seen, however little is left."""
+"""Smallest gain of R² that counts, however small the unexplained variance is."""
 ALL = 0.99
-"""Share of the rows in which one column is another."""
+"""Share of the rows in which two columns must agree to count as the same."""
 NOTHING = 0.003
-"""Share of what the state leaves unexplained up to which actions explain nothing. Measured: 0.5 and more on sound logs, below 0.001 for
-actions in random order."""
+"""Share of the variance left unexplained by the state, below which actions count as explaining nothing. Measured values are 0.5 and more for
+sound logs, and below 0.001 for actions in random order."""
 DISCOUNT = 0.99
-"""Of sums of the rewards to come that are looked for."""
+"""Discount factor of the discounted sums of later rewards that are looked for."""
 FAR = 3
-"""Rows up to which the right actions and rewards are looked for before and after their own."""
+"""Largest distance in rows, before and after a row, at which the matching actions and rewards are looked for."""
 FOLLOWS = 0.7
-"""Share of what a step of the state explains of an action, from which one state explains it too. Measured: 0.8 to 1 where a P or PD controller
-acts in noise, 0.2 to 0.4 for actions that stand in other rows."""
+"""Ratio of the R² of an action by one state to that by a step between two states, above which the action follows the state. Measured values
+are 0.8 to 1 for a noisy P or PD controller, and 0.2 to 0.4 for actions that are in wrong rows."""
 FEW = 0.02
-"""Share of the rows, those with the largest errors, that decide nothing about whose the rewards are."""
+"""Share of the rows, those with the largest errors, that are left out of the R² of rewards."""
 PAIRS = 25
-"""Columns up to which products of all pairs are taken, else squares alone."""
+"""Largest number of columns for which a fit uses products of all pairs; with more columns it uses only squares."""
 
 
 class _Sum(NamedTuple):
-    """A sum over rows that rewards may be."""
+    """A kind of sum over rows, such as a return-to-go, that a file may contain instead of rewards."""
 
     rows: str
-    """Which rows it is over, as a message says it."""
+    """Rows of the sum, as text for a message."""
     fix: str
-    """How the rewards come out of it."""
+    """Advice on how to compute the rewards from the sum."""
     changes: np.ndarray
-    """The rewards, if it is that sum [n]."""
+    """Rewards that result if the logged values are this sum, [n]."""
 
 
 def actions_shifted(log: Evidence) -> Iterator[Verdict]:
-    """The action of another row explains how the state changes."""
+    """Report actions that seem to be in wrong rows, and observation columns that hold the action of the same row.
+
+    Actions seem to be in wrong rows if the action of another row, or no action, explains how the state changes.
+    """
     here = _rows(log)
     if len(here) < ENOUGH:
         return
@@ -70,7 +73,7 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
             return
     effect = (steps.own - steps.alone) / np.maximum(1 - steps.alone, 1e-9)
     varied = steps.actions[:, steps.actions.std(0) > 0]
-    # Actions that the state determines add nothing to it, which has a check of its own.
+    # Actions that are a function of the state explain nothing beyond it; `actions.without_exploration` reports them.
     free = varied.size > 0 and explained(steps.states, varied).min() < 0.99
     if (1 - steps.alone > 1e-6).any() and effect.max() < NOTHING and free:
         yield Verdict(
@@ -81,20 +84,20 @@ def actions_shifted(log: Evidence) -> Iterator[Verdict]:
 
 
 class _Steps(NamedTuple):
-    """Some rows, and how far their own states and actions explain what followed."""
+    """Some rows, and the R² with which their states and actions explain the changes of the state."""
 
     states: np.ndarray
-    """In standard deviations [n, D]."""
+    """States in standard deviations, [n, D]."""
     actions: np.ndarray
-    """[n, A]."""
+    """Actions, [n, A]."""
     changes: np.ndarray
-    """Of the columns that change and are no action of their row, in standard deviations [n, C]."""
+    """Changes of the state columns that change and are not copies of an action, in standard deviations, [n, C]."""
     columns: np.ndarray
-    """The numbers of these columns [C]."""
+    """Numbers of these columns, [C]."""
     alone: np.ndarray
-    """R² of the changes by the states [C]."""
+    """R² of a fit of the changes by the states, [C]."""
     own: np.ndarray
-    """R² of the changes by the states and the actions of the same rows [C]."""
+    """R² of a fit of the changes by the states and the actions of the same rows, [C]."""
 
     @classmethod
     def of(cls, log: Evidence, here: np.ndarray) -> "_Steps":
@@ -109,7 +112,7 @@ class _Steps(NamedTuple):
 
 
 def _of_other_rows(log: Evidence, steps: _Steps, here: np.ndarray, distance: int) -> Verdict | None:
-    """What is said where the actions so many rows before or after the rows [n] explain the changes; None where they do not."""
+    """Return a verdict if the actions `distance` rows before or after the rows `here` [n] explain the changes; else None."""
     before, later = (log.raw.actions[here + k].astype(np.float64) for k in (-distance, distance))
     late, early = (_gain(steps, other) for other in (later, before))
     ahead = _ahead(log, here, int(steps.columns[late.argmax()])) if late.any() and distance == 1 else None
@@ -135,7 +138,7 @@ def _of_other_rows(log: Evidence, steps: _Steps, here: np.ndarray, distance: int
         f"({steps.own[worst]:.2f})"
     )
     if is_late:
-        # Further away there are more ways in which a controller could have made the same log.
+        # At larger distances, a log of correct rows from a controller is more likely to look like this, so the level is only WARN.
         level = "STOP" if distance == 1 else "WARN"
         return Verdict(level, f"the actions stand {rows} too late: {said}", f"move them {rows} up within each episode")
     return Verdict(
@@ -146,20 +149,23 @@ def _of_other_rows(log: Evidence, steps: _Steps, here: np.ndarray, distance: int
 
 
 def _ahead(log: Evidence, here: np.ndarray, column: int) -> int | None:
-    """The column whose values in the next rows a column has already; `here`: row numbers [n]; None where there is none."""
+    """Return the column whose values in the next rows equal those of `column` in the rows `here` [n]; None if there is none."""
     values, later = log.raw.observations[here, column], log.raw.observations[here + 1]
     same = (np.abs(later - values[:, None].astype(np.float64)) <= SAME * log.spread).mean(0) > ALL
     same[column] = False
-    same &= (later != log.raw.observations[here]).mean(0) > 0.5  # two flags that rarely change are alike by chance
+    same &= (later != log.raw.observations[here]).mean(0) > 0.5  # flags that rarely change are equal by chance
     return int(same.argmax()) if same.any() else None
 
 
 def _gain(steps: _Steps, other: np.ndarray) -> np.ndarray:
-    """R² that the actions of other rows [n, A] gain over the rows' own for each column, 0 where they are not the right ones [C]."""
+    """Return the gain of R² by the actions `other` [n, A] of other rows over those of the same rows, [C].
+
+    The gain is 0 for columns where the actions of the other rows are not clearly the matching ones.
+    """
     theirs = explained(_beside(steps.states, other), steps.changes)
     both = explained(_beside(steps.states, other, steps.actions), steps.changes)
     gain = theirs - steps.own
-    # By feedback another row's action tells of the state, and with it of the change; then the row's own one adds to it.
+    # With feedback, the action of another row depends on the state, and thus on the change. The row's own action then improves the fit further.
     right = (gain > CLEARLY) & (1 - theirs < BETTER * (1 - steps.own)) & (both - theirs < 0.25 * gain)
     return np.where(right, gain, 0.0)
 
@@ -167,8 +173,8 @@ def _gain(steps: _Steps, other: np.ndarray) -> np.ndarray:
 def _follows_state(log: Evidence, here: np.ndarray, later: np.ndarray, distance: int) -> bool:
     """Return whether the actions of later rows [n, A] are those of a controller that follows the state.
 
-    Such an action says what the state has become, and so seems to explain it. One of the states that it was taken in explains it about as
-    well as the step from one state to the next does. A shifted action, which made that step, is explained by the step alone.
+    Such an action depends on the later state, and so seems to explain how the state changed. A single later state explains it about as well
+    as the step between two states does. A shifted action caused that step, and only the step explains it.
     """
     varied = later[:, later.std(0) > 0]
     states = [log.raw.observations[here + k].astype(np.float64) / log.spread for k in range(distance + 1)]
@@ -177,11 +183,11 @@ def _follows_state(log: Evidence, here: np.ndarray, later: np.ndarray, distance:
 
 
 def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
-    """Another row explains the reward; or its change, and not the reward itself; or nothing does."""
+    """Report rewards that are in wrong rows, are sums of rewards, or are explained by neither states nor actions."""
     rewards = np.asarray(log.raw.rewards, np.float64)
     low, high = np.quantile(rewards, (0.001, 0.999))
     here = _rows(log)
-    here = here[(rewards[here] >= low) & (rewards[here] <= high)]  # a spike would be all there is to explain
+    here = here[(rewards[here] >= low) & (rewards[here] <= high)]  # a spike would dominate the variance
     if len(here) < ENOUGH or (rewards[here] != 0).mean() < 0.5 or np.ptp(rewards[here]) == 0:
         return
     whole = [number for number, end in enumerate(log.ends) if log.lengths[number] > 1]
@@ -207,7 +213,7 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
         ),
     ]
     shares = [_explained_reward(log, here, here, each.changes) for each in sums]
-    # A sum of what is to come is small where episodes end; the three differ little where each step earns alike.
+    # A sum of later rewards is small at the ends of episodes. The three sums differ little if all rewards are alike.
     to_come = (
         np.abs(rewards[log.ends]).mean() < np.abs(rewards[starts]).mean() and max(shares[1:]) > shares[0] - CLEARLY
     )
@@ -238,7 +244,7 @@ def rewards_shifted(log: Evidence) -> Iterator[Verdict]:
 
 
 def _reward_of_other_rows(log: Evidence, here: np.ndarray, rewards: np.ndarray, distance: int) -> Verdict | None:
-    """What is said where rows so many before or after the rows [n] explain their rewards [n]; None where they do not."""
+    """Return a verdict if the rows `distance` before or after the rows `here` [n] explain their rewards [n] better; else None."""
     own = _explained_reward(log, here, here, rewards)
     for sign, text, fix in ((-1, "late", "up"), (1, "early", "down")):
         other = _explained_reward(log, here, here + sign * distance, rewards)
@@ -255,7 +261,7 @@ def _reward_of_other_rows(log: Evidence, here: np.ndarray, rewards: np.ndarray, 
 
 
 def _rows(log: Evidence, distance: int = 1) -> np.ndarray:
-    """Rows with so many rows before and after them in the same episode, and a next state; evenly drawn."""
+    """Return rows, evenly spaced, that have at least `distance` rows before and after them in the same episode."""
     between = np.zeros(log.rows, bool)
     between[distance:-distance] = True
     for k in range(distance):
@@ -265,7 +271,7 @@ def _rows(log: Evidence, distance: int = 1) -> np.ndarray:
 
 
 def _reached(log: Evidence, rows: np.ndarray) -> np.ndarray:
-    """The states that followed some rows [n, D]."""
+    """Return the states that followed the given rows, [n, D] float64."""
     following = log.raw.next_observations
     return (log.raw.observations[rows + 1] if following is None else following[rows]).astype(np.float64)
 
@@ -277,8 +283,17 @@ def _beside(*columns: np.ndarray) -> np.ndarray:
 def _explained_reward(
     log: Evidence, here: np.ndarray, rows: np.ndarray, rewards: np.ndarray, *, leave_out: float = FEW
 ) -> float:
-    """R² of rewards [n] by a quadratic function of s, a, s' of other rows [n]; `here`: those whose next row is theirs."""
-    # Of the row after, the next state may be another episode's: its own state alone.
+    """Return the R² of a fit of rewards [n] by a quadratic function of s, a, s' of the rows `rows` [n].
+
+    Args:
+        log: The log.
+        here: Rows that hold the rewards, [n].
+        rows: Rows that explain them, [n]. s' is used only if none of these rows comes after its row of `here`.
+        rewards: Rewards of the rows `here`, [n].
+        leave_out: Share of the rows, those with the largest errors, that do not count.
+
+    """
+    # The next state of a later row may belong to another episode, so that only its state is used.
     reached = [_reached(log, rows)] if (rows <= here).all() else []
     inputs = _beside(
         *(part.astype(np.float64) for part in (log.raw.observations[rows], log.raw.actions[rows], *reached))
@@ -290,5 +305,5 @@ def _explained_reward(
     else:
         first, second = np.triu_indices(inputs.shape[1])
         products = inputs[:, first] * inputs[:, second]
-    # A set point and its next value are one but where it changes: the few rows in which they differ decide nothing.
+    # A set point and its next value differ only in the few rows where it changes. These rows must not decide the result.
     return float(explained(_beside(inputs, products), rewards[:, None], leave_out=leave_out)[0])

@@ -1,4 +1,4 @@
-"""Every check, by the name that its findings bear."""
+"""All checks of a log, by the name of their findings."""
 
 from collections.abc import Iterator
 
@@ -57,7 +57,16 @@ CHECKS: dict[str, Check] = {
 def findings_of(
     raw: RawLog, dataset: OfflineDataset, *, bounds: Bounds, clip: bool, state_bounds: Bounds | None = None
 ) -> Iterator[Finding]:
-    """What each check finds; a check that finds nothing yields OK. `state_bounds`: of the environment, if there is one."""
+    """Run all checks and yield their findings; a check that finds nothing yields a finding of level OK.
+
+    Args:
+        raw: The log as the file holds it.
+        dataset: The packed log.
+        bounds: Lower and upper bounds of the actions.
+        clip: Whether actions beyond the bounds are clipped (`data.clip_actions`).
+        state_bounds: Lower and upper bounds of the environment's states, or None without an environment.
+
+    """
     log = Evidence(raw, dataset, bounds, clip, state_bounds)
     with progress(f"checking {raw.source}", len(CHECKS)) as show:
         for number, (name, check) in enumerate(CHECKS.items()):

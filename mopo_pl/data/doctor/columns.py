@@ -1,4 +1,4 @@
-"""Observation columns and rewards that a network, or float32, has trouble with."""
+"""Checks for observation columns and rewards that are unsuitable for a network or for float32."""
 
 from collections.abc import Callable, Iterator
 
@@ -9,27 +9,27 @@ from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.raw_log import blocks
 
 SCALES = 1000.0
-"""Ratio of two columns' standard deviations from which the smaller one is hardly seen."""
+"""Ratio of the standard deviations of two columns above which a network hardly uses the smaller one."""
 STUCK = 20
-"""Steps without a change, in a column that else changes in 99 of 100."""
+"""Smallest number of steps without a change that count as stuck, in a column that otherwise changes in 99 % of the steps."""
 COARSE = 0.1
-"""Resolution of float32 at a column's values, from which its steps are rounded away [median step]."""
+"""Resolution of float32 at the values of a column, above which its steps are lost to rounding, in median steps."""
 GAP = 3.0
-"""Distance of a value from all others from which it is no measurement like them [range of the others]."""
+"""Distance of a value from all others above which it is not a normal measurement, in ranges of the others."""
 CODES = 3
-"""Values of one column that may be codes, such as -999 and -998."""
+"""Largest number of values of one column that may be codes, such as -999 and -998."""
 RUINOUS = 100.0
-"""The same distance from which the column of a state tells nothing any more."""
+"""The same distance above which a normalised observation column carries no information any more."""
 FEW = 200
-"""Rows from which shares of them mean something."""
+"""Smallest number of rows for checks of shares of the rows."""
 STRAIGHT = 0.5
-"""Share of the rows in which a column goes on by the same step, from which values were filled in between others."""
+"""Share of the rows in which a column repeats its last step, above which its values count as interpolated."""
 HUGE = 1e4
-"""Reward from which values of states outgrow what the critics are made for."""
+"""Size of rewards above which state values are too large for the critics."""
 
 
 def constant(log: Evidence) -> Iterator[Verdict]:
-    """Columns of one value."""
+    """Report observation columns that never change."""
     states = log.raw.observations
     same = np.logical_and.reduce([(states[part] == states[0]).all(0) for part in blocks(len(states))])
     if same.any():
@@ -37,7 +37,7 @@ def constant(log: Evidence) -> Iterator[Verdict]:
 
 
 def scales(log: Evidence) -> Iterator[Verdict]:
-    """Columns of far different size."""
+    """Report observation columns whose standard deviations differ by a large factor."""
     spread = log.moments[1]
     changing = np.flatnonzero(spread > 0)
     if len(changing) < 2:
@@ -53,12 +53,12 @@ def scales(log: Evidence) -> Iterator[Verdict]:
 
 
 def stuck(log: Evidence) -> Iterator[Verdict]:
-    """A sensor that repeats one value for many steps, and else never does."""
+    """Report observation columns that repeat one value for many steps and otherwise change in nearly every step."""
     steps = max(int(log.inside.sum()), 1)
     for column, values in enumerate(log.raw.observations.T):
         first, length = _runs((values[1:] == values[:-1]) & log.inside)
         long = length >= STUCK
-        # At the end of its range a sensor rests (the sun at night), and at one and the same level a programme holds it.
+        # A value may rest at the end of its range (sunlight at night), or be held at one and the same level by a programme.
         levels = values[first]
         long &= (levels != values.min()) & (levels != values.max())
         if len(held := levels[long]) > 2 and (held == held[0]).all():
@@ -75,14 +75,14 @@ def stuck(log: Evidence) -> Iterator[Verdict]:
 
 
 def _runs(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First position and length of each run of True."""
+    """Return the first index and the length of each run of True."""
     edges = np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8))
     first = np.flatnonzero(edges == 1)
     return first, np.flatnonzero(edges == -1) - first
 
 
 def counters(log: Evidence) -> Iterator[Verdict]:
-    """Clocks and row numbers: the same step in each row."""
+    """Report observation columns that count time or rows, with nearly the same step in every row."""
     if log.inside.sum() < STUCK:
         return
     counts = np.zeros(log.raw.observations.shape[1], bool)
@@ -99,7 +99,7 @@ def counters(log: Evidence) -> Iterator[Verdict]:
 
 
 def rounded(log: Evidence) -> Iterator[Verdict]:
-    """Columns whose steps are smaller than float32 tells at such values."""
+    """Report observation columns whose steps are too small for the resolution of float32 at their values."""
     if not log.inside.any():
         return
     coarse = np.zeros(log.raw.observations.shape[1], bool)
@@ -117,9 +117,9 @@ def rounded(log: Evidence) -> Iterator[Verdict]:
 
 
 def interpolated(log: Evidence) -> Iterator[Verdict]:
-    """Rows between those at which the state was measured: on straight lines, or with the values of the row before."""
+    """Report rows between measurements of the state, which were filled in by straight lines or by the values of the row before."""
     yield from _held(log)
-    # Where the action changes, the machine changes its course; where it is held, a level may go on by one step.
+    # Only rows in which the action changes are used. With a constant action, a measured level may also repeat its step.
     acted = (log.raw.actions[1:-1] != log.raw.actions[:-2]).any(1)
     here = evenly(np.flatnonzero(log.inside[:-1] & log.inside[1:] & acted), LOOKED_AT)
     if len(here) < FEW:
@@ -129,10 +129,10 @@ def interpolated(log: Evidence) -> Iterator[Verdict]:
     moves = before != 0
     same = (np.abs(after - before) <= 1e-3 * np.abs(before) + _rounding(before)) & moves
     share = same.sum(0) / np.maximum(moves.sum(0), 1)
-    # A column that always goes on by one step is a clock, which has a finding of its own.
+    # A column that always repeats its step is a clock, which `counters` reports.
     moving = (moves.mean(0) >= 0.5) & (share < 0.99)
     straight = moving & (share > STRAIGHT)
-    # A historian draws the lines of all columns between the same rows; axes that move at their own speed bend each for itself.
+    # Interpolated columns have their straight lines between the same rows. Axes that each move at a constant speed turn in different rows.
     together = same[:, straight].all(1).sum() > 0.9 * same[:, straight].any(1).sum()
     if straight.sum() > 1 and 2 * straight.sum() > moving.sum() and together:
         yield Verdict(
@@ -144,14 +144,14 @@ def interpolated(log: Evidence) -> Iterator[Verdict]:
 
 
 def _rounding(steps: np.ndarray) -> np.ndarray:
-    """By how much equal steps [n, D] differ where the values are rounded to a decimal [D]; 0 where the steps are not far above it."""
+    """Return by how much equal steps [n, D] may differ because values are rounded to a decimal, [D]; 0 if steps are not much larger than that."""
     sizes = np.abs(steps)
     unit = np.where(sizes > 1e-9 * sizes.max(0), sizes, np.inf).min(0)
     return np.where(np.median(sizes, 0) > 20 * unit, 1.5 * unit, 0.0)
 
 
 def _held(log: Evidence) -> Iterator[Verdict]:
-    """The whole state stands still for as many rows each time, as where it is measured less often than rows are written."""
+    """Report states that stay unchanged for the same number of rows each time, as if measured less often than rows are written."""
     still = np.zeros(log.rows - 1, bool)
     for part in blocks(log.rows - 1):
         still[part] = (log.raw.observations[1:][part] == log.raw.observations[:-1][part]).all(1)
@@ -170,7 +170,7 @@ def _held(log: Evidence) -> Iterator[Verdict]:
 
 
 def beyond_environment(log: Evidence) -> Iterator[Verdict]:
-    """States that the environment cannot have: they may be z-scored, or their columns in another order."""
+    """Report states outside the range of the environment, as from normalised columns or columns in another order."""
     if log.state_bounds is None:
         return
     low, high = (np.asarray(bound, np.float64) for bound in log.state_bounds)
@@ -190,8 +190,8 @@ def beyond_environment(log: Evidence) -> Iterator[Verdict]:
 
 
 def isolated(log: Evidence) -> Iterator[Verdict]:
-    """Values far from all others of their column: codes for what is missing, or a spike."""
-    # One column at a time: all of them in float64 would take twice the memory of the log.
+    """Report values far from all others of their column, such as codes for missing values, or spikes."""
+    # Columns are checked one at a time, as all columns in float64 would take twice the memory of the log.
     for name, values, is_state in _columns(log):
         for pick in (np.min, np.max):
             found = _far_off(values, pick)
@@ -199,7 +199,7 @@ def isolated(log: Evidence) -> Iterator[Verdict]:
                 continue
             there, codes, distance = found
             count, rest = int(there.sum()), values[~there]
-            # Z-scored with it, all other values of a state's column are one and the same.
+            # If an observation column is normalised with such a value, all other values become nearly equal.
             ruinous = distance > RUINOUS and is_state
             yield Verdict(
                 "STOP" if ruinous else "WARN",
@@ -211,7 +211,10 @@ def isolated(log: Evidence) -> Iterator[Verdict]:
 
 
 def _far_off(values: np.ndarray, pick: Callable[[np.ndarray], float]) -> tuple[np.ndarray, list[float], float] | None:
-    """Rows [N] bool of the extreme value far from the rest, or of a few extreme ones that repeat; those values; their distance [range]."""
+    """Return the rows of extreme values far from the rest, [N] bool, those values, and their distance in ranges of the rest; else None.
+
+    There is one such value, or up to `CODES` values that are close together, of which all but the last repeat. `pick` is `np.min` or `np.max`.
+    """
     there, rest, codes = np.zeros(len(values), bool), values, []
     while len(codes) < CODES:
         codes.append(float(pick(rest)))
@@ -230,13 +233,13 @@ def _far_off(values: np.ndarray, pick: Callable[[np.ndarray], float]) -> tuple[n
 
 
 def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray, bool]]:
-    """Name and values [N] float64 of each column of states and actions, and of the rewards; False beside the rewards."""
+    """Yield the name and values [N] float64 of each column of states and actions with True, and those of the rewards with False."""
     yield from ((name, values, True) for name, values in log.inputs())
     yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64), False
 
 
 def constant_rewards(log: Evidence) -> Iterator[Verdict]:
-    """All of one value. A reward of living, which tells apart what ends an episode sooner, is none."""
+    """Report rewards that are all equal, except nonzero ones in a log with terminals, where the length of an episode makes a difference."""
     values = np.asarray(log.raw.rewards, np.float64)
     ends = log.raw.terminals is not None and log.raw.terminals.any()
     if (values == values[0]).all() and (values[0] == 0 or not ends):
@@ -248,7 +251,7 @@ def constant_rewards(log: Evidence) -> Iterator[Verdict]:
 
 
 def rewards(log: Evidence) -> Iterator[Verdict]:
-    """Rare, or huge."""
+    """Report rewards of which nearly all are 0, and rewards that are very large."""
     values = np.asarray(log.raw.rewards, np.float64)
     if (values == values[0]).all():
         return

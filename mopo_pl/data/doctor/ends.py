@@ -1,4 +1,4 @@
-"""Whether episodes end where the file says, and for the reason it says."""
+"""Checks that the ends of episodes, and the flags of their reasons, are correct."""
 
 from collections.abc import Iterator
 
@@ -8,15 +8,15 @@ from mopo_pl.data.doctor.evidence import Evidence, Verdict, some_rows
 from mopo_pl.data.readers.raw_log import marked_ends
 
 LONG = 1000
-"""Rows from which a log without any marked end is suspicious."""
+"""Number of rows from which a log without a marked end is suspicious."""
 SEVERAL = 5
-"""Episodes of one length from which chance is no explanation."""
+"""Smallest number of agreeing episodes or rows that is not attributed to chance."""
 SHORT = 20
-"""Length below which episodes of one length are common [steps]."""
+"""Number of steps below which episodes of equal length are common."""
 
 
 def both_flags(log: Evidence) -> Iterator[Verdict]:
-    """A row that is terminal and at a time limit: the two say opposite things about what follows."""
+    """Report rows that are marked both as terminal and as a time limit, which contradict each other."""
     if log.raw.timeouts is None:
         return
     limits = np.asarray(log.raw.timeouts, bool)
@@ -35,7 +35,7 @@ def both_flags(log: Evidence) -> Iterator[Verdict]:
 
 
 def terminal_limits(log: Evidence) -> Iterator[Verdict]:
-    """Terminal episodes of one length look like a time limit."""
+    """Report terminal episodes of equal length, which look like a time limit."""
     terminal = np.asarray(log.raw.terminals, bool)[log.ends]
     lengths = log.lengths[terminal]
     if len(lengths) < SEVERAL:
@@ -54,9 +54,9 @@ def terminal_limits(log: Evidence) -> Iterator[Verdict]:
 
 
 def terminals_wrong(log: Evidence) -> Iterator[Verdict]:
-    """Terminal flags that are inverted, that stand one row off, or that stay on."""
+    """Report terminal flags that are inverted, are in the row before or after the correct one, or stay on for several rows."""
     terminal = np.asarray(log.raw.terminals, bool)
-    # Where each row is terminal, each is an episode of its own.
+    # If every row is terminal, each row is a separate episode.
     if log.rows >= SHORT and terminal.any() and not terminal.all():
         for found in (_inverted(log, terminal), _one_row_off(log, terminal), _held(log, terminal)):
             if found is not None:
@@ -65,7 +65,7 @@ def terminals_wrong(log: Evidence) -> Iterator[Verdict]:
 
 
 def _inverted(log: Evidence, terminal: np.ndarray) -> Verdict | None:
-    """Most rows are terminal [N] bool, and go on; the others do not."""
+    """Return a verdict if most rows are terminal [N] bool but continue in the next row, while most others do not; else None."""
     key, count = log.raw.key("terminals"), int(terminal.sum())
     if log.raw.next_observations is None or 2 * count <= log.rows:
         return None
@@ -81,7 +81,7 @@ def _inverted(log: Evidence, terminal: np.ndarray) -> Verdict | None:
 
 
 def _one_row_off(log: Evidence, terminal: np.ndarray) -> Verdict | None:
-    """Terminal rows [N] bool go on, and the row before or after each breaks off without a mark."""
+    """Return a verdict if terminal rows [N] bool continue in the next row, while the row before or after each ends without a mark; else None."""
     key, count = log.raw.key("terminals"), int(terminal.sum())
     if log.raw.next_observations is None:
         return None
@@ -111,13 +111,13 @@ def _one_row_off(log: Evidence, terminal: np.ndarray) -> Verdict | None:
 
 
 def _idle(log: Evidence, rows: np.ndarray) -> bool:
-    """Whether most of some rows have neither an action nor a reward."""
+    """Return whether action and reward are 0 in most of the given rows."""
     idle = (log.raw.actions[rows] == 0).all(1) & (np.asarray(log.raw.rewards)[rows] == 0)
     return bool(2 * idle.sum() > len(rows))
 
 
 def _held(log: Evidence, terminal: np.ndarray) -> Verdict | None:
-    """Terminal rows [N] bool follow each other more often than by chance, and go on."""
+    """Return a verdict if terminal rows [N] bool follow each other more often than by chance, and continue in the next row; else None."""
     key, count = log.raw.key("terminals"), int(terminal.sum())
     held = terminal[1:] & terminal[:-1] & (True if log.raw.next_observations is None else log.goes_on)
     if held.sum() < SEVERAL or held.sum() / count <= max(0.25, 3 * count / log.rows):
@@ -132,7 +132,7 @@ def _held(log: Evidence, terminal: np.ndarray) -> Verdict | None:
 
 
 def no_ends(log: Evidence) -> Iterator[Verdict]:
-    """One long episode."""
+    """Report a long log without a marked end of an episode."""
     if len(log.ends) == 1 and log.rows >= LONG:
         yield Verdict(
             "WARN",
@@ -142,14 +142,14 @@ def no_ends(log: Evidence) -> Iterator[Verdict]:
 
 
 def short(log: Evidence) -> Iterator[Verdict]:
-    """Episodes of so few rows that most of the log is lost, or that their returns mean nothing."""
+    """Report episodes that are so short that most next states are unknown, or that returns are not meaningful."""
     terminal = np.asarray(log.raw.terminals, bool)
     lost = int((~log.dataset.next_known.numpy() & ~terminal).sum())
     alone = int((~terminal[log.ends] & (log.lengths == 1)).sum())
     if log.rows < SHORT or (2 * lost < log.rows and 2 * alone <= log.rows):
         return
     if not lost and log.raw.timeouts is None and log.raw.ends is None:
-        return  # rows in another order, which is said
+        return  # the rows are in another order, which `next_states.breaks` reports
     marks = [log.raw.keys[name] for name in ("times", "episodes", "ends", "starts", "timeouts") if name in log.raw.keys]
     of = f", whose ends {' and '.join(marks)} mark{'s' if len(marks) == 1 else ''}" if marks else ""
     clock = "times" in log.raw.keys
@@ -171,7 +171,7 @@ def short(log: Evidence) -> Iterator[Verdict]:
 
 
 def merged(log: Evidence) -> Iterator[Verdict]:
-    """Episodes at a time limit whose lengths are multiples of one: some limits are not marked."""
+    """Report episodes without a terminal state whose lengths are multiples of the shortest one, as if some time limits were not marked."""
     limited = log.lengths[:-1][~np.asarray(log.raw.terminals, bool)[log.ends[:-1]]]
     if len(limited) < SEVERAL:
         return
@@ -187,7 +187,7 @@ def merged(log: Evidence) -> Iterator[Verdict]:
 
 
 def limit_beside_marks(log: Evidence) -> Iterator[Verdict]:
-    """Rows where a time limit of the user's ends episodes that the file lets go on."""
+    """Report episodes that `data.time_limit` ends where the file marks no end."""
     if log.raw.timeouts is None:
         return
     marked = marked_ends(log.raw)

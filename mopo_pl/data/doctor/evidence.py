@@ -1,4 +1,4 @@
-"""What every check looks at."""
+"""`Evidence`: the data that all checks read, with values that several checks need."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from mopo_pl.data.log.packing import goes_on
 from mopo_pl.data.readers.raw_log import RawLog, blocks, marked_ends, moments
 
 ENOUGH = 20
-"""Rows from which shares mean something."""
+"""Smallest number of rows for checks of shares of the rows."""
 LOOKED_AT = 20_000
-"""Rows of a log, evenly spaced, from which columns are compared."""
+"""Largest number of rows, evenly spaced, that are used to compare columns."""
 ECHO = 0.05
-"""Standard deviation of a column less an action, in that of the action, below which the column is a measurement of it."""
+"""Standard deviation of the difference of a column and an action, below which the column is a measurement of the action, in standard deviations of
+the action."""
 NEAR = 2**12
-"""Rows whose columns are read one after another while they are near to the processor."""
+"""Number of rows that are processed at once, so that they stay in the cache of the processor while their columns are read."""
 
 
 class Verdict(NamedTuple):
@@ -32,68 +33,68 @@ class Verdict(NamedTuple):
 
 
 class Shift(NamedTuple):
-    """Next states that are the states of one row too late, or too early."""
+    """A shift of the next states by one row."""
 
     direction: str
-    """`late` or `early`."""
+    """`late` if the next states are those of one row too late, or `early`."""
     rows: int
-    """How many are."""
+    """Number of rows with shifted next states."""
     moving: int
-    """Rows inside episodes after which the state changes."""
+    """Number of rows inside episodes after which the state changes."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """A log as the file holds it, and as it will be learned from."""
+    """A log as the file holds it and as it is used for training, with values that several checks need."""
 
     raw: RawLog
     dataset: OfflineDataset
     bounds: Bounds
-    """Of the actions, as -1 and +1 stand for them."""
+    """Lower and upper bounds of the actions, which are scaled to -1 and +1."""
     clip: bool
-    """Whether the user has actions beyond them clipped."""
+    """Whether actions beyond the bounds are clipped (`data.clip_actions`)."""
     state_bounds: Bounds | None = None
-    """Lowest and highest state of the environment [D], infinite where it has none; None without an environment."""
+    """Lower and upper bounds of the environment's states, [D] each, infinite where it has none; None without an environment."""
 
     @property
     def rows(self) -> int:
-        """N."""
+        """Number of rows N."""
         return len(self.raw.rewards)
 
     def values(self, column: int) -> np.ndarray:
-        """An observation column [N] float64."""
+        """Return an observation column, [N] float64."""
         return self.raw.observations[:, column].astype(np.float64)
 
     def inputs(self) -> Iterator[tuple[str, np.ndarray]]:
-        """Name and values [N] float64 of each column of states and actions."""
+        """Yield the name and values [N] float64 of each column of states and actions."""
         for number in range(self.raw.observations.shape[1]):
             yield self.column(number), self.values(number)
         for number in range(self.raw.actions.shape[1]):
             yield self.dataset.names.action(number), self.raw.actions[:, number].astype(np.float64)
 
     def steps(self, column: int) -> np.ndarray:
-        """Differences of a column from row to row inside episodes float64."""
+        """Return the differences of an observation column from row to row inside episodes, float64."""
         return np.diff(self.values(column))[self.inside]
 
     @cached_property
     def moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation of each observation column [D]."""
+        """Mean and standard deviation of each observation column, [D] each."""
         return moments(self.raw.observations)
 
     @cached_property
     def spread(self) -> np.ndarray:
-        """Standard deviation of each observation column, 1 where it is constant [D]."""
+        """Standard deviation of each observation column, [D]; 1 for a constant column."""
         spread = self.moments[1]
         return np.where(spread > 0, spread, 1.0)
 
     @cached_property
     def moving(self) -> np.ndarray:
-        """Rows inside episodes after which the state changes [N - 1] bool."""
+        """Whether each row is not marked as the last of an episode and is followed by a different state, [N - 1] bool."""
         return ~marked_ends(self.raw)[:-1] & ~alike(self.raw.observations[1:], self.raw.observations[:-1])
 
     @cached_property
     def shift(self) -> Shift | None:
-        """Of the next states in most of the moving rows; None where there is none, or no array of next states."""
+        """Shift of the next states in most of the moving rows; None if there is no shift or no array of next states."""
         following, states = self.raw.next_observations, self.raw.observations
         if following is None or self.rows < ENOUGH or 2 * self.goes_on.sum() > self.rows:
             return None
@@ -109,9 +110,9 @@ class Evidence:
 
     @cached_property
     def echoes(self) -> dict[int, int]:
-        """Columns of the states that are, but for noise, an action of the same rows; by number, and which action.
+        """Observation columns that equal an action of the same rows up to noise: number of the column to number of the action.
 
-        A measured position that follows the action, or a column that holds the action before, lies as near to the row before.
+        Excluded are columns that are about as close to the action of the row before, such as a measured position that follows the action.
         """
         rows = evenly(np.flatnonzero(self.inside) + 1, LOOKED_AT)
         if len(rows) < ENOUGH:
@@ -128,7 +129,7 @@ class Evidence:
 
     @cached_property
     def at_bounds(self) -> np.ndarray:
-        """Which action columns are at a bound in more than 95 % of the rows [A] bool."""
+        """Whether each action column is at a bound in more than 95 % of the rows, [A] bool."""
         count = np.zeros(self.raw.actions.shape[1])
         for part in blocks(self.rows):
             size = np.abs(scaled(self.raw.actions[part], self.bounds))
@@ -137,12 +138,12 @@ class Evidence:
 
     @cached_property
     def goes_on(self) -> np.ndarray:
-        """Whether a row's next state is the next row's state [N - 1] bool; of a log that has next states."""
+        """Whether the next state of each row is the next row's state, [N - 1] bool; only for logs with next states."""
         return goes_on(self.raw)
 
     @cached_property
     def signatures(self) -> np.ndarray:
-        """One number for each row, the same for equal rows [N] uint64."""
+        """Hash of each packed row, [N] uint64."""
         words = self.dataset.transitions.rows.numpy().view(np.uint32)
         factors = np.random.default_rng(0).integers(0, 2**64, words.shape[1], np.uint64, endpoint=False) | np.uint64(1)
         total = np.zeros(len(words), np.uint64)
@@ -153,7 +154,7 @@ class Evidence:
 
     @cached_property
     def copies(self) -> np.ndarray:
-        """Whether an episode of two steps or more has been there before [K] bool."""
+        """Whether each episode has at least two steps and is equal to an earlier one, [K] bool."""
         seen, copies = set(), np.zeros(len(self.lengths), bool)
         for number, (end, length) in enumerate(zip(self.ends + 1, self.lengths, strict=True)):
             content = self.signatures[end - length : end].tobytes()
@@ -163,37 +164,37 @@ class Evidence:
 
     @cached_property
     def ends(self) -> np.ndarray:
-        """Last row of each episode [K]."""
+        """Index of the last row of each episode, [K] int64."""
         return self.dataset.episode_ends.numpy() - 1
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Of each episode [K]."""
+        """Number of steps of each episode, [K] int64."""
         return self.dataset.episode_lengths().numpy()
 
     @cached_property
     def inside(self) -> np.ndarray:
-        """Whether the next row belongs to the same episode [N - 1] bool."""
+        """Whether the row after each row belongs to the same episode, [N - 1] bool."""
         inside = np.ones(self.rows - 1, bool)
         inside[self.ends[:-1]] = False
         return inside
 
     def column(self, number: int) -> str:
-        """Name of an observation column."""
+        """Return the name of an observation column."""
         return self.dataset.names.observation(number)
 
     def columns(self, which: np.ndarray) -> str:
-        """Names of the observation columns that are marked [D] bool."""
+        """Return a text with the names of the observation columns that are marked in `which`, [D] bool."""
         return some([self.column(int(number)) for number in np.flatnonzero(which)])
 
 
 def evenly(rows: np.ndarray, most: int) -> np.ndarray:
-    """All of them, or as many as are allowed, evenly spaced."""
+    """Return all rows, or `most` evenly spaced ones if there are more."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 def alike(states: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Whether two states are equal [n] bool."""
+    """Return whether the states in each row of two arrays [n, D] are equal, [n] bool."""
     equal = np.empty(len(states), bool)
     for part in blocks(len(states)):
         equal[part] = (states[part] == others[part]).all(1)
@@ -204,10 +205,10 @@ Check = Callable[[Evidence], Iterator[Verdict]]
 
 
 def some(items: list[str], most: int = 8) -> str:
-    """The first of them, and how many there are besides."""
+    """Return a text with the first items and the number of the others."""
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
 def some_rows(which: np.ndarray, most: int = 3) -> str:
-    """The first rows that are marked [N] bool."""
+    """Return a text with the indices of the first rows that are marked in `which`, [N] bool."""
     return some([str(row) for row in np.flatnonzero(which)[:most]]) + (", …" if which.sum() > most else "")

@@ -1,4 +1,4 @@
-"""Whether each array of the file has been used, and what the reader has changed."""
+"""Reports of arrays of the file that are not used, and of changes that the reader made."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -7,15 +7,18 @@ from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 from mopo_pl.data.readers.names import shown
 
 LATER = r"next|new|after|following|later|t_?plus_?1|t\+1|\'"
-"""What the name of a next state has beside the name of the state."""
+"""Pattern of the words that the name of a next state adds to the name of the state."""
 
 
 TIMES = ("time", "timestamp", "datetime", "date")
-"""Names that an array of times often has. None is taken without being asked for: gaps in time end an episode."""
+"""Common names of an array of times. Such an array is used only if the user names it, as gaps in time end an episode."""
 
 
 def unused_arrays(log: Evidence) -> Iterator[Verdict]:
-    """STOP where some have the shape, or the names, of the observations and no next states were found: they may hold them."""
+    """Report arrays that are not used.
+
+    The level is STOP if no next states were found, and an array may contain them by its shape or by the names of its columns.
+    """
     shape = log.raw.observations.shape
     alike = [array for array in log.raw.unused if array.shape == shape and log.raw.next_missing and not array.known]
     if alike:
@@ -48,7 +51,7 @@ def unused_arrays(log: Evidence) -> Iterator[Verdict]:
 
 
 def _later(observations: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """The columns that are named as each observation is, with the same word for what follows: `next_temp`, `temp_next`.
+    """Return the columns that are named after each observation with the same word for a next state, such as `next_temp`; else an empty list.
 
     >>> _later(("temp", "flow"), ["flow_next", "temp_next", "temp_limit", "flow_limit"])
     ['temp_next', 'flow_next']
@@ -65,6 +68,6 @@ def _later(observations: Sequence[str], keys: Sequence[str]) -> list[str]:
 
 
 def reading(log: Evidence) -> Iterator[Verdict]:
-    """What was left out or rearranged."""
+    """Report what the reader left out, rearranged or assumed."""
     for remark in log.raw.remarks:
         yield Verdict("WARN", remark, "")

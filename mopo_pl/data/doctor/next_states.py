@@ -1,4 +1,4 @@
-"""Whether the array read as next states holds the states that followed."""
+"""Checks that next states are the states that followed."""
 
 from collections.abc import Iterator
 
@@ -11,21 +11,21 @@ from mopo_pl.data.log.packing import SAME
 from mopo_pl.data.readers.raw_log import blocks, marked_ends
 
 MANY = 500
-"""Rows from which a fit to them means something."""
+"""Smallest number of rows for a fit."""
 FITTED = 100_000
-"""Rows that a fit is made to, of logs that have more."""
+"""Largest number of rows, evenly spaced, that are compared or fitted."""
 FIT_WORK = 2 * 10**8
-"""Rows times the square of the columns that a fit is made to: it takes a second or two."""
+"""Largest product of rows and squared columns of a fit, which then takes a second or two."""
 MOSTLY = 0.9
-"""Share of the rows that shows a rule."""
+"""Share of the rows above which a pattern counts as a rule."""
 LINEAR = 0.9999
-"""Squared correlation from which two columns are the same in other units."""
+"""Squared correlation above which two columns are the same in different units."""
 FAR = 3.0
-"""Steps across a border, in the 99th percentile of steps inside episodes, from which they join strangers."""
+"""Ratio of the steps across borders of episodes to large steps inside them, above which the steps join unrelated states."""
 
 
 def copied(log: Evidence) -> Iterator[Verdict]:
-    """s' = s in most rows, though the state moves."""
+    """Report next states that equal the states, though the state changes from row to row."""
     following = log.raw.next_observations
     if following is None or log.rows < ENOUGH:
         return
@@ -42,7 +42,7 @@ def copied(log: Evidence) -> Iterator[Verdict]:
 
 
 def shifted(log: Evidence) -> Iterator[Verdict]:
-    """s' is the state of one row too late, or too early."""
+    """Report next states that are the states of one row too late or too early."""
     if log.shift is not None:
         direction, rows, moving = log.shift
         yield Verdict(
@@ -53,13 +53,13 @@ def shifted(log: Evidence) -> Iterator[Verdict]:
 
 
 def breaks(log: Evidence) -> Iterator[Verdict]:
-    """s' is not the next row's state, though no end is marked there."""
-    if log.raw.next_observations is None or log.rows < ENOUGH or log.shift:  # the rows are in order then
+    """Report next states that differ from the next row's state in rows without a marked end."""
+    if log.raw.next_observations is None or log.rows < ENOUGH or log.shift:  # then reported by `shifted`
         return
     broken = ~log.goes_on & ~marked_ends(log.raw)[:-1]
     count, inside = int(broken.sum()), int((~marked_ends(log.raw)[:-1]).sum())
     marked = log.raw.timeouts is not None or log.raw.ends is not None
-    # One after another they are no ends of episodes.
+    # Such rows directly after each other cannot be ends of episodes.
     in_a_row = int((broken[1:] & broken[:-1]).sum())
     looked_at = ~marked_ends(log.raw)[:-1] if 2 * count > inside else broken
     if (2 * count > inside or (in_a_row > ENOUGH and 2 * in_a_row > count)) and (
@@ -88,7 +88,11 @@ def breaks(log: Evidence) -> Iterator[Verdict]:
 
 
 def _wrong_columns(log: Evidence, which: np.ndarray) -> str:
-    """How columns of s' differ from the next row's in some rows [N - 1], where each is a plain function of it; else empty."""
+    """Return a text on how columns of s' differ from the next row's state in the rows `which` [N - 1] bool.
+
+    It names columns that hold the change, the values of another column, or values in other units, or it states that s' is the row's state or a
+    later one. The text is empty if none of these applies.
+    """
     assert log.raw.next_observations is not None
     rows = evenly(np.flatnonzero(which), FITTED)
     states, later, given = (
@@ -102,7 +106,7 @@ def _wrong_columns(log: Evidence, which: np.ndarray) -> str:
 
     changing = [column for column in range(given.shape[1]) if np.ptp(given[:, column]) > 0]
     wrong = [column for column in changing if not same(given[:, column], later[:, column], column)]
-    # Where it is in most rows, `copied` says so.
+    # If this holds in most rows, `copied` reports it.
     if 2 * which.sum() < log.rows and wrong and all(same(given[:, d], states[:, d], d) for d in changing):
         return "it is the row's own state"
     told = []
@@ -126,7 +130,7 @@ def _wrong_columns(log: Evidence, which: np.ndarray) -> str:
 
 
 def across_borders(log: Evidence) -> Iterator[Verdict]:
-    """The last s' of an episode is the first state of the next one, and far off."""
+    """Report next states at the ends of episodes that are the distant first state of the next episode, and rows that lead from one to the other."""
     following = log.raw.next_observations
     if following is None or len(log.ends) < 4:
         return
@@ -160,7 +164,7 @@ def across_borders(log: Evidence) -> Iterator[Verdict]:
 
 
 def at_ends(log: Evidence) -> Iterator[Verdict]:
-    """The last s' of every episode is a filling: zeros, or the state itself."""
+    """Report next states at the ends of episodes that are placeholders: zeros, or the state itself."""
     following = log.raw.next_observations
     if following is None or len(log.ends) < 5:
         return
@@ -176,7 +180,7 @@ def at_ends(log: Evidence) -> Iterator[Verdict]:
 
 
 def shuffled(log: Evidence) -> Iterator[Verdict]:
-    """The next row is taken for what followed, and has nothing to do with its row."""
+    """Report rows that do not explain the next row, in a log without next states."""
     if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
     here = evenly(np.flatnonzero(log.inside), LOOKED_AT)
@@ -192,7 +196,7 @@ def shuffled(log: Evidence) -> Iterator[Verdict]:
 
 
 def jumps(log: Evidence) -> Iterator[Verdict]:
-    """The next row is taken for what followed, and in a few rows lies far from where the others lead."""
+    """Report a few rows whose next row is far from a linear prediction, in a log without next states."""
     if log.raw.next_observations is not None or log.inside.sum() < MANY:
         return
     here = np.flatnonzero(log.inside)
@@ -206,7 +210,7 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
         return
     begins, period = _like_beginnings(log, far), _period(log, far)
     column, alone = _jumping(log, far, here, moving)
-    if alone:  # a clock that falls back to 0 at midnight, a dose: a new episode would change more
+    if alone:  # such as a clock that returns to 0 at midnight, or a dose; a new episode would change more columns
         begins, period = False, None
     sign = ", and is like the beginning of an episode" if begins else f", every {period} rows" if period else ""
     yield Verdict(
@@ -220,9 +224,14 @@ def jumps(log: Evidence) -> Iterator[Verdict]:
 
 
 def _jumping(log: Evidence, far: np.ndarray, here: np.ndarray, moving: np.ndarray) -> tuple[str, bool]:
-    """Name of the column that changes most after the marked rows, and whether it is the only one of three or more that jumps.
+    """Return the name of the column that changes most after the marked rows, and whether it is the only one of three or more that jumps.
 
-    `far`: marked rows [N] bool. `here`: numbers of the rows inside episodes. `moving`: columns that change in most rows [D] bool.
+    Args:
+        log: The log.
+        far: Marked rows, [N] bool.
+        here: Indices of the rows inside episodes.
+        moving: Columns that change in most rows, [D] bool.
+
     """
     usual, jumps = (
         np.abs(_changes(log, evenly(rows, FITTED), np.ones_like(moving))[1])
@@ -235,7 +244,10 @@ def _jumping(log: Evidence, far: np.ndarray, here: np.ndarray, moving: np.ndarra
 
 
 def _period(log: Evidence, far: np.ndarray) -> int | None:
-    """Length of which every marked row ends a multiple, counted from the beginning of its episode; None where none."""
+    """Return the greatest common divisor of the positions of the marked rows in their episodes, counted from 1.
+
+    The result is None if there are fewer than three marked rows, or if the divisor is below `ENOUGH`.
+    """
     rows = np.flatnonzero(far)
     starts = np.concatenate([[0], log.ends[:-1] + 1])
     after = rows + 1 - starts[np.searchsorted(log.ends, rows)]
@@ -244,7 +256,10 @@ def _period(log: Evidence, far: np.ndarray) -> int | None:
 
 
 def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Distance of the changes after some rows from a linear fit to the nearer ones, in their root mean square [n]."""
+    """Return the distance of the changes after the rows `here` from a linear fit, in root mean square errors, [n].
+
+    The fit, and the errors that are the unit, are those of the 95 % of the rows that are closest to it.
+    """
     fitted = evenly(here, min(FITTED, max(FIT_WORK // len(moving) ** 2, LOOKED_AT)))
     inputs, targets = _changes(log, fitted, moving)
     near = np.ones(len(inputs), bool)
@@ -266,14 +281,14 @@ def _outlying(log: Evidence, here: np.ndarray, moving: np.ndarray) -> np.ndarray
 
 
 def _changes(log: Evidence, rows: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """States, actions and a one [n, D + A + 1], and how the moving columns change after those rows, in their spread."""
+    """Return inputs of states, actions and a constant 1, [n, D + A + 1], and the changes of the moving columns in standard deviations."""
     states, later = (log.raw.observations[at].astype(np.float64) for at in (rows, rows + 1))
     inputs = np.concatenate([states / log.spread, log.raw.actions[rows], np.ones((len(rows), 1))], 1, dtype=np.float64)
     return inputs, ((later - states) / log.spread)[:, moving]
 
 
 def _like_beginnings(log: Evidence, far: np.ndarray) -> bool:
-    """Whether the rows after those marked lie where the marked episodes begin, and few others do."""
+    """Return whether most states after the marked rows lie in the range of the first states of episodes, and less than half of all states do."""
     starts = log.raw.observations[log.ends[:-1] + 1].astype(np.float64)
     if len(starts) < 5 or far.sum() < 3:
         return False

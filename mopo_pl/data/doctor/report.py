@@ -1,4 +1,4 @@
-"""`python -m mopo_pl inspect`: what a log holds, and what the checks say of it."""
+"""Output of `python -m mopo_pl inspect`: a description of a log, and the findings of its checks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,11 +14,11 @@ from mopo_pl.data.readers.names import shown
 from mopo_pl.data.signals import signals_of
 
 WIDEST = 32
-"""Letters of a column's name and unit, with which a line of the table has 80."""
+"""Width of the first column of the table (name and unit) for lines of 80 characters."""
 
 
 def as_text(dataset: OfflineDataset | None, findings: Sequence[Finding], units: Mapping[str, str] | None = None) -> str:
-    """The description, the checks that found nothing on one line, and a line for each finding, the worst last."""
+    """Return a report as text: the description, one line of the checks that found nothing, and one line for each finding, the worst last."""
     lines = [] if dataset is None else [describe(dataset, units), ""]
     if dataset is not None and any(finding.name == BEYOND_BOUNDS and finding.level != "OK" for finding in findings):
         lines[-1:] = ["actions beyond their bounds are counted at them here", ""]
@@ -33,7 +33,7 @@ def as_text(dataset: OfflineDataset | None, findings: Sequence[Finding], units: 
 
 
 def as_json(name: str, dataset: OfflineDataset | None, findings: Sequence[Finding]) -> str:
-    """The same as one JSON object; `log` is null where the arrays could not be packed."""
+    """Return the report as a JSON object, in which `log` is null if the arrays could not be packed."""
     return json.dumps(
         {
             "dataset": name,
@@ -62,9 +62,9 @@ def _numbers(dataset: OfflineDataset) -> dict[str, Any]:
 
 
 def describe(dataset: OfflineDataset, units: Mapping[str, str] | None = None) -> str:
-    """Rows, episodes, returns, shapes, ranges, ends; of 80 letters a line where the name of the log allows it.
+    """Return a description of a log as text: rows, episodes, ends, returns, shapes, and ranges of the columns.
 
-    `units`: of columns, as `data.units` gives them. Raises InputError for one that names no column.
+    `units` are the units of columns, as in `data.units`. Raises InputError for a unit that matches no column.
     """
     lengths, returns = dataset.episode_lengths().double(), dataset.episode_returns()
     log = dataset.transitions

@@ -1,4 +1,4 @@
-"""Whether a known reward gives the logged rewards."""
+"""Check that a known reward function gives the logged rewards."""
 
 from collections.abc import Iterator
 
@@ -11,17 +11,17 @@ from mopo_pl.data.findings import Finding
 
 NAME = "known-reward"
 ROUNDING = (1e-3, 1e-5)
-"""Differences up to here are rounding [standard deviations of the logged rewards], [shares of the row's own]."""
+"""Tolerances for rounding: in standard deviations of the logged rewards, and as a share of the logged reward of the row."""
 MOST = 0.5
-"""Share of the rows above which a function that differs stops."""
+"""Share of differing rows above which the level is STOP."""
 
 
 def reward_findings(name: str, given: Tensor, dataset: OfflineDataset) -> Iterator[Finding]:
-    """Compare what a function gives for each row with what was logged, where the next state is known.
+    """Compare the result of a reward function with the logged reward, in rows with a known next state.
 
     Args:
-        name: As messages call it.
-        given: r(s, a, s') of each logged row [N].
+        name: How messages name the function.
+        given: r(s, a, s') of each logged row, [N].
         dataset: The log.
 
     """

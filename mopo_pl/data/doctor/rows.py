@@ -1,4 +1,4 @@
-"""Rows and episodes that stand in the log twice."""
+"""Checks for rows and episodes that are in the log twice."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from mopo_pl.data.doctor.evidence import Evidence, Verdict
 
 
 def copied_episodes(log: Evidence) -> Iterator[Verdict]:
-    """Episodes of several steps that are equal to the bit."""
+    """Report episodes of at least two steps that are exact copies of earlier ones."""
     copies = log.copies
     if copies.any():
         rows = int(log.lengths[copies].sum())
@@ -21,7 +21,7 @@ def copied_episodes(log: Evidence) -> Iterator[Verdict]:
 
 
 def copied_rows(log: Evidence) -> Iterator[Verdict]:
-    """Rows equal to the bit outside copied episodes."""
+    """Report rows outside copied episodes that are exact copies of earlier ones."""
     _, first = np.unique(log.signatures, return_index=True)
     copied = np.ones(log.rows, bool)
     copied[first] = False

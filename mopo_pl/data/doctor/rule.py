@@ -1,4 +1,4 @@
-"""Whether the termination rule agrees with the logged terminals."""
+"""Checks that the termination rule agrees with the logged terminals, or that it can be learned."""
 
 from collections.abc import Iterator
 
@@ -12,25 +12,25 @@ from mopo_pl.data.findings import Finding
 
 NAME = "termination-rule"
 FEW = 5
-"""Contradictions up to which none stops."""
+"""Largest number of contradictions for which the level is not STOP."""
 FEWEST_TO_LEARN = 5
-"""Terminal rows with a known next state without which no rule can be learned, and as many others."""
+"""Smallest number of terminal rows with a known next state, and of other such rows, with which a rule can be learned."""
 ENOUGH_TO_LEARN = 50
-"""Terminal rows with a known next state below which a learned rule is a WARN."""
+"""Number of terminal rows with a known next state below which a learned rule gives a WARN."""
 SHARE_GOING_ON = 0.01
-"""Share of the rows that go on, above which a rule that ends them stops."""
+"""Share of the rows that continue in the log but end by the rule, above which the level is STOP."""
 SHARE_TERMINAL = 0.05
-"""Share of the terminal rows above which a rule that goes on there stops."""
+"""Share of the terminal rows that continue by the rule, above which the level is STOP."""
 
 
 def rule_findings(rule: str, ended: Tensor, dataset: OfflineDataset, *, reads_next: bool = True) -> Iterator[Finding]:
-    """Compare a rule with the logged terminals, both ways.
+    """Compare a rule with the logged terminals, and yield a finding for each of the two kinds of contradiction.
 
     Args:
-        rule: As messages call it.
-        ended: What it says of each logged row [N] bool.
+        rule: How messages name the rule.
+        ended: Whether the rule ends the episode in each logged row, [N] bool.
         dataset: The log.
-        reads_next: Whether it looks at s', so that rows without a true one say nothing.
+        reads_next: Whether the rule reads s', so that rows without a known s' are ignored.
 
     """
     terminal = dataset.transitions.terminals.bool()
@@ -39,7 +39,7 @@ def rule_findings(rule: str, ended: Tensor, dataset: OfflineDataset, *, reads_ne
     limits[dataset.episode_ends - 1] = True
     for wrong, among, share, text, fix in (
         (
-            # An episode may fail in the step of its time limit, and be logged as limited.
+            # An episode may reach a terminal state in the step of its time limit, and be logged with the limit only.
             ended & ~terminal & known & ~limits,
             ~terminal & known,
             SHARE_GOING_ON,
@@ -65,7 +65,7 @@ def rule_findings(rule: str, ended: Tensor, dataset: OfflineDataset, *, reads_ne
 
 
 def learnable_findings(dataset: OfflineDataset) -> Iterator[Finding]:
-    """Whether the log has the rows that a rule can be learned from."""
+    """Yield a finding if the log has no or few rows from which a rule can be learned."""
     terminal = dataset.transitions.terminals.bool()
     total, known = int(terminal.sum()), int((terminal & dataset.next_known).sum())
     others = int((~terminal & dataset.next_known).sum())

@@ -1,4 +1,4 @@
-"""Columns that some episodes of a log hold in another unit than the rest."""
+"""Check for columns that are in different units in some episodes of a log."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -8,35 +8,35 @@ import numpy as np
 from mopo_pl.data.doctor.evidence import Evidence, Verdict, some
 
 APART = 1.0
-"""Distance between the values of two groups of episodes, from which they are in two units [range of the larger group]."""
+"""Distance between the values of two groups of episodes above which they are in different units, in ranges of the larger group."""
 FURTHER = 3.0
-"""The same distance where there are fewer than `MANY` episodes, whose levels may differ from day to day."""
+"""The same distance for logs with fewer than `MANY` episodes, whose levels may differ from day to day."""
 MANY = 8
 FACTOR = 8.0
-"""Ratio of the sizes of the values of two groups of episodes, from which they are of two kinds."""
+"""Ratio of the sizes of the values of two groups of episodes above which they are in different units."""
 ALIKE = 2.0
-"""Ratio up to which two ratios are one."""
+"""Largest ratio of two ratios that count as equal."""
 FEWEST = 20
-"""Rows of the smaller group."""
+"""Smallest number of rows of the smaller group."""
 LOOKED_AT = 50
-"""Episodes of each group whose rows are compared."""
+"""Largest number of episodes of each group whose rows are compared."""
 VARIED = 10
-"""Values of a column in each group, below which they are levels that somebody sets."""
+"""Number of different values of a column in a group up to which they are treated as set points."""
 
 
 class _Episodes(NamedTuple):
-    """Of each episode with two rows or more [K], what one column is."""
+    """Statistics of one column in each episode with at least two rows, [K] each."""
 
     least: np.ndarray
     most: np.ndarray
     mean: np.ndarray
     spread: np.ndarray
     first: np.ndarray
-    """Value in the first row."""
+    """Value in the first row of the episode."""
 
 
 def other_units(log: Evidence) -> Iterator[Verdict]:
-    """Columns that some episodes hold in other units than the rest: their values lie elsewhere, or all are a multiple."""
+    """Report columns whose values in some episodes lie in another range than in the rest, or are a multiple of them."""
     long = np.flatnonzero(log.lengths > 1)
     if len(long) < 2:
         return
@@ -57,7 +57,7 @@ def other_units(log: Evidence) -> Iterator[Verdict]:
 
 
 def _columns(log: Evidence) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and values [N] float64 of each column of states and actions, and of the rewards."""
+    """Yield the name and values [N] float64 of each column of states and actions, and of the rewards."""
     yield from log.inputs()
     yield log.raw.key("rewards"), np.asarray(log.raw.rewards, np.float64)
 
@@ -66,7 +66,7 @@ def _measured(values: np.ndarray, log: Evidence, long: np.ndarray) -> _Episodes:
     starts = log.ends - log.lengths + 1
     low, high = (kind.reduceat(values, starts)[long] for kind in (np.minimum, np.maximum))
     lengths = log.lengths[long]
-    # Less a value of its own, each episode keeps the digits of its squares.
+    # The first value of each episode is subtracted, so that the sums of squares do not lose precision.
     apart = values - np.repeat(values[starts], log.lengths)
     shift = np.add.reduceat(apart, starts)[long] / lengths
     apart **= 2
@@ -76,7 +76,7 @@ def _measured(values: np.ndarray, log: Evidence, long: np.ndarray) -> _Episodes:
 
 
 def _elsewhere(episodes: _Episodes, lengths: np.ndarray) -> np.ndarray | None:
-    """The smaller of two groups of episodes whose values lie far apart [K] bool; None where they do not."""
+    """Return the smaller of two groups of episodes whose values lie far apart, [K] bool; None if there are no such groups."""
     order = np.argsort(episodes.least)
     low, high = episodes.least[order], np.maximum.accumulate(episodes.most[order])
     gaps = low[1:] - high[:-1]
@@ -91,7 +91,7 @@ def _elsewhere(episodes: _Episodes, lengths: np.ndarray) -> np.ndarray | None:
 
 
 def _multiples(episodes: _Episodes) -> np.ndarray | None:
-    """The smaller of two groups of episodes of which one has the values of the other times a factor [K] bool; None where none has."""
+    """Return the smaller of two groups of episodes whose values differ by a factor, [K] bool; None if there are no such groups."""
     varied = np.flatnonzero(episodes.spread > 0)
     if len(varied) < 2:
         return None
@@ -101,14 +101,14 @@ def _multiples(episodes: _Episodes) -> np.ndarray | None:
     if gaps[cut - 1] < np.log(ALIKE):
         return None
     small, large = order[:cut], order[cut:]
-    # Values around zero are spread wider by another behaviour, too.
+    # The spread of values around zero may also differ because of another behaviour.
     if any(np.median(np.abs(episodes.mean[group])) < np.median(episodes.spread[group]) for group in (small, large)):
         return None
     spread, mean, first = (
         np.median(np.abs(array[large])) / max(float(np.median(np.abs(array[small]))), 1e-300)
         for array in (episodes.spread, episodes.mean, episodes.first)
     )
-    # What another behaviour spreads wider still begins alike; in another unit the first rows are multiples too.
+    # With another behaviour, values spread more but begin alike. In another unit, the first values differ by the factor too.
     if min(spread, mean, first) < FACTOR or max(spread, mean) > ALIKE * min(spread, mean):
         return None
     odd = np.zeros(len(episodes.spread), bool)
@@ -117,7 +117,7 @@ def _multiples(episodes: _Episodes) -> np.ndarray | None:
 
 
 def _varies(values: np.ndarray, log: Evidence, numbers: np.ndarray) -> bool:
-    """Whether a column changes from row to row in some episodes, among more than a few values."""
+    """Return whether a column has more than `VARIED` values and changes in more than 10 % of the rows of the episodes `numbers`."""
     parts = [values[log.ends[k] + 1 - log.lengths[k] : log.ends[k] + 1] for k in numbers[:LOOKED_AT]]
     changes = np.concatenate([np.diff(part) for part in parts])
     return bool((changes != 0).mean() > 0.1) and len(np.unique(np.concatenate(parts))) > VARIED
@@ -128,6 +128,6 @@ def _range(episodes: _Episodes, which: np.ndarray) -> str:
 
 
 def _numbers(which: np.ndarray) -> str:
-    """Runs of numbers of episodes, such as 3-5."""
+    """Return a text with the numbers of episodes, where runs are written as 3-5."""
     runs = np.split(which, np.flatnonzero(np.diff(which) > 1) + 1)
     return some([str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs], 4)

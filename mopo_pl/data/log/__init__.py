@@ -1,1 +1,1 @@
-"""From what `dataset=` names to an `OfflineDataset`: opened, checked and packed."""
+"""Opening, checking and packing of the log that `dataset=` names, which gives an `OfflineDataset`."""

@@ -1,4 +1,4 @@
-"""Logged actions and the bounds that -1 and +1 stand for."""
+"""Scaling of logged actions from their bounds to [-1, 1], and checks of the bounds."""
 
 from collections.abc import Callable
 
@@ -9,22 +9,25 @@ from mopo_pl.data.readers.names import shown
 from mopo_pl.data.readers.raw_log import blocks
 
 NAME = "actions-beyond-bounds"
-"""Of the check, and of its findings."""
+"""Name of the check and of its findings."""
 TOLERANCE = 1e-4
-"""Share of half the range by which rounding may carry an action over its bounds."""
+"""Largest overshoot of an action that is attributed to rounding, as a share of half the range."""
 SMALL = 0.05
-"""Overshoot that may be noise or rounding, for which clipping is offered [half the range]."""
+"""Largest overshoot that may be noise or rounding, for which messages suggest clipping, as a share of half the range."""
 
 MOST = 4
-"""Columns that a message names."""
+"""Largest number of columns that a message names."""
 LISTED = 8
-"""Columns up to which a message shows bounds as they would be typed."""
+"""Largest number of columns for which a message shows bounds as command line arguments."""
 
 Bounds = tuple[np.ndarray, np.ndarray]
 
 
 def bounds_problem(actions: np.ndarray, bounds: Bounds, where: str) -> str | None:
-    """What is wrong with the bounds themselves: another dimension, no interval, beyond float32."""
+    """Return a message if the bounds have a wrong dimension, are not ascending, or are not finite in float32; else None.
+
+    `where` is how the message names the actions.
+    """
     low, high = bounds
     if low.shape != (actions.shape[1],) or high.shape != low.shape:
         return f"{where} have {actions.shape[1]} dimensions, the bounds {low.size} and {high.size}"
@@ -39,7 +42,7 @@ def bounds_problem(actions: np.ndarray, bounds: Bounds, where: str) -> str | Non
 
 
 def scaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
-    """2(a - low)/(high - low) - 1 [N, A]."""
+    """Return 2(a - low)/(high - low) - 1, [N, A] float32."""
     low, high = (np.asarray(bound, np.float64) for bound in bounds)
     return (2 * (actions - low) / (high - low) - 1).astype(np.float32)
 
@@ -47,14 +50,16 @@ def scaled(actions: np.ndarray, bounds: Bounds) -> np.ndarray:
 def beyond_bounds(
     actions: np.ndarray, bounds: Bounds, where: str, names: Callable[[int], str], *, clip: bool
 ) -> Finding | None:
-    """STOP for actions beyond their bounds; where the user has them clipped, what that does to them.
+    """Return a finding for actions beyond their bounds, or None if there are none.
+
+    The level is STOP, or WARN where clipping is on and changes at most half of the rows by more than `SMALL`.
 
     Args:
-        actions: [N, A].
-        bounds: What -1 and +1 stand for.
-        where: As messages call the actions.
-        names: Of the columns, by number.
-        clip: Whether the user has them clipped.
+        actions: Actions in the log's units, [N, A].
+        bounds: Lower and upper bounds, which are scaled to -1 and +1.
+        where: How messages name the actions.
+        names: Function from the number of a column to its name.
+        clip: Whether actions beyond their bounds are clipped (`data.clip_actions`).
 
     """
     overshoot = np.empty(len(actions), np.float32)
@@ -83,7 +88,7 @@ def beyond_bounds(
 
 
 def _reach(actions: np.ndarray, bounds: Bounds, beyond: np.ndarray, names: Callable[[int], str]) -> str:
-    """From where to where the columns reach that are beyond their bounds, and these."""
+    """Return a text with the range and the bounds of each column that goes beyond its bounds."""
     columns = [int(column) for column in np.flatnonzero(beyond)]
     parts = [
         f"{shown(names(i))} reaches from {actions[:, i].min():.6g} to {actions[:, i].max():.6g}, its bounds are "
@@ -95,7 +100,7 @@ def _reach(actions: np.ndarray, bounds: Bounds, beyond: np.ndarray, names: Calla
 
 
 def _example(actions: np.ndarray, bounds: Bounds, beyond: np.ndarray) -> str:
-    """The bounds as they would be typed so that the log lies within them."""
+    """Return command line arguments that set bounds within which the log lies."""
     if len(beyond) > LISTED:
         return "data.action_low and data.action_high"
     ends = []

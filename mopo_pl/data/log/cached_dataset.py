@@ -1,4 +1,4 @@
-"""Logs that were opened before, by their content and by how they are read."""
+"""Cache of packed logs, with keys made of the content of the files and of the settings with which they were read."""
 
 import hashlib
 import json
@@ -17,17 +17,17 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.storage import content_cache
 
 SMALLEST = 20_000_000
-"""Size of a log from which it is cached; a smaller one is read in no time [bytes]."""
+"""Smallest size of a log that is cached, in bytes; smaller logs are read fast enough without a cache."""
 FOLDER = "logs"
-"""In the cache folder of mopo_pl."""
+"""Name of the folder of cached logs in the cache folder of mopo_pl."""
 
 
 def key_of(files: Sequence[Path], how: Mapping[str, Any]) -> str | None:
-    """Return the key of a log; None where it is small, or a file cannot be read, or is mostly holes.
+    """Return the cache key of a log, or None if the log is small, or a file cannot be read or is mostly holes (a sparse file).
 
     Args:
-        files: All that the log consists of, in their order.
-        how: Everything else that what is read depends on, of JSON.
+        files: All files of the log, in their order.
+        how: All settings that affect the packed log, as values that JSON can hold.
 
     """
     try:
@@ -44,16 +44,16 @@ def key_of(files: Sequence[Path], how: Mapping[str, Any]) -> str | None:
 
 
 def _is_mostly_holes(state: os.stat_result) -> bool:
-    """Whether a large file takes less than half its size on disk: what looks like 10 GB would be hashed for half a minute.
+    """Return whether a file of more than 1 GiB takes less than half its size on disk.
 
-    On a file system that compresses, such a log is read anew each time.
+    Hashing a sparse file of 10 GB would take half a minute. On a file system with compression, such a log is not cached and is read each time.
     """
     return state.st_size > 2**30 and getattr(state, "st_blocks", state.st_size) * 512 < state.st_size // 2
 
 
 @cache
 def _code() -> str:
-    """Of the readers and checks themselves: another version of them may read a log in another way."""
+    """Return a digest of the version of mopo_pl and of the code of the readers and checks, as another version may read a log differently."""
     digest = hashlib.sha256(mopo_pl.__version__.encode())
     for path in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(path.read_bytes())
@@ -61,7 +61,7 @@ def _code() -> str:
 
 
 def load_dataset(key: str) -> tuple[OfflineDataset, str] | None:
-    """Return a log with its findings, and the digest of the environment's spaces that it was checked with."""
+    """Return a cached log with its findings, and the digest of the environment's spaces that it was checked with; None if it is not cached."""
     found = content_cache.load(content_cache.cache_folder(FOLDER), key)
     if found is None:
         return None
@@ -84,7 +84,7 @@ def load_dataset(key: str) -> tuple[OfflineDataset, str] | None:
 
 
 def store_dataset(key: str, dataset: OfflineDataset, spaces: str) -> None:
-    """Keep a log with its findings; `spaces`: digest of the spaces of its environment."""
+    """Store a log with its findings in the cache. `spaces` is the digest of the spaces of its environment."""
     values = {
         "name": dataset.name,
         "hash": dataset.hash,
@@ -107,4 +107,4 @@ def store_dataset(key: str, dataset: OfflineDataset, spaces: str) -> None:
     try:
         content_cache.store(content_cache.cache_folder(FOLDER), key, tensors, values)
     except (TypeError, ValueError):
-        return  # arguments of the environment that are not of JSON
+        return  # some arguments of the environment cannot be stored as JSON

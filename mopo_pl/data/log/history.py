@@ -1,4 +1,4 @@
-"""States that hold the last observations and actions, for systems with delay (`data.history`)."""
+"""Construction of states that hold the last observations and actions, for systems with delay (`data.history`)."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from mopo_pl.data.window import Window
 
 
 def with_history(dataset: OfflineDataset, steps: int) -> OfflineDataset:
-    """The same rows with the window of the last `steps` observations and actions as state; as it is for 1.
+    """Return the log with states that hold the last `steps` observations and the actions between them; unchanged for `steps` = 1.
 
-    The hash stays: it names the log.
+    The hash does not change, as it identifies the log.
     """
     if steps == 1:
         return dataset
@@ -32,7 +32,7 @@ def with_history(dataset: OfflineDataset, steps: int) -> OfflineDataset:
 
 
 def findings_of_history(dataset: OfflineDataset, steps: int) -> tuple[Finding, ...]:
-    """STOP where no row of a log has enough rows before it in its episode to fill the window, WARN where most have not."""
+    """Return a STOP finding if no row has enough rows before it in its episode to fill the window, and a WARN finding if most rows have not."""
     longest = int(dataset.episode_lengths().max())
     if steps > longest:
         text = f"data.history={steps} is more than the longest episode has rows, {longest}: no state would hold what was seen"
@@ -48,7 +48,7 @@ def findings_of_history(dataset: OfflineDataset, steps: int) -> tuple[Finding, .
 
 
 def _names(dataset: OfflineDataset, steps: int) -> ColumnNames:
-    """Such as `temp`, `temp 1 ago` and `valve 1 ago`; none where the log has none."""
+    """Return the names of the state columns, such as `temp`, `temp 1 ago` and `valve 1 ago`. If the log has no names, neither has the result."""
     names, lags = dataset.names, range(1, steps)
     if not names.observations:
         return names

@@ -1,4 +1,4 @@
-"""What `dataset=` names, opened: files, Minari ids, D4RL names, logs that are collected here."""
+"""Opening of logs: files, folders, Minari ids, D4RL names, and logs that are collected by mopo_pl."""
 
 import difflib
 import hashlib
@@ -40,15 +40,15 @@ READERS: dict[str, Callable[[Path, Columns], RawLog]] = {
     **dict.fromkeys(SUFFIXES, read_table),
 }
 NO_ENVIRONMENT = "none"
-"""As `env_id`: use none, though the file may name one."""
+"""Value of `env_id` for no environment, even if the file names one."""
 
 
 def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]) -> OfflineDataset:
-    """Open `data.source`, or `name` itself, and check it; see `DataConfig` for the options.
+    """Open the log at `data.source`, or at `name` if that is not set, check it, and return it; see `DataConfig` for the options.
 
-    Action bounds are those of `data`, else the file's, else the environment's (`env_id`, or the one the file names),
-    else ±1. Raises InputError for whatever is wrong with the file, the environment, or the two together, and for each
-    check that says STOP.
+    Action bounds are taken from `data`, else from the file, else from the environment (`env_id`, or the one that the file names), else they
+    are ±1. Raises InputError if the file cannot be read, if the environment cannot be made or does not match the file, and for each finding
+    of level STOP.
 
     >>> from tempfile import TemporaryDirectory
     >>> arrays = {"observations": np.zeros((100, 3)), "actions": np.zeros((100, 1)), "rewards": np.ones(100)}
@@ -69,16 +69,16 @@ def open_dataset(*, name: str, data: DataConfig, env_id: str | None, env_kwargs:
 def examine(
     *, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]
 ) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
-    """As `open_dataset`, with what is wrong with the log as findings; the dataset is None where it cannot be packed.
+    """Open and check a log like `open_dataset`, and return it with its findings instead of raising for them.
 
-    A large log that was opened before comes from the cache (`data.cache`). Raises InputError where the file cannot be read
-    or lacks a field, and where the environment cannot be made.
+    The dataset is None if it cannot be packed. A large log that was opened before is read from the cache (`data.cache`). Raises InputError
+    if the file cannot be read or lacks a field, and if the environment cannot be made.
     """
     source = data.source or name
     files = files_of(source, data) if data.cache else []
     states = _states(files)
     how = asdict(replace(data, cache=True, d4rl_folder="", history=1, units={}))
-    del how["device"]  # changes nothing of what is read
+    del how["device"]  # does not affect what is read
     key = key_of(files, {"name": name, "data": how, "env_id": env_id, "env_kwargs": dict(env_kwargs)})
     if key is not None and (found := load_dataset(key)) is not None:
         dataset, spaces = found
@@ -93,7 +93,10 @@ def examine(
 def _windowed(
     dataset: OfflineDataset, findings: tuple[Finding, ...], steps: int
 ) -> tuple[OfflineDataset, tuple[Finding, ...]]:
-    """The log with windows as states, unless they would hold nothing, and its findings with those of the windows."""
+    """Return the log with windows of `steps` observations as states, and all findings.
+
+    If a window is longer than every episode, the log is unchanged.
+    """
     more = findings_of_history(dataset, steps)
     if any(finding.level == "STOP" for finding in more):
         return dataset, (*findings, *more)
@@ -102,12 +105,12 @@ def _windowed(
 
 
 def _states(files: Sequence[Path]) -> list[tuple[int, int]]:
-    """Size and time of change of each file, so that one that is written while it is read is not cached."""
+    """Return the size and modification time of each file. They show whether a file was written while it was read, and must not be cached."""
     return [(status.st_size, status.st_mtime_ns) for status in (path.stat() for path in files)]
 
 
 def _spaces_digest(env_id: str | None, env_kwargs: Mapping[str, Any]) -> str:
-    """Of what a log was compared with: shapes and bounds of an environment's spaces."""
+    """Return a digest of the shapes and bounds of an environment's spaces, or "" without an environment."""
     if env_id is None:
         return ""
     environment = tried_environment(env_id, env_kwargs)
@@ -123,7 +126,7 @@ def _spaces_digest(env_id: str | None, env_kwargs: Mapping[str, Any]) -> str:
 def _examine(
     source: str, name: str, data: DataConfig, env_id: str | None, env_kwargs: Mapping[str, Any]
 ) -> tuple[OfflineDataset | None, tuple[Finding, ...]]:
-    """Read and check the log behind a source."""
+    """Read and check the log at `source`, without the cache and without windows."""
     raw = read(source, data)
     _settle_environment(raw, env_id, env_kwargs)
     squeeze(raw)
@@ -137,7 +140,7 @@ def _examine(
         return None, tuple(Finding("STOP", "arrays", problem) for problem in problems)
     if data.max_rows is not None:
         keep_last(raw, data.max_rows, data.time_limit)
-    # What lies beyond the bounds is a finding: the rest of the log can still be looked at.
+    # Actions beyond the bounds are clipped here and reported as a finding, so that the rest of the log can still be checked.
     dataset = assemble(
         raw,
         name=name,
@@ -152,7 +155,7 @@ def _examine(
 
 
 def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:
-    """Let what is packed to the bit be there once: a large log does not fit into memory twice."""
+    """Replace raw float32 states by views of the packed ones, which are identical, as a large log does not fit into memory twice."""
     for name in ("observations", "next_observations"):
         array = getattr(raw, name)
         if array is not None and array.dtype == np.float32:
@@ -160,7 +163,10 @@ def _share_memory(raw: RawLog, dataset: OfflineDataset) -> None:
 
 
 def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str, Any]) -> None:
-    """The user's environment, else the file's; raises InputError where the file's would import a module or read elsewhere."""
+    """Set the environment of the log: the user's, else the one in the file.
+
+    Raises InputError if the one in the file would import a module, or has arguments such as a file, an address or Python code.
+    """
     if env_id == NO_ENVIRONMENT:
         raw.env_id, raw.env_kwargs = None, {}
     elif env_id is not None:
@@ -182,7 +188,7 @@ def _settle_environment(raw: RawLog, env_id: str | None, env_kwargs: Mapping[str
 
 
 def read(source: str, data: DataConfig) -> RawLog:
-    """The log behind a path, a `collect:` source, a D4RL name or a Minari id."""
+    """Read the log at a path, a `collect:` source, a D4RL name or a Minari id."""
     if source.startswith("collect:"):
         return read_minari(_collect(source.removeprefix("collect:"), data))
     path, columns = Path(source).expanduser(), _columns(data.columns)
@@ -203,7 +209,7 @@ def read(source: str, data: DataConfig) -> RawLog:
 
 
 def files_of(source: str, data: DataConfig) -> list[Path]:
-    """All files that a log consists of; none where it has none, or must be collected or downloaded first."""
+    """Return all files of a log; empty if it has none, or must be collected or downloaded first."""
     path = Path(source).expanduser()
     if source.startswith("collect:"):
         return []
@@ -222,9 +228,9 @@ def _is_id(source: str) -> bool:
 
 
 def _columns(given: ColumnsConfig) -> Columns:
-    """The fields that the user has mapped, each with its keys; none for `none`.
+    """Return the fields that the user has mapped, each with its keys; the keys are empty for `none`.
 
-    Raises InputError for a name that was not typed as a text: of 1.10 the number 1.1 is left.
+    Raises InputError for a key that was not given as text: YAML would read the name 1.10 as the number 1.1.
     """
     columns: dict[str, list[str]] = {}
     for field, setting in SETTINGS.items():
@@ -243,7 +249,7 @@ def _columns(given: ColumnsConfig) -> Columns:
 
 
 def _read_id(name: str, d4rl_folder: Path, columns: Columns) -> RawLog:
-    """D4RL's name of a file in its folder, else a Minari id."""
+    """Read a log by its D4RL name if `d4rl_folder` holds its file, else by its Minari id."""
     candidates = _d4rl_files(name, d4rl_folder)
     d4rl = next((path for path in candidates if path.is_file()), None)
     if d4rl is not None:
@@ -269,13 +275,13 @@ def _near(path: Path) -> str:
 
 
 def _d4rl_files(name: str, folder: Path) -> list[Path]:
-    """D4RL calls the file of `halfcheetah-medium-v2` `halfcheetah_medium-v2.hdf5`."""
+    """Return the possible files of a D4RL name. D4RL stores `halfcheetah-medium-v2` as `halfcheetah_medium-v2.hdf5`."""
     stem, _, version = name.rpartition("-")
     return [folder / f"{stem.replace('-', '_')}-{version}.hdf5", folder / f"{name}.hdf5"]
 
 
 def _spaces(raw: RawLog) -> tuple[gymnasium.spaces.Box, tuple[np.ndarray, np.ndarray], list[str]]:
-    """The environment's action space, bounds of its states [D], and where the log does not fit the environment."""
+    """Return the environment's action space, the bounds of its states [D], and messages where the log does not match its spaces."""
     assert raw.env_id is not None
     environment = tried_environment(raw.env_id, raw.env_kwargs)
     observation, action = environment.observation_space, environment.action_space

@@ -1,4 +1,4 @@
-"""`assemble`: the one place that makes an `OfflineDataset` of a `RawLog`."""
+"""`assemble`, the only function that makes an `OfflineDataset` from a `RawLog`, and its parts."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from mopo_pl.data.transitions import Transitions
 from mopo_pl.errors import InputError
 
 SAME = 1e-3
-"""Distance up to which a next state is the next row's: rounding, not a reset [standard deviations of a column]."""
+"""Largest distance between a next state and the next row's state that counts as rounding, in standard deviations of a column."""
 
 
 def assemble(
@@ -24,11 +24,18 @@ def assemble(
     clip_actions: bool,
     drop_time_limits: bool = False,
 ) -> OfflineDataset:
-    """Check the arrays and pack them; `bounds` are those that -1 and +1 stand for.
+    """Check the arrays of a log, pack them, and return the dataset.
 
-    `drop_time_limits`: the next states of rows at time limits count as not known, so that neither stage uses these rows.
+    Raises InputError with all problems: wrong shapes or lengths, discrete actions, NaN or inf, actions out of bounds, no usable row.
 
-    Raises InputError with all that is wrong: shapes, lengths, discrete actions, NaN and inf, actions out of bounds.
+    Args:
+        raw: The arrays, whose axes of length 1 are dropped in place.
+        name: Name of the dataset.
+        bounds: Lower and upper action bounds, which are scaled to -1 and +1.
+        time_limit: Number of steps after which an episode ends, or None.
+        clip_actions: Whether actions beyond the bounds are clipped rather than refused.
+        drop_time_limits: Whether the next states of rows at time limits count as unknown, so that neither training stage uses these rows.
+
     """
     squeeze(raw)
     problems = problems_of(raw)
@@ -65,14 +72,14 @@ def assemble(
 
 
 def keep_last(raw: RawLog, rows: int, time_limit: int | None) -> None:
-    """Leave out all but the last `rows` rows of arrays that are sound; the episodes stay those of the whole log."""
+    """Keep only the last `rows` rows of a log without problems. Episodes end in the same rows as in the complete log."""
     left_out = len(raw.rewards) - rows
     if left_out <= 0:
         return
     ends = _episode_ends(raw, time_limit)
     raw.cut = left_out not in ends
     if time_limit is not None:
-        # Counted from the first row that is kept, the limits would fall elsewhere.
+        # If steps were counted from the first row that is kept, the limits would fall on other rows.
         limits = np.zeros(len(raw.rewards), bool) if raw.ends is None else raw.ends.copy()
         limits[ends[:-1] - 1] = True
         raw.ends = limits
@@ -82,7 +89,7 @@ def keep_last(raw: RawLog, rows: int, time_limit: int | None) -> None:
 
 
 def goes_on(raw: RawLog) -> np.ndarray:
-    """Whether a row's next state is the next row's state, up to rounding [N - 1] bool; needs `next_observations`."""
+    """Return whether the next state of each row is the next row's state up to rounding, [N - 1] bool. The log must have `next_observations`."""
     assert raw.next_observations is not None
     following, states = raw.next_observations[:-1], raw.observations[1:]
     spread, same = moments(raw.observations)[1], np.empty(len(states), bool)
@@ -94,11 +101,14 @@ def goes_on(raw: RawLog) -> np.ndarray:
 
 
 def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
-    """Row after the last of each episode: at marks, where the next state is not the next row's, at limits, at the end."""
+    """Return the index after the last row of each episode, [K].
+
+    An episode ends at a mark of the file, where the next state is not the next row's state, at the time limit, and at the end of the log.
+    """
     last = marked_ends(raw)
     if raw.next_observations is not None:
         breaks = ~goes_on(raw)
-        # Where most rows break off, they are out of order, and the file's own marks say more.
+        # If most next states differ from the next row's state, the rows are out of order, and the marks of the file are more reliable.
         if (raw.timeouts is None and raw.ends is None) or 2 * breaks.sum() <= len(breaks):
             last[:-1] |= breaks
     last[-1] = True
@@ -111,7 +121,10 @@ def _episode_ends(raw: RawLog, time_limit: int | None) -> np.ndarray:
 
 
 def _finished(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """Which episodes are whole: not those beside a gap, a first one without its beginning, or a last one that the file's end cuts."""
+    """Return whether each episode is complete, [K] bool.
+
+    Incomplete are episodes next to a gap, a first episode without its first row, and a last episode that is cut by the end of the file.
+    """
     finished = np.ones(len(ends), bool)
     finished[0] = not raw.cut
     start = ends[-2] if len(ends) > 1 else 0
@@ -131,7 +144,7 @@ def _next_known(raw: RawLog, ends: np.ndarray) -> np.ndarray:
 
 
 def _limited(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarray:
-    """Rows at time limits [N] bool."""
+    """Return whether each row is the last before a time limit, [N] bool."""
     limited = np.zeros(len(raw.rewards), bool) if raw.timeouts is None else np.array(raw.timeouts, bool)
     if time_limit is not None:
         limited[ends[np.diff(ends, prepend=0) == time_limit] - 1] = True
@@ -139,10 +152,10 @@ def _limited(raw: RawLog, ends: np.ndarray, time_limit: int | None) -> np.ndarra
 
 
 def _fill(rows: np.ndarray, raw: RawLog, ends: np.ndarray, bounds: Bounds) -> None:
-    """Writes column block by column block into the one packed array.
+    """Write the fields into the packed array `rows`.
 
-    Where the file does not tell what followed, the next row does; at an episode's end nothing does, and the row's own
-    observation stands in. With terminal 1 no critic looks at it, and no model is trained on it (`next_known`).
+    If the file has no next observations, they are taken from the next row. At the end of an episode they are unknown, and the observation of
+    the row itself is the placeholder. The critic does not use it in a terminal row, and the dynamics model is not trained on it (`next_known`).
     """
     dim, stop = raw.observations.shape[1], raw.observations.shape[1] + raw.actions.shape[1]
     rows[:, :dim] = raw.observations

@@ -1,1 +1,1 @@
-"""File formats: each reader makes a `RawLog` of one."""
+"""Readers of file formats, each of which makes a `RawLog` of a file."""

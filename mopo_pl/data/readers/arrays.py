@@ -1,4 +1,4 @@
-"""From named arrays to a `RawLog`: which array is which field, and where episodes end."""
+"""`log_of_arrays`: a `RawLog` made of named arrays, with the array of each field and the ends of episodes."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,16 +21,16 @@ from mopo_pl.data.readers.raw_log import RawLog, Unused, fields_of, squeeze
 from mopo_pl.errors import InputError
 
 LARGE = 2_000_000
-"""Rows from which observations, actions and rewards are held in float32, as they are learned from, to save memory."""
+"""Number of rows from which observations, actions and rewards are kept in float32, the type used for training, to save memory."""
 NARROWED = (*MATRICES, "rewards")
-"""Fields that are held in float32 where the log is large."""
+"""Fields that are kept in float32 if the log is large."""
 
 INFOS = "infos/"
-"""Beginning of the keys of an environment's further numbers, as D4RL calls them."""
+"""Prefix of the keys of additional numbers of the environment (infos), as in D4RL files."""
 
 Shape = tuple[int, ...]
 Labels = Mapping[str, Sequence[str]]
-"""Names of the columns of an array, by its key."""
+"""Names of the columns of an array, by the key of the array."""
 
 
 def log_of_arrays(
@@ -44,17 +44,17 @@ def log_of_arrays(
     labels: Labels | None = None,
     file_ends: Sequence[int] = (),
 ) -> RawLog:
-    """Read the fields of a log from arrays by name.
+    """Make a log of arrays with names.
 
     Args:
-        source: File, as messages call it.
+        source: How messages name the file.
         shapes: Key and shape of each array of the file.
-        load: Gives the array of a field by its name and keys, several keys as columns of one array.
+        load: Function that returns the array of a field by its name and keys. Several keys are columns of one array.
         columns: The user's mapping.
-        required: Fields without which the log is refused.
-        drop_missing: Leave out rows with NaN, and end an episode before each. Rows with a time are always treated so.
-        labels: Names of the columns of arrays that have some.
-        file_ends: Row after the last of each file, where the log is a folder.
+        required: Fields that the log must have; InputError is raised for those that are missing.
+        drop_missing: Whether to leave out rows with NaN, and to end an episode before each. This is always done if rows have times.
+        labels: Names of the columns of arrays, where there are any.
+        file_ends: Index after the last row of each file, if the log is a folder.
 
     """
     found = find_fields(shapes, source, columns, required)
@@ -81,7 +81,7 @@ def log_of_arrays(
         del readable["times"], marks["times"]
         del found["times"]
     if found.get("starts") == ["index"] and len(marks["starts"]) == rows:
-        readable.pop("starts", None)  # NeoRL's index holds row numbers; one value a row means something else
+        readable.pop("starts", None)  # NeoRL's index: first rows of episodes, not one value per row
     used = {key for name, keys in found.items() if name not in marks or name in readable for key in keys}
     log = RawLog(
         source=source,
@@ -98,7 +98,7 @@ def log_of_arrays(
         **arrays,
     )
     if not rows or any(array.shape[:1] != (rows,) for _, array, _ in fields_of(log)):
-        return log  # which is refused for it
+        return log  # `problems_of` reports the problem later
     squeeze(log)
     if found.get("terminals") == ["dones"] and found.get("timeouts") == ["timeouts"]:
         _limits_are_not_terminal(log)
@@ -116,7 +116,7 @@ def log_of_arrays(
 
 
 def _advances(times: np.ndarray) -> bool:
-    """Whether time goes forward in most rows."""
+    """Return whether time increases from row to row in most rows."""
     return len(times) < 2 or bool((np.diff(times.astype(np.float64)) > 0).mean() > 0.5)
 
 
@@ -129,7 +129,7 @@ def _refuse_time_backwards(source: str, found: Mapping[str, Sequence[str]], mark
 
 
 def stacked(arrays: list[np.ndarray], keys: Sequence[str], source: str) -> np.ndarray:
-    """One array as it is, several as columns of one."""
+    """Return a single array unchanged, or several as the columns of one array. Raises InputError if their shapes differ."""
     if len(arrays) == 1:
         return arrays[0]
     try:
@@ -139,12 +139,12 @@ def stacked(arrays: list[np.ndarray], keys: Sequence[str], source: str) -> np.nd
 
 
 def _narrowed(array: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # inf is refused later, with its row
+    with np.errstate(over="ignore"):  # inf is reported later, with its row
         return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 def _names(keys: Sequence[str], shapes: Mapping[str, Shape], labels: Labels) -> tuple[str, ...]:
-    """Of each column; none where one array without names holds them all."""
+    """Return the name of each column; empty if all columns are in one array without names."""
     if len(keys) == 1 and keys[0] not in labels:
         return ()
     return tuple(name for key in keys for name in labels.get(key) or _numbered(key, shapes[key]))
@@ -164,7 +164,10 @@ def _unused(shapes: Mapping[str, Shape], used: set[str], rows: int) -> list[Unus
 
 
 def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> bool:
-    """Put the rows of several environments [T, E, ...] one environment after another [E·T, ...]; False where there is one."""
+    """Reshape arrays [T, E, ...] of several environments or episodes to rows [E·T, ...]; return whether there were several.
+
+    States change less from row to row along the time axis. If that is the second axis, the arrays are [episodes, steps, ...].
+    """
     shape = arrays["rewards"].shape
     if len(shape) != 2 or shape[1] < 2 or arrays["observations"].ndim != 3 or arrays["observations"].shape[:2] != shape:
         return False
@@ -186,19 +189,19 @@ def _take_apart(arrays: dict[str, Any], remarks: list[str]) -> bool:
 
 
 def _continues(states: np.ndarray, axis: int) -> float:
-    """Mean step of states [A, B, D] along an axis, in the standard deviation of each column; inf where there is no step."""
+    """Return the mean step of states [A, B, D] along an axis, in standard deviations of each column; inf if there is no step."""
     if states.shape[axis] < 2 or states.dtype.kind not in "fiu":
         return np.inf
     spread = states.reshape(-1, states.shape[2]).std(0, dtype=np.float64)
     before, after = (states[:-1], states[1:]) if axis == 0 else (states[:, :-1], states[:, 1:])
-    # Differences of unsigned numbers would wrap; others stay as they are, as a large log has no room for them in float64.
+    # Differences of unsigned integers would wrap. Floats keep their type, as float64 copies of a large log would not fit into memory.
     wide = np.float64 if states.dtype.kind in "iu" else states.dtype
     steps = np.abs(np.subtract(after, before, dtype=wide)).mean((0, 1), dtype=np.float64)
     return float((steps / np.where(spread > 0, spread, 1.0)).mean())
 
 
 def _limits_are_not_terminal(log: RawLog) -> None:
-    """Stable-Baselines3 sets `dones` at time limits too, and trains on dones · (1 - timeouts)."""
+    """Clear terminal flags at time limits: Stable-Baselines3 sets `dones` there too, and trains on dones · (1 - timeouts)."""
     assert log.timeouts is not None
     both = (log.timeouts == 1) & (log.terminals == 1)
     if both.any():
@@ -209,7 +212,10 @@ def _limits_are_not_terminal(log: RawLog) -> None:
 
 
 def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
-    """Leave out rows with NaN, and count them; `marks["gaps"]` says before which rows some were left out."""
+    """Leave out rows with NaN, and add a remark with their counts.
+
+    `marks["gaps"]` is set to the rows after which rows were left out, [N] bool for the N rows that remain. Raises InputError if none remain.
+    """
     rows = len(log.observations)
     missing, counts = np.zeros(rows, bool), {}
     for key, column in _columns(log, marks):
@@ -236,7 +242,7 @@ def _drop_missing(log: RawLog, marks: dict[str, np.ndarray]) -> None:
 
 
 def _columns(log: RawLog, marks: Mapping[str, np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
-    """Name and values [N] of each column that may hold NaN."""
+    """Yield the name and values [N] of each column of floats, which may contain NaN."""
     given = {name: (array, getattr(log.names, name, ())) for name, array, _ in fields_of(log)}
     for name, (array, names) in {**given, **{name: (mark, ()) for name, mark in marks.items()}}.items():
         if array.dtype.kind != "f":
@@ -246,7 +252,7 @@ def _columns(log: RawLog, marks: Mapping[str, np.ndarray]) -> Iterator[tuple[str
 
 
 def environment_arguments(text: str, path: Path) -> dict[str, Any]:
-    """Arguments of an environment from their JSON; raise InputError where it is none."""
+    """Return the arguments of an environment from JSON text; raise InputError if it is not a JSON object."""
     try:
         arguments = json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Where the episodes of a log end: what its flags, ids, times and files say of it."""
+"""Ends of episodes, derived from the flags, episode ids, times and files of a log."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,35 +7,35 @@ import numpy as np
 from mopo_pl.data.readers.raw_log import RawLog, marked_ends
 
 MARKS = ("ends", "starts", "episodes", "times")
-"""Fields that only say where episodes end."""
+"""Fields that are used only to find the ends of episodes."""
 SKIP = 1.5
-"""Time between two rows, in medians of it, from which rows are missing between them."""
+"""Time step between two rows above which rows are missing between them, in medians of the step."""
 RATE = 20
-"""Rows one after another whose median step of time is compared with that of all rows."""
+"""Number of consecutive rows whose median time step is compared with that of all rows."""
 JITTER = 0.5
-"""Distance of the quartiles of such steps from which their median says nothing [median]."""
+"""Interquartile range of such steps above which their median is not meaningful, in medians."""
 
 
 def row_mark(name: str, mark: np.ndarray, rows: int) -> np.ndarray | None:
-    """A mark with one value a row [N]; None where it is no such mark."""
+    """Return a mark with one value per row, [N], or None if the array cannot be such a mark."""
     mark = mark.ravel()
     if name == "starts" and len(mark) != rows:
         return _flags(mark, rows)
     if name == "ends" and len(mark) != rows and mark.dtype.kind in "iu" and len(mark) and mark[-1] in (rows, rows - 1):
-        # Row numbers after the last row of each episode, or of the last rows themselves.
+        # The array contains either the indices after the last rows of episodes, or the indices of the last rows.
         return _flags(mark - (1 if mark[-1] == rows else 0), rows)
     if len(mark) != rows or (name == "times" and mark.dtype.kind not in "fiubmM"):
         return None
     if name in ("ends", "starts"):
         if mark.dtype.kind not in "fiub":
             return None
-        # NaN: the row is left out later.
+        # Rows with NaN are left out later.
         return mark if (np.isin(mark, (0, 1)) | (mark != mark)).all() else None
     return mark
 
 
 def _flags(numbers: np.ndarray, rows: int) -> np.ndarray | None:
-    """The row numbers of the beginnings [K] as flags [N]."""
+    """Return flags [N] that are set in the rows `numbers` [K]; None if these are not ascending indices of rows."""
     if numbers.dtype.kind not in "iu" or not (
         (np.diff(numbers) > 0).all() and ((numbers >= 0) & (numbers < rows)).all()
     ):
@@ -46,14 +46,14 @@ def _flags(numbers: np.ndarray, rows: int) -> np.ndarray | None:
 
 
 def shows_borders(log: RawLog, marks: Mapping[str, np.ndarray]) -> bool:
-    """Whether the log itself says where an episode goes on in the next file."""
+    """Return whether the log contains data that show if an episode continues in the next file."""
     return log.next_observations is not None or bool({"episodes", "times", "starts"} & marks.keys())
 
 
 def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """Rows after which the file begins another episode or leaves rows out [N] bool; None where nothing says so.
+    """Return the rows after which another episode begins or rows are missing, [N] bool; None if the log has no such marks.
 
-    Notes in `log.gaps` after which of them rows are missing.
+    `log.gaps` is set to the rows after which rows are missing, and `log.remarks` gets sentences about unusual marks.
     """
     flags = []
     if "ends" in marks:
@@ -103,7 +103,7 @@ def episode_ends(log: RawLog, marks: Mapping[str, np.ndarray]) -> np.ndarray | N
 
 
 def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows after which time falls back or stands, and rows after which it skips [N] bool."""
+    """Return the rows after which time decreases or stays equal, and the rows after which it skips, both [N] bool."""
     steps = np.diff(times)
     forward = steps[steps > 0]
     usual = np.median(forward) if len(forward) else np.inf
@@ -111,7 +111,7 @@ def _time_breaks(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _other_rate(times: np.ndarray) -> str:
-    """Return what to say where many rows one after another were written at another rate than most; empty where none were."""
+    """Return a remark if many consecutive rows were written at another rate than most rows; else an empty text."""
     steps = np.diff(times)
     steps = np.where(steps > 0, steps, np.nan)
     count = len(steps) // RATE * RATE
@@ -123,7 +123,7 @@ def _other_rate(times: np.ndarray) -> str:
         return ""
     low, middle, high = np.nanquantile(pieces, (0.25, 0.5, 0.75), axis=1)
     usual = np.nanmedian(steps)
-    # Where the steps of a piece scatter widely, the clock jitters, and its median is chance.
+    # If the steps of a piece vary widely, the clock jitters, and the median of the piece is not meaningful.
     other = ((middle < usual / SKIP) | (middle > SKIP * usual)) & (high - low < JITTER * middle)
     if not other.any():
         return ""
@@ -135,10 +135,10 @@ def _other_rate(times: np.ndarray) -> str:
 
 
 def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_ends: Sequence[int]) -> None:
-    """Put the rows of an episode together, in their order, where the file interleaves episodes.
+    """Put the rows of each episode together, in their order, if the file interleaves episodes.
 
-    `file_ends`: row after the last of each file of a folder; where each file has each of its ids in one piece, and files have ids in
-    common, they count their episodes anew.
+    `file_ends` contains the index after the last row of each file of a folder. If each id forms one piece within a file, and files have ids
+    in common, each file is assumed to number its episodes from the start again.
     """
     ids = marks.get("episodes")
     if ids is None:
@@ -158,7 +158,7 @@ def join_interleaved_episodes(log: RawLog, marks: dict[str, np.ndarray], file_en
 
 
 def _of_each_file(log: RawLog, marks: Mapping[str, np.ndarray], file_ends: Sequence[int]) -> np.ndarray:
-    """The ids [N], made different in each file where the files count their episodes anew."""
+    """Return the episode ids [N], made different in each file if each file numbers its episodes from the start again."""
     ids, rows = marks["episodes"], len(marks["episodes"])
     changes = np.append(True, ids[1:] != ids[:-1])
     if len(file_ends) < 2 or (ids.dtype.kind == "f" and np.isnan(ids).any()):
@@ -170,7 +170,7 @@ def _of_each_file(log: RawLog, marks: Mapping[str, np.ndarray], file_ends: Seque
             f"{log.key('episodes')} has the same value before and after {int(kept.sum())} of {len(file_ends) - 1} borders of files: the episode "
             "is taken to go on; write different values where it does not"
         )
-    # One piece for each run of equal ids within a file.
+    # A piece is a run of equal ids within a file.
     first = np.flatnonzero(changes | borders)
     file, code = np.searchsorted(file_ends, first, side="right"), np.unique(ids[first], return_inverse=True)[1]
     within = file * (code.max() + 1) + code
@@ -184,7 +184,10 @@ def _of_each_file(log: RawLog, marks: Mapping[str, np.ndarray], file_ends: Seque
 
 
 def _times_go_on(marks: Mapping[str, np.ndarray], first: np.ndarray, code: np.ndarray) -> bool:
-    """Whether time goes forward from each piece, which begins at a row, to the next one of the same id."""
+    """Return whether time increases from the end of each piece to the start of the next piece of the same id.
+
+    `first` are the first rows of the pieces, and `code` are their ids as integers.
+    """
     if "times" not in marks:
         return False
     order = np.argsort(code, kind="stable")
@@ -194,10 +197,10 @@ def _times_go_on(marks: Mapping[str, np.ndarray], first: np.ndarray, code: np.nd
 
 
 def without_last_steps(log: RawLog, marks: Mapping[str, np.ndarray]) -> RawLog:
-    """RLDS: the last step of an episode holds its last observation; its action and reward mean nothing.
+    """Convert an RLDS log, in which the last step of an episode has only an observation, and a meaningless action and reward.
 
-    Some writers store a whole transition there instead: it is kept where an action or a reward is not 0. Before a gap,
-    a step is treated as the last: what followed it was left out.
+    The observation becomes the next observation of the step before. Some writers store a complete transition in the last step instead: the
+    steps are kept if any of their actions or rewards is not 0. A step before a gap is treated as a last step, as what followed was left out.
     """
     last = marks["ends"].astype(bool)
     log.ends = ends = episode_ends(log, marks)

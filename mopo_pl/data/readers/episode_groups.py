@@ -1,4 +1,4 @@
-"""HDF5 files with one group for each episode, as robomimic and Minari write them, read as one array for each field."""
+"""Reading of HDF5 files with one group per episode, as written by robomimic and Minari, as one array per field."""
 
 import re
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from mopo_pl.data.readers.names import NAMES, Columns, listed, shown
 from mopo_pl.errors import InputError
 
 ENDS = "episode_ends"
-"""Key of the flags of the last rows, which the groups stand for."""
+"""Key of the flags of the last rows of episodes, which are derived from the groups."""
 NUMBER = re.compile(r"\d+")
 LONGEST = 200
-"""Characters of the name of a group that may be an episode."""
+"""Largest number of characters in the name of a group that may be an episode."""
 NEXT = "next_"
 """Prefix of the key of next states that are the later rows of an array with one state more than there are actions."""
 
@@ -106,8 +106,8 @@ def episode_groups(path: Path, datasets: Mapping[str, h5py.Dataset], columns: Co
 def _grouped(path: Path, datasets: Mapping[str, h5py.Dataset]) -> dict[str, Group]:
     """Return the arrays below each numbered group, in the order of the numbers; empty where there are no such groups.
 
-    Of nested numbered groups (`run_2023/demo_7`), those count of which there are several. Raises InputError where there are several kinds
-    of them.
+    If numbered groups are nested (`run_2023/demo_7`), those of the first level with several groups are used. Raises InputError if their names
+    are of several kinds.
     """
     deepest = max((key.count("/") for key in datasets), default=0)
     candidates = [grouped for depth in range(deepest) if (grouped := _at_depth(datasets, depth))]
@@ -134,7 +134,7 @@ def _at_depth(datasets: Mapping[str, h5py.Dataset], depth: int) -> dict[str, Gro
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """Return texts and the numbers after them: `demo_9` comes before `demo_10`."""
+    """Split a name into pairs of a text and the number after it, as a sort key by which `demo_9` comes before `demo_10`."""
     return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
 
 

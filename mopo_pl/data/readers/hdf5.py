@@ -1,4 +1,4 @@
-"""`.hdf5` logs: arrays by name at the top of the file, d3rlpy's one array per field and episode, or a group for each episode."""
+"""Reader of `.hdf5` logs: named arrays at the top of the file, one array per field and episode (d3rlpy), or one group per episode."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -17,13 +17,13 @@ from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
 D3RLPY = {"observations": "observations", "actions": "actions", "rewards": "rewards", "terminated": "terminals"}
-"""Fields of an episode in a file of d3rlpy 2: `observations_0`, `actions_0`, ..."""
+"""Arrays of an episode in a d3rlpy 2 file (`observations_0`, `actions_0`, ...) and the fields that they hold."""
 
 
 def read_hdf5(path: Path, columns: Columns) -> RawLog:
-    """Read a log; the attributes `env_id` and `env_kwargs` (JSON) are taken where the file has them.
+    """Read a log, with the environment from the attributes `env_id` and `env_kwargs` (JSON) if the file has them.
 
-    Raises InputError where the file is damaged, open for writing elsewhere, or a key is missing.
+    Raises InputError if the file is damaged, is open for writing in another program, or lacks a key.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -52,7 +52,10 @@ def read_hdf5(path: Path, columns: Columns) -> RawLog:
 
 
 def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The arrays of the file by their full names; links to other files are not followed."""
+    """Yield the arrays of the file with their full names.
+
+    Raises InputError for links to other files at the top of the file. Those inside groups are skipped.
+    """
     groups = []
     for key in map(str, file):
         link = file.get(key, getlink=True)
@@ -73,15 +76,15 @@ def _datasets(file: h5py.File, path: Path) -> Iterator[tuple[str, h5py.Dataset]]
 
 
 def _elsewhere(item: Any, file: h5py.File) -> bool:
-    """Whether an array, or a part of it, is stored in another file."""
+    """Return whether an array, or a part of it, is stored in another file."""
     other = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
     return bool(other) or item.file.filename != file.filename
 
 
 def refuse_outside(path: Path) -> None:
-    """Raise InputError where anything in a file is stored in another one, or is larger than the file can hold.
+    """Raise InputError if any part of a file is stored in another file, or if it declares more data than the file can hold.
 
-    For readers that would follow and believe it. Each object is looked at once, without its values.
+    This protects readers that follow such links and trust such sizes. Each object is visited once, without reading its values.
     """
     declared = 0
     with h5py.File(path, "r") as file:
@@ -105,7 +108,7 @@ def refuse_outside(path: Path) -> None:
 
 
 def _inside(groups: list[tuple[str, h5py.Group]], file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """The arrays of groups, and of the groups in them; each group once, as it may hold a link to itself."""
+    """Yield the arrays of groups and of their subgroups. Each group is visited once, as it may contain a link to itself."""
     seen = set()
     while groups:
         prefix, group = groups.pop()
@@ -152,7 +155,7 @@ def _array(dataset: h5py.Dataset | None, key: str, path: Path) -> np.ndarray:
 
 
 def _episodes(datasets: dict[str, h5py.Dataset]) -> list[str]:
-    """Numbers of the episodes of a file of d3rlpy 2, in order; none where it is another file."""
+    """Return the numbers of the episodes of a d3rlpy 2 file, in order; empty for other files."""
     numbers = {match[1] for key in datasets if (match := re.fullmatch(r"observations_(\d+)", key))}
     return sorted(numbers, key=int) if "observations" not in datasets else []
 
@@ -179,7 +182,7 @@ def _of_episodes(path: Path, datasets: dict[str, h5py.Dataset], episodes: list[s
 
 
 def _unused(datasets: dict[str, h5py.Dataset], episodes: list[str], rows: int) -> list[Unused]:
-    """Further fields that each episode has, with a row for each of its steps."""
+    """Return the other fields that every episode has with one row per step."""
     shapes = {key: dataset.shape or () for key, dataset in datasets.items()}
     names = {key.rpartition("_")[0] for key in shapes if key.endswith(f"_{episodes[0]}")} - set(D3RLPY)
     return [
@@ -193,7 +196,10 @@ def _unused(datasets: dict[str, h5py.Dataset], episodes: list[str], rows: int) -
 
 
 def _text(attribute: Any, name: str, path: Path) -> str:
-    """h5py gives text of fixed length as bytes, and an attribute of one element as an array."""
+    """Return an attribute as text; raise InputError if it is not text.
+
+    h5py returns text of fixed length as bytes, and an attribute of one element as an array.
+    """
     if isinstance(attribute, np.ndarray) and attribute.size == 1:
         attribute = attribute.item()
     if isinstance(attribute, bytes):

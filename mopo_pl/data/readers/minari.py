@@ -1,4 +1,4 @@
-"""Minari datasets: of the local store, or downloaded when the hub can be reached."""
+"""Reader of Minari datasets, from the local store or downloaded from the hub."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ from mopo_pl.storage.stored_json import read_json
 
 
 def read_minari(name: str) -> RawLog:
-    """Flattens the episodes of a dataset; all next states are known, as Minari stores T + 1 observations.
+    """Read a dataset and concatenate its episodes. All next states are known, as Minari stores T + 1 observations per episode.
 
-    Raises InputError where the dataset is neither in the store nor downloadable, or its spaces are not boxes.
+    Raises InputError if the dataset is neither in the store nor downloadable, is damaged, or has spaces that are not boxes.
     """
     dataset = _load(name)
     for kind, space in (("observations", dataset.observation_space), ("actions", dataset.action_space)):
@@ -48,13 +48,13 @@ def read_minari(name: str) -> RawLog:
 
 
 def minari_files(name: str) -> list[Path]:
-    """The files of a dataset of the local store; none where it has to be downloaded."""
+    """Return the files of a dataset in the local store; empty if it must be downloaded first."""
     folder = store() / name / "data"
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
-    """Those that have steps."""
+    """Return the episodes that have steps. Raises InputError if the dataset is damaged."""
     try:
         return [episode for episode in dataset.iterate_episodes() if len(episode.rewards)]
     except (OSError, KeyError, RuntimeError) as error:
@@ -64,7 +64,7 @@ def _episodes(dataset: MinariDataset, name: str) -> list[Any]:
 
 
 def _infos(episodes: list[Any]) -> dict[str, np.ndarray]:
-    """One number a step of each name [N]; Minari stores T + 1, the first of which belongs to the reset."""
+    """Return the infos that hold one number per step, by name, [N]. Minari stores T + 1 values, the first of which belongs to the reset."""
     columns: dict[str, list[np.ndarray]] = {}
     for episode in episodes:
         for name, values in (episode.infos or {}).items():
@@ -78,7 +78,7 @@ def _flat(values: np.ndarray) -> np.ndarray:
 
 
 def _last_is_limit(episode: Any) -> np.ndarray:
-    """An episode that merely stops was cut: for learning that is a time limit."""
+    """Return the truncation flags of an episode, [T] bool. An episode that ends without a flag was cut, which counts as a time limit."""
     timeouts = np.array(episode.truncations, bool)
     timeouts[-1] |= not episode.terminations[-1]
     return timeouts
@@ -90,7 +90,7 @@ def _environment(dataset: MinariDataset) -> dict[str, Any]:
 
 
 def store() -> Path:
-    """Minari's folder of datasets; raises InputError where it cannot be made."""
+    """Return Minari's folder of datasets; raise InputError if it is not an absolute path or cannot be created."""
     given = os.environ.get("MINARI_DATASETS_PATH")
     if given is not None and not Path(given).is_absolute():
         raise InputError(f"MINARI_DATASETS_PATH={given!r} must be the full path of a folder")
@@ -124,14 +124,14 @@ def _load(name: str) -> MinariDataset:
 
 
 def _refuse_without_spaces(path: Path, name: str) -> None:
-    """Raise InputError where Minari would make the dataset's environment, which may import any module, for its spaces."""
+    """Raise InputError if the dataset does not store its spaces: Minari would then make its environment, which may import any module."""
     metadata = read_json(path / "metadata.json")
     if not {"observation_space", "action_space"} <= set(metadata):
         raise InputError(f"Minari dataset {name} does not store its spaces; it is not read, as that would run its code")
 
 
 def _refuse_outside(path: Path) -> None:
-    """Raise InputError where the data lie elsewhere, or declare more than they hold: Minari would follow and believe them."""
+    """Raise InputError if data are stored outside the dataset, or declare larger sizes than they have. Minari does not check this."""
     for file in sorted(path.rglob("*")):
         if not file.is_file() and not file.is_dir():
             raise InputError(f"{file} is a pipe, a device or a link to nothing: it is no dataset of Minari")

@@ -1,4 +1,4 @@
-"""Datasets written into Minari's store whole or not at all."""
+"""Atomic writing of datasets to Minari's store."""
 
 import os
 import shutil
@@ -11,11 +11,11 @@ from mopo_pl.data.readers.minari import store
 from mopo_pl.errors import InputError
 
 ASIDE = ".collecting-"
-"""Beginning of the name of a folder that a log is collected in; the number of its process follows."""
+"""Prefix of the name of a folder in which a log is collected, followed by the id of the process."""
 
 
 def _publish(written: Path, place: Path) -> None:
-    """Moves a finished dataset over, unless another process was first: its log is the same."""
+    """Move a finished dataset to its final path, unless another process has already stored the same dataset there."""
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.replace(written, place)
@@ -26,7 +26,10 @@ def _publish(written: Path, place: Path) -> None:
 
 @contextmanager
 def written_aside(name: str) -> Iterator[None]:
-    """Let Minari write into a store next to its own, then move the finished dataset over: a kill leaves nothing half."""
+    """Let Minari write to a temporary store, then move the finished dataset to Minari's store.
+
+    If the process is killed, no partial dataset is left in the store.
+    """
     folder = store()
     try:
         _remove_abandoned(folder)
@@ -47,7 +50,7 @@ def written_aside(name: str) -> Iterator[None]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Remove what a collection that was killed on this machine left."""
+    """Remove the temporary folders of processes that were killed on this machine."""
     for left in folder.glob(f"{ASIDE}*"):
         process = left.name.removeprefix(ASIDE).partition("-")[0]
         if process.isdigit() and not Path(f"/proc/{process}").exists() and Path("/proc/self").exists():

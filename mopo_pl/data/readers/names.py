@@ -1,4 +1,4 @@
-"""Under which keys a log holds which field."""
+"""Keys under which logs hold their fields, and the search for them."""
 
 import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "episodes": ("eps_id", "episode_id", "episode_ids", "episode", "traj_id", "trajectory_id"),
     "times": ("t", "timestep", "timesteps"),
 }
-"""Each field and its keys. `done` means terminal. The last four say where episodes end, each in its own way."""
+"""Keys under which each field is looked for. `done` means terminal. The last four fields mark the ends of episodes in different ways."""
 SETTINGS = {
     "observations": "observation",
     "actions": "action",
@@ -35,33 +35,39 @@ SETTINGS = {
     "episodes": "episode",
     "times": "time",
 }
-"""Each field and its key of `data.columns`."""
+"""Name of the setting of each field in `data.columns`."""
 MATRICES = ("observations", "actions", "next_observations")
-"""Fields of several columns."""
+"""Fields that have several columns."""
 DONE = {"done", "dones"}
-"""Keys that some libraries write next to a key of true terminals, and set at time limits too."""
+"""Keys that some libraries write in addition to a key of true terminals, and that are set at time limits too."""
 NOTHING = "none"
-"""In `data.columns`: the log does not have the field."""
+"""Value in `data.columns` for a field that the log does not have."""
 EXAMPLES = {
     "observations": "'data.columns.observation=[temp, level]'",
     "actions": "'data.columns.action=[heater, valve]'",
     "rewards": "data.columns.reward=yield",
 }
-"""What is typed to name the columns of a table."""
+"""Examples of command line arguments that name the columns of a table."""
 REQUIRED = ("observations", "actions", "rewards", "terminals")
 SHOWN = 12
-"""Most keys that a message lists."""
+"""Largest number of keys that a message lists."""
 
 Columns = Mapping[str, Sequence[str]]
-"""Each field that the user has mapped, and its keys or patterns; no keys: the log does not have it."""
+"""Keys or patterns of each field that the user has mapped; empty for a field that the log does not have."""
 
 
 def find_fields(
     present: Collection[str], source: str, columns: Columns, required: Sequence[str] = REQUIRED, *, table: bool = False
 ) -> dict[str, list[str]]:
-    """Return the keys that hold each field; raise InputError with every field that is missing or ambiguous.
+    """Return the keys that hold each field; raise InputError that lists every missing or ambiguous field.
 
-    `table`: each key is a column, so that messages show how columns are named.
+    Args:
+        present: Keys of the file.
+        source: How messages name the file.
+        columns: The user's mapping.
+        required: Fields that the log must have.
+        table: Whether each key is a column of a table, so that messages show how to name columns.
+
     """
     found: dict[str, list[str]] = {}
     problems: list[str] = []
@@ -106,9 +112,9 @@ def find_fields(
 
 
 def _used_twice(found: Mapping[str, Sequence[str]], columns: Columns) -> Iterator[str]:
-    """What is said of each key that stands twice in a field, or in two fields.
+    """Yield a message for each key that is used twice in a field, or in two fields.
 
-    The time, or what is paid for, may be a part of the state too, where the user names it in both.
+    A time or a reward may also be a column of the observations, if the user names it in both settings.
     """
     fields: dict[str, list[str]] = {}
     for name, keys in found.items():
@@ -126,7 +132,10 @@ def _used_twice(found: Mapping[str, Sequence[str]], columns: Columns) -> Iterato
 def _mapped(
     name: str, patterns: Sequence[str], present: Collection[str], source: str, problems: list[str]
 ) -> Iterator[str]:
-    """The keys that fit the user's patterns, in the order of the patterns and of the file."""
+    """Yield the keys that match the user's patterns, in the order of the patterns and of the file.
+
+    A message is added to `problems` for each pattern without a match.
+    """
     for pattern in patterns:
         matches = [pattern] if pattern in present else [key for key in present if fnmatchcase(key, pattern)]
         if not matches:
@@ -149,13 +158,13 @@ def _or_map(name: str) -> str:
 
 
 def listed(keys: Collection[str]) -> str:
-    """The first keys, and how many there are besides."""
+    """Return a text with the first keys and the number of the others."""
     some = [shown(key) for key, _ in zip(keys, range(SHOWN), strict=False)]
     rest = len(keys) - len(some)
     return ", ".join(some) + (f" and {rest} more" if rest else "")
 
 
 def shown(text: str, longest: int = 80) -> str:
-    """A text of a file as a message may hold it: on one line, no control characters, not too long."""
+    """Return a text of a file made safe for messages: on one line, without control characters, and cut to `longest` characters."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}…"

@@ -1,4 +1,4 @@
-"""`.npz` logs: plain arrays under the names people use for them."""
+"""Reader of `.npz` logs: named arrays, one for each field."""
 
 import math
 import zipfile
@@ -16,22 +16,22 @@ from mopo_pl.data.readers.sizes import brief, refuse_oversized
 from mopo_pl.errors import InputError
 
 NPY = b"\x93NUMPY"
-"""First bytes of a single array."""
+"""First bytes of an `.npy` file, which holds a single array."""
 ENVIRONMENT = ("env_id", "env_kwargs")
-"""Keys that say where a log comes from."""
+"""Keys of the environment of a log."""
 DAMAGE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What NumPy and zipfile raise of damaged archives."""
+"""Exceptions that NumPy and zipfile raise for damaged archives."""
 
 
 def read_npz(path: Path, columns: Columns) -> RawLog:
-    """Read a log; `env_id` and `env_kwargs` (JSON), each a single text, are taken where the file has them.
+    """Read a log, with the environment from `env_id` and `env_kwargs` (JSON), each a single text, if the file has them.
 
-    Raises InputError where the file is damaged or a key is missing.
+    Raises InputError if the file is damaged or lacks a key.
     """
     try:
         if not zipfile.is_zipfile(path):
             raise InputError(_no_archive(path))
-        # Opened here: NumPy leaves a damaged file open that it opened itself.
+        # The file is opened here, as NumPy does not close a damaged file that it has opened itself.
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             shapes = _shapes(file, path)
             log = log_of_arrays(
@@ -67,21 +67,21 @@ def _no_archive(path: Path) -> str:
 
 
 def _shapes(file: np.lib.npyio.NpzFile, path: Path) -> dict[str, Shape]:
-    """Of every member, from the headers alone; () for what is no array. Refuses sizes that cannot be."""
+    """Return the shape of every member from its header, or () if it is not an array. Raises InputError for sizes that the file cannot hold."""
     assert file.zip is not None
     members, shapes, declared = set(file.zip.namelist()), {}, 0
     for key in file.files:
         name = f"{key}.npy" if f"{key}.npy" in members else key
         with file.zip.open(name) as member:
             shapes[key], size = _header(member)
-        # Neither is to be believed: the archive's directory, or the array's own header.
+        # Neither the size in the archive's directory nor that in the array's header can be trusted.
         declared += max(size, file.zip.getinfo(name).file_size)
     refuse_oversized(path, declared)
     return shapes
 
 
 def _header(member: IO[bytes]) -> tuple[Shape, int]:
-    """Shape and bytes that an array declares."""
+    """Return the shape and the size in bytes that the header of an array declares; () and 0 if it is not an array."""
     try:
         version = npy.read_magic(member)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -92,7 +92,7 @@ def _header(member: IO[bytes]) -> tuple[Shape, int]:
 
 
 def _member(file: np.lib.npyio.NpzFile, key: str, path: Path) -> np.ndarray:
-    """One array of the archive, which may also hold pickles and other files."""
+    """Read an array of the archive; raise InputError if the member is a pickle or another file."""
     try:
         member = file[key]
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""The log that comes with the project: a mediocre controller in Gymnasium's Pendulum-v1, kept as a Minari dataset."""
+"""Collection of the example log: a mediocre controller in Gymnasium's Pendulum-v1, stored as a Minari dataset."""
 
 import shutil
 import warnings
@@ -14,26 +14,25 @@ from mopo_pl.errors import InputError
 
 ENV_ID = "Pendulum-v1"
 EPISODE = 200
-"""Pendulum's time limit [steps]."""
+"""Time limit of Pendulum, in steps."""
 
 
 def pendulum_id(steps: int, seed: int) -> str:
-    """Name in the Minari store: another length or seed is another dataset."""
+    """Return the id of the dataset in the Minari store, which contains the length and the seed."""
     return f"mopo_pl/pendulum-{steps}-s{seed}-v0"
 
 
 def collect_pendulum(steps: int, seed: int) -> str:
-    """Collects the log unless the store has it; returns its id.
+    """Collect the log unless the store has it, and return its id.
 
-    The controller pumps energy, which swings the pendulum up, and holds it near the top by a PD law; how strongly it
-    does either is drawn for each episode, and so is the size of its exploration noise, so that the log holds good and
-    bad episodes of many kinds.
+    The controller swings the pendulum up by energy pumping, and holds it near the top with a PD law. Its gain and the size of its exploration
+    noise are drawn for each episode, so that the log contains a range of good and bad episodes.
     """
     name = pendulum_id(steps, seed)
     if not _is_whole(name, steps):
         shutil.rmtree(store() / name, ignore_errors=True)
         with written_aside(name), warnings.catch_warnings():
-            # Minari asks for a person to write to and a link to the code.
+            # Minari warns about a missing author and a missing link to the code.
             warnings.simplefilter("ignore", UserWarning)
             minari.create_dataset_from_buffers(
                 name,
@@ -46,7 +45,7 @@ def collect_pendulum(steps: int, seed: int) -> str:
 
 
 def _is_whole(name: str, steps: int) -> bool:
-    """Whether the store has the log, undamaged."""
+    """Return whether the store holds the complete, undamaged log."""
     if not (store() / name).is_dir():
         return False
     try:
@@ -71,7 +70,7 @@ def _episode(environment: gymnasium.Env, rng: np.random.Generator, number: int, 
     observations, actions, rewards = [observation], [], []
     noise = 0.0
     for _ in range(length):
-        # Ornstein-Uhlenbeck noise: white noise averages out before it moves the pendulum anywhere new.
+        # The noise is an Ornstein-Uhlenbeck process, as white noise averages out before it moves the pendulum to new states.
         noise = 0.9 * noise + noise_size * np.sqrt(1 - 0.9**2) * rng.standard_normal()
         action = np.array([np.clip(skill * _control(observation) + noise, -2.0, 2.0)], np.float32)
         observation, reward, _, _, _ = environment.step(action)
@@ -90,10 +89,10 @@ def _episode(environment: gymnasium.Env, rng: np.random.Generator, number: int, 
 
 
 def _control(observation: np.ndarray) -> float:
-    """Torque in the environment's units before clipping, from (cos θ, sin θ, θ')."""
+    """Return the torque in the environment's units, before clipping, from (cos θ, sin θ, θ')."""
     cosine, sine, speed = map(float, observation)
     if cosine > 0.85:
         return -8.0 * np.arctan2(sine, cosine) - 2.0 * speed
-    # Energy relative to the upright rest (m = l = 1, g = 10, inertia 1/3): pump while it is below.
+    # Energy relative to rest in the upright position (m = l = 1, g = 10, inertia 1/3); energy is pumped in while it is negative.
     energy = speed**2 / 6 + 5 * (cosine - 1)
     return float(-2.0 * np.sign(energy) * np.sign(speed if speed else 1.0))

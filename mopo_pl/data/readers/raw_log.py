@@ -1,4 +1,4 @@
-"""`RawLog`: what a file format yields; and what is wrong with its arrays one by one."""
+"""`RawLog`: the arrays that a reader returns, and checks of each array."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ import numpy as np
 from mopo_pl.data.dataset import ColumnNames
 
 BLOCK = 2**16
-"""Rows that are computed with at once, so that large logs take no memory beside their own."""
+"""Number of rows that computations use at once, so that temporary arrays of large logs stay small."""
 
 
 def blocks(rows: int, size: int | None = None) -> Iterator[slice]:
-    """All rows, `size` at a time, else `BLOCK`.
+    """Return slices of `size` rows each that cover all rows; `size` defaults to `BLOCK`.
 
     >>> list(blocks(5, size=2))
     [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
@@ -23,7 +23,7 @@ def blocks(rows: int, size: int | None = None) -> Iterator[slice]:
 
 
 def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each column, in float64 [D]."""
+    """Return the mean and the standard deviation of each column, [D] float64."""
     rows = max(len(array), 1)
     mean = sum((array[part].sum(0, dtype=np.float64) for part in blocks(len(array))), np.zeros(array.shape[1])) / rows
     squares = sum((((array[part] - mean) ** 2).sum(0) for part in blocks(len(array))), np.zeros(array.shape[1]))
@@ -31,61 +31,61 @@ def moments(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Unused(NamedTuple):
-    """An array of a log that no field took, though it has as many rows."""
+    """An array with one row per step that is not used for any field."""
 
     key: str
     shape: tuple[int, ...]
     known: bool
-    """Whether its key names a field, which another key took."""
+    """Whether the key is one of the keys of a field, for which another key is used."""
 
 
 @dataclass(kw_only=True)
 class RawLog:
-    """Arrays of N rows as a file holds them, under the names the file calls them by."""
+    """Arrays of N rows as a file holds them, with the names that they have in the file."""
 
     source: str
-    """File or dataset, as errors call it."""
+    """Name of the file or dataset in messages."""
     observations: np.ndarray
-    """[N, D]."""
+    """Observations, [N, D]."""
     actions: np.ndarray
-    """[N, A]."""
+    """Actions, [N, A]."""
     rewards: np.ndarray
-    """[N]."""
+    """Rewards, [N]."""
     terminals: np.ndarray
-    """[N] 0 or 1."""
+    """Terminal flags, [N] 0 or 1."""
     next_observations: np.ndarray | None = None
-    """[N, D], None where the file does not say what followed."""
+    """Next observations, [N, D]; None if the file does not contain them."""
     timeouts: np.ndarray | None = None
-    """[N] 0 or 1, None where the file does not mark time limits."""
+    """Flags of time limits, [N] 0 or 1; None if the file does not mark them."""
     ends: np.ndarray | None = None
-    """Rows after which another episode begins or rows are missing [N] bool, None where the file does not say."""
+    """Whether another episode begins or rows are missing after each row, [N] bool; None if the file has no such marks."""
     gaps: np.ndarray | None = None
-    """Rows after which rows of the same episode may be missing [N] bool, None where none are."""
+    """Whether rows of the same episode may be missing after each row, [N] bool; None if no rows are missing."""
     cut: bool = False
-    """Whether the first row is not the first one of its episode."""
+    """Whether the first row of the log is not the first row of its episode."""
     keys: Mapping[str, str] = field(default_factory=dict)
-    """What the file calls each of these fields."""
+    """Name of each field in the file."""
     names: ColumnNames = field(default_factory=ColumnNames)
-    """Of the columns."""
+    """Names of the columns."""
     unused: list[Unused] = field(default_factory=list)
-    """Arrays of N rows that no field took."""
+    """Arrays of N rows that are not used for any field."""
     next_missing: bool = False
-    """Whether next states are taken from the next row because no key named them."""
+    """Whether next states are taken from the next row because no key for them was found or given."""
     infos: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Further numbers of the environment at each step, by name [N]; training does not use them."""
+    """Additional numbers of the environment (infos) at each step, by name, [N]. Training does not use them."""
     remarks: list[str] = field(default_factory=list)
-    """What the reader left out or rearranged, one sentence each."""
+    """Sentences about what the reader left out, rearranged or assumed."""
     env_id: str | None = None
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     bounds: tuple[np.ndarray, np.ndarray] | None = None
-    """Lower and upper action bounds, where the file tells."""
+    """Lower and upper action bounds, [A] each; None if the file does not contain them."""
 
     def key(self, name: str) -> str:
-        """What the file calls a field."""
+        """Return the name of a field in the file."""
         return self.keys.get(name, name)
 
     def take(self, rows: np.ndarray) -> None:
-        """Keep these rows, in this order."""
+        """Keep only the rows with these indices, in this order. `ends` and `gaps` are not changed."""
         for name, array, _ in fields_of(self):
             if len(array) > rows.max(initial=-1):
                 setattr(self, name, array[rows])
@@ -93,7 +93,7 @@ class RawLog:
 
 
 def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Name, array and number of dimensions of each field that is there."""
+    """Yield the name, array and required number of dimensions of each field that the log has."""
     yield "observations", raw.observations, 2
     yield "actions", raw.actions, 2
     yield "rewards", raw.rewards, 1
@@ -105,13 +105,13 @@ def fields_of(raw: RawLog) -> Iterator[tuple[str, np.ndarray, int]]:
 
 
 def marked_ends(raw: RawLog) -> np.ndarray:
-    """Rows that the file marks as the last of an episode, in any way [N] bool."""
+    """Return whether the file marks each row as the last of an episode, by `terminals`, `timeouts` or `ends`, [N] bool."""
     marks = [raw.terminals, *(flags for flags in (raw.timeouts, raw.ends) if flags is not None)]
     return np.logical_or.reduce([np.asarray(flags, bool) for flags in marks])
 
 
 def squeeze(raw: RawLog) -> None:
-    """Drop axes of length 1: a column [N, 1] of rewards or flags, and beside it the one environment of [N, 1, D]."""
+    """Drop axes of length 1 in place: of rewards and flags [N, 1], and of states and actions [N, 1, D] if the rewards have such an axis."""
     one = raw.rewards.shape[1:] == (1,)
     for name, array, dims in list(fields_of(raw)):
         if array.ndim == dims + 1 and array.shape[1] == 1 and (dims == 1 or one):
@@ -119,8 +119,8 @@ def squeeze(raw: RawLog) -> None:
 
 
 def problems_of(raw: RawLog) -> list[str]:
-    """What makes the arrays unusable: shapes and types, and where those are right, values that are no numbers."""
-    # Values are looked at by what shapes establish.
+    """Return messages about wrong shapes and types or, if there are none, about values that are not finite or not 0 or 1 where they must be."""
+    # The checks of values rely on correct shapes.
     return list(_shape_problems(raw)) or list(_value_problems(raw))
 
 
@@ -158,7 +158,7 @@ def _value_problems(raw: RawLog) -> Iterator[str]:
     for name, array, _ in fields_of(raw):
         bad = np.zeros(len(array), bool)
         for part in blocks(len(array)):
-            # Rows are kept as float32, in which what is beyond its range would be inf; NaN compares false.
+            # Rows are stored as float32, in which larger values would become inf. Comparisons with NaN are false.
             wrong = ~(np.abs(array[part]) <= np.finfo(np.float32).max)
             bad[part] = wrong.any(1) if wrong.ndim == 2 else wrong
         if bad.any():

@@ -1,4 +1,4 @@
-"""Whether a file can hold what it declares, asked before memory is taken for it."""
+"""Checks that a file can hold the data that it declares, made before memory is allocated for them."""
 
 import os
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from mopo_pl.errors import InputError
 
 MOST_PACKED = 200
-"""How often larger than its file a log may be; columns of zeros alone are packed more tightly."""
+"""Largest accepted ratio of the size of a log to that of its file. Only columns of zeros are compressed more than that."""
 ALWAYS_READ = 2**28
-"""Size up to which that does not matter [bytes]."""
+"""Size in bytes up to which the ratio is not checked."""
 
 
 def refuse_oversized(path: Path, declared: int) -> None:
-    """Raise InputError where the arrays of a file are larger than memory, or than such a file can hold [bytes]."""
+    """Raise InputError if arrays of `declared` bytes are larger than memory, or larger than a file of this size can hold."""
     stored = path.stat().st_size
     if declared > _memory():
         raise InputError(
@@ -37,6 +37,6 @@ def _shown(size: int) -> str:
 
 
 def brief(error: BaseException, longest: int = 300) -> str:
-    """The first line of an error, cut where it is long."""
+    """Return the first line of an error, cut to `longest` characters."""
     line = (str(error).splitlines() or [type(error).__name__])[0]
     return line if len(line) <= longest else f"{line[:longest]}…"

@@ -1,1 +1,1 @@
-"""Tables of one row a step: CSV, Parquet, Arrow; folders of them; LeRobot's folders."""
+"""Readers of tables with one row per step: CSV, Parquet and Arrow files, folders of them, and LeRobot's folders."""

@@ -1,4 +1,4 @@
-"""`FieldBuffer`: the array of a field, filled batch by batch from the columns of a table."""
+"""`FieldBuffer`: the array of a field, which is filled batch by batch from the columns of a table."""
 
 import re
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ from mopo_pl.data.readers.sizes import brief
 from mopo_pl.errors import InputError
 
 GROWTH = 1.125
-"""Factor by which an array grows whose rows are not known before."""
+"""Factor by which an array grows if the number of its rows is not known in advance."""
 
 
 class FieldBuffer:
-    """Rows of one field, float64; float32 for observations, actions and rewards of large logs. NaN where a value is missing."""
+    """Rows of one field in float64, or in float32 for observations, actions and rewards of large logs. Missing values are NaN."""
 
     def __init__(self, field: str, widths: Mapping[str, int | None], rows: int | None) -> None:
-        """Reserve the array.
+        """Allocate the array.
 
         Args:
             field: Name of the field.
-            widths: Its columns, and the entries of each list in those that hold lists.
-            rows: Of all files, where they are known.
+            widths: Columns of the field, with the length of the lists in a column of lists, and None for other columns.
+            rows: Number of rows of all files, or None if it is not known.
 
         """
         self.field, self.widths = field, widths
@@ -39,14 +39,14 @@ class FieldBuffer:
         return self._rows
 
     def append(self, batch: Any, path: Path, row: int) -> None:
-        """Take the columns of a RecordBatch, which begins at a row of a file; raise InputError for what is no number."""
+        """Append the columns of a RecordBatch that begins at row `row` of the file `path`; raise InputError for values that are not numbers."""
         from pyarrow import ArrowException
 
         needed = self._rows + batch.num_rows
         if needed > len(self._array):
             if self.field in NARROWED and needed >= LARGE and self._array.dtype == np.float64:
                 self._array = self._array.astype(np.float32)
-            # The memory grows where it is, without a copy.
+            # The memory is resized in place, without a copy.
             self._array.resize((max(needed, int(GROWTH * needed)), self._array.shape[1]), refcheck=False)
         place = 0
         for key, width in self.widths.items():
@@ -54,18 +54,18 @@ class FieldBuffer:
                 values = self._values(batch.column(key), key, path, row)
             except ArrowException as error:
                 raise InputError(f"{path}: column {shown(key)} cannot be read as numbers: {brief(error)}") from error
-            with np.errstate(over="ignore"):  # inf is refused later, with its row
+            with np.errstate(over="ignore"):  # inf is reported later, with its row
                 self._array[self._rows : needed, place : place + _columns(width)] = values
             place += _columns(width)
         self._rows = needed
 
     def finished(self) -> np.ndarray:
-        """The array [N, columns], or [N] for a field of one column that is no matrix."""
+        """Return the array [N, columns], or [N] for a field that has one column and is not a matrix."""
         self._array.resize((self._rows, self._array.shape[1]), refcheck=False)
         return self._array if self.field in MATRICES or self._array.shape[1] > 1 else self._array[:, 0]
 
     def _values(self, column: Any, key: str, path: Path, row: int) -> np.ndarray:
-        """[n, width]."""
+        """Return the values of a column, [n, width]."""
         import pyarrow as pa
 
         kind = column.type
@@ -82,7 +82,7 @@ class FieldBuffer:
         return self._numbers(column, key, path, row)[:, None]
 
     def _numbers(self, column: Any, key: str, path: Path, row: int) -> np.ndarray:
-        """[n] float64."""
+        """Return the values of a column of numbers, flags, times or numbers as text, [n] float64."""
         import pyarrow as pa
 
         kind = column.type
@@ -104,7 +104,7 @@ class FieldBuffer:
         return column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
 
     def _since_first(self, column: Any, key: str) -> Any:
-        """Nanoseconds since the first time of the column, whatever the unit of each file."""
+        """Return the nanoseconds since the earliest time in the first batch of the column, as int64; files may differ in their units."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -122,7 +122,7 @@ class FieldBuffer:
         return pc.call_function("subtract", [column, self._origin.get(key, 0)])
 
     def _numbered(self, column: Any) -> np.ndarray:
-        """A number for each label, in the order of their first rows [n] float64; NaN where one is missing."""
+        """Return a number for each label, in the order of their first rows, [n] float64; NaN for missing labels."""
         encoded = column.dictionary_encode()
         numbers = [self._labels.setdefault(str(label), len(self._labels)) for label in encoded.dictionary.to_pylist()]
         places = encoded.indices.to_numpy(zero_copy_only=False).astype(float)
@@ -131,7 +131,7 @@ class FieldBuffer:
         return values
 
     def _lists(self, column: Any, key: str, path: Path, row: int) -> np.ndarray:
-        """[n, width] float64."""
+        """Return the values of a column of lists, [n, width] float64; raise InputError if the length of a list differs from the first."""
         import pyarrow.compute as pc
 
         width = self.widths[key] or 0
@@ -155,7 +155,7 @@ def _columns(width: int | None) -> int:
 
 
 def _refuse_words(column: Any, key: str, path: Path, row: int) -> None:
-    """Raise InputError where a text is no number."""
+    """Raise InputError if a text is not a number."""
     for place, text in enumerate(column.to_pylist()):
         try:
             float(text or 0)
@@ -167,7 +167,7 @@ def _refuse_words(column: Any, key: str, path: Path, row: int) -> None:
 
 
 def _mending(text: str) -> str:
-    """How a cell of a table that is no number would be written.
+    """Return advice on how to write a cell of a table that is not a number.
 
     >>> _mending("21,5"), _mending("21.5 °C")
     ('write 21.5, with a point', 'write 21.5 alone; data.units holds units')

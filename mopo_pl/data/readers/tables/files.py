@@ -1,4 +1,4 @@
-"""`TableFile`: the columns and rows of a `.csv`, `.parquet`, `.arrow` or `.feather` file, in batches."""
+"""`TableFile`: reading of the columns of a `.csv`, `.parquet`, `.arrow` or `.feather` file in batches of rows."""
 
 import gzip
 import re
@@ -16,41 +16,44 @@ from mopo_pl.errors import InputError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".arrow", ".feather")
 BATCH = 65_536
-"""Rows that are read at once."""
+"""Number of rows that are read at once."""
 ARROW = b"ARROW1"
-"""First bytes of Arrow's file format; a stream has none of its own."""
+"""First bytes of Arrow's file format. The stream format has no such bytes."""
 DELIMITERS = ",;\t"
-"""What may stand between the columns of a CSV file; the one that its first line has most of is taken."""
+"""Possible separators of the columns of a CSV file; the most frequent one in its first line is used."""
 LOOKED_AT = 2**18
-"""Bytes behind the first line from which it is told how numbers are written."""
+"""Number of bytes after the first line that are searched for the format of numbers."""
 SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^"])"?[,;\t]*\s*', re.IGNORECASE)
-"""A first line by which Excel is told what stands between the columns."""
+"""First line that tells Excel the separator of the columns, such as `sep=;`."""
 DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
 BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
 SMALL_INTEGER = re.compile(r"-?\d{1,3}")
 PARTED = 5
-"""Numbers of a column whose signs all stand before three digits, from which it is no chance."""
+"""Smallest number of values of a column, all with a separator before three digits, that suggests thousands separators."""
 
 
 def suffix_of(path: Path) -> str:
-    """The one of `SUFFIXES` that a file ends in, or ''."""
+    """Return the element of `SUFFIXES` that the name of a file ends in, or ''."""
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 SUCH_AS = ("temp", "level", "valve", "yield")
-"""Names of columns, for a message."""
+"""Example names of columns for a message."""
 CELLS = (
     '; each line needs as many cells as the first: put a text that holds a comma in quotes, "a, b", and write decimals with a '
     "point, 1.5, or part the columns by semicolons, 1,5;2,0"
 )
-"""How lines of other lengths come about."""
+"""Hint for lines with a wrong number of cells."""
 
 
 class TableFile:
-    """A file that has been opened once, for the names and types of its columns."""
+    """A table file, whose column names and types are read on creation."""
 
     def __init__(self, path: Path) -> None:
-        """Raise InputError where the file is damaged, names a column twice, or pyarrow is not installed."""
+        """Read the names and types of the columns.
+
+        Raises InputError if the file is damaged, has no line of column names, names a column twice, or pyarrow is not installed.
+        """
         try:
             import pyarrow  # noqa: F401
         except ImportError as error:
@@ -73,10 +76,10 @@ class TableFile:
         self._stored = dict(zip(names, stored, strict=True))
 
     rows: int | None
-    """Of the file, None where it must be read to know them."""
+    """Number of rows of the file; None if it is not known before the file is read."""
 
     def widths(self, names: Collection[str]) -> dict[str, int | None]:
-        """Entries of each list in a column of lists, as far as its first rows tell; None for other columns."""
+        """Return the length of the lists in each column of lists, taken from its type or its first rows; None for other columns."""
         import pyarrow as pa
 
         found: dict[str, int | None] = dict.fromkeys(names)
@@ -96,9 +99,9 @@ class TableFile:
     def batches(
         self, names: Sequence[str], *, texts: Collection[str], rows: int = BATCH
     ) -> Iterator[tuple[Any, float]]:
-        """Yield RecordBatches of these columns, and which share of the file has been read.
+        """Yield RecordBatches of the columns `names`, with the share of the file that has been read.
 
-        `texts`: columns that are read as labels, not as numbers.
+        `texts` are columns that are read as labels, not as numbers. `rows` is the number of rows per batch of a Parquet file.
         """
         read = {".parquet": self._parquet, ".arrow": self._arrow, ".feather": self._arrow}.get(suffix_of(self.path))
         with self._readable():
@@ -106,7 +109,7 @@ class TableFile:
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
-        """Raise InputError for whatever says that the file is damaged."""
+        """Convert all exceptions that indicate a damaged file to InputError."""
         from pyarrow import ArrowException
 
         try:
@@ -147,19 +150,19 @@ class TableFile:
 
     @contextmanager
     def _ipc(self, names: Sequence[str] | None) -> Iterator[tuple[Any, Any]]:
-        """A reader of the file format, else of the stream format, which `.arrow` files may have as well."""
+        """Open the file in Arrow's file format, or else in the stream format, which `.arrow` files may also have; yield the reader and the source."""
         import pyarrow as pa
         from pyarrow import ipc
 
         fields = None if names is None else [self._schema.get_field_index(name) for name in names]
         options = ipc.IpcReadOptions(included_fields=fields)
-        # Not mapped into memory: a file that is cut while it is read would end the process.
+        # The file is not memory-mapped, as the process would crash if the file were truncated during reading.
         with pa.OSFile(str(self.path), "rb") as source:
             try:
                 reader = ipc.open_file(source, options=options)
             except pa.ArrowInvalid:
                 source.seek(0)
-                if source.read(len(ARROW)) == ARROW:  # a stream would take these bytes for a length, and read 1.3 GB
+                if source.read(len(ARROW)) == ARROW:  # a stream reader would read 1.3 GB, with these bytes as length
                     raise
                 source.seek(0)
                 reader = ipc.open_stream(source, options=options)
@@ -172,7 +175,7 @@ class TableFile:
             batches = reader if count is None else map(reader.get_batch, range(count))
             read = 0
             for number, batch in enumerate(batches, 1):
-                # Arrow believes lengths and offsets; those of a damaged file would lead beyond the memory.
+                # Arrow does not check lengths and offsets; those of a damaged file could point outside the memory.
                 batch.validate(full=True)
                 read += batch.nbytes
                 refuse_oversized(self.path, read)
@@ -181,9 +184,9 @@ class TableFile:
 
     @cached_property
     def _csv_options(self) -> dict[str, Any]:
-        """How the columns are divided, and how decimals are written, from the first lines.
+        """Separator of the columns, decimal point and number of lines to skip, derived from the first lines of the file.
 
-        Raises ValueError where numbers seem to have thousands separators, which would be read as decimals.
+        Raises ValueError if numbers seem to have thousands separators, which would be read as decimal points.
         """
         with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
             first = file.readline(2**20).decode(errors="replace")
@@ -195,7 +198,7 @@ class TableFile:
             raise ValueError("it is no text: its first line has bytes of zero")
         delimiter = separator[1] if separator else max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
         cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
-        if delimiter != ",":  # beside commas between columns nobody writes points between thousands
+        if delimiter != ",":  # with commas between columns, points between thousands are not expected
             _refuse_thousands(cells)
         comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
         return {"delimiter": delimiter, "decimal_point": "," if comma else ".", "skip_rows": 1 if separator else 0}
@@ -220,7 +223,7 @@ class TableFile:
                     yield reader, source
 
     def _csv(self, names: Sequence[str], texts: Collection[str]) -> Iterator[tuple[Any, float]]:
-        """Types are those of the first block; where a later one has others, the rest is read at once."""
+        """Yield batches of a CSV file with the column types of its first block. If a later block has other types, the rest is read at once."""
         import pyarrow as pa
 
         names, texts = ([self._stored[name] for name in given] for given in (names, texts))
@@ -262,12 +265,12 @@ class TableFile:
 
 
 def _renamed(batch: Any) -> Any:
-    """A RecordBatch of a CSV file, without blanks around the names of its columns."""
+    """Return a RecordBatch of a CSV file without blanks around the names of its columns."""
     return batch.rename_columns([name.strip() for name in batch.schema.names])
 
 
 def _refuse_thousands(cells: Sequence[Sequence[str]]) -> None:
-    """Raise ValueError where cells of one column are 1,204 and 950, or 1.204,5: a comma or a point may part thousands there."""
+    """Raise ValueError if a comma or a point may separate thousands, as in a column with 1,204 and 950, or in 1.204,5."""
     for row in cells:
         for cell in row:
             if BOTH.fullmatch(cell):
@@ -297,14 +300,14 @@ def _is_number(text: str) -> bool:
 
 
 def release_memory() -> None:
-    """Give back what Arrow holds for later reads, which for a large log is hundreds of megabytes."""
+    """Release the memory that Arrow keeps for later reads, which is hundreds of megabytes for a large log."""
     import pyarrow as pa
 
     pa.default_memory_pool().release_unused()
 
 
 def _may_be_decimal(kind: Any) -> bool:
-    """Whether a column whose first values have this type may have decimals later."""
+    """Return whether a column whose first values have this type may have decimals later."""
     import pyarrow as pa
 
     return pa.types.is_integer(kind) or pa.types.is_null(kind)

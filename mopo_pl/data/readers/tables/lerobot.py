@@ -1,7 +1,7 @@
-"""LeRobot's folders, versions 2.0 to 3: `meta/info.json` describes the columns of the Parquet files in `data/`.
+"""Reader of LeRobot's folders, versions 2.0 to 3, where `meta/info.json` describes the columns of the Parquet files in `data/`.
 
-Format: LeRobot's documentation of LeRobotDataset v3.0. Version 2.1 has a file for each episode, version 3 larger ones;
-both are read alike, as each row names its episode. `next.reward` and `next.done` belong to the step of their row.
+The format is described in LeRobot's documentation of LeRobotDataset v3.0. Version 2.1 has one file per episode, and version 3 has larger files.
+Both are read in the same way, as each row contains its episode index. `next.reward` and `next.done` belong to the step of their row.
 """
 
 import json
@@ -25,24 +25,24 @@ NAMES = {
     "episodes": ("episode_index",),
     "times": ("frame_index", "timestamp"),
 }
-"""Each field and its columns; the first that is there holds it."""
+"""Columns of each field; the first one that exists is used."""
 OBSERVATION = "observation."
-"""Beginning of the columns that are the state together."""
+"""Prefix of the columns that together form the observation."""
 PICTURES = ("image", "video")
-"""Types of features that are not read."""
+"""Data types of features that are not read."""
 COUNTERS = ("index", "timestamp")
-"""Columns that say nothing beside `frame_index`."""
+"""Columns that are redundant if `frame_index` is the time."""
 LARGEST = 10_000_000
-"""Size up to which `info.json` is read [bytes]."""
+"""Largest size of `info.json` that is read, in bytes."""
 
 
 def is_lerobot(folder: Path) -> bool:
-    """Whether a folder is one of LeRobot's."""
+    """Return whether a folder has LeRobot's format."""
     return (folder / "meta" / "info.json").is_file()
 
 
 def read_lerobot(folder: Path, columns: Columns) -> RawLog:
-    """Read a folder; raise InputError where it holds pictures alone, is damaged, or has no rewards."""
+    """Read a folder; raise InputError if it is damaged, or has no observations except pictures, or no rewards."""
     info = _info(folder / "meta" / "info.json")
     features: dict[str, dict[str, Any]] = info["features"]
     pictures = [key for key, feature in features.items() if feature.get("dtype") in PICTURES]
@@ -79,7 +79,7 @@ def read_lerobot(folder: Path, columns: Columns) -> RawLog:
 
 
 def lerobot_files(folder: Path) -> list[Path]:
-    """The description, and the files of the rows in their order."""
+    """Return the path of `meta/info.json`, followed by the Parquet files in their order."""
     return [folder / "meta" / "info.json", *tables_of((folder / "data").rglob("*.parquet"))]
 
 
@@ -108,7 +108,7 @@ def _defaults(features: Mapping[str, Any], states: list[str]) -> dict[str, list[
 
 
 def _labels(features: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, list[str]]]:
-    """Names of the entries of a feature, which are a list, or lists by what they are (motors, axes)."""
+    """Yield each feature and the names of its entries, which are a list, or a dict of lists by kind (motors, axes)."""
     for key, feature in features.items():
         names = feature.get("names")
         if isinstance(names, dict):
@@ -118,9 +118,9 @@ def _labels(features: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, li
 
 
 def _judge_ends(log: RawLog) -> None:
-    """An episode that is done with success is terminal; one that is done without it was cut by a time limit.
+    """Set terminals where an episode is done with success, and timeouts where it is done without success.
 
-    LeRobot marks the last row of every episode as done. `log.timeouts` holds the success of each row.
+    LeRobot marks the last row of every episode as done. Before the call, `log.timeouts` contains the success flag of each row.
     """
     done, success = (np.asarray(flags) == 1 for flags in (log.terminals, log.timeouts))
     log.terminals, log.timeouts = done & success, (limits := done & ~success)

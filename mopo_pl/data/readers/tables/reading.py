@@ -1,4 +1,4 @@
-"""From tables to a `RawLog`: a file, or a folder of files with the same columns."""
+"""Reading of a `RawLog` from a table, or from a folder of tables with the same columns."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,18 +13,18 @@ from mopo_pl.distributed.console import progress
 from mopo_pl.errors import InputError
 
 REQUIRED = ("observations", "actions", "rewards")
-"""A table without terminals has none."""
+"""Fields that a table must have. Without a column of terminals, no row is terminal."""
 
 
 def read_table(path: Path, columns: Columns) -> RawLog:
-    """Read a file; raise InputError where it is damaged, or a column is missing or holds no numbers."""
+    """Read a table; raise InputError if it is damaged, or if a column is missing or does not contain numbers."""
     return log_of_tables(str(path), [path], columns)
 
 
 def read_folder(folder: Path, columns: Columns) -> RawLog:
     """Read the tables of a folder as one log, in the natural order of their names.
 
-    Raises InputError as `read_table`, and where the folder holds no tables, several kinds, or other columns in one.
+    Raises InputError like `read_table`, and if the folder contains no tables, tables of several formats, or tables with different columns.
     """
     files = tables_of(folder.iterdir())
     if not files:
@@ -36,13 +36,13 @@ def read_folder(folder: Path, columns: Columns) -> RawLog:
 
 
 def tables_of(paths: Iterable[Path]) -> list[Path]:
-    """Those that are tables, `part-2` before `part-10`; hidden files are none."""
+    """Return the paths that are tables and not hidden, in natural order (`part-2` before `part-10`)."""
     files = [path for path in paths if suffix_of(path) and path.name[0] not in "._" and path.is_file()]
     return sorted(files, key=lambda path: [_natural(part) for part in path.parts])
 
 
 def _natural(name: str) -> list[tuple[str, int]]:
-    """Texts and the numbers between them.
+    """Split a name into pairs of a text and the number that follows it, or -1, as a key for natural order.
 
     >>> sorted(["part-10", "part-9b", "part-9"], key=_natural)
     ['part-9', 'part-9b', 'part-10']
@@ -56,11 +56,11 @@ def log_of_tables(
     """Read files of the same columns as one log.
 
     Args:
-        source: As messages call it.
+        source: How messages name the log.
         paths: The files, in their order.
         columns: The user's mapping.
-        labels: Names of the entries of columns of lists that have some.
-        ignored: Columns that are neither read by default nor named as unused.
+        labels: Names of the entries of columns of lists, where there are any.
+        ignored: Columns that are neither read by default nor reported as unused.
 
     """
     files = [TableFile(path) for path in paths]
@@ -108,7 +108,7 @@ def log_of_tables(
 
 
 def _refuse_other_columns(files: Sequence[TableFile]) -> None:
-    """Raise InputError for the first file whose columns are not those of the first."""
+    """Raise InputError for the first file whose columns differ from those of `files[0]`."""
     first = files[0]
     for file in files[1:]:
         lacking = [name for name in first.names if name not in file.names]
