@@ -174,6 +174,15 @@ def test_the_groups_below_a_numbered_folder_are_the_episodes(tmp_path: Path, ope
     same(opened(tmp_path / "nested.hdf5"), expected)
 
 
+@pytest.mark.parametrize("actions", [None, h5py.Empty("f4"), 3.0])
+def test_a_group_without_rows_of_actions_is_named(tmp_path: Path, actions: Any) -> None:
+    path = tmp_path / "demo.hdf5"
+    robomimic(path, drawn([4, 5]))
+    changed(path, actions=actions)
+    with pytest.raises(InputError, match="data/demo_1 has no rows of actions"):
+        opened(path)
+
+
 def test_groups_of_two_kinds_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "log.hdf5"
     with h5py.File(path, "w") as file:

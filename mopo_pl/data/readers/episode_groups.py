@@ -83,6 +83,10 @@ def episode_groups(path: Path, datasets: Mapping[str, h5py.Dataset], columns: Co
     if not groups:
         return None
     lengths = {name: _rows(group.get(actions)) for name, group in groups.items()}
+    if (without := next((name for name, rows in lengths.items() if rows < 0), None)) is not None:
+        raise InputError(
+            f"{path}: {shown(without)} has no rows of {shown(actions)}; write one for each step, or leave that group out"
+        )
     keys = list(dict.fromkeys(key for group in groups.values() for key in group))
     shapes: dict[str, Shape] = {}
     total = sum(lengths.values())
@@ -96,7 +100,7 @@ def episode_groups(path: Path, datasets: Mapping[str, h5py.Dataset], columns: Co
         elif _is_field(key, columns):
             wrong = next(name for name, group in groups.items() if _rows(group.get(key)) != lengths[name])
             raise InputError(
-                f"{path}: {shown(wrong)} has {max(_rows(groups[wrong].get(key)), 0)} rows of {shown(key)}, and {max(lengths[wrong], 0)} of "
+                f"{path}: {shown(wrong)} has {max(_rows(groups[wrong].get(key)), 0)} rows of {shown(key)}, and {lengths[wrong]} of "
                 f"{shown(actions)}; write one for each step"
             )
     shapes.setdefault(ENDS, (total,))
