@@ -18,7 +18,9 @@ def add_collect(commands: Any) -> None:
     )
     collect.add_argument("env_id", help="Gymnasium id")
     collect.add_argument("out", help="what is written: a file ending in .hdf5 or .npz, or a Minari id ending in -v0")
-    collect.add_argument("settings", nargs="*", help="key=value: seed, sac.*, evaluation.*, env_kwargs.*, threads")
+    collect.add_argument(
+        "settings", nargs="*", default=[], help="key=value: seed, sac.*, evaluation.*, env_kwargs.*, threads"
+    )
     collect.add_argument(
         "--policy",
         help="random, sac (learns there), module:function of the observation, or a run folder (default: random)",

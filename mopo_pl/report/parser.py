@@ -14,6 +14,7 @@ def add_report(commands: Any) -> None:
     report.add_argument(
         "settings",
         nargs="*",
+        default=[],
         help="dataset=PATH, if the log was moved; trust=true: follow the code and places that the run's config.yaml names; "
         "penalty.name=module:function, …: this one",
     )

@@ -16,7 +16,7 @@ def add_inspect(commands: Any) -> None:
         "inspect", help="say what a dataset holds, and check it (exit code 3: do not train on it)"
     )
     inspect.add_argument("dataset", help="as dataset= of train.py")
-    inspect.add_argument("settings", nargs="*", help="key=value, such as env_id=Hopper-v5")
+    inspect.add_argument("settings", nargs="*", default=[], help="key=value, such as env_id=Hopper-v5")
     inspect.add_argument("--json", action="store_true", help="as one JSON object")
     inspect.add_argument(
         "--html", type=Path, metavar="PAGE", help="write a page with figures too: a file ending in .html"

@@ -51,6 +51,10 @@ def sweep_grid(arguments: Sequence[str], request: Request) -> int:
         for key, values in grid.alternatives.items()
         if is_range(key, values[0])
     ]
+    if not grid.varied:
+        problems.append(
+            "there is nothing to sweep: give a key several values, such as penalty.coef=0.5,2.5 or seed=0,1"
+        )
     refuse_own_keys(grid, problems)
     folder = request.folder or default_folder(grid.alternatives)
     grid, given = with_given_ensembles(grid, folder)

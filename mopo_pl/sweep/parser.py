@@ -16,6 +16,7 @@ def add_sweep(commands: Any) -> None:
     sweep.add_argument(
         "settings",
         nargs="*",
+        default=[],
         help="as for train, with several values parted by commas: penalty.coef=0.5,2.5 rollout.horizon=5,20 seed=0,1,2; with "
         "--search, ranges ('penalty.coef=0.1..10 (log)'), objective=return or estimate, storage=journal:FILE or a database's URL",
     )

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from mopo_pl.__main__ import main
 from mopo_pl.config.compose import compose, to_yaml
 from mopo_pl.errors import InputError
 from mopo_pl.sweep import jobs
@@ -332,6 +333,14 @@ def test_what_a_sweep_does_not_take(
     assert said.startswith("error: ")
     assert problem.split(" is the same")[0] in said
     assert problem.rpartition(" ")[2] in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_over_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["dataset=pendulum"], ["seed=1"]):
+        assert main(["sweep", *arguments, "--folder", str(tmp_path / "F")]) == 2
+        said = capsys.readouterr().err
+        assert "there is nothing to sweep: give a key several values, such as penalty.coef=0.5,2.5 or seed=0,1" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -463,6 +463,11 @@ def test_a_number_where_a_list_belongs_is_shown_as_one(refused: Refused) -> None
     assert problem == "data.action_low=-2: it takes a list, such as [-2]"
 
 
+def test_an_empty_value_is_named(refused: Refused) -> None:
+    (problem,) = refused("penalty.coef=")
+    assert problem == "penalty.coef=: it is empty; give a value"
+
+
 @pytest.mark.parametrize(
     ("value", "typed"),
     [

@@ -83,8 +83,8 @@ def test_each_reason_has_its_numbers() -> None:
         *("model return", "fitted Q", "uncertainty", "dropped rollouts", "health"),
     ]
     assert found.reasons[0].text == (
-        "20.0 to 30.0 in each elite, not believed: it misses the return of the log's own policy by -6.0, more than 1.0 of the "
-        "log's standard deviation 5.0"
+        "20.0 to 30.0 in each elite, not believed: for the policy that made the log this estimate is wrong by -6.0, and at most 5.0 is "
+        "allowed, 1 standard deviation of the log's returns"
     )
     assert found.reasons[2].text == "mean u of its rollouts is 2.0 times that of the log (at most 3.0)"
 
@@ -99,13 +99,13 @@ def sentence(given: tuple[int, int, int], beat: tuple[int, int, int]) -> str:
 
 def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
     assert sentence((10, 10, 4), (9, 1, 2)) == (
-        "deploy for a trial: 11 of 12 labelled runs with this verdict beat their log, of all 14 of 28"
+        "deploy for a trial: of 28 test runs whose true return is known, 12 got this verdict, and 11 of these beat their log; of all 28, 14 did"
     )
     # Right in b and c by chance: 1/4. In a by symmetry P(k >= 5) = (1 + P(k = 5))/2, P(k = 5) = 792²/1961256 = 0.32: more than
     # 7 of 12 are right with P(k >= 5)/4 + P(k >= 6)/2 + P(k >= 7)/4 = 0.660/4 + 0.340/2 + 0.110/4.
     assert sentence((10, 10, 4), (5, 5, 2)) == (
-        "the evidence says: deploy for a trial; no certificate: 7 of 12 labelled runs with this verdict beat their log, of all 14 "
-        "of 28, which is not shown to be better than chance on several logs (p = 0.36)"
+        "the evidence says: deploy for a trial; no certificate: of 28 test runs whose true return is known, 12 got this verdict, and 7 of "
+        "these beat their log; of all 28, 14 did, which is not shown to be better than chance on several logs (p = 0.36)"
     )
     assert sentence((0, 0, 0), (0, 0, 0)) == (
         "the evidence says: deploy for a trial; how often this rule is right has not been measured yet on policies whose "

@@ -13,6 +13,7 @@ from tiny import TINY
 
 from mopo_pl import cli
 from mopo_pl.__main__ import main
+from mopo_pl.config.compose import config_from_file
 from mopo_pl.diagnostics.estimates.logged_returns import LoggedReturns, logged_returns
 from mopo_pl.diagnostics.estimates.verdict import Evidence
 from mopo_pl.nn.random_streams import generator_for
@@ -132,6 +133,14 @@ def test_the_table_says_what_decided(trained: Path, capsys: pytest.CaptureFixtur
     said = summary_lines(found)
     assert all(f"{reason['name']}, objects: {reason['text']}" in said for reason in objections)
     assert "no objection" not in said
+
+
+def test_it_takes_the_threads_of_the_run_and_no_settings(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a second thread waits for the first."""
+    counts: list[int] = []
+    monkeypatch.setattr("torch.set_num_threads", counts.append)
+    assert main(["estimate", str(trained)]) == 0
+    assert counts == [config_from_file(trained / "config.yaml").threads]
 
 
 def test_windows_of_logged_states_say_nothing_of_whether_the_bound_holds(

@@ -190,6 +190,8 @@ def _with_text_keys(value: Any) -> Any:
 
 def _refusal(key: str, value: Any, reason: str) -> str:
     """Return why a value is refused. `reason` is replaced by a hint if a list is given for a single value, or the reverse."""
+    if "is not Optional" in reason:
+        return "it is empty; give a value"
     if "is not a ListConfig" in reason:
         return f"it takes a list, such as [{value}]"
     if key in single_value_keys() and (isinstance(value, ListConfig) or "," in str(value)):

@@ -134,11 +134,12 @@ class Verdict:
         """Return one sentence with the verdict and its hit rate, or with the remark that it is not certified."""
         rates, said = self.hit_rates, self.says
         worth = (
-            f"{rates.beat[said]} of {rates.given[said]} labelled runs with this verdict beat their log, of all "
-            f"{rates.beat_log} of {rates.labels}"
+            f"of {rates.labels} test runs whose true return is known, {rates.given[said]} got this verdict, and {rates.beat[said]} of these beat "
+            f"their log; of all {rates.labels}, {rates.beat_log} did"
         )
+        advice = ". Treat it as a no: try other settings, or more data" if said == UNSURE else ""
         if self.certified:
-            return f"{said}: {worth}"
+            return f"{said}: {worth}{advice}"
         if not rates.labels:
             return (
                 f"the evidence says: {said}; how often this rule is right has not been measured yet on policies whose return is "
@@ -187,8 +188,8 @@ def _compared(name: str, estimate: Estimate, how: str) -> Reason:
         return Reason(
             name,
             UNSURE,
-            f"{interval}, not believed: it misses the return of the log's own policy by {estimate.bias:+.1f}, more than "
-            f"{MOST_BIAS} of the log's standard deviation {estimate.log_std:.1f}",
+            f"{interval}, not believed: for the policy that made the log this estimate is wrong by {estimate.bias:+.1f}, and at most "
+            f"{MOST_BIAS * estimate.log_std:.1f} is allowed, {MOST_BIAS:g} standard deviation of the log's returns",
         )
     margin = abs(estimate.bias)
     text = f"{interval}, the log {estimate.log:.1f}, error on the log's own policy {estimate.bias:+.1f}"

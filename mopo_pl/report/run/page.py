@@ -84,12 +84,13 @@ def headline(overview: RunOverview) -> str:
             f"{shown(str(result['env_id']), LONGEST)}: it returned {number(result['final_return'], 4)} ± {number(spread, 4)} over "
             f"{episodes} episodes; the log's episodes returned {number(logged, 4)} on average."
         )
+    verdict = (overview.verdict or {}).get("says")
     imagined, same = _at(overview.estimates, POLICY_IN_MODEL), _at(overview.estimates, LOG_FROM_SAME_STARTS)
     if imagined is None or same is None:
         return f"The policy was not scored: the run has no environment. The log's episodes returned {number(logged, 4)} on average."
     return (
         f"The policy was not scored: the run has no environment. In the learned model it returns {number(imagined, 4)}, where the log returned "
-        f"{number(same, 4)} from the same starts. How far to trust that is the verdict below."
+        f"{number(same, 4)} from the same starts.{f' The verdict on that: {verdict}.' if verdict else ''}"
     )
 
 

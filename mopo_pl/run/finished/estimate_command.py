@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mopo_pl.assembly.policy import actor_class
 from mopo_pl.config.compose import config_from_file
 from mopo_pl.config.foreign import OF_A_FINISHED_RUN, REPEAT, TRUST, is_trusted, refuse_named_code
@@ -61,6 +63,8 @@ def estimate_run(run: Path, *, seed: int, settings: Sequence[str] = ()) -> dict[
     """
     config = configuration_of(run, settings)
     refuse_unwritable(run)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     policy = Policy.load(run, actor=actor_class(config.sac.actor))
     inputs = open_inputs(config)
     refuse_another_shape(policy, inputs.dataset.obs_dim, inputs.dataset.action_dim, run)

@@ -20,6 +20,7 @@ def add_evaluate(commands: Any) -> None:
     evaluate.add_argument(
         "settings",
         nargs="*",
+        default=[],
         help="env_id=Hopper-v5, env_kwargs.key=value: another environment than the run's; trust=true: run the code it names",
     )
     evaluate.add_argument("--episodes", type=int, default=20, help="number of episodes (default: %(default)s)")
@@ -32,7 +33,7 @@ def add_video(commands: Any) -> None:
     """Add `video` to the subparsers of `python -m mopo_pl`."""
     video = commands.add_parser("video", help="write a video of the policy of a run in its environment")
     video.add_argument("run", type=Path, help="run folder")
-    video.add_argument("settings", nargs="*", help="as for evaluate")
+    video.add_argument("settings", nargs="*", default=[], help="as for evaluate")
     video.add_argument("--episodes", type=int, default=1, help="number of episodes (default: %(default)s)")
     video.add_argument("--seed", type=int, default=0, help="seed of the first episode (default: %(default)s)")
     video.add_argument("--out", type=Path, metavar="FILE", help="what is written, .webp (default: RUN/video.webp)")
@@ -44,7 +45,7 @@ def add_export(commands: Any) -> None:
     """Add `export` to the subparsers of `python -m mopo_pl`."""
     export = commands.add_parser("export", help="write the policy of a run as files that run without this project")
     export.add_argument("run", type=Path, help="run folder, or its policy folder")
-    export.add_argument("settings", nargs="*", help=TRUSTED)
+    export.add_argument("settings", nargs="*", default=[], help=TRUSTED)
     export.add_argument("--to", choices=(*FORMS, "all"), default="all", help="form (default: all that can be written)")
     export.add_argument("--out", type=Path, metavar="FOLDER", help="where they are written (default: RUN/export)")
     export.add_argument("--distribution", action="store_true", help="the means and log deviations as outputs too")
@@ -57,7 +58,7 @@ def add_push(commands: Any) -> None:
     """Add `push` to the subparsers of `python -m mopo_pl`."""
     push = commands.add_parser("push", help="write the card of a run's policy, and upload both")
     push.add_argument("run", type=Path, help="run folder")
-    push.add_argument("settings", nargs="*", help=TRUSTED)
+    push.add_argument("settings", nargs="*", default=[], help=TRUSTED)
     push.add_argument("--to", metavar="hub:OWNER/NAME", help="where to (default: nowhere, the folder is made ready)")
     push.add_argument("--public", action="store_true", help="for all to see (default: a private repository)")
     push.add_argument("--licence", default="not stated", help="of the weights (default: %(default)s)")
@@ -74,6 +75,7 @@ def add_estimate(commands: Any) -> None:
     estimate.add_argument(
         "settings",
         nargs="*",
+        default=[],
         help="trust=true: follow the code and places that the run's config.yaml names; termination=module:function, …: this one",
     )
     estimate.add_argument("--seed", type=int, default=0, help="seed of rollouts and networks (default: %(default)s)")
