@@ -317,7 +317,7 @@ def _refresh(config: Config, inputs: Inputs, model: TransitionModel) -> L.Callba
     if penalised.halt is not None:
         sides, limits = 4 * inputs.dataset.transitions.newest_dim, penalised.halt.known.count
         print_once(
-            f"imagined episodes end at the log's edge: {limits} of {sides} sides of s' and of s' - s have a limit"
+            f"an imagined episode ends where it leaves the log's range: {limits} of {sides} bounds on states and on their changes hold"
         )
     compile = "rollouts" in config.compile
     return build_refresh(config.rollout, penalised, inputs.dataset, seed=config.seed, compile=compile)
