@@ -99,12 +99,12 @@ def sentence(given: tuple[int, int, int], beat: tuple[int, int, int]) -> str:
 
 def test_only_a_rule_that_beat_chance_is_a_certificate() -> None:
     assert sentence((10, 10, 4), (9, 1, 2)) == (
-        "deploy for a trial: of 28 test runs whose true return is known, 12 got this verdict, and 11 of these beat their log; of all 28, 14 did"
+        "deploy for a trial: of 28 test runs of known return, 12 got this verdict, and 11 of these beat their log; of all 28, 14 did"
     )
     # Right in b and c by chance: 1/4. In a by symmetry P(k >= 5) = (1 + P(k = 5))/2, P(k = 5) = 792²/1961256 = 0.32: more than
     # 7 of 12 are right with P(k >= 5)/4 + P(k >= 6)/2 + P(k >= 7)/4 = 0.660/4 + 0.340/2 + 0.110/4.
     assert sentence((10, 10, 4), (5, 5, 2)) == (
-        "the evidence says: deploy for a trial; no certificate: of 28 test runs whose true return is known, 12 got this verdict, and 7 of "
+        "the evidence says: deploy for a trial; no certificate: of 28 test runs of known return, 12 got this verdict, and 7 of "
         "these beat their log; of all 28, 14 did, which is not shown to be better than chance on several logs (p = 0.36)"
     )
     assert sentence((0, 0, 0), (0, 0, 0)) == (

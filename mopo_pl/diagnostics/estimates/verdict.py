@@ -134,7 +134,7 @@ class Verdict:
         """Return one sentence with the verdict and its hit rate, or with the remark that it is not certified."""
         rates, said = self.hit_rates, self.says
         worth = (
-            f"of {rates.labels} test runs whose true return is known, {rates.given[said]} got this verdict, and {rates.beat[said]} of these beat "
+            f"of {rates.labels} test runs of known return, {rates.given[said]} got this verdict, and {rates.beat[said]} of these beat "
             f"their log; of all {rates.labels}, {rates.beat_log} did"
         )
         advice = ". Treat it as a no: try other settings, or more data" if said == UNSURE else ""
