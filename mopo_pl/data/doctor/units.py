@@ -12,6 +12,7 @@ APART = 1.0
 FURTHER = 3.0
 """The same distance for logs with fewer than `MANY` episodes, whose levels may differ from day to day."""
 MANY = 8
+"""Number of episodes from which levels that differ from day to day are expected to fill the gaps between each other."""
 FACTOR = 8.0
 """Ratio of the sizes of the values of two groups of episodes above which they are in different units."""
 ALIKE = 2.0

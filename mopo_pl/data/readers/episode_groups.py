@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from mopo_pl.data.readers.arrays import Shape
-from mopo_pl.data.readers.names import NAMES, Columns, listed, shown
+from mopo_pl.data.readers.names import NAMES, Columns, listed, natural_order, shown
 from mopo_pl.errors import InputError
 
 ENDS = "episode_ends"
@@ -134,12 +134,7 @@ def _at_depth(datasets: Mapping[str, h5py.Dataset], depth: int) -> dict[str, Gro
         name = "/".join(parts[: depth + 1])
         if name[-1:].isdecimal() and len(name) <= LONGEST:
             found.setdefault(name, {})["/".join(parts[depth + 1 :])] = dataset
-    return {name: found[name] for name in sorted(found, key=lambda name: (_natural(name), name))}
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    """Split a name into pairs of a text and the number after it, as a sort key by which `demo_9` comes before `demo_10`."""
-    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+    return {name: found[name] for name in sorted(found, key=lambda name: (natural_order(name), name))}
 
 
 def _is(key: str, field: str, columns: Columns) -> bool:

@@ -1,6 +1,7 @@
 """Keys under which logs hold their fields, and the search for them."""
 
 import difflib
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -168,3 +169,12 @@ def shown(text: str, longest: int = 80) -> str:
     """Return a text of a file made safe for messages: on one line, without control characters, and cut to `longest` characters."""
     text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[: longest + 1])
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def natural_order(name: str) -> list[tuple[str, int]]:
+    """Split a name into pairs of a text and the number that follows it, or -1, as a key for natural order.
+
+    >>> sorted(["part-10", "part-9b", "part-9"], key=natural_order)
+    ['part-9', 'part-9b', 'part-10']
+    """
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]

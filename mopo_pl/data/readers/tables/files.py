@@ -1,7 +1,5 @@
 """`TableFile`: reading of the columns of a `.csv`, `.parquet`, `.arrow` or `.feather` file in batches of rows."""
 
-import gzip
-import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -12,6 +10,7 @@ from typing import Any
 
 from mopo_pl.data.readers.names import listed, shown
 from mopo_pl.data.readers.sizes import brief, refuse_oversized
+from mopo_pl.data.readers.tables.csv_format import CsvFormat, csv_format
 from mopo_pl.errors import InputError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet", ".arrow", ".feather")
@@ -19,17 +18,6 @@ BATCH = 65_536
 """Number of rows that are read at once."""
 ARROW = b"ARROW1"
 """First bytes of Arrow's file format. The stream format has no such bytes."""
-DELIMITERS = ",;\t"
-"""Possible separators of the columns of a CSV file; the most frequent one in its first line is used."""
-LOOKED_AT = 2**18
-"""Number of bytes after the first line that are searched for the format of numbers."""
-SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=([^"])"?[,;\t]*\s*', re.IGNORECASE)
-"""First line that tells Excel the separator of the columns, such as `sep=;`."""
-DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+")
-BOTH = re.compile(r"-?\d{1,3}(,\d{3})+\.\d+|-?\d{1,3}(\.\d{3})+,\d+")
-SMALL_INTEGER = re.compile(r"-?\d{1,3}")
-PARTED = 5
-"""Smallest number of values of a column, all with a separator before three digits, that suggests thousands separators."""
 
 
 def suffix_of(path: Path) -> str:
@@ -136,7 +124,7 @@ class TableFile:
         if suffix_of(self.path) in (".arrow", ".feather"):
             with self._ipc(None) as (reader, _):
                 return reader.schema
-        with self._csv_reader(self._csv_options) as (reader, _):
+        with self._csv_reader() as (reader, _):
             return reader.schema
 
     def _parquet(self, names: Sequence[str], rows: int) -> Iterator[tuple[Any, float]]:
@@ -183,40 +171,24 @@ class TableFile:
                 yield batch, share
 
     @cached_property
-    def _csv_options(self) -> dict[str, Any]:
-        """Separator of the columns, decimal point and number of lines to skip, derived from the first lines of the file.
-
-        Raises ValueError if numbers seem to have thousands separators, which would be read as decimal points.
-        """
-        with gzip.open(self.path, "rb") if self.path.name.lower().endswith(".gz") else self.path.open("rb") as file:
-            first = file.readline(2**20).decode(errors="replace")
-            separator = SEPARATOR_LINE.fullmatch(first)
-            if separator:
-                first = file.readline(2**20).decode(errors="replace")
-            rows = file.read(LOOKED_AT).decode(errors="replace").splitlines()
-        if "\0" in first:
-            raise ValueError("it is no text: its first line has bytes of zero")
-        delimiter = separator[1] if separator else max(DELIMITERS, key=re.sub(r'"[^"]*"', "", first).count)
-        cells = [[cell.strip(' "\r\n') for cell in row.split(delimiter)] for row in rows if row.strip()]
-        if delimiter != ",":  # with commas between columns, points between thousands are not expected
-            _refuse_thousands(cells)
-        comma = delimiter != "," and any(DECIMAL_COMMA.fullmatch(cell) for row in cells for cell in row)
-        return {"delimiter": delimiter, "decimal_point": "," if comma else ".", "skip_rows": 1 if separator else 0}
+    def _csv_format(self) -> CsvFormat:
+        return csv_format(self.path)
 
     @contextmanager
-    def _csv_reader(self, how: dict[str, Any], **convert: Any) -> Iterator[tuple[Any, Any]]:
+    def _csv_reader(self, **convert: Any) -> Iterator[tuple[Any, Any]]:
         import pyarrow as pa
         from pyarrow import csv
 
+        how = self._csv_format
         with pa.OSFile(str(self.path), "rb") as source:
             packed = self.path.name.lower().endswith(".gz")
             with pa.CompressedInputStream(source, "gzip") if packed else source as stream:
                 reader = csv.open_csv(
                     stream,
-                    read_options=csv.ReadOptions(skip_rows=how["skip_rows"]),
-                    parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
+                    read_options=csv.ReadOptions(skip_rows=how.skip_rows),
+                    parse_options=csv.ParseOptions(delimiter=how.delimiter),
                     convert_options=csv.ConvertOptions(
-                        decimal_point=how["decimal_point"], strings_can_be_null=True, **convert
+                        decimal_point=how.decimal_point, strings_can_be_null=True, **convert
                     ),
                 )
                 with reader:
@@ -234,7 +206,7 @@ class TableFile:
         }
         done = read = 0
         try:
-            with self._csv_reader(self._csv_options, include_columns=list(names), column_types=types) as (
+            with self._csv_reader(include_columns=list(names), column_types=types) as (
                 reader,
                 source,
             ):
@@ -250,13 +222,13 @@ class TableFile:
         import pyarrow as pa
         from pyarrow import csv
 
-        how = self._csv_options
+        how = self._csv_format
         return csv.read_csv(
             self.path,
-            read_options=csv.ReadOptions(skip_rows=how["skip_rows"]),
-            parse_options=csv.ParseOptions(delimiter=how["delimiter"]),
+            read_options=csv.ReadOptions(skip_rows=how.skip_rows),
+            parse_options=csv.ParseOptions(delimiter=how.delimiter),
             convert_options=csv.ConvertOptions(
-                decimal_point=how["decimal_point"],
+                decimal_point=how.decimal_point,
                 strings_can_be_null=True,
                 include_columns=list(names),
                 column_types=dict.fromkeys(texts, pa.string()),
@@ -267,28 +239,6 @@ class TableFile:
 def _renamed(batch: Any) -> Any:
     """Return a RecordBatch of a CSV file without blanks around the names of its columns."""
     return batch.rename_columns([name.strip() for name in batch.schema.names])
-
-
-def _refuse_thousands(cells: Sequence[Sequence[str]]) -> None:
-    """Raise ValueError if a comma or a point may separate thousands, as in a column with 1,204 and 950, or in 1.204,5."""
-    for row in cells:
-        for cell in row:
-            if BOTH.fullmatch(cell):
-                raise ValueError(f"numbers such as {cell} have a sign between thousands: write them without")
-    for column in range(max(map(len, cells), default=0)):
-        values = [row[column] for row in cells if column < len(row)]
-        for sign in (",", "."):
-            parted = [value for value in values if sign in value]
-            plain = [value for value in values if SMALL_INTEGER.fullmatch(value)]
-            if (
-                len(parted) >= PARTED
-                and plain
-                and all(re.fullmatch(rf"-?[1-9]\d{{0,2}}(\{sign}\d{{3}})+", value) for value in parted)
-            ):
-                raise ValueError(
-                    f"{parted[0]} and {plain[0]} stand in one column: does {parted[0]} mean {parted[0].replace(sign, '')}? Write thousands "
-                    f"without a sign, or decimals in all rows, as {plain[0]}{sign}000"
-                )
 
 
 def _is_number(text: str) -> bool:

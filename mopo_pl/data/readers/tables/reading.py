@@ -1,11 +1,10 @@
 """Reading of a `RawLog` from a table, or from a folder of tables with the same columns."""
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mopo_pl.data.readers.arrays import INFOS, Labels, Shape, log_of_arrays
-from mopo_pl.data.readers.names import Columns, find_fields, shown
+from mopo_pl.data.readers.names import Columns, find_fields, natural_order, shown
 from mopo_pl.data.readers.raw_log import RawLog
 from mopo_pl.data.readers.tables.buffers import FieldBuffer
 from mopo_pl.data.readers.tables.files import SUFFIXES, TableFile, release_memory, suffix_of
@@ -38,16 +37,7 @@ def read_folder(folder: Path, columns: Columns) -> RawLog:
 def tables_of(paths: Iterable[Path]) -> list[Path]:
     """Return the paths that are tables and not hidden, in natural order (`part-2` before `part-10`)."""
     files = [path for path in paths if suffix_of(path) and path.name[0] not in "._" and path.is_file()]
-    return sorted(files, key=lambda path: [_natural(part) for part in path.parts])
-
-
-def _natural(name: str) -> list[tuple[str, int]]:
-    """Split a name into pairs of a text and the number that follows it, or -1, as a key for natural order.
-
-    >>> sorted(["part-10", "part-9b", "part-9"], key=_natural)
-    ['part-9', 'part-9b', 'part-10']
-    """
-    return [(text, int(digits or -1)) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+    return sorted(files, key=lambda path: [natural_order(part) for part in path.parts])
 
 
 def log_of_tables(
